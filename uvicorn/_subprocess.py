@@ -1,4 +1,4 @@
-"""Processes that call a function with listening sockets. For programs that supervise processes themselves."""
+"""`get_subprocess`, for programs that supervise processes themselves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def get_subprocess(config: Config, target: Callable[..., None], sockets: list[so
 def subprocess_started(
     config: Config, target: Callable[..., None], sockets: list[socket], stdin_fileno: int | None
 ) -> None:
-    """Open the parent's stdin for debuggers, set up logging, and call `target`. Called in the new process."""
+    """Open the parent's stdin for debuggers, set up logging, and call `target`."""
     if stdin_fileno is not None:
         sys.stdin = os.fdopen(stdin_fileno, closefd=False)
     config.configure_logging()

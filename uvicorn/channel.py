@@ -39,14 +39,14 @@ class ChannelNames:
         self._channels: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     def new(self, kind: str, channel: Any = None) -> str:
-        """Return a new name, `<kind>.<process>.<number>`. While `channel` is alive, `find` returns it for this name."""
+        """Return a new name, `<kind>.<process>.<number>`, by which `find` returns `channel`."""
         name = f"{kind}.{self.process}.{next(self._numbers)}"
         if channel is not None:
             self._channels[name] = channel
         return name
 
     def find(self, name: str) -> Any:
-        """Return the channel with this name. None for a freed channel or a channel of another process."""
+        """Return the channel with this name. None for a freed channel, or one of another process."""
         return self._channels.get(name)
 
 
@@ -71,10 +71,7 @@ class Done(Coroutine[Any, Any, None]):
 
 
 class LazyAwaitable(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if its caller should wait. It may be dropped without a warning.
-
-    `on_await()` is called once, when `await` or a task first awaits the object.
-    """
+    """The awaitable that `send` returns if its caller should wait. It may be dropped without a warning."""
 
     __slots__ = ("_coroutine", "_on_await", "_wait")
 
@@ -143,7 +140,7 @@ def check_named(message: Message) -> None:
 
 
 async def call_hook(app: object, name: str) -> None:
-    """Await `startup` or `shutdown` of an application, if the application has such a coroutine function (rule R15)."""
+    """Await the application's `startup` or `shutdown`, if it is a coroutine function (rule R15)."""
     hook = getattr(app, name, None)
     if inspect.iscoroutinefunction(hook):
         await hook()

@@ -1,7 +1,4 @@
-"""`uvicorn module:application --routes` prints the table of a site, and `--check` the mistakes in it.
-
-Both inspect imported objects and settings only. They run no request and no startup.
-"""
+"""`--routes` prints the table of a site, and `--check` its mistakes. Neither runs a request or a startup."""
 
 from __future__ import annotations
 
@@ -56,7 +53,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """The joined prefixes of all Mounts above the application, and the prefix of a Route below these Mounts."""
+        """The prefixes of the Mounts above the application, joined with the prefix of a Route below them."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:
@@ -77,7 +74,7 @@ class Leaf(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether the application is the first of its entry. Only the new application of a Shift is not."""
+        """Whether the application is not the new application of a Shift."""
         return all(side == "old" for _, side, depth in self.sides if depth == len(self.places))
 
     def __str__(self) -> str:
@@ -262,7 +259,7 @@ def _reaches(leaf: Leaf, path: str, host: str, protocol: str, method: str) -> bo
 
 
 def _below_root(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
-    """Yield a finding if the path of the entry begins like the root path, because a proxy may remove that part."""
+    """Yield a finding if the entry's path begins with the root path, which a proxy may remove."""
     if leaf.places and settings.root_path:
         entry = leaf.places[0][1]
         if entry.prefix.split("/")[1:2] == settings.root_path.split("/")[1:2]:
@@ -355,10 +352,7 @@ def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def _django_checks() -> Iterator[Finding]:
-    """Yield the findings of Django's system checks, if INSTALLED_APPS of the site has `uvicorn.django`.
-
-    A warning of Django is a hint, because the site works.
-    """
+    """Yield the findings of Django's system checks, if INSTALLED_APPS of the site has `uvicorn.django`."""
     apps, checks = sys.modules.get("django.apps"), sys.modules.get("django.core.checks")
     if apps is not None and checks is not None and apps.apps.ready:
         for message in checks.run_checks():

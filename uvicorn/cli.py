@@ -42,14 +42,14 @@ class _Option(click.Option):
         self.group = group
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """Leave out ranges such as x>=0, because the error for a value out of range shows them."""
+        """Leave out ranges such as x>=0."""
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra
 
 
 class _Command(click.Command):
-    """The command, with groups in --help. An address on the command line replaces addresses in the environment."""
+    """The command, with groups in --help."""
 
     def main(
         self,
@@ -59,10 +59,7 @@ class _Command(click.Command):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command. Exit with 0 after a graceful shutdown, and with 2 after a configuration error.
-
-        Without `args`, the process ends with the command, even if threads of the application still run.
-        """
+        """Run the command. Exit with 0 after a graceful shutdown, and with 2 after a configuration error."""
         prog_name = prog_name or "uvicorn"
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)

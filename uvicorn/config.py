@@ -84,10 +84,9 @@ _DEFAULT_ADDRESS: Final = Address(DEFAULT_HOST, DEFAULT_PORT)
 class Config:
     """The configuration of `uvicorn.run` and `uvicorn.Server`.
 
-    `app` is an application, or 'module:attribute'. The address is `bind` (one or several, in the syntax of --bind),
-    `uds`, `fd`, or `host` and `port`. The command line has options for the other keywords.
-
-    Every keyword is an attribute. Programs may change it until the server starts and loads the application.
+    `app` is an application or 'module:attribute'. The address is `bind` (one or several, in the syntax of --bind),
+    `uds`, `fd`, or `host` and `port`. The other keywords are options of the command line. Every keyword is an
+    attribute. Programs may change it until the server loads the application.
 
     Raises ConfigError for an invalid setting. For an unknown keyword the error is also a TypeError.
     """
@@ -312,7 +311,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return the interface. For programs that set `Server.lifespan` and call `Server.startup` themselves."""
+        """Return the interface. For programs that set `Server.lifespan` themselves."""
         return config.load()
 
     def _imported(self, name: str) -> Any:
@@ -346,10 +345,7 @@ class Config:
             ) from error
 
     def ssl_context(self) -> SSLContext | None:
-        """Return the TLS context, or None without a certificate. Raise ConfigError for an unusable certificate.
-
-        `ssl_context_factory` is called with this configuration and a function that returns the default context.
-        """
+        """Return the TLS context, or None without a certificate. Raises ConfigError."""
         if self._ssl is not None:
             return self._ssl
         if self.ssl_context_factory is not None:
@@ -371,7 +367,7 @@ class Config:
         return open_sockets(self.addresses, self.settings.backlog, parse_mode(self.settings.uds_mode))
 
     def get_loop_factory(self) -> Callable[[], AbstractEventLoop] | None:
-        """Return the loop factory for `asyncio.run`. None, for the loop 'none', means asyncio's default loop."""
+        """Return the loop factory for `asyncio.run`. None means asyncio's default loop."""
         from uvicorn.server.loops import loop_factory
 
         if self._given.get("loop") == "none":
@@ -379,7 +375,7 @@ class Config:
         return loop_factory(self.settings.loop)
 
     def setup_event_loop(self) -> None:
-        """Do nothing. Programs pass `get_loop_factory()` to `asyncio.run`, or call `Server.run`, instead."""
+        """Do nothing. Programs pass `get_loop_factory()` to `asyncio.run` instead."""
 
     def bind_socket(self) -> socket:
         """Listen on the first address, for `Server.serve(sockets=[config.bind_socket()])`."""

@@ -1,4 +1,4 @@
-"""`--debug` responds with werkzeug's interactive debugger instead of a 500, for WSGI applications."""
+"""`--debug`: werkzeug's interactive debugger in place of a 500, for WSGI applications."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
-    """Wrap the WSGI applications of `interface` in the debugger. For other kinds, log that there is no debugger.
-
-    Raises ConfigError unless one process serves on loopback addresses, because a user with the PIN can run code.
-    """
+    """Wrap WSGI applications in the debugger. Raises ConfigError unless one process serves on loopback."""
     parts = [part for part in interface.parts if part.name == "wsgi"]
     if not parts:
         logger.info(

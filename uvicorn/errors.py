@@ -69,10 +69,9 @@ class MessageTooLarge(LocalProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The client sent a malformed request or exceeded a limit.
+    """The client sent a malformed request or exceeded a limit. The message never contains the client's bytes.
 
-    `status_hint` is the status code of the response. The message is safe to log, because it never contains the
-    client's bytes.
+    `status_hint` is the status code of the response.
     """
 
     def __init__(self, message: str, status_hint: int = 400) -> None:
@@ -83,8 +82,7 @@ class RemoteProtocolError(ProtocolError):
 class WebSocketProtocolError(RemoteProtocolError):
     """The client broke the WebSocket protocol, or exceeded a limit, after the handshake.
 
-    `code` is the close code: 1002, 1007 or 1009 (RFC 6455, section 7.4.1). `reason` fits into a close frame and, like
-    the message, never contains the client's bytes.
+    `code` is the close code: 1002, 1007 or 1009 (RFC 6455, section 7.4.1). `reason` fits into a close frame.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -98,21 +96,14 @@ class BroadcastError(UvicornError):
 
 
 class BroadcastUnavailable(BroadcastError):
-    """A message could not be passed to the backend in time, and probably reaches no subscriber.
-
-    The message is not sent again, because the backend may have received it nevertheless.
-    """
+    """A message could not be passed to the backend in time, and probably reaches no subscriber."""
 
     #: Whether the outage has been logged, once for all messages.
     reported = False
 
 
 class ApplicationError(UvicornError):
-    """Wraps an exception of the application that the adapter's host would misread. The exception is the `__cause__`.
-
-    Hosts treat an OSError as a disconnected client. SystemExit, KeyboardInterrupt and other subclasses of BaseException
-    only would end a host or its thread. StopIteration would end an iteration.
-    """
+    """Wraps an exception of the application that the adapter's host would misread. The exception is the `__cause__`."""
 
     @classmethod
     def of(cls, error: BaseException) -> ApplicationError:
@@ -123,27 +114,18 @@ class ApplicationError(UvicornError):
 
 
 class ResponseAborted(UvicornError):
-    """A response behind an adapter was aborted, but not by an exception of the application. The log has the reason.
-
-    Raised to the adapter's caller, so that the host aborts the response too.
-    """
+    """A response behind an adapter was aborted. Raised so that the host aborts the response too."""
 
 
 class ClientDisconnected(UvicornError, ConnectionError):
-    """The client disconnected before its request was complete. The content received so far is incomplete.
-
-    It is also an OSError, because frameworks expect one when they read from a disconnected client.
-    """
+    """The client disconnected before its request was complete. Also an OSError, as frameworks expect."""
 
 
 _OUR_FOLDER: Final = os.path.dirname(__file__) + os.sep
 
 
 def without_our_frames(error: BaseException) -> TracebackType | None:
-    """Return the traceback of `error` without the frames of this package, for the log. None if no frame remains.
-
-    If this package has raised an exception other than UvicornError, the fault is ours, and all frames are kept.
-    """
+    """Return the traceback of `error` without the frames of this package. None if no frame remains."""
     traces = []
     trace = error.__traceback__
     while trace is not None:
@@ -159,10 +141,7 @@ def without_our_frames(error: BaseException) -> TracebackType | None:
 
 
 def exc_info_of(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
-    """Return `exc_info` for the log, without the frames of this package.
-
-    For a UvicornError with no other frames, return the `exc_info` of its cause, or None.
-    """
+    """Return `exc_info` for the log, without the frames of this package."""
     trace = without_our_frames(error)
     if trace is None and isinstance(error, UvicornError):
         return None if error.__cause__ is None else exc_info_of(error.__cause__)

@@ -1,7 +1,4 @@
-"""Escapes untrusted text for log lines.
-
-Text from a client, a peer or an exception must not end a line, forge a line, or control a terminal.
-"""
+"""Escapes text of clients, peers and exceptions, so that it cannot forge a log line."""
 
 from __future__ import annotations
 
@@ -22,10 +19,7 @@ _LONGEST: Final = 200
 
 
 def escaped(value: object, longest: int = _LONGEST) -> str:
-    r"""Return `str(value)` on one line, truncated after `longest` characters.
-
-    Controls, invisible characters and spaces other than U+0020 are shown as `\n`, `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
-    """
+    """Return `str(value)` with control characters escaped, truncated after `longest` characters."""
     try:
         text = str(value)
     except Exception as error:
@@ -42,7 +36,7 @@ def escaped_lines(text: str) -> str:
 
 
 def escaped_report(value: object, longest: int = 4000) -> str:
-    """Escape a text that may be a traceback. Indent several lines, so that they cannot be taken for log lines."""
+    """Escape a text. If it has several lines, indent them, so that none looks like a log line."""
     lines = str(value).rstrip()[:longest].splitlines()
     if len(lines) < 2:
         return "".join(escaped(line, longest) for line in lines)

@@ -25,11 +25,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def end_fork(error: BaseException | None) -> Never:
-    """End this process. The application has forked it during a call, and the call has returned in it.
-
-    The process must not use the connections and the event loop, which belong to its parent. Exit handlers of the parent
-    do not run. The exit code is the code of a SystemExit, otherwise 1.
-    """
+    """End this process, which the application forked during a call. Exit handlers do not run."""
     code = 1
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):

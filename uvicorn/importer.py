@@ -37,11 +37,8 @@ def import_from_string(source: Any) -> Any:
 def import_application(source: Any) -> Any:
     """Return the object named by `module:attribute`. `module` alone means its `application` or `app`.
 
-    An object that is not a str is returned unchanged. If a module has both names, an application takes precedence over
-    an adapter around it, and a Router over an application that it serves. Otherwise `application` takes precedence.
-
-    Raises ImportFromStringError. If both names exist, they must have applications of the same kind. An exception of
-    the module itself is the `__cause__`.
+    An object that is not a str is returned unchanged. Raises ImportFromStringError. An exception of the module itself
+    is its `__cause__`.
     """
     if not isinstance(source, str):
         return source

@@ -39,10 +39,7 @@ OTHER_KEYWORDS: Final = frozenset(RunOptions.__annotations__) - frozenset(FIELDS
 
 
 def build_settings(values: Mapping[str, Any]) -> Settings:
-    """Build settings from keywords. A missing keyword, or None, means the default.
-
-    Raises ConfigError for an unknown keyword or an invalid value.
-    """
+    """Build settings from keywords. None means the default. Raises ConfigError."""
     known = FIELDS
     for name in values:
         if name not in known:
@@ -118,7 +115,7 @@ def takes_nothing(app: Any) -> bool:
 def addresses_of(
     host: str | None, port: int | None, uds: str | None, fd: int | None, binds: list[str]
 ) -> tuple[Address, ...]:
-    """Return the addresses that the keywords name. Raise ConfigError for an invalid address, or for several kinds."""
+    """Return the addresses that the keywords name. Raises ConfigError."""
     for name, given in (("host", host), ("uds", uds), *(("bind", bind) for bind in binds)):
         if given == "":
             raise ConfigError(f"{name}: expected an address, got an empty string; leave it out for the default")

@@ -2,7 +2,7 @@
 
 `%(levelprefix)s` is the level and a colon, padded to eight columns. Access lines have `%(client_addr)s`,
 `%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content), `%(duration).1f` (milliseconds), `%(outcome)s` and
-`%(ending)s`. The latter is ` (outcome)`, or empty for a complete response.
+`%(ending)s`, which is ` (outcome)` or empty.
 """
 
 from __future__ import annotations
@@ -78,10 +78,9 @@ def _colouring(colours: Mapping[int, str]) -> dict[int, Callable[[str], str]]:
 
 
 def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None:
-    """Set up logging from a dict, a .json, .yaml or .ini file, or a ConfigParser. Do nothing if `config` is None.
+    """Set up logging from a dict, a .json, .yaml or .ini file, or a ConfigParser. Raises ConfigError.
 
-    A file is given by its name. An .ini file may also be open. `use_colors`, unless it is None, is set on the
-    formatters named `default` and `access`. Raises ConfigError.
+    `use_colors`, unless it is None, is set on the formatters named `default` and `access`.
     """
     if config is None:
         return
@@ -129,10 +128,7 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
 
 
 def restore_loggers() -> None:
-    """Enable our loggers again if the application has disabled all of them.
-
-    By default `dictConfig` disables all existing loggers, which is rarely intended.
-    """
+    """Enable our loggers again if the application has disabled all of them."""
     loggers = [logging.getLogger(name) for name in ("uvicorn.error", "uvicorn.app", "uvicorn.access")]
     if all(logger.disabled for logger in loggers):
         for logger in loggers:
@@ -140,7 +136,7 @@ def restore_loggers() -> None:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """A handler that reports write errors, such as a full disk, at most once a minute, without tracebacks."""
+    """A handler that reports write errors, such as a full disk, at most once a minute."""
 
     _reported_at = -_MINUTE
 
@@ -194,10 +190,7 @@ class ColourizedFormatter(logging.Formatter):
         return colour(level_name) if colour is not None else level_name
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format the line, and the traceback if there is one.
-
-        Control characters are escaped, and so are line feeds in an exception's message.
-        """
+        """Format the line and its traceback, with control characters escaped."""
         if record.exc_info:
             # A copy without exc_text, which is a cache that all formatters share.
             record = copy(record)
@@ -205,7 +198,7 @@ class ColourizedFormatter(logging.Formatter):
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:
-        """Format the traceback as usual, with messages escaped and truncated after 4,000 characters."""
+        """Format the traceback with messages escaped, and truncated after 4,000 characters."""
         kind, error, trace = ei
         if error is None:
             return super().formatException(ei)

@@ -43,13 +43,10 @@ INTERFACE_CHOICES: Final = click.Choice(INTERFACES)
 
 
 def run(app: Callable[..., Any] | str, **options: Unpack[RunOptions]) -> None:
-    """Serve `app`, an application or 'module:attribute', until SIGINT or SIGTERM.
+    """Serve `app`, an application or 'module:attribute', until SIGINT or SIGTERM. The keywords are those of `Config`.
 
-    The keywords are the same as for `Config`, such as `host='127.0.0.1', port=8000`.
-
-    In the main thread, an error that the user can correct prints one line on stderr and exits with the command's exit
-    code. In another thread, it raises ConfigError for an invalid setting, and StartupError if the application's startup
-    fails. Raises SystemExit if the supervisor gives up.
+    In the main thread, an error that the user can correct ends the process with the command's exit code. In another
+    thread, it raises ConfigError or StartupError. Raises SystemExit if the supervisor gives up.
     """
     if threading.current_thread() is not threading.main_thread():
         _run(app, options)

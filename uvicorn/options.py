@@ -1,7 +1,4 @@
-"""The keywords of `uvicorn.run` and `Config`, for type checkers.
-
-They repeat the settings of `uvicorn.settings`, because a type checker cannot derive them. A test compares both.
-"""
+"""The keywords of `uvicorn.run` and `Config`, for type checkers. A test compares them with the settings."""
 
 from __future__ import annotations
 

@@ -23,10 +23,7 @@ REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that s
 
 
 def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return `settings` under our names, and a line to log for each value without effect.
-
-    Raises ConfigError, with the reason, for an unsupported option.
-    """
+    """Return `settings` under our names, and a line to log for each value without effect. Raises ConfigError."""
     notes = [*_implementation("http", http, HTTP_NAMES), *_implementation("ws", ws, WS_NAMES)]
     translated = dict(settings)
     for name, reason in REFUSED.items():
@@ -54,10 +51,7 @@ def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tup
 
 
 def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> list[str]:
-    """Return a line to log if `value` names another implementation than ours. Raise ConfigError for an unknown name.
-
-    Classes of this package, also given as 'module:class', have no effect. Programs import and pass them.
-    """
+    """Return a line to log if `value` names another implementation than ours. Raises ConfigError."""
     if value in _OURS[option]:
         return []
     module = value.__module__ if isinstance(value, type) else str(value).partition(":")[0]
@@ -69,7 +63,7 @@ def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> l
 
 
 def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:
-    """Encode the fields that are added to every response. Raise ConfigError for an invalid field."""
+    """Encode the fields that are added to every response. Raises ConfigError."""
     pairs: list[tuple[bytes, bytes]] = []
     try:
         pairs += ((name.strip().lower().encode("latin-1"), value.strip().encode("latin-1")) for name, value in headers)
@@ -82,7 +76,7 @@ def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, by
 
 
 def load_environment(path: str | os.PathLike[str]) -> None:
-    """Set the variables of an .env file, unless they are set already. Raise ConfigError if the file cannot be read."""
+    """Set the variables of an .env file, unless they are set already. Raises ConfigError."""
     try:
         from dotenv import load_dotenv
     except ImportError:
@@ -162,7 +156,7 @@ def create_ssl_context(
     ciphers: str | None,
     alpn_protocols: list[str] | None = None,
 ) -> SSLContext:
-    """Return a TLS context like that of `--ssl-certfile`. Raise ConfigError for an unusable certificate."""
+    """Return a TLS context like `--ssl-certfile`. Raises ConfigError."""
     from uvicorn.server.tls import build_ssl_context
 
     settings = Settings(

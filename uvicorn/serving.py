@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
     """Serve until a signal stops the server. Return the exit code, which is 1 if requests were aborted.
 
-    With `process_end`, the process ends when the server has stopped, even if application threads still run. Raises
-    ConfigError for an invalid setting, and StartupError if the application's startup fails.
+    `process_end` ends the process after the server, even if application threads still run. Raises ConfigError and
+    StartupError.
     """
     standard_streams.occupy_standard_descriptors()
     # Imported late: a supervisor saves 10 MiB without the server, a single process 0.2 MiB without the supervisor.
@@ -49,10 +49,7 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
 def serve_as_worker(
     config: Config, target: Callable[..., object] | None, descriptors: list[int], end: ProcessEnd
 ) -> int:
-    """Serve in a worker process on inherited sockets. The last socket is the connection to the supervisor.
-
-    If `target` is given, call it with the sockets instead. The worker ends when `target` returns.
-    """
+    """Serve in a worker process. The last socket leads to the supervisor. If given, `target` replaces the server."""
     from uvicorn.server.supervisor_watch import SupervisorWatch
     from uvicorn.server.worker_server import WorkerServer
 

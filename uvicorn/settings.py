@@ -1,7 +1,6 @@
 """Every setting, with its default, the reason for this default, and the help text.
 
-The command line, the environment variables and the keywords of `uvicorn.Config` are generated from these fields.
-A flag is the field's name with dashes, unless other servers have an established name for the setting.
+Flags, environment variables and the keywords of `uvicorn.Config` are generated from these fields.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the server behaves. Immutable, because the settings of a running server do not change."""
+    """How the server behaves. Immutable."""
 
     limits: Limits = field(default_factory=Limits)
     #: Header fields added to every response.

@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether `stream` is a terminal. It is None if the parent process has closed the stream."""
+    """Return whether `stream` is a terminal. A standard stream that the parent has closed is None."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:

@@ -102,10 +102,9 @@ class SharedBytes(bytes):
 
 @runtime_checkable
 class GroupMember(Protocol):
-    """The methods of a reply channel that groups need.
+    """The methods of a reply channel that groups need, for use on the thread of the channel's event loop.
 
-    The methods are called on the thread of the channel's event loop. The attribute `loop_thread` may be the identifier
-    of this thread. Reply channels of other servers lack methods and are wrapped (`uvicorn.broadcast.host_reply`).
+    The attribute `loop_thread` may be the identifier of this thread.
     """
 
     @property
@@ -114,22 +113,19 @@ class GroupMember(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether a message sent now goes to the client without waiting. If false, groups await each send."""
+        """Whether a message can be sent without waiting."""
 
     def offer_text(self, text: str) -> bool:
-        """Send `{'text': text}` if no waiting is needed. Return whether it was sent."""
+        """Send `{'text': text}` if no waiting is needed. Return whether the text was sent."""
 
     def send(self, message: Message) -> Awaitable[None] | None:
-        """Send a message. The caller awaits the result, unless that is None.
-
-        Raises LocalProtocolError for an invalid message, and ClientDisconnected if the client has disconnected.
-        """
+        """Send a message. The result is an awaitable or None. Raises LocalProtocolError and ClientDisconnected."""
 
     async def wait_ready(self) -> None:
         """Wait until a message can be sent, or the client has disconnected."""
 
     def break_off(self, reason: str) -> None:
-        """Abort the connection now. Close a WebSocket with 1013. A response must not look complete."""
+        """Abort the connection. Close a WebSocket with 1013. An aborted response does not look complete."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the client disconnects for any reason, or now if this has happened."""
+        """Call `callback()` once when the client disconnects, or now if it has disconnected."""

@@ -29,14 +29,12 @@ __all__ = [
 
 
 def message_to_environ(message: Message) -> dict[str, Any]:
-    """Return the environ (PEP 3333) of an `http.request` message, without the host's `wsgi.` keys.
-
-    Fields with an underscore in the name are dropped."""
+    """Return the environ (PEP 3333) of an `http.request` message, without the host's `wsgi.` keys."""
     return build_environ(exchange_from_message(message, HTTPGateway(), has_content=False))
 
 
 def environ_to_message(environ: Mapping[str, Any]) -> Message:
-    """Return the `http.request` message of an environ, without content. Its `environ` has the host's own keys."""
+    """Return the `http.request` message of an environ, without content."""
     exchange = exchange_from_environ(environ, HTTPGateway(), None)
     endpoint = exchange.endpoint
     return {
@@ -56,7 +54,7 @@ def environ_to_message(environ: Mapping[str, Any]) -> Message:
 
 
 def status_line_to_status_code(status: str) -> int:
-    """Convert `"404 Not Found"` to 404. Raise LocalProtocolError for a malformed status."""
+    """Convert `"404 Not Found"` to 404. Raises LocalProtocolError."""
     return encode_response(status, ())[0]
 
 
@@ -67,17 +65,17 @@ def status_code_to_status_line(status: int) -> str:
 
 
 def str_headers_to_byte_headers(headers: Iterable[Sequence[str]]) -> list[list[bytes]]:
-    """Convert headers of `start_response` to headers of a message. Raise LocalProtocolError for an invalid header."""
+    """Convert headers of `start_response` to headers of a message. Raises LocalProtocolError."""
     return [[name.lower(), value] for name, value in encode_response("200 OK", headers)[2]]
 
 
 def byte_headers_to_str_headers(headers: Headers) -> list[tuple[str, str]]:
-    """Convert headers of a message to headers of `start_response`. Raise LocalProtocolError for an invalid header."""
+    """Convert headers of a message to headers of `start_response`. Raises LocalProtocolError."""
     return decode_response(200, b"", headers, "OK")[1]
 
 
 async def read_body(message: Message, channels: Mapping[str, Any]) -> bytes:
-    """Return the whole request content. Raise ClientDisconnected if the client disconnects early."""
+    """Return the whole request content. Raises ClientDisconnected."""
     content: bytes = message.get("body", b"")
     if "body" in channels:
         pieces = [content]

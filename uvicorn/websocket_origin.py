@@ -1,4 +1,4 @@
-"""Checks the origin of WebSocket handshakes, because any page can open a WebSocket with the user's cookies (E1)."""
+"""Checks the origin of WebSocket handshakes (E1)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,7 @@ def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], c
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Return whether `origin` is an origin of `host`.
-
-    Ports are ignored, because browsers ignore them for cookies. All loopback names count as the same host. The opaque
-    origin `null` never matches.
-    """
+    """Return whether `origin` is an origin of `host`. Ports are ignored."""
     from_origin = _ORIGIN.fullmatch(origin)
     from_host = _HOST.fullmatch(host)
     if from_origin is None or from_host is None:

@@ -63,10 +63,7 @@ class HTTPCall:
         self._exchange = exchange
 
     async def receive(self) -> Message:
-        """Return an `http.request` event with content. After all content, wait, then return `http.disconnect`.
-
-        Content that arrived before the client disconnected is returned first.
-        """
+        """Return the next event: `http.request` until the content ends, then `http.disconnect`."""
         exchange = self._exchange
         if not self._content_ended and exchange.state is not COMPLETE:
             try:
@@ -79,12 +76,7 @@ class HTTPCall:
         return {"type": "http.disconnect"}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send an event of the response at once. Awaiting the result waits while the client is slow.
-
-        Raises LocalProtocolError for an event that is invalid in the current state. After the client has disconnected,
-        drops the first event and raises ClientDisconnected, an OSError, for each further event. After a response that
-        is complete with its head, such as a response to HEAD, drops further events.
-        """
+        """Send an event of the response at once. Awaiting the result waits while the client is slow."""
         exchange = self._exchange
         kind = message.get("type")
         state = exchange.state
@@ -157,15 +149,12 @@ class HTTPCall:
         return LazyAwaitable(self._give_way)
 
     async def _give_way(self) -> None:
-        """Yield, because a task that receives http.disconnect may cancel the caller. Then raise ClientDisconnected."""
+        """Yield once, so that another task may cancel this one. Then raise ClientDisconnected."""
         await asyncio.sleep(0)
         raise ClientDisconnected("the client has disconnected")
 
     def flush(self) -> None:
-        """Send the held start of the response, because the application has been suspended before sending content.
-
-        Do nothing if the application has returned, because a start without content is not a response.
-        """
+        """Send the held start of the response, because the application waits before it sends content."""
         headers = self._headers
         if headers is not None and self._exchange.state is WAITING and self.task is not None and not self.task.done():
             self._headers = None
@@ -182,7 +171,7 @@ class HTTPCall:
         return self.offers_pathsend and begun and self._trailers is None and not self._body_ended
 
     async def _send_path(self, path: str) -> None:
-        """End the response with a file. Nothing is sent before the call is awaited, unlike for other events."""
+        """Send a file as the rest of the response."""
         exchange = self._exchange
         # Taken now, so that `flush` does not send the start while the file is opened: opening may fail.
         headers, self._headers = self._headers, None
@@ -268,7 +257,7 @@ class ASGI3Interface(Interface):
             await self._lifespan.shutdown(self.settings.graceful_seconds)
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Call the application. If it returns before the response is complete, respond 500 or abort the response."""
+        """Call the application for a request, in a new task."""
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:

@@ -1,4 +1,4 @@
-"""ASGI WebSockets. The application is called once for each connection and receives its events in order."""
+"""ASGI WebSockets. One call of the application serves one connection."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WebSocketCall(WebSocketListener):
         session.on_end(self._receivers.wake)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
-        """Watch `task`, which runs the application. Handle its end, and limit its time."""
+        """Watch `task`, which runs the application."""
         if task.done():
             self._ended(task)
         else:
@@ -72,7 +72,7 @@ class WebSocketCall(WebSocketListener):
         self._put(data)
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """Wake the waiting calls of `receive`, because the connection has ended."""
+        """Wake the waiting calls of `receive`."""
         self._disconnect = (code, reason)
         self._receivers.wake()
 
@@ -97,11 +97,7 @@ class WebSocketCall(WebSocketListener):
         return {"type": "websocket.receive", "text": None, "bytes": message}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send an event at once. Awaiting the result waits while the client is slow.
-
-        Raises LocalProtocolError for an event that is invalid in the current state. After the client has disconnected,
-        raises ClientDisconnected, an OSError.
-        """
+        """Send an event at once. Awaiting the result waits while the client is slow."""
         session = self._session
         kind = message.get("type")
         if kind == "websocket.send" and session.state is OPEN:

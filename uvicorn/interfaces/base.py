@@ -44,15 +44,12 @@ class Interface:
         self.returns_awaitables = inspect.iscoroutinefunction(app if is_function else type(app).__call__)
 
     async def startup(self) -> None:
-        """Await the application's `startup` method, if it has one. Called once, before the first exchange (R15)."""
+        """Await the application's `startup` method, if it has one (rule R15)."""
         if self.runs_hooks:
             await call_hook(self.app, "startup")
 
     async def shutdown(self, seconds: float) -> None:
-        """Give handlers `seconds` to finish, cancel the others, and await the application's `shutdown` method.
-
-        Called once, after the last exchange.
-        """
+        """Give handlers `seconds` to finish, cancel the others, then await the application's `shutdown` method."""
         await self.finish_handlers(seconds)
         if self.runs_hooks:
             await call_hook(self.app, "shutdown")
@@ -71,18 +68,15 @@ class Interface:
         return (self,)
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface for a WebSocket handshake. A Router returns the interface of one of its applications.
-
-        If the returned interface does not support WebSockets, its `serve_http` serves the request.
-        """
+        """Return the interface that serves a WebSocket handshake."""
         return self
 
     def contain_exits(self) -> None:
-        """Contain SystemExit and KeyboardInterrupt of a handler, so that they end its request only."""
+        """Make SystemExit and KeyboardInterrupt of a handler end only the handler's request."""
         self.tasks.contains_exits = True
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Call the application, which responds to `exchange`. Never raises, because a failure ends the exchange."""
+        """Call the application, which responds to `exchange`. Never raises."""
         raise NotImplementedError
 
     def serve_websocket(self, session: WebSocketSession) -> None:

@@ -37,7 +37,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ReplyChannel(HTTPReply):
-    """`channels['reply']` of one exchange. Hashable, and usable from any task and thread."""
+    """`channels['reply']` of one exchange. Hashable, and usable from any task or thread."""
 
     __slots__ = ()
 
@@ -46,14 +46,13 @@ class ReplyChannel(HTTPReply):
         self._name = ""
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or its next chunk (`content`,
-        `more_content`). A chunk after the end of the response is ignored with a warning.
+        """Send a response or its next chunk at once. Awaiting the result waits while the client is slow (R17).
 
-        The message is sent at once. Awaiting the result waits while the client is slow, but only in tasks that serve
-        this client (rule R17). After the client has disconnected, raises ChannelClosed in tasks that serve this client
-        and drops messages of other tasks (rule R6).
+        A response has `status`, `headers`, `content`, `more_content` and `status_text`. A chunk has `content` and
+        `more_content`.
 
-        Raises LocalProtocolError for a message that is invalid in the current state.
+        After the client has disconnected, raises ChannelClosed in tasks that serve this client (rule R6). Raises
+        LocalProtocolError for a message that is invalid in the current state.
         """
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:
@@ -101,15 +100,15 @@ class ReplyChannel(HTTPReply):
 
     @property
     def has_lost_client(self) -> bool:
-        """Whether the client has disconnected before the response was complete. For use on any thread."""
+        """Whether the client disconnected before the response was complete. Thread-safe."""
         return self._exchange.state is CLOSED
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the exchange ends or the client closes its side, or now if this has happened."""
+        """Call `callback()` once, when the exchange ends or the client closes its side."""
         self._exchange.on_close(callback)
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the response is complete or aborted, or now if this has happened."""
+        """Call `callback()` once, when the response is complete or aborted."""
         self._exchange.on_end(lambda exchange: callback())
 
     def watch_thread(self, holds_thread: Callable[[], bool]) -> None:
@@ -117,11 +116,7 @@ class ReplyChannel(HTTPReply):
         self._exchange.thread_held = holds_thread
 
     def exchange_of(self, message: Message) -> HTTPExchange | None:
-        """Return the exchange if an adapter may respond to it directly, or None if the adapter must send messages.
-
-        The adapter must send messages if the application has changed `message`, the request has content, a response has
-        begun, or the caller is not on the event loop's thread.
-        """
+        """Return the exchange if an adapter may respond to it without messages. Otherwise return None."""
         exchange = self._exchange
         endpoint = exchange.endpoint
         client, scheme = exchange.forwarded or (endpoint.client, endpoint.scheme)
@@ -147,7 +142,7 @@ class ReplyChannel(HTTPReply):
         return exchange
 
     def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a message from another thread. That thread waits while the client is slow, even if it serves another."""
+        """Send a message from another thread. Block that thread while the client is slow."""
         sent = self.send(message)
         exchange = self._exchange
         if sent is DONE and exchange.state is STREAMING and exchange.write_paused:
@@ -179,17 +174,12 @@ class BodyChannel:
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes."""
         if not self._name:
             self._name = channel_names.new("body")
         return self._name
 
     async def receive(self) -> Message:
-        """Return the next piece, `{'content': bytes, 'more_content': bool}`. After the last piece, return an empty one.
-
-        If the client disconnects early, return `{'closed': True, 'more_content': False}`. Reading `content` of this
-        piece raises ClientDisconnected, so that no application mistakes partial content for the whole (rule R7).
-        """
+        """Return the next piece, like `uvicorn.types.BodyChannel`. After the last piece, return an empty one."""
         try:
             # As `receive`, without its coroutine.
             content, more_content = self._exchange.receive_now() or await self._exchange.receive_later()
@@ -208,7 +198,7 @@ class ClosedChunk(dict[str, Any]):
 
 
 def message_template(endpoint: Endpoint) -> Message:
-    """Return a message with every key. Each request of a connection gets a copy of this message."""
+    """Return the message that is copied for each request of a connection."""
     template: Message = {
         "channel": "http.request",
         "http_version": "",
@@ -241,7 +231,7 @@ class ChannelsInterface(Interface):
         self._wants_disconnect = getattr(app, "wants_http_disconnect", False) is True
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Start the handler. After the handler has returned, the reply must begin within `reply_seconds`."""
+        """Start the handler of a request."""
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:

@@ -1,7 +1,4 @@
-"""Channels applications that are plain functions. `threaded(app)` runs them on a pool of worker threads.
-
-The result is an ordinary channels application. It works on every host and in every middleware.
-"""
+"""Channels applications that are plain functions. `threaded(app)` runs them on worker threads."""
 
 from __future__ import annotations
 
@@ -68,10 +65,7 @@ class Threaded:
         return ChannelsInterface(self, settings)
 
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
-        """Have a worker thread call the application, after the earlier events of the connection.
-
-        Raises the application's exception. If the queue of the pool is full, requests and handshakes get 503.
-        """
+        """Have a worker thread call the application. Respond 503 if the queue of the pool is full."""
         reply = channels["reply"]
         loop = asyncio.get_running_loop()
         connection = self._connections.get(reply)
@@ -100,7 +94,7 @@ class Threaded:
         await call_hook(self.app, "startup")
 
     async def shutdown(self) -> None:
-        """Shut the application down, then let each worker thread finish its call and end."""
+        """Shut the application down, then end the worker threads after their current calls."""
         try:
             await call_hook(self.app, "shutdown")
         finally:
@@ -126,9 +120,9 @@ class Threaded:
 def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
     """Return a channels application that calls the plain function `app(message, channels)` on worker threads.
 
-    The calls for one connection are made one after another, in the order of its events. During a call,
-    `channels['reply'].send`, `channels['groups'].send` and `channels['body'].receive` need no `await`, and block while
-    the client is slow. `threads` is the size of the pool. By default it is the server's `--threads`.
+    The calls for one connection are made one after another, in the order of its events. During a call, `send` and
+    `receive` of its channels need no `await`, and block while the client is slow. `threads` is the size of the pool.
+    The default is the server's `--threads`.
 
     Raises ConfigError for a coroutine function, and InterfaceError for an object that does not take two arguments.
     """
@@ -136,12 +130,12 @@ def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
 
 
 class _Connection:
-    """The calls for one connection, which are made one at a time. For use on the event loop's thread only."""
+    """Makes the calls for one connection, one at a time. For use on the event loop's thread only."""
 
     __slots__ = ("_app", "_calls", "_client", "_is_busy", "_pool", "loop_calls")
 
     def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
-        """The calls count towards the thread share of the address `client`. An empty `client` has no limit."""
+        """`client` is the address whose share of the threads the calls use. An empty address has no limit."""
         self._app = app
         self._calls: deque[_Call] = deque()
         self._client = client
@@ -151,11 +145,10 @@ class _Connection:
         self.loop_calls = loop_calls
 
     def holds_thread(self) -> bool:
-        """Return whether a call still occupies a thread."""
         return self._is_busy
 
     def add(self, call: _Call) -> None:
-        """Add `call`, which is made after all earlier calls."""
+        """Make `call` after all earlier calls."""
         self._calls.append(call)
         if not self._is_busy:
             self.begin()
@@ -196,10 +189,7 @@ class _Connection:
         self._let_another_begin()
 
     def _post(self, call: _Call) -> bool:
-        """Post the call to the pool. Return False if the connection has to wait first. The caller holds `app.lock`.
-
-        Raises PoolFull.
-        """
+        """Post the next call. Return False if the call must wait. The caller holds `app.lock`."""
         app, client = self._app, self._client
         if client and app.shares.get(client, 0) >= app.settings.threads_per_client:
             held = app.held.setdefault(client, deque())
@@ -335,7 +325,6 @@ class BlockingBody:
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes."""
         name: str = self._body.name
         return name
 

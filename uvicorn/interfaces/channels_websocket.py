@@ -1,8 +1,4 @@
-"""WebSockets of channels applications. `app(message, channels)` is called for each event of a connection.
-
-`websocket.connect` decides on the handshake, `websocket.receive` has one message, and `websocket.disconnect` follows
-once after the end of an accepted connection. Rules R1 to R17 are in docs/rules.md.
-"""
+"""WebSockets of channels applications. `app(message, channels)` is called for each event of a connection."""
 
 from __future__ import annotations
 
@@ -52,7 +48,7 @@ _MESSAGE_KEYS: Final = frozenset(("accept", "bytes", "close", "text"))
 
 @final
 class WebSocketReply:
-    """`channels['reply']` of all events of a connection. Hashable, and usable from any task and thread."""
+    """`channels['reply']` of all events of a connection. Hashable, and usable from any task or thread."""
 
     __slots__ = ("__weakref__", "_drops", "_loop", "_name", "_session", "_thread", "_thread_drops", "over")
 
@@ -69,21 +65,19 @@ class WebSocketReply:
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes."""
         if not self._name:
             self._name = channel_names.new("reply", self)
         return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a message with any of the keys `accept`, `text` or `bytes`, and `close`. They take effect in this order.
-        `subprotocol` and `headers` are options of `accept`. `reason` is an option of `close`. Before the connection is
-        accepted, a response (`status`, ...) rejects it.
+        """Send a message at once. Awaiting the result waits while the client is slow (rule R17).
 
-        The message is sent at once. Awaiting the result waits while the client is slow, but only in tasks that serve
-        this client (rule R17). After the client has disconnected, the message is dropped. After the disconnect handler
-        has ended, tasks that serve this client get ChannelClosed (rule R6); threads after 1,000 dropped messages, too.
+        The keys are `accept`, then `text` or `bytes`, then `close`. They take effect in this order. `subprotocol` and
+        `headers` are options of `accept`. `reason` is an option of `close`. A response (`status`, ...) rejects the
+        handshake.
 
-        Raises LocalProtocolError for a message that is invalid in the current state.
+        After the disconnect handler has ended, raises ChannelClosed in tasks that serve this client (rule R6). Raises
+        LocalProtocolError for a message that is invalid in the current state.
         """
         session = self._session
         # Looking up the running loop is faster than get_ident(); between two runs of the loop, none is running.
@@ -143,7 +137,6 @@ class WebSocketReply:
 
     @property
     def loop_thread(self) -> int:
-        """The identifier of the event loop's thread."""
         return self._thread
 
     def on_close(self, callback: Callable[[], object]) -> None:
@@ -152,16 +145,10 @@ class WebSocketReply:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a message would be sent without queueing."""
         return self._session.state is not CONNECTING and not self._session.gateway.write_paused
 
     def offer_text(self, text: str) -> bool:
-        """Send `{'text': text}` if no waiting is needed. Return whether it was sent.
-
-        For groups only: the message is not checked here, because a group has checked it for all members. For use on
-        the event loop's thread only.
-        Raises LocalProtocolError for text that cannot be encoded.
-        """
+        """Send `{'text': text}` if no waiting is needed. Return whether the text was sent."""
         session = self._session
         gateway = session.gateway
         if session.state is not OPEN or gateway.write_paused:
@@ -170,7 +157,6 @@ class WebSocketReply:
         return True
 
     async def wait_ready(self) -> None:
-        """Wait until `is_ready`, or the client has disconnected."""
         session = self._session
         if session.state is CONNECTING:
             decided = asyncio.Event()
@@ -210,7 +196,7 @@ class WebSocketReply:
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """Return an awaitable that waits while the client is slow. For tasks that serve other clients, return DONE."""
+        """Return an awaitable that waits while the client is slow, or DONE in a task of another client."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:
@@ -220,11 +206,7 @@ class WebSocketReply:
         return LazyAwaitable(let_others_run)
 
     def _send_for_thread(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a message from another thread. A thread of this client gets ChannelClosed after DROPS_IN_A_ROW drops.
-
-        The exception ends a call that sends in an endless loop. The disconnect handler of a threaded application waits
-        for that call.
-        """
+        """Send a message from another thread. After DROPS_IN_A_ROW dropped messages, raise ChannelClosed."""
         session = self._session
         if session.state is CLOSED and OWNER.get() is session.endpoint:
             self._thread_drops += 1
@@ -330,7 +312,7 @@ class ChannelsListener(WebSocketListener):
             self._session.gateway.pause_receiving()
 
     def _call(self, message: Message) -> asyncio.Task[Any] | None:
-        """Start a handler. Return None if the call failed at once. The failure has been logged."""
+        """Start a handler. If the call fails at once, log the failure and return None."""
         try:
             return self._tasks.start(self._app(message, {"reply": self._reply}), self._session.endpoint)
         except BaseException as error:
@@ -390,7 +372,7 @@ class ChannelsListener(WebSocketListener):
 
 
 def _check_keys(message: Message) -> None:
-    """Raise LocalProtocolError for a message without a known key, because a key may be misspelled."""
+    """Raise LocalProtocolError for a message without any known key."""
     if _MESSAGE_KEYS.isdisjoint(message):
         raise LocalProtocolError(
             f"reply.send: expected any of 'accept', 'text', 'bytes' and 'close', got {shape(message)}"

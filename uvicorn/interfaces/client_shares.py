@@ -1,4 +1,4 @@
-"""`--threads-per-client`, which makes a client's requests wait while the client occupies its share of the threads."""
+"""`--threads-per-client`. Requests of a client wait while the client occupies its share of the threads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from uvicorn.concurrency.worker_pool import Job, PoolFull
 
 @final
 class SharedJob:
-    """A job that counts toward its client's share of the threads while it is posted or runs."""
+    """A job that counts toward its client's share of the threads, from `post` until its end."""
 
     __slots__ = ("_job", "_shares", "client", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
-        """`post(job)` posts a held-back job. It returns False if the loop is closed. Any thread may call it."""
+        """`post(job)` posts a job from any thread. It returns False if the event loop is closed."""
         self._job = job
         self._shares = shares
         self.client = client
@@ -31,20 +31,20 @@ class SharedJob:
             self._shares.give_back(self)
 
     def cancel(self) -> None:
-        """Cancel a job that was posted, because no worker will run it."""
+        """Cancel a posted job that no worker will run."""
         try:
             self._job.cancel()
         finally:
             self._shares.give_back(self)
 
     def refuse(self) -> None:
-        """Cancel a job that was held back and will not be posted."""
+        """Cancel a job that was held back."""
         self._job.cancel()
 
 
 @final
 class ClientShares:
-    """Counts the threads that each client occupies, and holds jobs above its share back. Thread-safe."""
+    """Counts the jobs of each client, and holds back jobs above the client's share. Thread-safe."""
 
     def __init__(self, most: int, queue: int) -> None:
         """For each client, have at most `most` jobs posted and at most `queue` jobs held back."""
@@ -53,7 +53,7 @@ class ClientShares:
         self._renew()
 
     def _renew(self) -> None:
-        """Begin without jobs, because after a fork the jobs belong to the parent process."""
+        """Forget all jobs, because after a fork they belong to the parent process."""
         self._forks = forks.forks
         self._lock = threading.Lock()
         self._taken: dict[str, int] = {}
@@ -61,7 +61,7 @@ class ClientShares:
         self._waiting: dict[str, OrderedDict[SharedJob, None]] = {}
 
     def take(self, job: SharedJob) -> bool:
-        """Return True if `job` may be posted now, else hold it back. Raise PoolFull if too many jobs are held back."""
+        """Return True if `job` may be posted now. Otherwise hold `job` back, or raise PoolFull."""
         if self._forks != forks.forks:
             self._renew()
         client = job.client

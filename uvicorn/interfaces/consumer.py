@@ -1,8 +1,4 @@
-"""Consumers, `app(message)`, the oldest interface (rule R9).
-
-`message` has the keys of a request, its whole content as `body`, and `reply_channel`. Coroutine functions run on the
-event loop, plain functions on worker threads (`consumer_sync`).
-"""
+"""Consumers, `async def app(message)`, the oldest interface (rule R9)."""
 
 from __future__ import annotations
 
@@ -53,10 +49,7 @@ class ConsumerInterface(Interface):
 
 
 async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: int) -> bytes | None:
-    """Return the whole content. If it is too large, respond 413 and return None.
-
-    Raises ClientDisconnected if the client disconnects before the content is complete.
-    """
+    """Return the whole content. If the content is too large, respond 413 and return None."""
     if content is None:
         if _declared_length(exchange) > most:
             # Refuse before asking for content, for which a client may wait to be asked (100 Continue).
@@ -76,7 +69,7 @@ async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: in
 
 
 def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Message:
-    """Return the message for a consumer. `content` and `message` repeat the request, for older applications."""
+    """Return the message for a consumer."""
     endpoint = exchange.endpoint
     template = endpoint.template
     if template is None:

@@ -1,8 +1,4 @@
-"""Consumers that are plain functions, run by a pool of worker threads.
-
-A worker thread posts content to the event loop, which sends it while the consumer continues. The worker thread waits
-only while its client is slow.
-"""
+"""Consumers that are plain functions, run by a pool of worker threads."""
 
 from __future__ import annotations
 
@@ -40,20 +36,15 @@ class ThreadReplyChannel(HTTPReply):
         self._name = ""
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response (`status`, `headers`, `content`, `more_content`, `status_text`) or its next chunk (`content`,
-        `more_content`).
+        """Send a response or its next chunk, like `channels.ReplyChannel.send`. Block while the client is slow.
 
-        The message is sent at once. The result may be awaited or dropped. While the client is slow, `send` blocks
-        every thread except the event loop's. After the client has disconnected, raises ChannelClosed on the
-        consumer's thread and drops messages of other threads and tasks.
-
-        Raises LocalProtocolError for a message that is invalid in the current state. For a message that cannot be
-        encoded, logs the error and responds 500.
+        The result may be awaited or dropped. After the client has disconnected, raises ChannelClosed on the consumer's
+        thread. Raises LocalProtocolError for a message that is invalid in the current state.
         """
         return self._call.send(message)
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once on the event loop when the exchange ends for any reason (rule R15)."""
+        """Call `callback()` once on the event loop, when the exchange ends (rule R15)."""
         self._call.on_close(callback)
 
 
@@ -206,7 +197,7 @@ class ThreadedConsumerInterface(ThreadedInterface):
     name = "consumer"
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Queue the call when all content has arrived. Respond 413 to too much content, 503 if the queue is full."""
+        """Queue the call when all content has arrived. Respond 503 if the queue is full."""
         content = exchange.receive_whole()
         if content is not None and len(content) <= self.settings.max_inline_bytes:
             self.queue(ConsumerCall(self, exchange, content), exchange)

@@ -41,10 +41,7 @@ _CLASSES: Final = {
 
 
 def build_interface(app: Any, settings: Settings, source: str = "the application") -> Interface:
-    """Return the interface that `settings.interface` names, or the detected interface of `app`.
-
-    Raises InterfaceError for an unknown interface, or if `app` cannot be called through the interface.
-    """
+    """Build the interface that `settings.interface` names, or the detected one. Raises InterfaceError."""
     factory = _declared(app)
     if settings.interface == "auto" and callable(factory):
         made: Interface = factory(settings)
@@ -62,11 +59,7 @@ def build_interface(app: Any, settings: Settings, source: str = "the application
 
 
 def check_interface(app: Any, name: str, source: str = "the application") -> None:
-    """Raise InterfaceError if every call of `app` through interface `name` would fail.
-
-    Checks the outermost function, because a decorator may take other arguments than the function that it wraps, and may
-    be a plain function around a coroutine function.
-    """
+    """Raise InterfaceError if every call of `app` through interface `name` would fail."""
     if not callable(app):
         raise _not_callable(app, source)
     if reason := _why_no_kind(app):
@@ -115,11 +108,8 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
 def detect_interface(app: Any, source: str = "the application") -> str:
     """Return the name of the interface of `app`. `source` is the application's name in errors.
 
-    An attribute `__uvicorn_interface__` takes precedence, then the usual names of parameters, such as (scope, receive,
-    send). Otherwise the number of required parameters decides: 3 means asgi3, 2 means channels for a coroutine function
-    and wsgi for a plain function, 1 means consumer.
-
-    Raises InterfaceError, which names the parameters found and the interfaces to choose from.
+    An attribute `__uvicorn_interface__` takes precedence, then the usual names of parameters. Otherwise the number of
+    required parameters decides: 3 means asgi3, 2 means channels or wsgi, 1 means consumer. Raises InterfaceError.
     """
     declared = _declared(app)
     if isinstance(declared, str):
@@ -155,7 +145,7 @@ def detect_interface(app: Any, source: str = "the application") -> str:
 
 
 def guessed_from(app: Any) -> tuple[str, ...]:
-    """Return the parameters of `app` if their number has decided the interface. Empty if their names have decided."""
+    """Return the parameters of `app` if only their number has decided the interface, otherwise ()."""
     if _declared(app) is not None:
         return ()
     try:
@@ -166,11 +156,7 @@ def guessed_from(app: Any) -> tuple[str, ...]:
 
 
 def _declared(app: Any) -> Any:
-    """Return an application's `__uvicorn_interface__`: the name of an interface, or a function that builds one.
-
-    An attribute that a middleware forwards from the application it wraps is ignored, because the function would build
-    an interface without the middleware. Raises InterfaceError for a class whose objects have such a function.
-    """
+    """Return an application's `__uvicorn_interface__`: a name, or a function that builds an interface."""
     if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
         return None
     declared = app.__uvicorn_interface__
@@ -180,16 +166,13 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """Return an explanation if `app` is a Router or a Shift, which have no kind; otherwise an empty string."""
+    """Return why a Router or a Shift has no kind. Return an empty text for other applications."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 
 
 def _wrapped_in_object(app: Any) -> Any:
-    """Return the application inside a middleware object with the same interface, or None for any other object.
-
-    The middleware has the application as its attribute `__wrapped__`, like a decorator.
-    """
+    """Return the application inside a middleware object with the same interface, or None."""
     if inspect.isroutine(app) or inspect.isclass(app):
         return None
     return inspect.getattr_static(app, "__wrapped__", None)

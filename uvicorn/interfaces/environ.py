@@ -85,11 +85,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
-    """Build the environ of a request, without the `wsgi.` keys that concern its content.
-
-    `own` has the interface's keys, which are the same for all requests. Fields with an underscore in the name are left
-    out, because a name with dashes has the same environ key.
-    """
+    """Build the environ of a request, without `wsgi.input`. `own` has the interface's constant keys."""
     endpoint = exchange.endpoint
     kept = endpoint.environ_template
     if kept is None or kept[0] is not own:
@@ -135,10 +131,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
 def exchange_from_environ(
     environ: Mapping[str, Any], gateway: HTTPGateway, loop: asyncio.AbstractEventLoop | None, length: int | None = None
 ) -> HTTPExchange:
-    """Create an exchange from an environ with possibly missing or invalid keys. Call it on the thread of `loop`.
-
-    `length` is the result of `content_length`, if the caller has it.
-    """
+    """Create the exchange of an environ, which may lack keys. Call it on the thread of `loop`."""
     script_name, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING", "")
     target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
@@ -180,7 +173,7 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """Return `target`, which the WSGI host has received. If it contradicts `path` or `query`, rebuild it from them."""
+    """Return `target`. If `target` contradicts `path` or `query`, rebuild it from them."""
     prefix, octets, query_octets = _octets(script_name), _octets(path), _octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets
@@ -195,16 +188,12 @@ def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
 
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the environ keys that the WSGI host has added. Exclude keys of the request and of the process."""
+    """Return the keys that the WSGI host has added to the environ of a request."""
     return _own_of(environ, _shape_of(environ)[2])
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
-    """Return the content length of an environ, UNTIL_END, or UNREADABLE.
-
-    UNTIL_END: the content ends where `wsgi.input` ends. UNREADABLE: the end cannot be found, because the host leaves
-    chunked coding to the application or passes on a malformed Content-Length.
-    """
+    """Return the content length of an environ, UNTIL_END, or UNREADABLE."""
     declared = environ.get("CONTENT_LENGTH")
     if declared:
         length = parse_length(str(declared))

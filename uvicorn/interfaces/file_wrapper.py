@@ -12,10 +12,7 @@ _LEAST_BYTES: Final = 65536
 
 
 class FileWrapper:
-    """Iterates over a file's content from its current position, in blocks.
-
-    The wrapper is its own iterator, because werkzeug answers a Range request by calling `seek` on `iter(wrapper)`.
-    """
+    """Iterates over a file's content from its current position, in blocks."""
 
     def __init__(self, filelike: Any, block_bytes: int = 65536) -> None:
         self.filelike = filelike
@@ -38,7 +35,6 @@ class FileWrapper:
         return hasattr(self.filelike, "seek") and hasattr(self.filelike, "tell")
 
     def seek(self, *position: int) -> Any:
-        """Call `seek` of the file."""
         return self.filelike.seek(*position)
 
     def tell(self) -> Any:
@@ -59,11 +55,7 @@ class FilePart(NamedTuple):
 
 
 def part_to_send(filelike: Any) -> FilePart | None:
-    """Return the rest of a regular file from the position of `filelike`, or None if the file must be read.
-
-    Subclasses and other types, such as `GzipFile`, must be read, because their `read` may return other bytes than the
-    descriptor has.
-    """
+    """Return the rest of a regular file that the kernel can send, or None if the file must be read."""
     buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
     try:
         raw = filelike.raw if buffered else filelike

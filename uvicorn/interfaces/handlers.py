@@ -70,7 +70,7 @@ class HandlerTasks:
     """The running handlers of one interface."""
 
     def __init__(self, expected: str, alternative: str) -> None:
-        """For errors, `expected` is the signature of an application, and `alternative` is another way to write it."""
+        """`expected` is the signature of an application. `alternative` is another way to write one."""
         self._expected = expected
         self._alternative = alternative
         self._has_refused = False
@@ -81,11 +81,7 @@ class HandlerTasks:
         self.contains_exits = False
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
-        """Start a task for `handler`. On Python 3.12 and later, the handler begins to run at once.
-
-        The handler gets a copy of the connection's context variables, with `endpoint` as OWNER. For use on the event
-        loop's thread only.
-        """
+        """Start a task for `handler`. On Python 3.12 and later, the handler begins to run at once."""
         context = endpoint.context
         if context is None:
             context = endpoint.context = copy_context()
@@ -164,10 +160,7 @@ async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
 
 
 class NoAwaitable(InterfaceError):
-    """A call of the application returned an object that cannot be awaited, such as the result of a plain function.
-
-    `is_first` is true for the first such call of an application. Only this call is logged.
-    """
+    """The application returned an object that cannot be awaited. Only the first one is logged."""
 
     def __init__(self, message: str, is_first: bool) -> None:
         super().__init__(message)
@@ -179,10 +172,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
-    """Watch a handler and its `exchange`. When one of the two ends, limit the time of the other.
-
-    `reply` is the channel that was passed to the handler.
-    """
+    """Watch a handler and its `exchange`. When one of the two ends, limit the time of the other."""
     if task.done():
         _handler_ended(exchange, reply, settings, task)
     else:
@@ -208,10 +198,7 @@ def _handler_ended(
 
 
 def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
-    """Wait for another task to reply, because the handler may have passed its channel on before it returned (A10.3).
-
-    The reply must begin within `seconds`. A stream may continue as long as its channel is referenced.
-    """
+    """Wait up to `seconds` for another task to reply through the handler's channel (A10.3)."""
     loop = asyncio.get_running_loop()
     # The log shows what the handler returned: it may be a response for another interface.
     what = "" if returned is None else f" {shape(returned)}"
@@ -245,7 +232,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
 
 
 def cancel_after_end(task: asyncio.Task[Any], exchange: HTTPExchange, seconds: float) -> None:
-    """Cancel `task`, the handler of `exchange`, if it still runs `seconds` after the end of the exchange (rule R6)."""
+    """Cancel `task` if it still runs `seconds` after the end of `exchange` (rule R6)."""
     exchange.on_end(partial(_exchange_ended, task, seconds))
 
 
@@ -267,7 +254,7 @@ def cancel_later(task: asyncio.Task[Any], seconds: float) -> None:
 
 
 def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings: Settings) -> None:
-    """Reject the handshake if `task` does not decide in time. Cancel `task` if it outlives the connection for long."""
+    """Reject the handshake if `task` does not decide in time. Cancel `task` after the connection's end."""
 
     def deny() -> None:
         if session.state is CONNECTING and session.request.state is WAITING:
@@ -286,11 +273,7 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Return whether `error` is an exception of ours, or of a framework, that reports a disconnected client.
-
-    Follows causes but not contexts, because an error while handling a disconnect is a failure. `seen` is needed because
-    an exception that was raised again from a group may be its own cause.
-    """
+    """Return whether `error` reports a disconnected client, as frameworks do with their own exceptions."""
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         if isinstance(link, ClientDisconnected) or type(link).__name__ in _DISCONNECTS:
@@ -310,10 +293,7 @@ def is_reported(error: BaseException) -> bool:
 
 
 def log_failure(where: object, error: BaseException, general: str = _FAILURE) -> None:
-    """Log an exception that the application raised while serving `where`, unless it has been reported.
-
-    The log line has the text `general`, unless the exception calls for a more specific text.
-    """
+    """Log an exception that the application raised while serving `where`."""
     if isinstance(error, MessageTooLarge):
         logger.warning("%s: %s", where, error)
     elif not isinstance(error, NoAwaitable):
@@ -325,7 +305,7 @@ def log_failure(where: object, error: BaseException, general: str = _FAILURE) ->
 
 
 def _sentence(error: BaseException, general: str) -> str:
-    """Return the message of an exception of ours, the hint for a known mistake, or a general sentence."""
+    """Return the text for the log: the message or the hint of a known error, otherwise `general`."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
     key, trace = error.args[0] if type(error) is KeyError and error.args else "", error.__traceback__
@@ -344,7 +324,7 @@ def _lacks(key: str, value: object) -> bool:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """Log `error`, which the application raised, and end the response. Under an adapter, pass `error` to its caller."""
+    """Log the application's `error` and end the response. Under an adapter, its host gets `error`."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

@@ -1,4 +1,4 @@
-"""Holds the response of a plain function, because only the return value shows whether it may be sent."""
+"""Holds the response of a plain function until the return value shows whether to send it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.types import Headers
 
 @final
 class HeldResponse(HTTPGateway):
-    """A gateway that holds the response to `exchange`. It replaces the gateway during the call of a plain function."""
+    """The gateway of `exchange` during the call of a plain function. It holds the response."""
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
@@ -69,10 +69,7 @@ class HeldResponse(HTTPGateway):
 
 
 def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a plain function, hold its response, and return its result.
-
-    If the function returns an awaitable or raises, the response is sent. Otherwise the response is dropped.
-    """
+    """Call a plain function. Send its held response if it returns an awaitable or raises, else drop it."""
     held = HeldResponse(exchange)
     try:
         returned = app(*arguments)

@@ -16,19 +16,16 @@ class HTTPReply:
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes."""
         if not self._name:
             self._name = channel_names.new("reply", self)
         return self._name
 
     @property
     def loop_thread(self) -> int:
-        """The identifier of the event loop's thread."""
         return self._exchange.endpoint.thread
 
     @property
     def is_ready(self) -> bool:
-        """Whether a message would be sent without queueing."""
         return not self._exchange.write_paused
 
     def offer_text(self, text: str) -> bool:
@@ -36,11 +33,10 @@ class HTTPReply:
         return False
 
     async def wait_ready(self) -> None:
-        """Wait until `is_ready`, or the client has disconnected. For use on the event loop's thread only."""
         await self._exchange.drain()
 
     def break_off(self, reason: str) -> None:
-        """Abort the response, so that it does not look complete. For use on the event loop's thread only."""
+        """Abort the response, so that it does not look complete."""
         self._exchange.break_off(reason)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""ASGI lifespan: one call of the application per process, which receives a startup and a shutdown event."""
+"""ASGI lifespan: one call of the application per process, for its startup and shutdown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Lifespan:
         self._received = False
 
     async def startup(self) -> bool:
-        """Return whether the application supports lifespan. Raise StartupError if its startup failed."""
+        """Send `lifespan.startup`. Return whether the application supports lifespan. Raises StartupError."""
         self._task = asyncio.get_running_loop().create_task(self._run())
         try:
             answer = await self._ask("startup")
@@ -105,7 +105,7 @@ class Lifespan:
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:
-        """Send an event and return the application's answer. Return None if the application ended without an answer."""
+        """Send an event and return the application's answer. None if the application ended without one."""
         assert self._task is not None
         self._asked = what
         answer = self._answer = asyncio.get_running_loop().create_future()

@@ -43,7 +43,6 @@ class ThreadedInterface(Interface):
         self._shares = ClientShares(most, settings.thread_queue) if most else None
 
     def loop_calls(self) -> LoopCalls:
-        """Return the LoopCalls of the running event loop."""
         loop = asyncio.get_running_loop()
         # One interface may serve on several event loops, each in its own thread.
         loop_calls = self._loop_calls
@@ -115,7 +114,7 @@ class ThreadedInterface(Interface):
             time.sleep(_POLL_SECONDS)
 
     def _end_pool(self, seconds: float) -> Iterator[None]:
-        """End the pool. For at most `seconds`, yield while workers are alive; the caller sleeps between the checks."""
+        """End the pool. Yield while workers are alive, for at most `seconds`."""
         pool = self._own_pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -126,7 +125,7 @@ class ThreadedInterface(Interface):
 
 
 def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange) -> None:
-    """Cancel a call that the executor has not run. A failed future means this, because `run` never raises."""
+    """Cancel a call that the executor has not run."""
     if future.cancelled():
         call.cancel()
     elif (error := future.exception()) is not None:

@@ -1,8 +1,4 @@
-"""WSGI applications, `app(environ, start_response)` (PEP 3333), run by a pool of threads.
-
-A request costs two thread switches: one to a worker thread, one back. The worker thread calls the application. The
-event loop's thread uses the exchange.
-"""
+"""WSGI applications (PEP 3333). Worker threads call them. Only the event loop uses their exchanges."""
 
 from __future__ import annotations
 
@@ -35,17 +31,14 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class _OfThread(threading.local):
-    """The state of an ErrorLog in one thread. The class attributes are the initial values."""
+    """The state of an ErrorLog in one thread."""
 
     rest = ""
     is_logging = False
 
 
 class ErrorLog(io.TextIOBase):
-    """`wsgi.errors`. Each `write` logs its complete lines as one ERROR record of the logger uvicorn.app.
-
-    An incomplete line is buffered for its thread until the thread writes the rest or calls `flush`.
-    """
+    """`wsgi.errors`. Each `write` logs its complete lines as one ERROR record of the logger uvicorn.app."""
 
     def __init__(self) -> None:
         self._of_thread = _OfThread()
@@ -152,7 +145,7 @@ class WSGICall(ThreadCall):
         self._send_last(b"")
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Have the kernel send a file, and wait until it is sent. Return False if the kernel cannot send it."""
+        """Have the kernel send a file, and wait for the end. Return False if the kernel cannot send it."""
         part = part_to_send(wrapper.filelike) if self.exchange.gateway.sends_files else None
         if part is None or self._ended or self._head is None:
             return False
@@ -182,7 +175,7 @@ class WSGICall(ThreadCall):
         return self._write
 
     def _write(self, content: bytes) -> None:
-        """Send content, and wait while above the high-water mark. This is the `write` that `start_response` returns."""
+        """Send content, then wait while above the high-water mark. `start_response` returns this method."""
         if self._over and not self._ended:
             raise ClientDisconnected("write: the response has ended, or the client has disconnected")
         # Empty content does not send the head, which the application may still replace (PEP 3333).
@@ -190,10 +183,7 @@ class WSGICall(ThreadCall):
             raise LocalProtocolError("write: content exceeds content-length; the rest is dropped")
 
     def _hand_over(self, content: bytes) -> bool:
-        """Send `content` up to content-length, and return whether it has more bytes.
-
-        The response is complete at content-length (PEP 3333, "Handling the Content-Length Header").
-        """
+        """Send `content` up to content-length. Return whether `content` has more bytes."""
         if not isinstance(content, bytes):
             raise not_bytes(content)
         if self._ended:
@@ -265,7 +255,7 @@ class WSGICall(ThreadCall):
 
 
 def _is_iterable(returned: object) -> bool:
-    """Return whether an application may return this value: an iterable other than non-empty bytes or text."""
+    """Return whether a WSGI application may return this value."""
     if isinstance(returned, (bytes, str)):
         return not returned
     return hasattr(returned, "__iter__") or hasattr(returned, "__getitem__")
@@ -293,7 +283,6 @@ class WSGIInterface(ThreadedInterface):
         self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
 
     def environ_of(self, exchange: HTTPExchange, loop_calls: LoopCalls) -> dict[str, Any]:
-        """Return the environ of a request."""
         environ = build_environ(exchange, self._own)
         environ["wsgi.input"] = (
             # Always a ContentReader if there is content: whether all of it has arrived depends on the packets.
@@ -302,7 +291,7 @@ class WSGIInterface(ThreadedInterface):
         return environ
 
     def warn_of_excess(self, exchange: HTTPExchange) -> None:
-        """Log once that the application sends more content than its content-length announces. For use on any thread."""
+        """Log once that the application sends more than its content-length. Thread-safe."""
         if self._unwarned.acquire(blocking=False):
             logger.warning(
                 "%s: the application sends more content than its content-length; the rest is dropped "

@@ -19,11 +19,7 @@ _AHEAD_BYTES: Final = 131072
 
 
 class ContentReader(io.BufferedIOBase):
-    """Request content as a file. Reading it blocks the worker thread until content arrives.
-
-    After the first read, the event loop passes arriving content to this file until the response ends. A raw file in an
-    `io.BufferedReader` would be slower, because a BufferedReader reads most blocks in two parts.
-    """
+    """Request content as a file. Reading it blocks the worker thread until content arrives."""
 
     __slots__ = (
         "_at",
@@ -179,7 +175,7 @@ class ContentReader(io.BufferedIOBase):
         return 0
 
     def _wake(self) -> None:
-        """Wake the worker thread at the end of this loop iteration, because the iteration may bring more content."""
+        """Wake the worker thread at the end of this loop iteration, which may bring more content."""
         if self._waiting and self._waker is not None:
             self._waiting = False
             self._loop_calls.loop.call_soon(self._waker.wake)

@@ -1,4 +1,4 @@
-"""The base class of interfaces with several applications, and the startup and shutdown of these applications."""
+"""Interfaces with several applications, and the startup and shutdown of these applications."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OwningInterface(Interface):
         """Note the entry of the enclosing table whose application this is."""
 
     def _join(self, applications: Applications) -> None:
-        """Share one interface between entries with equal applications, also across nested Routers and Shifts."""
+        """Share one interface between entries with equal applications."""
         for entry, interface in self._interfaces.items():
             if isinstance(interface, OwningInterface):
                 interface._join(applications)
@@ -44,14 +44,10 @@ class OwningInterface(Interface):
 
     @property
     def parts(self) -> list[Interface]:
-        """The interfaces of the applications, including the applications of nested Routers and Shifts."""
         return list(dict.fromkeys(part for interface in self._interfaces.values() for part in interface.parts))
 
     async def startup(self) -> None:
-        """Start each distinct application, in the order of the entries.
-
-        If a startup fails, shuts the started applications down and raises StartupError, which names the entry.
-        """
+        """Start each distinct application, in the order of the entries. Raises StartupError."""
         await self._applications.startup(self.settings.graceful_seconds)
         self.begin()
 
@@ -73,14 +69,13 @@ class OwningInterface(Interface):
                 interface.end()
 
     def contain_exits(self) -> None:
-        """Contain SystemExit and KeyboardInterrupt of a handler, so that they end its request only."""
         for interface in self._interfaces.values():
             interface.contain_exits()
 
 
 @final
 class Applications:
-    """The distinct applications of a Router or Shift and of nested tables, in the order of their entries."""
+    """The distinct applications of a table and of its nested tables, in the order of their entries."""
 
     def __init__(self) -> None:
         self._found: list[Application] = []
@@ -112,7 +107,7 @@ class Applications:
             self._started.append(application)
 
     async def shutdown(self, seconds: float) -> None:
-        """Shut down the started applications in reverse order, within `seconds`. Log each that fails or hangs."""
+        """Shut down the started applications in reverse order, within `seconds`. Log failures."""
         loop = asyncio.get_running_loop()
         last = loop.time() + seconds
         ending: list[tuple[Entry, asyncio.Task[None]]] = []
@@ -155,7 +150,6 @@ class Application:
         return new
 
     async def startup(self) -> None:
-        """Run the application's startup, once."""
         await self._interfaces[0][1].startup()
 
     async def shutdown(self, seconds: float) -> None:

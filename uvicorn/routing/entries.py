@@ -1,4 +1,4 @@
-"""The entries of a Router: `Route` and `Mount`. Both are immutable, and checked when they are made."""
+"""The entries of a Router: `Route` and `Mount`. Both are immutable."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ class Route(Entry):
     """`Route("/a/b", app)` takes this path only. `Route("/a/*", app)` takes `/a` and every path below it.
 
     The application gets the same root path as without a Router. `host`, `protocol` (`"http"` or `"websocket"`) and
-    `methods` restrict the entry to such requests; GET includes HEAD. `threads` is the size of the entry's own pool, for
-    a WSGI application or a consumer that is a plain function. `interface` names the kind of the application, which is
-    detected by default. `name` replaces the path in log lines.
+    `methods` restrict the requests. GET includes HEAD. `threads` is the size of the entry's own pool, for a blocking
+    application. `interface` names the kind of the application, which is detected by default. `name` replaces the path
+    in log lines.
 
     Raises ConfigError for an invalid argument, and InterfaceError for an application of no known kind.
     """
@@ -133,10 +133,9 @@ class Route(Entry):
 
 
 class Mount(Entry):
-    """`Mount("/shop", app)` takes `/shop` and every path below it, and adds the prefix to the root path.
+    """`Mount("/shop", app)` takes `/shop` and every path below it, and adds `/shop` to the root path.
 
-    Because `SCRIPT_NAME` and `root_path` end with the prefix, the application need not know it. The keywords are the
-    same as for `Route`.
+    The keywords are the same as for `Route`.
     """
 
     moves_root = True

@@ -1,7 +1,4 @@
-"""The interface of a Router, which owns the interfaces of its applications.
-
-It passes each exchange, unconverted, to the interface of the entry that takes the request.
-"""
+"""The interface of a Router, which owns the interfaces of its applications."""
 
 from __future__ import annotations
 
@@ -24,7 +21,6 @@ class Refusal(Interface):
         self._answer = answer
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Respond at once."""
         exchange.respond(*self._answer)
 
 
@@ -46,7 +42,6 @@ class RouterInterface(OwningInterface):
         )
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Pass the request to the application of its entry. Without an entry, refuse the request."""
         self._place(exchange, HTTP).serve_http(exchange)
 
     def at(self, exchange: HTTPExchange) -> Interface:
@@ -56,8 +51,8 @@ class RouterInterface(OwningInterface):
     def leaf(self, path: str, host: str, protocol: str, method: str) -> tuple[Interface, str] | None:
         """Return the interface for a request, and the prefixes of the Mounts above it. None for a refused request.
 
-        For hosts that call some applications without us. `host` is the result of `host_name`, and `method` the result
-        of `intended_method`. Both are ignored unless `reads_fields` is true.
+        `host` is the result of `host_name`, and `method` the result of `intended_method`. Both are ignored unless
+        `reads_fields` is true.
         """
         entry = self._table.find(path, host, protocol, method)
         if entry is None:

@@ -18,13 +18,12 @@ KeyFunction = Callable[[RequestHead], str | None]
 @final
 @dataclass(frozen=True)
 class Key:
-    """A function that returns the key of a request head. Its description is for `--routes`."""
+    """A key function with a description, which `--routes` shows."""
 
     description: str
     function: KeyFunction
 
     def __call__(self, head: RequestHead) -> str | None:
-        """Return the key of a request."""
         return self.function(head)
 
     def __str__(self) -> str:
@@ -32,10 +31,7 @@ class Key:
 
 
 def cookie(name: str) -> Key:
-    """Return a key for `Shift` that is the value of a cookie. Choose a lasting cookie that every visitor has.
-
-    A key is no access control, because clients can choose their cookies. Raises ConfigError for an invalid name.
-    """
+    """Return a key for `Shift` that is the value of a cookie. Raises ConfigError for an invalid name."""
     _check_name("cookie", name)
     wanted = name.encode()
 

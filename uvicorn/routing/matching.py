@@ -32,7 +32,7 @@ def find_entry(table: Table[E], path: str, fields: Fields, protocol: str, method
 
 
 def refusal(table: Table[E], path: str, fields: Fields, protocol: str) -> Answer:
-    """Return the answer to a request that no entry takes: 405 if its path has entries for other methods, else 404."""
+    """Return 405 if the path has entries for other methods, otherwise 404."""
     allowed = table.allowed_methods(path, host_name(field_value(fields, b"host"))) if protocol == HTTP else ()
     if not allowed:
         return NOT_FOUND
@@ -41,7 +41,7 @@ def refusal(table: Table[E], path: str, fields: Fields, protocol: str) -> Answer
 
 
 def intended_method(method: str, asked: str) -> str:
-    """Return the method of a request. For a CORS preflight, return the method of the request that will follow."""
+    """Return the method of a request, or the method that a CORS preflight asks for."""
     return asked.strip() or method if method == "OPTIONS" else method
 
 

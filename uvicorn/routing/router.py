@@ -1,4 +1,4 @@
-"""`Router`, which passes each request to one of its applications. These may be of different kinds."""
+"""`Router`, which passes each request to one of several applications of any kind."""
 
 from __future__ import annotations
 
@@ -29,13 +29,9 @@ _NO_KIND: Final = (
 class Router:
     """`Router(*entries, default=app)` passes each request to the application of the most specific entry for it.
 
-    `entries` are `Route` and `Mount` objects, in any order. `default` takes all other requests. Applications may be of
-    any kind, including Routers. Without a default, a request that no entry takes is answered with 404, or with 405 if
-    its path has entries for other methods.
-
-    Each distinct application is started once, in the order of the entries. The default is started last.
-
-    Raises ConfigError for entries that take the same requests.
+    `entries` are `Route` and `Mount` objects, in any order. `default` takes all other requests. Without a default,
+    these are answered with 404 or 405. Each distinct application is started once, in the order of the entries, with the
+    default last. Raises ConfigError for entries that take the same requests.
     """
 
     __slots__ = ("__weakref__", "_entries", "_table")
@@ -72,17 +68,13 @@ class Router:
         return None if self._table.default is None else self._table.default.app
 
     def find(self, path: str, *, host: str = "", protocol: str = HTTP, method: str = "GET") -> Entry | None:
-        """Return the entry that takes a request, or None for a request that is answered with 404 or 405.
-
-        `path` is decoded and does not include the root path. The default application is returned in an entry, as `app`.
-        """
+        """Return the entry that takes a request, or None. `path` is decoded, without the root path."""
         return self._table.find(path, host_name(host), protocol, method)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> Router:
-        """Return a Router whose applications are wrapped. `wrap(app)` is called once for each distinct application.
+        """Return a Router whose applications are wrapped by `wrap(app)`, which is called once for each of them.
 
-        For middleware that takes applications of every kind. Nested Routers and adapters are kept, and `wrap` is called
-        for the applications inside.
+        Nested Routers and adapters are kept, and `wrap` is called for the applications inside.
         """
         wrapped: list[tuple[Any, Any]] = []
 
@@ -107,10 +99,7 @@ class Router:
         return RouterInterface(self, self._table, settings)
 
     def __call__(self, *arguments: Any) -> Coroutine[Any, Any, None]:
-        """Serve a message that middleware of the channels kind passes on. Only channels applications can be called so.
-
-        Raises InterfaceError for an application of another kind, and for a call with other arguments.
-        """
+        """Call a channels application for a message. Raises InterfaceError for an application of another kind."""
         if len(arguments) == 2 and isinstance(arguments[1], Mapping) and "reply" in arguments[1]:
             return self._call_channels(*arguments)
         raise InterfaceError(_NO_KIND)
@@ -163,7 +152,7 @@ class Router:
 
 
 def _applications_in(app: Any) -> list[Any]:
-    """Return the applications of a Router or a Shift. For another application, return the application itself."""
+    """Return the applications of a Router or a Shift, or the given application itself."""
     if isinstance(app, Shift):
         return [*_applications_in(app.old), *_applications_in(app.new)]
     return app.applications if isinstance(app, Router) else [app]

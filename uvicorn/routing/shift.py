@@ -1,4 +1,4 @@
-"""`Shift`, with an old and a new application for one path. Its interface chooses one for each request."""
+"""`Shift`, which passes each request to an old or to a new application."""
 
 from __future__ import annotations
 
@@ -36,14 +36,13 @@ _FALLING_BACK: Final = ("GET", "HEAD")
 class Shift:
     """`Shift(old, new, weight=5, key=cookie("visitor"))` passes five percent of the visitors to `new`.
 
-    It is usable wherever an application is. `weight` is a percentage, or a function that returns it, which is called
-    on a thread once a second; until its first answer the weight is 0. `key` is `cookie(name)`, `header(name)`,
-    `client()`, or a function of the request's head that returns text: the same key is always given to the same
-    application. A request without a key goes to `old`, unless the weight is 100. `name` makes shifts with the same name
-    decide alike; by default it is the path of the entry. A WebSocket is decided at its handshake.
+    `weight` is a percentage, or a function that returns it. The function is called on a thread once a second. Until it
+    first returns, the weight is 0. `key` is `cookie(name)`, `header(name)`, `client()`, or a function of the request's
+    head that returns text. Requests with equal keys get the same application. A request without a key goes to `old`,
+    unless the weight is 100. Shifts with the same `name` decide alike. The default `name` is the path of the entry.
 
-    With `fallback`, `old` responds to a GET or HEAD request without content if the response of `new` has one of these
-    status codes, or a field `x-uvicorn-pass: 1`; that response is dropped.
+    `fallback` lists status codes. If `new` answers a GET or HEAD request without content with one of them, or with a
+    field `x-uvicorn-pass: 1`, that response is dropped and `old` responds.
 
     Raises ConfigError for an invalid argument, and InterfaceError for an application of no known kind.
     """
@@ -84,7 +83,7 @@ class Shift:
         self.__uvicorn_interface__(Settings())
 
     def mapped(self, wrap: Callable[[Any], Any]) -> Shift:
-        """Return an equal Shift with wrapped applications. Nested Routers and adapters are kept."""
+        """Return an equal Shift with wrapped applications."""
         shift = copy(self)
         for side in ("old", "new"):
             app = getattr(self, side)
@@ -163,7 +162,6 @@ class ShiftInterface(OwningInterface):
         super().end()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Pass the request to one of the two applications."""
         side, endpoint = self._choose(exchange), exchange.endpoint
         interface = self._place(exchange, side, endpoint)
         if self._fallback is None or side is self._old or exchange.has_content or exchange.method not in _FALLING_BACK:
@@ -180,7 +178,6 @@ class ShiftInterface(OwningInterface):
         exchange.thread_held = exchange.thread_held or trial.thread_held
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface for a WebSocket handshake."""
         return self._place(exchange, self._choose(exchange), exchange.endpoint).at(exchange)
 
     def _choose(self, exchange: HTTPExchange) -> Side:

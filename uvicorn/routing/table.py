@@ -1,10 +1,7 @@
-"""The table of a Router, which finds the entry for a request. It does no I/O.
+"""The table of a Router, which finds the most specific entry for a request.
 
-The size of the table limits the work, however long the path is.
-
-The most specific entry wins, regardless of the order in which the entries were written. An entry with a host comes
-first, then an exact path, then a longer prefix, then an entry with a protocol, then an entry with methods. An entry
-that does not take the request's protocol or method is skipped.
+An entry with a host comes first, then an exact path, then a longer prefix, then an entry with a protocol, then an entry
+with methods. The order in which the entries were written does not matter.
 """
 
 from __future__ import annotations
@@ -91,7 +88,7 @@ class Table(Generic[E]):
 
 
 def host_name(field: str) -> str:
-    """Return the host of a `host` field in lower case, without port and final dot. Malformed fields pass."""
+    """Return the host of a `host` field in lower case, without port and final dot."""
     text = field.lower()
     if text.startswith("["):
         return text[: text.find("]") + 1]

@@ -38,7 +38,7 @@ class TrialGateway(HTTPGateway):
     """The gateway of a trial exchange. It forwards the whole response to the client's exchange, or drops it."""
 
     def __init__(self, exchange: HTTPExchange, fallback: frozenset[int], fall_back: Callable[[], object]) -> None:
-        """The client waits for the response to `exchange`. `fall_back` is called soon after a response was dropped."""
+        """`exchange` belongs to the client. `fall_back` is called soon after a response was dropped."""
         self._exchange = exchange
         self._fallback = fallback
         self._fall_back = fall_back

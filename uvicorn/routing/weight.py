@@ -32,10 +32,7 @@ def check_weight(weight: Any, has_key: bool) -> float:
 
 
 def is_new(weight: float, name: str, key: str) -> bool:
-    """Return whether `key` is among the `weight` percent of keys that go to the new application.
-
-    The result is the same in every process and on every host. A higher weight moves no key back.
-    """
+    """Return whether `key` is among the `weight` percent of keys that go to the new application."""
     digest = blake2b(f"{name}\0{key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8]) < int(weight / 100 * _ALL)
 
@@ -78,7 +75,7 @@ class WeightFunction:
 
 @final
 class Timer:
-    """Refreshes a weight on a pool thread of the running event loop about once a second, until it is stopped."""
+    """Refreshes a weight about once a second on a pool thread, until it is stopped."""
 
     def __init__(self, weight: WeightFunction) -> None:
         self._weight = weight

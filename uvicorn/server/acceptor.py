@@ -1,10 +1,4 @@
-"""Accept connections, and create the transport and the protocol object of each.
-
-uvloop's own servers accept one connection in each iteration of the event loop. With 200 busy connections an iteration
-lasts 7 ms, and the last of 100 new clients waits for 0.7 seconds. asyncio's servers accept all waiting connections at
-once, so one of several processes may take them all. This acceptor accepts a bounded number in each iteration, on either
-loop.
-"""
+"""Accept connections, and create the transport and the protocol object of each."""
 
 from __future__ import annotations
 
@@ -33,11 +27,7 @@ _RETRY_SECONDS: Final = 0.1
 
 @final
 class Acceptor:
-    """Accepts the connections of one listening socket.
-
-    `context.arriving` holds a connection until it has a transport. With TLS the transport exists after the handshake. A
-    connection above `limit_concurrency` gets no handshake, because TLS buffers take 300 KiB on asyncio.
-    """
+    """Accepts the connections of one listening socket, a bounded number in each iteration of the event loop."""
 
     def __init__(self, context: ServerContext, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         self._context = context

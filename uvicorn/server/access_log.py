@@ -1,7 +1,4 @@
-"""The access log, and a bounded number of warnings about faulty or slow clients.
-
-Text from a client is escaped and truncated, so that it cannot end a line, control a terminal or fill the log.
-"""
+"""The access log, and a bounded number of warnings about faulty or slow clients."""
 
 from __future__ import annotations
 
@@ -55,9 +52,6 @@ def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str
 
     `sent` is the number of content bytes, and `seconds` is the duration. `outcome` is the reason why the response is
     incomplete, and is empty for a complete response.
-
-    `record.args` has the client, the method, the target, the HTTP version and the status, because access formatters of
-    other servers unpack these five values. Size, duration and outcome are attributes of the record.
     """
     target, query = exchange.raw_path, exchange.query_string
     if query:

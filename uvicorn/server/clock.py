@@ -1,7 +1,4 @@
-"""The server's clock: one tick a second, on which all connections check their deadlines.
-
-A timer for each request would cost more than calling the application, and deadlines of seconds do not need timers.
-"""
+"""The server's clock: one tick a second, on which all connections check their deadlines."""
 
 from __future__ import annotations
 
@@ -18,10 +15,7 @@ _LAG_SECONDS: Final = 10.0
 
 
 class Clock:
-    """Ticks once a second. `now` is the monotonic time of the last tick, `elapsed` the seconds between the last two.
-
-    Deadlines count from `now`, which may be a tick old. They may expire late, but never early.
-    """
+    """Ticks once a second. Deadlines may expire late, because they count from ticks, but never early."""
 
     def __init__(self) -> None:
         self.now = self.monotonic()
@@ -47,10 +41,7 @@ class Clock:
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Return whether at least `seconds` have passed since an event. `since` is the value of `now` at the event.
-
-        The event may be up to a tick later than `since`, so the longest recent tick is added to `seconds`.
-        """
+        """Return whether `seconds` have passed since an event. `since` is the value of `now` at the event."""
         return self.now - since >= seconds + self._longest
 
     def monotonic(self) -> float:

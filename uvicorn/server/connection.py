@@ -1,7 +1,4 @@
-"""The part of every connection that handles its transport: write flow control, write timeout, lingering close.
-
-It is a base class, because a separate object would cost each request extra calls.
-"""
+"""The base class of connections: write flow control, write timeout, lingering close."""
 
 from __future__ import annotations
 
@@ -92,7 +89,7 @@ class TransportConnection:
             drainers.wake()
 
     def _has_stalled(self, unsent: int) -> bool:
-        """Return whether the client has received nothing during the whole write timeout while `unsent` bytes waited."""
+        """Return whether the client has received nothing during the whole write timeout."""
         if not unsent:
             self._stall = None
             return False

@@ -69,11 +69,7 @@ class Connection(Protocol):
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep some MiB of freed memory instead of returning them to the kernel.
-
-    glibc returns free memory at the end of the heap above a threshold. The threshold is twice the size of the largest
-    mmapped block ever freed.
-    """
+    """Make glibc keep some MiB of freed memory instead of returning them to the kernel."""
     bytes(_KEPT_BYTES // 2)
 
 
@@ -91,10 +87,7 @@ class ServerConfig(Protocol):
 
 
 class ServerContext:
-    """The state that the connections of one server share.
-
-    All connections share one receive buffer, because each callback fills and empties it.
-    """
+    """The state that the connections of one server share."""
 
     def __init__(
         self, interface: ServedInterface, settings: Settings, clock: Clock, access_log: AccessLog = log_exchange
@@ -159,17 +152,14 @@ class ServerContext:
                 connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
-        """Log each field in `names` once. The application sends these fields, but only the server may send them."""
+        """Log once for each field in `names` that the application sends, but only the server may send."""
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)
                 logger.warning("the application sends %s, which only the server may send; dropping it", name.decode())
 
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
-        """Log an exception of the event loop.
-
-        Ignore SystemExit and KeyboardInterrupt of a task, because `run` logs them.
-        """
+        """Log an exception of the event loop."""
         if isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
             return
         if self.loop_handler is not None:
@@ -178,10 +168,7 @@ class ServerContext:
             loop.default_exception_handler(report)
 
     def accept_failed(self, error: OSError) -> None:
-        """Log that a connection cannot be accepted.
-
-        If a limit of the system is reached, log it at most once a second.
-        """
+        """Log that a connection cannot be accepted. At a limit of the system, log at most once a second."""
         if error.errno not in _EXHAUSTED:
             logger.error("cannot accept connections: %s", error)
         elif not self._exhausted:

@@ -1,4 +1,4 @@
-"""Handlers that continue after their response is complete. They are cancelled after a time limit or at shutdown."""
+"""Handlers that continue after their response. They are cancelled after a time limit or at shutdown."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
 """One HTTP/1.1 connection: a transport on one side, the parser, the encoder and the exchange on the other.
 
 Requests are answered one at a time and in order. Until a response is complete, pipelined requests are buffered
-unparsed, and reading pauses above `read_buffer_bytes`. So the memory is bounded for any size of requests, and an error
-response to a malformed request cannot overtake the response before it.
+unparsed, and reading pauses above `read_buffer_bytes`.
 
 A cell of the table has the effects of an event in a phase, then the next phase. A cell without a next phase keeps the
 phase. The event of a cell `-` never happens in that phase. Every way to CLOSED is a reset, except `switch` and `client
-gone`. tests/server/test_http1_phases.py reads this table.
+gone`.
 
     event                    HEAD            IDLE            BUSY            DRAINING   LINGERING  CLOSING  CLOSED
     part of a head           HEAD            HEAD            hold            -          drop       drop     drop
@@ -30,7 +29,6 @@ gone`. tests/server/test_http1_phases.py reads this table.
     stop                     CLOSING         CLOSING         ignore          ignore     ignore     ignore   ignore
     reset                    CLOSED          CLOSED          CLOSED          CLOSED     CLOSED     CLOSED   ignore
 
-`head` and `malformed` happen when the parser reads them; until the phase is HEAD or IDLE, input is held unparsed.
 "Before content": before the end of the request's content. "Last": the connection closes after this response.
 """
 
@@ -228,10 +226,7 @@ class HTTP1Connection(HTTP1Gateway):
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Have `cancel` called later: at the next request, when the server stops, or after `seconds`.
-
-        Return a function that the handler's end must call; `cancel` is then no longer called.
-        """
+        """Call `cancel` at the next request, at shutdown, or after `seconds`. Return the end callback."""
         handler = self._context.continuing.add(cancel, seconds)
         if self._continuing is not None:
             self._continuing.cancel()
@@ -241,11 +236,7 @@ class HTTP1Connection(HTTP1Gateway):
     # One exchange after another
 
     def _advance(self, fault: RemoteProtocolError | None = None) -> None:
-        """Serve the current request, then pipelined ones as long as each is answered immediately.
-
-        Applications are called here, never inside the parser. If a request's content is malformed, the application is
-        called before `fault` is handled, just as if head and content had arrived separately.
-        """
+        """Serve the current request, then pipelined ones as long as each is answered immediately."""
         context = self._context
         self._advancing = True
         while True:
@@ -303,7 +294,7 @@ class HTTP1Connection(HTTP1Gateway):
         return self._over_limit or context.requests + len(context.continuing) > context.limit_concurrency
 
     def _exchange_done(self) -> None:
-        """Serve the next request, or wait for it. Called when the response and the request content are complete."""
+        """Serve the next request, or wait for one. The response and the request content are complete."""
         self._exchange = None
         parser = self._parser
         if not (parser.buffer or self.write_paused or self._eof):
@@ -321,7 +312,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._advance_soon()
 
     def _advance_soon(self) -> None:
-        """Serve the next request in another iteration of the loop, without context variables of this handler."""
+        """Serve the next request in a later iteration, without the context variables of this handler."""
         self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _await_head(self) -> None:
@@ -334,5 +325,5 @@ class HTTP1Connection(HTTP1Gateway):
 
 
 def _host_and_port(name: Any) -> tuple[str, int] | None:
-    """Return host and port, which are the first two items of a TCP socket's address. Return None for a Unix socket."""
+    """Return the first two items of a TCP socket's address, or None for a Unix socket."""
     return (name[0], name[1]) if isinstance(name, (tuple, list)) and len(name) >= 2 else None

@@ -134,10 +134,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             transport.write(behind)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Resume reading, because the application waits for content.
-
-        Send "100 Continue" if the client waits for that.
-        """
+        """Resume reading, because the application waits for content. Send "100 Continue" if requested."""
         if exchange is not self._exchange:
             return
         if self._continue_due:

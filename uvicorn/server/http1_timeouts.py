@@ -129,7 +129,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._check_stall()
 
     def stop(self) -> None:
-        """Close the connection if it is idle, because the server is stopping. Called repeatedly until it is closed."""
+        """Close the connection if it is idle. Called repeatedly until it is closed."""
         if self.phase is BUSY:
             self._end_idle_stream()
         if self.phase is IDLE or (self.phase is HEAD and not self._parser.buffer):
@@ -155,10 +155,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._exchange.half_close(content_follows)
 
     def _look_for_end(self) -> bool:
-        """Ask the kernel for a disconnect, because the event loop reports none while reading is paused.
-
-        Return whether the client has disconnected.
-        """
+        """Return whether the client has disconnected, which the loop does not report while reading is paused."""
         end = peer_state(self._transport)
         if end == RESET:
             self._break_off("")
@@ -181,7 +178,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _end_idle_stream(self) -> None:
-        """End an event stream that has been idle for some time, because its client reconnects by itself."""
+        """End an event stream that has been idle for some time. Its client reconnects by itself."""
         exchange = self._exchange
         if (
             exchange is not None
@@ -199,7 +196,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # Closing
 
     def _warn(self, what: str) -> None:
-        """Log `what` about the client of the current request or, between requests, about the connection's peer."""
+        """Log `what` about the client of the current request, or about the peer between requests."""
         exchange = self._exchange
         self._context.warnings.warn(self._endpoint.client if exchange is None else exchange.client, what)
 
@@ -225,15 +222,11 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _linger(self) -> None:
-        """Close after an error response, as soon as the client has had time to read the response.
-
-        Closing a socket with unread input resets the connection, and the reset may destroy the response on its way (RFC
-        9112, section 9.6).
-        """
+        """Close as soon as the client has had time to read the error response."""
         self._begin_lingering(_REFUSED_DRAINS * self._context.settings.max_drain_bytes)
 
     def _linger_upload(self) -> None:
-        """Discard the rest of the content, then close. Many clients read the response only after sending everything."""
+        """Discard the rest of the content, then close."""
         left = self._parser.content_left
         if left < 0:
             left = self._context.settings.limits.max_content_bytes or sys.maxsize
@@ -286,7 +279,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._break_off("write timeout")
 
     def _takes_too_slowly(self, unsent: int) -> bool:
-        """Return whether the client reads slower than `min_response_rate` while its response occupies a thread."""
+        """Return whether the client reads slower than `min_response_rate` while a thread waits for it."""
         exchange = self._exchange
         thread_held = exchange.thread_held if exchange is not None else None
         if exchange is None or thread_held is None or not thread_held():

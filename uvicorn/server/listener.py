@@ -48,10 +48,7 @@ class Address:
 
 
 class _OwnUnixSocket(socket.socket):
-    """A Unix socket whose file this process created.
-
-    `remove_file` keeps a file that another server has put in its place.
-    """
+    """A Unix socket whose file this process created. `remove_file` keeps the file of another server."""
 
     def remember_file(self, path: str) -> None:
         self._path = os.path.abspath(path)
@@ -64,10 +61,7 @@ class _OwnUnixSocket(socket.socket):
 
 
 def parse_bind(text: str) -> Address:
-    """Parse `text` in gunicorn's syntax: HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N.
-
-    Raises ConfigError with the text and the expected form.
-    """
+    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError."""
     expected = "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
     if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
@@ -90,10 +84,7 @@ def parse_bind(text: str) -> Address:
 
 
 def parse_mode(text: str) -> int | None:
-    """Parse octal permissions such as 660. Return None for an empty text.
-
-    Raises ConfigError unless the text has three octal digits. `0` or `0o` may stand before them.
-    """
+    """Parse octal permissions such as 660. Return None for an empty text. Raises ConfigError."""
     if not text:
         return None
     match = re.fullmatch(r"(?:0o?)?([0-7]{3})", text)
@@ -103,12 +94,10 @@ def parse_mode(text: str) -> int | None:
 
 
 def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | None = None) -> list[socket.socket]:
-    """Open non-blocking listening sockets on all `addresses`. If one fails, close all.
+    """Open non-blocking listening sockets on all `addresses`, or on none. Raises ConfigError.
 
-    A Unix socket gets the permissions `uds_mode`. If `uds_mode` is None, it keeps the permissions of an existing path,
-    and a new path gets 0666.
-
-    Raises ConfigError, which names the address, the reason, and the remedy.
+    A Unix socket gets the permissions `uds_mode`. If `uds_mode` is None, an existing path keeps its permissions, and a
+    new path gets 0666.
     """
     sockets: list[socket.socket] = []
     try:

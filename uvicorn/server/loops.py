@@ -18,10 +18,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return the factory of the event loop called `name`, which may be 'module:factory'.
-
-    Raises ConfigError if the event loop is unknown or not installed.
-    """
+    """Return the factory of the event loop called `name`, which may be 'module:factory'. Raises ConfigError."""
     if ":" in name:
         try:
             factory: Callable[[], asyncio.AbstractEventLoop] = resolve_name(name)
@@ -42,10 +39,7 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
-    """Run `main` to completion on a new event loop of the kind called `name`.
-
-    A SystemExit or KeyboardInterrupt in another task ends only that task.
-    """
+    """Run `main` to completion on a new event loop of the kind called `name`."""
     try:
         factory = loop_factory(name)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""`callback_notify`, a coroutine function of a program that embeds the server. The server awaits it at intervals."""
+"""`callback_notify`, a coroutine function that the server awaits at intervals."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LAST_SECONDS: Final = 0.1
 async def notifying(
     callback: Callable[[], Awaitable[object]] | None, seconds: float, on_failure: Callable[[], object]
 ) -> AsyncIterator[None]:
-    """While the context is active, await `callback()` at once and then every `seconds`, one call at a time.
+    """While the context is active, await `callback()` at once and then every `seconds`.
 
-    If a call raises, call `on_failure()`, and raise the exception again at the end of the context.
+    If a call raises, `on_failure()` is called, and the end of the context raises the exception again.
     """
     if callback is None:
         yield

@@ -1,8 +1,4 @@
-"""Ends a process of the `uvicorn` command after the grace period, even if threads of the application still run.
-
-Before it exits, Python waits for every non-daemon thread and for every job of a ThreadPoolExecutor. A program that
-calls `uvicorn.run` waits in the same way, and is not ended.
-"""
+"""Ends a process of the `uvicorn` command after the grace period, even if application threads still run."""
 
 from __future__ import annotations
 
@@ -34,11 +30,7 @@ _MOST_THREADS: Final = 20
 
 
 class ProcessEnd:
-    """Calls `leave(status)` if threads keep the process alive after the grace period.
-
-    Until then the interpreter may exit normally. A daemon thread watches, because the main thread may be blocked while
-    asyncio or Python waits for other threads.
-    """
+    """Calls `leave(status)` if threads keep the process alive after the grace period."""
 
     def __init__(self, leave: Callable[[int], object] = os._exit) -> None:
         self.status = 0
@@ -61,7 +53,7 @@ class ProcessEnd:
         threading.Thread(target=self._watch, name="uvicorn-process-end", daemon=True).start()
 
     def main_returns(self, error: BaseException | None) -> None:
-        """Note that the main thread has returned or raised `error`. Only other threads keep the process alive now."""
+        """Note that the main thread has returned or raised `error`."""
         self.begin(self.status if error is None else _status_of(error))
         self._main_has_returned = True
 

@@ -1,7 +1,7 @@
-"""The client's address and scheme behind proxies: X-Forwarded-For and X-Forwarded-Proto, from trusted peers only.
+"""The client's address and scheme behind trusted proxies: X-Forwarded-For and X-Forwarded-Proto.
 
-Each proxy appends the address of its own peer to X-Forwarded-For, so the list is read from its right end, up to and
-including the first address that is not a trusted proxy. Addresses further left may be forged by the client.
+X-Forwarded-For is read from its right end, up to the first address that is not a trusted proxy. The client may have
+forged the addresses further left.
 """
 
 from __future__ import annotations
@@ -57,10 +57,7 @@ class TrustedPeers:
                     ) from None
 
     def trusts(self, client: tuple[str, int] | None, socket_path: str = "") -> bool:
-        """Return whether a peer is trusted.
-
-        `socket_path` is the path of the Unix socket that the peer has connected to.
-        """
+        """Return whether a peer is trusted. `socket_path` is the Unix socket that the peer has connected to."""
         if self._everybody:
             return True
         if client is None:
@@ -81,8 +78,8 @@ class TrustedPeers:
     ) -> tuple[tuple[str, int] | None, str]:
         """Return the address and scheme of the client behind the trusted `peer`.
 
-        `forwarded_for` and `forwarded_proto` are the values of the fields. The values of repeated fields are joined
-        with commas, and a missing field is an empty string.
+        `forwarded_for` and `forwarded_proto` are the values of the fields. Repeated fields are joined with commas, and
+        a missing field is an empty string.
         """
         if forwarded_proto:
             scheme = _SCHEMES.get(forwarded_proto[forwarded_proto.rfind(b",") + 1 :].strip().lower(), scheme)
@@ -120,10 +117,7 @@ def build_trusted_peers(text: str) -> TrustedPeers:
 
 
 def everybody_may_open(path: str) -> bool:
-    """Return whether every user of the machine may connect to the Unix socket at `path`.
-
-    Return True if that is unknown.
-    """
+    """Return whether every user may connect to the Unix socket at `path`. True if that is unknown."""
     try:
         if not path or not os.stat(path).st_mode & stat.S_IWOTH:
             return not path

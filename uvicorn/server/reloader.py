@@ -1,9 +1,4 @@
-"""`--reload` runs one worker and restarts it when a file changes.
-
-The package `watchfiles` watches the files if it is installed. Otherwise the files are scanned every 0.25 seconds. The
-worker's socket stays open during a restart, so that requests wait instead of failing. Changes at about the same time
-cause one restart.
-"""
+"""`--reload` runs one worker and restarts it when a file changes. The listening socket stays open."""
 
 from __future__ import annotations
 
@@ -29,11 +24,7 @@ TEMPLATES: Final = (".html", ".txt")
 
 
 def reload_folders(folders: Sequence[Any], includes: Sequence[str], excludes: Sequence[str]) -> list[Path]:
-    """Return the absolute paths of the folders to watch: all `folders`, and all folders among `includes`.
-
-    Missing folders, folders among `excludes`, and subfolders of a watched folder are left out. If no folder is left,
-    the current folder is watched.
-    """
+    """Return the absolute paths of the folders to watch. Without any, return the current folder."""
     watched = {*_resolved(folders), *_folders_among(includes)}
     excluded = _folders_among(excludes)
     watched = {path for path in watched if excluded.isdisjoint((path, *path.parents))}
@@ -58,10 +49,9 @@ def _resolved(folders: Sequence[Any]) -> set[Path]:
 
 
 class Selection:
-    """The files to watch in `folders`.
+    """The files in `folders` that match one of `includes` and none of `excludes`.
 
-    The name or path of a watched file matches one of `includes` and none of `excludes`. A pattern that is the path of a
-    folder matches all files in the folder.
+    A pattern is compared with names and paths. The path of a folder matches all files in the folder.
     """
 
     def __init__(self, folders: Sequence[str | Path], includes: Sequence[str], excludes: Sequence[str]) -> None:
@@ -92,7 +82,7 @@ def _fits(path: Path, patterns: Sequence[str]) -> bool:
 
 
 class Reloader(Supervisor):
-    """Restarts its one worker after each change. After a failed start the reloader waits for the next change."""
+    """Restarts its one worker after each change. After a failed start it waits for the next change."""
 
     kind = "reloader"
     level = logging.DEBUG
@@ -198,7 +188,7 @@ def _watch_by_looking(
 
 
 def _times(selection: Selection, chosen: dict[str, bool]) -> Iterator[tuple[str, int]]:
-    """Yield each selected file and its modification time. `chosen` caches which files are selected."""
+    """Yield each selected file and its modification time. `chosen` caches the selection."""
     for top in selection.folders:
         for folder, folders, files in os.walk(top):
             # Installed packages: there are thousands, and they change in installations only.

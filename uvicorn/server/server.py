@@ -109,7 +109,7 @@ class Server:
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Load the application, listen, serve, drain. If given, `sockets` replace the configured addresses.
 
-        Raises ConfigError, and StartupError if the startup fails; under `run` also if a signal stops the startup.
+        Raises ConfigError for an invalid setting, and StartupError if the application's startup fails.
         """
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -240,7 +240,7 @@ class Server:
             raise KeyboardInterrupt
 
     async def _start_up(self, interface: ServedInterface) -> None:
-        """Run the application's startup. A signal cancels it at once, because no requests are in flight yet."""
+        """Run the application's startup. A signal cancels the startup at once."""
         assert self._changed is not None
         if interface.name != "asgi3":
             logger.info("Interface: %s", interface.name)
@@ -296,7 +296,7 @@ class Server:
             self.on_stopped(0 if self._force_exit else grace - (clock.monotonic() - started))
 
     async def _shut_down(self, seconds: float) -> None:
-        """Run the application's shutdown once, if its startup succeeded. Running handlers have `seconds` to finish."""
+        """Run the application's shutdown once, if its startup succeeded."""
         if not self._application_runs or self.lifespan is None:
             return
         self._application_runs = False
@@ -333,7 +333,7 @@ class Server:
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop this server on a signal inside the block; raise the signal again afterwards. May be overridden."""
+        """Stop this server on a signal inside the block. Raise the signal again afterwards. May be overridden."""
         self.install_signal_handlers()
         try:
             yield
@@ -342,7 +342,7 @@ class Server:
         self._pass_signals_on()
 
     def install_signal_handlers(self) -> None:
-        """Stop on SIGINT and SIGTERM. Only the main thread can install the handlers. May be overridden."""
+        """Stop on SIGINT and SIGTERM, if this is the main thread. May be overridden."""
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -352,7 +352,7 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully, or at once at a second signal. Ignore a SIGTERM after Ctrl-C: supervisors send one."""
+        """Stop gracefully, or at once at a second signal. Ignore a SIGTERM after Ctrl-C."""
         if self._should_exit and not (sig == signal.SIGTERM and self._captured == [signal.SIGINT]):
             self.force_exit = True
         self.should_exit = True
@@ -371,7 +371,7 @@ class Server:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
-        """Raise each signal that has stopped the server once more, for the program that embeds the server."""
+        """Raise each signal that has stopped the server once more, for the embedding program."""
         captured, self._captured = self._captured, []
         signals, self._signals = self._signals, {}
         for number in captured:

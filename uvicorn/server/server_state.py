@@ -20,12 +20,10 @@ class ServerState:
 
     @property
     def total_requests(self) -> int:
-        """The number of requests so far."""
         return self.context.begun if self.context is not None else 0
 
     @property
     def connections(self) -> Collection[Any]:
-        """The open connections."""
         return self.context.connections if self.context is not None else ()
 
     @property

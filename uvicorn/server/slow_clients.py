@@ -52,10 +52,7 @@ class ResponseRate:
         self._bytes = 0
 
     def check(self, elapsed: float, taken: int, least_rate: int) -> bool:
-        """Return whether the client was too slow over the last minute. Call it while bytes are unsent.
-
-        `taken` is the number of bytes that the client has received; only its increase counts.
-        """
+        """Return whether the client was too slow over the last minute. `taken` is the bytes received so far."""
         before, self._taken = self._taken, taken
         if before is None:
             return False
@@ -69,7 +66,7 @@ class ResponseRate:
         return is_slow
 
     def pause(self) -> None:
-        """Stop counting time and bytes until the next check, because all bytes have been sent."""
+        """Stop counting until the next check, because all bytes have been sent."""
         self._taken = None
 
 
@@ -83,10 +80,7 @@ class WriteTimeout:
         self._seconds = 0.0
 
     def check(self, elapsed: float, unsent: int, written: int) -> float:
-        """Return for how many seconds the client has received nothing. `unsent` and `written` are numbers of bytes.
-
-        `written` may begin at any number, because only its increase counts.
-        """
+        """Return for how many seconds the client has received nothing. `unsent` and `written` count bytes."""
         taken = written - unsent
         self._seconds = self._seconds + elapsed if taken == self._taken else 0.0
         self._taken = taken

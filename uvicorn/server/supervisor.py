@@ -1,12 +1,8 @@
 """Several worker processes on the same sockets: start, watch, replace, restart one by one, stop.
 
-Each worker is a new interpreter that inherits the listening sockets. Over a socket pair a worker reports that it is
-ready, that it is alive, and that it has to be replaced. The supervisor stops a worker by SIGTERM. If the supervisor
-dies, its end of each pair closes, and the workers stop.
-
-SIGINT and SIGTERM begin a graceful shutdown, and a second one stops all workers at once. SIGHUP replaces the workers
-one by one, each after its successor is ready. SIGTTIN adds a worker, and SIGTTOU removes one. A worker ignores a
-repeated SIGTERM, because systemd sends SIGTERM to the whole group. SIGQUIT stops a worker at once.
+Each worker is a new interpreter that inherits the listening sockets and reports over a socket pair. SIGINT and SIGTERM
+begin a graceful shutdown, and a second one stops all workers at once. SIGHUP replaces the workers one by one. SIGTTIN
+adds a worker, and SIGTTOU removes one.
 """
 
 from __future__ import annotations
@@ -135,11 +131,7 @@ class Supervisor:
     # Starting and stopping workers
 
     def _adjust_workers(self) -> None:
-        """Start missing workers, and stop surplus ones.
-
-        Only one worker is started until it is ready, so that an error in the startup is logged once rather than by each
-        worker.
-        """
+        """Start missing workers, and stop surplus ones."""
         if self._stopping:
             return
         running = [worker for worker in self._workers if not worker.stopped and worker.replaces is None]
@@ -223,7 +215,7 @@ class Supervisor:
         self._replace_next()
 
     def _replace_next(self) -> None:
-        """Start the next replacement unless one is starting, so that at most one additional worker runs."""
+        """Start the next replacement, unless one is starting."""
         if any(worker.replaces is not None for worker in self._workers):
             return
         while self._to_replace and not self._stopping:

@@ -1,7 +1,4 @@
-"""End a worker whose supervisor has died, even if its event loop is blocked.
-
-The kernel's PR_SET_PDEATHSIG is no substitute, because it follows the thread that forked and gives no grace period.
-"""
+"""End a worker whose supervisor has died, even if its event loop is blocked."""
 
 from __future__ import annotations
 
@@ -27,10 +24,7 @@ _LOG_SECONDS: Final = 1.0
 
 
 class SupervisorWatch:
-    """A thread that calls `kill` `grace` seconds after the supervisor's end of `channel` has closed.
-
-    Tests replace `wait`, which is `threading.Event.wait` by default.
-    """
+    """A thread that calls `kill` `grace` seconds after the supervisor's end of `channel` has closed."""
 
     def __init__(
         self,
@@ -55,7 +49,7 @@ class SupervisorWatch:
         self._thread.start()
 
     def finish(self) -> None:
-        """Close the channel, because the event loop has ended. If the supervisor has died already, keep watching."""
+        """Close the channel, because the event loop has ended."""
         self._finished.set()
         # `close` alone does not wake the thread, and the supervisor does not see it while the thread waits. OSError if
         # the supervisor has died.

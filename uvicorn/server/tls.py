@@ -1,7 +1,4 @@
-"""TLS for the listening sockets: an `ssl.SSLContext` built from the `--ssl-*` settings.
-
-TLS 1.2 is the oldest supported version (RFC 8996), and renegotiation is off. ALPN offers HTTP/1.1 only.
-"""
+"""TLS for the listening sockets: an `ssl.SSLContext` built from the `--ssl-*` settings."""
 
 from __future__ import annotations
 
@@ -16,10 +13,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """Build the context that `settings` describe. Return None if `settings` name no certificate.
-
-    Raises ConfigError, which names the option, the value found, and the value expected.
-    """
+    """Build the context that `settings` describe, or return None without a certificate. Raises ConfigError."""
     if not settings.ssl_certfile:
         for name in ("ssl_keyfile", "ssl_ca_certs"):
             if getattr(settings, name):
@@ -61,10 +55,7 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Load or reload certificate and key. Open connections keep the old ones.
-
-    Raises ConfigError without changing the context, because the files are tried on another context first.
-    """
+    """Load or reload certificate and key. Raises ConfigError without changing the context."""
     _check_file("ssl_certfile", settings.ssl_certfile)
     if settings.ssl_keyfile:
         _check_file("ssl_keyfile", settings.ssl_keyfile)

@@ -39,7 +39,7 @@ _HALF_CLOSED_EVENT: Final = getattr(select, "POLLRDHUP", 0)
 
 
 def peer_state(transport: asyncio.Transport) -> int:
-    """Ask the kernel for the state of the client's side, which the event loop does not see while reading is paused."""
+    """Ask the kernel for the state of the client's side."""
     sock = transport.get_extra_info("socket")
     if sock is None or sock.fileno() < 0:
         return CONNECTED
@@ -60,11 +60,9 @@ _TURN_BYTES: Final = 1 << 20
 async def send_file(
     exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes of the descriptor `file`, from position `start`, to the descriptor `connected` of a socket.
+    """Send `count` bytes of the descriptor `file`, from `start`, to the descriptor `connected` of a socket.
 
-    uvloop has no `loop.sendfile`. The function duplicates `connected`, because event loops reject writers for a
-    descriptor that belongs to a transport. Raises OSError if the client has disconnected, and LocalProtocolError if the
-    file has become shorter.
+    Raises OSError if the client has disconnected, and LocalProtocolError if the file has become shorter.
     """
     loop = asyncio.get_running_loop()
     waiting: asyncio.Future[None] | None = None
@@ -99,11 +97,7 @@ async def send_file(
 
 
 def unacknowledged_bytes(sock: Any) -> int:
-    """Return the number of written bytes that the client has not acknowledged. Return 0 if the number is unknown.
-
-    On Linux, the socket of a slow client accepts bytes in bursts of up to a third of the kernel's buffer. So the number
-    of bytes that the socket accepts in a minute differs from the number that the client receives.
-    """
+    """Return the number of written bytes that the client has not acknowledged, or 0 if it is unknown."""
     try:
         taken: bytes = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
     except (AttributeError, OSError, ValueError):

@@ -1,10 +1,7 @@
 """One WebSocket connection: a transport on one side, the codec and the session on the other (RFC 6455).
 
-`websocket_upgrade` makes a connection for each handshake. The connection is the gateway of its session. When the
-session is accepted, the connection takes the transport over from the HTTP connection.
-
-Between two calls of the event loop the phase of the connection implies the states of its session and of its codec, as
-in this table, which tests/server/test_websocket_phases.py reads.
+A connection is the gateway of its session. When the session is accepted, the connection takes the transport over from
+the HTTP connection. Between two calls of the event loop its phase implies the states of session and codec:
 
     phase       session              codec
     OPENING     CONNECTING, CLOSED   -
@@ -61,7 +58,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._refuse(error)
 
     def eof_received(self) -> bool:
-        """Close, because the client has closed its side. Without a close frame of the client the code is 1006."""
+        """Close, because the client has closed its side."""
         if self.phase is FAILING:
             self._close_faulty()
         self._close()
@@ -110,7 +107,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         """Do nothing, because `data_received` has noted that the client is alive."""
 
     def on_close(self, code: int, reason: str) -> None:
-        """Handle the client's close frame. Send our close frame if it is not sent yet, then close (section 5.5.1)."""
+        """Handle the client's close frame. Reply with ours, then close (section 5.5.1)."""
         self._close_code, self._close_reason = code, reason
         if self.phase is OPEN:
             # Set first, so that messages that the application sends now are dropped: none may follow a close frame.
@@ -182,7 +179,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self.resume_receiving()
 
     def pause_receiving(self) -> None:
-        """Keep received input and pause reading, because too many messages wait for the application."""
+        """Pause reading, because too many messages wait for the application."""
         if self.phase is OPEN:
             self._pause()
 

@@ -139,7 +139,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Drop further input, because closing a socket with unread input resets it and may destroy the last frames."""
+        """Drop further input, until the client has had time to read the last frames."""
         settings = self._context.settings
         self.phase = LINGERING
         announced = self._codec.announced_bytes
@@ -152,11 +152,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._begin_discarding(most, MinimumRate() if announced else None)
 
     def _look_for_end(self) -> None:
-        """Reset the connection if the kernel reports a disconnect, because the event loop reports none while reading is
-        paused.
-
-        After a FIN, the application has `half_closed_seconds` to receive the remaining messages.
-        """
+        """Reset the connection if the client has disconnected, which the loop may not report."""
         end = peer_state(self._transport)
         clock = self._context.clock
         if end == HALF_CLOSED and self._eof_since is None:
@@ -167,7 +163,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self.reset()
 
     def _close(self) -> None:
-        """Close after the unsent bytes have been sent. The closing handshake and this close have the same deadline."""
+        """Close after the unsent bytes have been sent."""
         if self.phase < LINGERING:
             self.phase = LINGERING
             self._since = self._context.clock.now

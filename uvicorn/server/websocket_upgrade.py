@@ -15,7 +15,7 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
-    """Pass a handshake to the application. Reject a malformed handshake, or one from an origin that is not allowed."""
+    """Pass a handshake to the application. Reject a malformed handshake, or an origin that is not allowed."""
     interface = context.interface.at(request)
     if not interface.serves_websockets:
         http.ignore_upgrade()

@@ -35,10 +35,9 @@ class Worker:
 def start_worker(
     command: Sequence[str], payload: bytes, sockets: Sequence[socket.socket], replaces: Worker | None
 ) -> Worker:
-    """Start a process that inherits `sockets`. Raises OSError if the system has no resources left.
+    """Start a process that inherits `sockets` and reads `payload`. Raises OSError.
 
-    The last argument of `command` lists the descriptors of `sockets`, then the worker's end of the socket pair. The
-    descriptors are separated by commas. The worker reads `payload` from its end.
+    The last argument of `command` lists the descriptors of `sockets` and of the worker's end of the socket pair.
     """
     ours, theirs = socket.socketpair()
     try:

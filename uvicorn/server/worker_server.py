@@ -28,7 +28,7 @@ class WorkerServer(Server):
         self._channel.setblocking(False)
 
     def install_signal_handlers(self) -> None:
-        """Stop on SIGTERM. Leave the signals that a terminal sends to all processes to the supervisor."""
+        """Stop on SIGTERM. Leave the terminal's signals to the supervisor."""
         assert self._loop is not None
         for number in (signal.SIGINT, signal.SIGHUP):
             # Not SIG_IGN, which the application's own child processes would inherit.
@@ -42,12 +42,10 @@ class WorkerServer(Server):
             faulthandler.enable(sys.__stderr__)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Start serving, and report `ready` to the supervisor."""
         await super().startup(sockets)
         self._report("ready")
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Finish requests in flight."""
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         await super().shutdown(sockets)
 
@@ -64,10 +62,7 @@ class WorkerServer(Server):
         self._report("alive")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        """Stop gracefully.
-
-        A further SIGTERM does not force the exit, because both systemd and the supervisor send a SIGTERM.
-        """
+        """Stop gracefully. A further SIGTERM changes nothing."""
         self.should_exit = True
 
     def _on_quit(self, number: int, frame: FrameType | None) -> None:

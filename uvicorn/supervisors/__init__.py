@@ -36,9 +36,8 @@ _GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
 class Multiprocess:
     """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
 
-    If `target` is given and is not `Server.run` of `config`, workers call `target(sockets=...)`, which must be
-    picklable, and count as ready. Such workers first run the main script as `__mp_main__`, like `multiprocessing`.
-    Without `sockets`, the sockets of the configuration are opened.
+    Workers call a picklable `target` with the sockets, unless it is `Server.run` of `config`. Without `sockets`, the
+    sockets of the configuration are opened.
     """
 
     what = "workers"
@@ -125,10 +124,7 @@ BaseReload = ChangeReload
 
 
 def _main_script() -> dict[str, Any]:
-    """Return the data with which a worker runs the main script, like a process of `multiprocessing`.
-
-    Raises RuntimeError in such a worker, so that an unguarded script cannot start further workers.
-    """
+    """Return the data with which a worker runs the main script, like a process of `multiprocessing`."""
     # Imported late: few programs need it.
     from multiprocessing.spawn import get_preparation_data
 

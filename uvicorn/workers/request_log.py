@@ -1,8 +1,4 @@
-"""Passes requests to gunicorn's access log, statsd and hooks.
-
-These need the duration, the number of bytes sent, and the response headers. If one consumer is configured, a gateway
-that records this data wraps the gateway of the connection.
-"""
+"""Passes requests to gunicorn's access log, statsd and hooks."""
 
 from __future__ import annotations
 
@@ -97,7 +93,6 @@ class ObservedInterface(Interface):
         await self._interface.shutdown(seconds)
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface of the application for `exchange`, and record its exchanges too."""
         interface = self._interface.at(exchange)
         return self if interface is self._interface else ObservedInterface(interface, self._observer)
 
@@ -149,7 +144,7 @@ class ObservedGateway(HTTPGateway):
         return environ
 
     def _server_path(self, path: str) -> dict[str, str]:
-        """Return the path that the server has received, also for an application below a Mount of a Router."""
+        """Return the path that the server has received, with the prefix of a Mount."""
         root_path = self._observer.root_path
         if not is_below(self._exchange.path, root_path):
             root_path = ""

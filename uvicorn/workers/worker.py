@@ -1,7 +1,4 @@
-"""A gunicorn worker that runs our server on gunicorn's sockets.
-
-gunicorn's arbiter starts, monitors, reloads and replaces the workers.
-"""
+"""A gunicorn worker that runs our server on gunicorn's sockets."""
 
 from __future__ import annotations
 
@@ -106,10 +103,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             sys.exit(self._status)
 
     def handle_abort(self, number: int, frame: FrameType | None) -> Never:
-        """Handle SIGABRT, which gunicorn sends when the event loop is blocked for longer than its timeout.
-
-        This must be a plain signal handler, since the loop does not run. Its SystemExit interrupts the blocking call.
-        """
+        """Handle SIGABRT, which gunicorn sends when the event loop is blocked for longer than its timeout."""
         self.alive = False
         self._status = 1
         self._server.force_exit = True
@@ -139,7 +133,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         return _Server(self, loaded, clock, observer.log if observer.logs else log_exchange)
 
     def install_signal_handlers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Handle the arbiter's signals on the event loop, except SIGABRT, because that is for a blocked loop."""
+        """Handle the arbiter's signals on the event loop, except SIGABRT."""
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         for number in (signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._quit)
