@@ -87,6 +87,8 @@ setup(
             # What tests of Django's databases connect with, and its pool; and the runner of sites that they run.
             "psycopg[binary,pool]>=3.2",
             "pytest-django>=4.11",
+            # Middleware that serves their static files.
+            "whitenoise>=6",
             # ASGI frameworks for a smoke test on our server; channels for its consumers, python-multipart for forms.
             "blacksheep>=2.4",
             "channels>=4.2",

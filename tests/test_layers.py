@@ -44,7 +44,7 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
     "server": CORE | {"wire", "server"},
     "adapters": CORE | {"concurrency", "interfaces", "routing", "adapters"},
     "broadcast": GROUND | {"broadcast"},
-    # Nothing imports it, and nothing else imports Django. `runserver` and `LiveServerTestCase` start servers.
+    # No layer imports it, and nothing else imports Django. `runserver` and `LiveServerTestCase` start servers.
     "django": CORE | {"__init__", "interfaces", "routing", "broadcast", "django"},
     # It asks what kinds of application a module has, when a name was not given.
     "importer": frozenset({"errors", "interfaces"}),

@@ -287,6 +287,11 @@ class Config:
 
         interface = build_interface(self.load_app(), self.settings, self._source)
         self._interface_name = interface.name
+        if self.reload and "DJANGO_SETTINGS_MODULE" in os.environ and "django" in sys.modules:
+            from uvicorn.django.static_files import unserved_static_files
+
+            if line := unserved_static_files(self.loaded_app):
+                logger.warning("%s", line)
         if self.settings.debug:
             from uvicorn.debugger import debug
 

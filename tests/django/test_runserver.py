@@ -123,6 +123,12 @@ def test_runserver_nostatic_and_insecure_decide_about_static_files(option: str, 
         assert server.get("/static/admin/css/base.css")[0] == status
 
 
+def test_runserver_nostatic_logs_nothing_about_static_files(project: Path) -> None:
+    with runserver(project, "--noreload", "--nostatic") as server:
+        assert server.get("/hello")[0] == 200
+        assert "static" not in server.stderr
+
+
 @pytest.mark.parametrize(("options", "expected"), [((), "True"), (("--nothreading",), "False")])
 def test_runserver_nothreading_calls_the_site_on_one_thread(
     options: tuple[str, ...], expected: str, project: Path

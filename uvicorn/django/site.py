@@ -19,11 +19,15 @@ def application() -> Any:
     return get_internal_wsgi_application()
 
 
+def static_prefix() -> str:
+    """Return the path of STATIC_URL without its last slash. Empty for another host, and for the root of the site."""
+    url = urlsplit(settings.STATIC_URL or "")
+    return "" if url.netloc else url.path.rstrip("/")
+
+
 def with_static_files(app: Any, files: Any) -> Router:
     """Return a Router that passes paths below STATIC_URL to `files`, a WSGI application, and all others to `app`."""
-    url = urlsplit(settings.STATIC_URL or "")
-    prefix = url.path.rstrip("/")
-    # Files on another host, or at the root of the site, are not served from here.
-    if url.netloc or not prefix:
+    prefix = static_prefix()
+    if not prefix:
         return Router(default=app)
     return Router(Route(prefix, app), Route(f"{prefix}/*", files), default=app)

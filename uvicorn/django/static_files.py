@@ -1,0 +1,74 @@
+"""Find out whether anything serves the static files of a site, for `uvicorn --reload`.
+
+Django's own `runserver` serves these files. No other server does, so pages have no styles there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.apps import apps
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.urls import resolve
+from django.utils.module_loading import import_string
+
+from uvicorn.django.site import static_prefix
+from uvicorn.routing import Router, Shift
+
+# Packages whose middleware serves static files.
+_SERVING_PACKAGES: Final = ("whitenoise", "servestatic")
+
+
+def unserved_static_files(app: Any) -> str:
+    """Return a line for the log if DEBUG is on and nothing serves STATIC_URL. Otherwise return an empty string.
+
+    The table of a Router, MIDDLEWARE and the URL configuration decide. An application of an unknown kind may serve the
+    files itself, so the result is empty for it.
+    """
+    prefix = (
+        static_prefix() if apps.ready and settings.DEBUG and apps.is_installed("django.contrib.staticfiles") else ""
+    )
+    if not prefix or not _reaches_django(app, f"{prefix}/file") or _middleware_serves() or _urls_serve(prefix):
+        return ""
+    return (
+        f"{settings.SETTINGS_MODULE}: DEBUG is on, and nothing serves the static files below {prefix}/; "
+        f"add staticfiles_urlpatterns() of django.contrib.staticfiles.urls to {settings.ROOT_URLCONF}, or start the "
+        "site with manage.py runserver"
+    )
+
+
+def _reaches_django(app: Any, path: str) -> bool:
+    """Return whether a request for `path` reaches a handler of Django that serves no static files."""
+    while type(app) not in (WSGIHandler, ASGIHandler):
+        if isinstance(app, Router):
+            entry = app.find(path)
+            if entry is None:
+                return False
+            app, path = entry.app, path[len(entry.prefix) :] if entry.moves_root else path
+        elif isinstance(app, Shift):
+            app = app.old
+        else:
+            # Middleware and adapters.
+            app = getattr(app, "__wrapped__", getattr(app, "app", None))
+            if app is None:
+                return False
+    return True
+
+
+def _middleware_serves() -> bool:
+    classes = [import_string(name) for name in settings.MIDDLEWARE]
+    bases = [base for found in classes for base in getattr(found, "__mro__", ())]
+    return any(base.__module__.partition(".")[0] in _SERVING_PACKAGES for base in bases)
+
+
+def _urls_serve(prefix: str) -> bool:
+    """Return whether a pattern that begins with `prefix` takes the path of a file."""
+    try:
+        route = resolve(f"{prefix}/file").route
+    except Exception:
+        # Without a pattern, Resolver404. A faulty URL configuration is reported at the first request.
+        return False
+    # `static()` escapes the prefix, because it writes a regular expression.
+    return route.replace("\\", "").lstrip("^/").startswith(prefix.lstrip("/"))
