@@ -26,20 +26,11 @@ __all__ = [
 
 # Imported on first use: a supervisor does not need them and saves 10 MiB.
 _HOMES: Final = {
-    "ASGI3Adapter": "uvicorn.adapters",
-    "ASGIAdapter": "uvicorn.adapters",
+    **dict.fromkeys(("ASGI3Adapter", "ASGIAdapter", "WSGIAdapter"), "uvicorn.adapters"),
+    **dict.fromkeys(("Mount", "Route", "Router", "Shift", "client", "cookie", "header"), "uvicorn.routing"),
+    **dict.fromkeys(("main", "run"), "uvicorn.main"),
     "Config": "uvicorn.config",
-    "Mount": "uvicorn.routing",
-    "Route": "uvicorn.routing",
-    "Router": "uvicorn.routing",
     "Server": "uvicorn.server.server",
-    "Shift": "uvicorn.routing",
-    "WSGIAdapter": "uvicorn.adapters",
-    "client": "uvicorn.routing",
-    "cookie": "uvicorn.routing",
-    "header": "uvicorn.routing",
-    "main": "uvicorn.main",
-    "run": "uvicorn.main",
 }
 _MODULES: Final = (
     "adapters broadcast config errors importer lifespan logging loops middleware protocols routing server "

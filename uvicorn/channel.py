@@ -15,8 +15,7 @@ from uvicorn.cancellation import ChannelClosed
 from uvicorn.errors import LocalProtocolError
 from uvicorn.types import Message
 
-# Number of sends, or of dropped sends, in a row before the handler yields to the event loop. Without this, a handler
-# whose client reads as fast as it writes, or has disconnected, would block the loop (rule R6, with both figures).
+# Sends, or dropped sends, in a row after which a handler yields, so that it does not block the event loop (rule R6).
 SENDS_IN_A_ROW: Final = 256
 DROPS_IN_A_ROW: Final = 1000
 
@@ -79,6 +78,7 @@ class LazyAwaitable(Coroutine[Any, Any, None]):
         self, wait: Callable[[], Coroutine[Any, Any, None]], on_await: Callable[[], object] | None = None
     ) -> None:
         self._wait = wait
+        #: Called once, when the object is first awaited.
         self._on_await = on_await
         self._coroutine: Coroutine[Any, Any, None] | None = None
 
@@ -115,9 +115,7 @@ async def let_others_run() -> None:
 
 
 def send_from_thread(
-    loop: asyncio.AbstractEventLoop | None,
-    send: Callable[[Message], Coroutine[Any, Any, None]],
-    message: Message,
+    loop: asyncio.AbstractEventLoop | None, send: Callable[[Message], Coroutine[Any, Any, None]], message: Message
 ) -> Coroutine[Any, Any, None]:
     """Await `send(message)` on the thread of `loop`. Block this thread until then."""
 

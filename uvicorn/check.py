@@ -140,7 +140,9 @@ def table_of(leaves: list[Leaf]) -> list[str]:
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     if any(leaf.is_django for leaf in leaves):
         lines = [
-            f"{line}   outside of Django's middleware" if leaf is not None and _is_bare(leaf) else line
+            f"{line}   outside of Django's middleware"
+            if leaf is not None and not leaf.is_django and not isinstance(leaf.interface, ThreadedInterface)
+            else line
             for line, leaf in zip(lines, (None, *leaves), strict=True)
         ]
     pools = {leaf.pool: leaf.interface for leaf in leaves if isinstance(leaf.interface, ThreadedInterface)}
@@ -192,10 +194,6 @@ def _share(shift: Shift) -> str:
     if shift.key is None:
         return f"{weight} %"
     return f"{weight} % by {shift.key if isinstance(shift.key, Key) else name_of(shift.key)}"
-
-
-def _is_bare(leaf: Leaf) -> bool:
-    return not leaf.is_django and not isinstance(leaf.interface, ThreadedInterface)
 
 
 def name_of(app: Any) -> str:

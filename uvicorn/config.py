@@ -47,14 +47,7 @@ from uvicorn.other_servers import (
     translate,
 )
 from uvicorn.server import STARTUP_FAILURE
-from uvicorn.server.listener import (
-    DEFAULT_HOST,
-    DEFAULT_PORT,
-    Address,
-    close_sockets,
-    open_sockets,
-    parse_mode,
-)
+from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, close_sockets, open_sockets, parse_mode
 from uvicorn.server.proxy import DEFAULT_TRUSTED
 from uvicorn.settings import Limits
 

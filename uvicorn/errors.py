@@ -16,7 +16,7 @@ UvicornError
 ├── ResponseAborted             a response was aborted behind an adapter
 └── ClientDisconnected          the client disconnected before its request was complete
 
-ChannelClosed is a CancelledError instead, because it ends a handler without a traceback, like a cancellation.
+ChannelClosed is a CancelledError instead.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def without_our_frames(error: BaseException) -> TracebackType | None:
     while trace is not None:
         traces.append(trace)
         trace = trace.tb_next
+    # If this package has raised an exception other than UvicornError, the fault is ours.
     if traces and not isinstance(error, UvicornError) and _is_ours(traces[-1]):
         return error.__traceback__
     shown = None

@@ -20,20 +20,17 @@ HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 
-#: Close codes that a WebSocket peer may send (RFC 6455, section 7.4): the standard ones, those of the registry, and the
-#: range for libraries and applications. 1004 to 1006 and 1015 never appear on the wire.
+#: Close codes that a WebSocket peer may send (RFC 6455, section 7.4). 1004 to 1006 and 1015 never appear on the wire.
 CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)))
 
-# Fields that must not be sent in trailers (RFC 9110, section 6.5.1): those that frame or route a message, authenticate
-# it, modify the request or control the response. A recipient acts on them before it has the content, or never.
+# Fields that must not be sent in trailers (RFC 9110, section 6.5.1).
 _FORBIDDEN_TRAILERS: Final = frozenset(
     b"authorization cache-control connection cookie date expect forwarded host keep-alive location max-forwards "
     b"proxy-authenticate proxy-authorization proxy-connection range server set-cookie te trailer transfer-encoding "
     b"upgrade www-authenticate x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto".split()
 )
 
-# The only content-* fields allowed in trailers: digests, computed while the content is sent (RFC 9530, section 2, and
-# its predecessor).
+# The only content-* fields allowed in trailers: digests, computed while the content is sent (RFC 9530, section 2).
 _INTEGRITY_FIELDS: Final = frozenset((b"content-digest", b"content-md5"))
 
 _COMMON_NAMES = """
@@ -54,16 +51,14 @@ _COMMON_NAMES = """
     sec-ch-ua-platform
 """.split()
 
-#: Maps both usual spellings of each common name to one lower-case object, which idle connections share. A look-up costs
-#: less than lower() and a check.
+#: Maps both usual spellings of each common name to one lower-case object. A look-up costs less than a check.
 LOWER_NAMES: Final[dict[bytes, bytes]] = {}
 for _name in _COMMON_NAMES:
     _lower = _name.lower().encode()
     LOWER_NAMES[_name.encode()] = LOWER_NAMES[_lower] = LOWER_NAMES.get(_lower, _lower)
 
 
-# Header fields in order: their names, in lower case, and their values. Each interface makes pairs in the form that its
-# applications expect; two tuples cost less than a list of pairs.
+# Header fields in order: their names, in lower case, and their values. Two tuples cost less than a list of pairs.
 Fields = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 
 

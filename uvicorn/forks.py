@@ -42,4 +42,5 @@ def end_fork(error: BaseException | None) -> Never:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
+    # The connections and the event loop belong to the parent.
     os._exit(code & 0xFF)

@@ -129,6 +129,7 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
 
 def restore_loggers() -> None:
     """Enable our loggers again if the application has disabled all of them."""
+    # By default `dictConfig` disables all existing loggers, which is rarely intended.
     loggers = [logging.getLogger(name) for name in ("uvicorn.error", "uvicorn.app", "uvicorn.access")]
     if all(logger.disabled for logger in loggers):
         for logger in loggers:
@@ -177,7 +178,6 @@ class ColourizedFormatter(logging.Formatter):
         self.use_colors = self.should_use_colors() if use_colors is None else use_colors
 
     def should_use_colors(self) -> bool:
-        """Whether stdout is a terminal."""
         return is_terminal(sys.stdout)
 
     def colored(self, text: str, **style: Any) -> str:
@@ -224,7 +224,6 @@ class DefaultFormatter(ColourizedFormatter):
     """The formatter for stderr."""
 
     def should_use_colors(self) -> bool:
-        """Whether stderr is a terminal."""
         return is_terminal(sys.stderr)
 
 

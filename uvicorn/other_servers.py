@@ -54,6 +54,7 @@ def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> l
     """Return a line to log if `value` names another implementation than ours. Raises ConfigError."""
     if value in _OURS[option]:
         return []
+    # Programs import classes of this package and pass them.
     module = value.__module__ if isinstance(value, type) else str(value).partition(":")[0]
     if value in names or module.startswith("uvicorn."):
         return [f"{option} {getattr(value, '__name__', value)!r:.100} has no effect; there is only one implementation"]

@@ -87,8 +87,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-#: An event for ASGI's `send` that our own server understands: abort the response, for `reason`, so that it does not
-#: look complete. The server sets `taken` in it, since a middleware may drop the event.
+#: An event for ASGI's `send`: abort the response. Our server sets `taken` in it, since a middleware may drop the event.
 BREAK_OFF: Final = "uvicorn.break_off"
 
 

@@ -15,17 +15,9 @@ from uvicorn.interfaces.wsgi_response import decode_response, encode_response
 from uvicorn.types import Headers, Message
 
 __all__ = [
-    "ASGIAdapter",
-    "WSGIAdapter",
-    "byte_headers_to_str_headers",
-    "environ_to_message",
-    "message_to_environ",
-    "read_body",
-    "status_code_to_status_line",
-    "status_line_to_status_code",
-    "str_headers_to_byte_headers",
-    "threaded",
-]
+    "ASGIAdapter", "WSGIAdapter", "byte_headers_to_str_headers", "environ_to_message", "message_to_environ",
+    "read_body", "status_code_to_status_line", "status_line_to_status_code", "str_headers_to_byte_headers", "threaded",
+]  # fmt: skip
 
 
 def message_to_environ(message: Message) -> dict[str, Any]:

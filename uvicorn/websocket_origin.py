@@ -1,4 +1,4 @@
-"""Checks the origin of WebSocket handshakes (E1)."""
+"""Checks the origin of WebSocket handshakes (E1). Any page can open one with the user's cookies."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def is_same_origin(origin: str, host: str) -> bool:
     from_host = _HOST.fullmatch(host)
     if from_origin is None or from_host is None:
         return False
+    # Browsers ignore ports for cookies.
     ours, theirs = from_host[1].lower(), from_origin[1].lower()
     return ours == theirs or (_is_loopback(ours) and _is_loopback(theirs))
 

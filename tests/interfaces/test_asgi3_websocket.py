@@ -286,7 +286,7 @@ async def test_asgi_handshake_not_decided_in_time_is_rejected(caplog: pytest.Log
     conversation = await opened(app, ws_accept_timeout=0.0, timeout_disconnect=0.0)
     await until(lambda: conversation.received)
     assert conversation.status == 403
-    assert "neither accepted nor rejected within" in caplog.text
+    assert "no decision on the handshake within" in caplog.text
     await until(lambda: not conversation.interface.tasks.running)
 
 

@@ -201,7 +201,7 @@ async def test_channels_handshake_not_decided_in_time_is_rejected(caplog: pytest
     conversation = await opened(app, ws_accept_timeout=0.0, timeout_disconnect=0.0)
     await until(lambda: conversation.received)
     assert conversation.status == 403
-    assert "neither accepted nor rejected within" in caplog.text
+    assert "no decision on the handshake within" in caplog.text
 
 
 async def test_websocket_messages_are_not_received_before_accept() -> None:

@@ -26,10 +26,8 @@ logger = logging.getLogger("uvicorn.app")
 #: `spec_version` in the scopes of WebSockets and of the lifespan.
 SPEC_VERSION: Final = "2.5"
 
-#: `spec_version` in the scopes of HTTP. From 2.4 on, Starlette and FastAPI do not listen for http.disconnect while they
-#: stream, but wait for `send` to raise; then a generator that has nothing to send would never be closed.
+#: `spec_version` in the scopes of HTTP. From 2.4 on, Starlette ends a stream only when its `send` raises.
 HTTP_SPEC_VERSION: Final = "2.3"
-
 
 # Events that are dropped after the client has disconnected.
 _RESPONSE_EVENTS: Final = frozenset(
@@ -142,8 +140,7 @@ class HTTPCall:
 
     def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
         if not self._has_dropped:
-            # Do not suspend here: a framework that listens for http.disconnect cancels the streaming task, which closes
-            # the application's generator only if the task is suspended in the generator, not in `send`.
+            # Not suspended here: frameworks cancel the task, which closes a generator only if it is suspended itself.
             self._has_dropped = True
             return DONE
         return LazyAwaitable(self._give_way)
@@ -156,6 +153,7 @@ class HTTPCall:
     def flush(self) -> None:
         """Send the held start of the response, because the application waits before it sends content."""
         headers = self._headers
+        # If the application has returned, the start without content is not a response.
         if headers is not None and self._exchange.state is WAITING and self.task is not None and not self.task.done():
             self._headers = None
             try:

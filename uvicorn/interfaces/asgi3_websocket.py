@@ -45,7 +45,6 @@ class WebSocketCall(WebSocketListener):
         session.on_end(self._receivers.wake)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
-        """Watch `task`, which runs the application."""
         if task.done():
             self._ended(task)
         else:
@@ -72,7 +71,6 @@ class WebSocketCall(WebSocketListener):
         self._put(data)
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """Wake the waiting calls of `receive`."""
         self._disconnect = (code, reason)
         self._receivers.wake()
 

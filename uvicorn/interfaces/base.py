@@ -55,7 +55,6 @@ class Interface:
             await call_hook(self.app, "shutdown")
 
     async def finish_handlers(self, seconds: float) -> None:
-        """Give handlers `seconds` to finish, then cancel the others."""
         cancelled = await self.tasks.finish(seconds)
         if cancelled:
             logger.warning(

@@ -90,7 +90,6 @@ class Threaded:
             await returned
 
     async def startup(self) -> None:
-        """Start the application, if it has a `startup`."""
         await call_hook(self.app, "startup")
 
     async def shutdown(self) -> None:

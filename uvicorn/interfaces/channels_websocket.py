@@ -153,6 +153,7 @@ class WebSocketReply:
         gateway = session.gateway
         if session.state is not OPEN or gateway.write_paused:
             return False
+        # Unchecked: the group has checked the text for all members.
         gateway.send_text(text)
         return True
 
@@ -209,6 +210,7 @@ class WebSocketReply:
         """Send a message from another thread. After DROPS_IN_A_ROW dropped messages, raise ChannelClosed."""
         session = self._session
         if session.state is CLOSED and OWNER.get() is session.endpoint:
+            # The disconnect handler of a threaded application waits for this call, which may send in an endless loop.
             self._thread_drops += 1
             if self._thread_drops > DROPS_IN_A_ROW:
                 raise ChannelClosed("the client has disconnected")

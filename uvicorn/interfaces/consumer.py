@@ -86,6 +86,7 @@ def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Mess
     if exchange.forwarded is not None:
         request["client"], request["scheme"] = exchange.forwarded
     request["body"] = content
+    # `content` and `message` repeat the request, for older applications.
     return {**request, "reply_channel": reply, "content": request, "message": request, "channel_layer": None}
 
 

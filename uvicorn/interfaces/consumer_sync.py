@@ -49,17 +49,16 @@ class ThreadReplyChannel(HTTPReply):
 
 
 class _Send:
-    """Content that a send passes to the event loop.
-
-    If `awaited`, the sending thread waits while the client is slow. `on_await()` is called when a task awaits the send.
-    """
+    """Content that a send passes to the event loop."""
 
     __slots__ = ("awaited", "content", "more_content", "on_await")
 
     def __init__(self, content: bytes, more_content: bool, awaited: bool) -> None:
         self.content = content
         self.more_content = more_content
+        #: Whether the sending thread waits while the client is slow.
         self.awaited = awaited
+        #: Called when a task awaits the send.
         self.on_await: Callable[[], object] | None = None
 
 

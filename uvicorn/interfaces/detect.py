@@ -24,10 +24,8 @@ _BY_PARAMETER_NAMES: Final[dict[tuple[str, ...], str]] = {
     ("message",): "consumer",
 }
 
-
 #: Parameter names of an application, by its interface.
 _CALLED_WITH: Final = {name: names for names, name in _BY_PARAMETER_NAMES.items()}
-
 
 #: Module and class of each interface. Imported on first use: together they take 0.6 MiB.
 _CLASSES: Final = {
@@ -73,6 +71,7 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
         function = app
     expected = _CALLED_WITH[name]
     try:
+        # Of the outermost function: a decorator may take other arguments than the function inside.
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return
@@ -157,6 +156,7 @@ def guessed_from(app: Any) -> tuple[str, ...]:
 
 def _declared(app: Any) -> Any:
     """Return an application's `__uvicorn_interface__`: a name, or a function that builds an interface."""
+    # An attribute that a middleware forwards would build an interface without the middleware.
     if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
         return None
     declared = app.__uvicorn_interface__

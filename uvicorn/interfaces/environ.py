@@ -28,33 +28,19 @@ _COMMON_KEYS: Final = {
 _NEVER: Final = frozenset((b"proxy",))
 
 # Keys of the request itself; all others are added by the host, and passed on.
-_OF_THE_REQUEST: Final = frozenset(
-    (
-        "REQUEST_METHOD",
-        "SCRIPT_NAME",
-        "PATH_INFO",
-        "QUERY_STRING",
-        "CONTENT_TYPE",
-        "CONTENT_LENGTH",
-        "SERVER_NAME",
-        "SERVER_PORT",
-        "SERVER_PROTOCOL",
-        "REMOTE_ADDR",
-        "REMOTE_PORT",
-        "REQUEST_URI",
-        "RAW_URI",
-    )
-)
+_OF_THE_REQUEST: Final = (
+    "REQUEST_METHOD SCRIPT_NAME PATH_INFO QUERY_STRING CONTENT_TYPE CONTENT_LENGTH SERVER_NAME SERVER_PORT "
+    "SERVER_PROTOCOL REMOTE_ADDR REMOTE_PORT REQUEST_URI RAW_URI"
+).split()
 
-# Some hosts copy the environment of their process, which may contain passwords, into each environ. It is not passed on,
-# except under CGI, where the environment of the process describes the request.
+# Some hosts copy the environment of their process into each environ. Except under CGI, it is not passed on.
 _OF_THE_PROCESS: Final = frozenset(() if "GATEWAY_INTERFACE" in os.environ else os.environ)
 
 # Keys that look like header fields. Content-Type and Content-Length have keys without HTTP_; for proxy see _NEVER.
 _NOT_FIELDS: Final = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"))
 
-# For each environ key: the name of its field, b"" if it is not passed on, _OWN if the host has added it. New keys of
-# hosts are stored here; keys of unknown fields are not, because clients may invent any number of them.
+# For each environ key: the name of its field, b"" if it is not passed on, _OWN if the host has added it. Unknown fields
+# are not stored, because clients may invent any number of them.
 _OWN: Final = b":"
 _MEANINGS: Final[dict[str, bytes]] = (
     dict.fromkeys((key for key in _OF_THE_PROCESS if not key.startswith("HTTP_")), b"")
@@ -64,9 +50,8 @@ _MEANINGS: Final[dict[str, bytes]] = (
 
 _OF_CONTENT: Final = (("CONTENT_TYPE", b"content-type"), ("CONTENT_LENGTH", b"content-length"))
 
-# The shape of an environ, from its keys: the keys of its fields, the names of these fields, the host's own keys, and
-# those of _OF_CONTENT that it has. A host's environs have few shapes. The cache is bounded in number and size, and
-# cleared when full.
+# The keys of an environ's fields, the names of these fields, the host's own keys, and the environ's _OF_CONTENT.
+# A host's environs have few shapes. The cache is bounded, and cleared when full.
 _Shape = tuple[list[str], tuple[bytes, ...], list[str], list[tuple[str, bytes]]]
 _SHAPES: Final[dict[tuple[str, ...], _Shape]] = {}
 _MOST_SHAPES: Final = 256
@@ -74,7 +59,7 @@ _SHAPE_LENGTH: Final = 2048
 # A key costs 110 bytes besides its own and its field's name. Hosts have some 30 keys, and browsers send 20 fields.
 _SHAPE_KEYS: Final = 128
 
-#: Results of `content_length` other than a length.
+#: Results of `content_length` other than a length: the content ends where `wsgi.input` ends, or its end is unknown.
 UNTIL_END: Final = -1
 UNREADABLE: Final = -2
 
@@ -115,6 +100,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     for name, value in exchange.pairs or zip(*exchange.fields):  # noqa: B905
         key = _COMMON_KEYS.get(name)
         if key is None:
+            # A name with dashes has the same key as one with underscores.
             if b"_" in name or name in _NEVER:
                 continue
             key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")

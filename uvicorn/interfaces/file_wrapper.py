@@ -19,6 +19,7 @@ class FileWrapper:
         self._block_bytes = block_bytes
 
     def __iter__(self) -> FileWrapper:
+        # Not another iterator: werkzeug answers a Range request by calling `seek` on it.
         return self
 
     def __next__(self) -> bytes:
@@ -56,6 +57,7 @@ class FilePart(NamedTuple):
 
 def part_to_send(filelike: Any) -> FilePart | None:
     """Return the rest of a regular file that the kernel can send, or None if the file must be read."""
+    # The `read` of a subclass, such as GzipFile, may return other bytes than the descriptor has.
     buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
     try:
         raw = filelike.raw if buffered else filelike

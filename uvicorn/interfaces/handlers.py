@@ -33,18 +33,10 @@ from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
 
-# Exceptions by which frameworks report a disconnect, often without one of ours as the cause: Starlette (and FastAPI),
-# Litestar, Quart, BlackSheep, Falcon, Django and channels.
+# Exceptions by which frameworks report a disconnect, often without one of ours as the cause.
 _DISCONNECTS: Final = frozenset(
-    (
-        "ClientDisconnect",
-        "ClientDisconnectedError",
-        "MessageAborted",
-        "RequestAborted",
-        "WebSocketDisconnect",
-        "WebSocketDisconnectError",
-        "WebSocketDisconnected",
-    )
+    "ClientDisconnect ClientDisconnectedError MessageAborted RequestAborted WebSocketDisconnect "
+    "WebSocketDisconnectError WebSocketDisconnected".split()
 )
 
 _FAILURE: Final = "exception in the application"
@@ -57,8 +49,7 @@ _MISSING_CHANNELS: Final = {
     "body": "channels['body'] exists only if the request has content: use channels.get('body')",
 }
 
-#: The connection that a task serves; inherited by the tasks that a handler starts. Only tasks that serve a client wait
-#: while that client is slow.
+#: The connection that a task serves. Tasks inherit it. Only tasks that serve a client wait while the client is slow.
 OWNER: Final[ContextVar[object]] = ContextVar("uvicorn_owner", default=None)
 
 # A constant, because comparing the version costs 50 ns for each request.
@@ -76,8 +67,7 @@ class HandlerTasks:
         self._has_refused = False
         #: The tasks of the running handlers.
         self.running: set[asyncio.Task[Any]] = set()
-        #: Whether SystemExit and KeyboardInterrupt of a handler become ApplicationError. Adapters set it: a task that
-        #: raises either stops its event loop, on which a host or other requests depend.
+        #: Whether SystemExit and KeyboardInterrupt of a handler, which stop an event loop, become ApplicationError.
         self.contains_exits = False
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
@@ -105,7 +95,7 @@ class HandlerTasks:
                 task = loop.create_task(handler, context=context.copy())
                 if inner is not None:
                     # If the task is cancelled before its first step, `inner` is never awaited.
-                    task.add_done_callback(partial(_close, inner))
+                    task.add_done_callback(lambda task: inner.close())
         except TypeError:
             if asyncio.iscoroutine(handler):
                 raise  # pragma: no cover (a fault of the event loop itself)
@@ -143,10 +133,6 @@ class HandlerTasks:
             # One more second for handlers that clean up; a handler that swallows the cancellation is abandoned.
             await asyncio.wait(running, timeout=1)
         return len(running)
-
-
-def _close(handler: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
-    handler.close()
 
 
 async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
@@ -225,6 +211,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
     if channel is None:
         give_up()
         return
+    # A stream that has begun may continue as long as its channel is referenced.
     timer = loop.call_later(seconds, lambda: give_up() if exchange.state is WAITING else None)
     watch = weakref.ref(channel, abandoned)
     # The callback keeps the weak reference alive until the exchange ends: a freed one would not call `abandoned`.
@@ -259,11 +246,7 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
     def deny() -> None:
         if session.state is CONNECTING and session.request.state is WAITING:
             seconds = settings.ws_accept_seconds
-            logger.error(
-                "%s: the handshake was neither accepted nor rejected within %g seconds; rejected with 403",
-                session,
-                seconds,
-            )
+            logger.error("%s: no decision on the handshake within %g seconds; rejected with 403", session, seconds)
             session.request.respond(403)
 
     if session.state is CONNECTING:
@@ -280,7 +263,9 @@ def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> b
             return True
         seen |= {id(link)}
         if isinstance(link, BaseExceptionGroup):
+            # An exception that was raised again from a group may be its own cause.
             return all(is_disconnect(member, seen) for member in link.exceptions)
+        # Not its context: an error while handling a disconnect is a failure.
         link = link.__cause__
     return False
 
@@ -313,14 +298,10 @@ def _sentence(error: BaseException, general: str) -> str:
         while trace.tb_next is not None:
             trace = trace.tb_next
         line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-        if any(f"{name}[" in line for name, value in trace.tb_frame.f_locals.items() if _lacks(key, value)):
-            return _MISSING_CHANNELS[key]
+        for name, value in trace.tb_frame.f_locals.items():
+            if f"{name}[" in line and type(value) is dict and "reply" in value and key not in value:
+                return _MISSING_CHANNELS[key]
     return general
-
-
-def _lacks(key: str, value: object) -> bool:
-    """Return whether `value` is the `channels` dict of a handler and lacks the channel `key`."""
-    return type(value) is dict and "reply" in value and key not in value
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:

@@ -49,8 +49,7 @@ class ErrorLog(io.TextIOBase):
     def write(self, text: str) -> int:
         mine = self._of_thread
         if logger.disabled or mine.is_logging:
-            # The application has disabled all loggers, or its own log handler writes to `wsgi.errors`, so that logging
-            # would recurse. Flask's documentation has examples of both.
+            # The application has disabled all loggers, or its own log handler writes to `wsgi.errors`.
             if sys.stderr is not None:
                 sys.stderr.write(text)
             return len(text)

@@ -18,6 +18,7 @@ from uvicorn.errors import ClientDisconnected
 _AHEAD_BYTES: Final = 131072
 
 
+# Not a raw file in an io.BufferedReader, which reads most blocks in two parts.
 class ContentReader(io.BufferedIOBase):
     """Request content as a file. Reading it blocks the worker thread until content arrives."""
 

@@ -125,11 +125,8 @@ class Route(Entry):
         prefix = path.removesuffix("/*")
         if "*" in prefix:
             raise ConfigError(f"{where}: expected '*' only at the end: '/prefix/*'")
-        is_exact = prefix == path
-        protocol, methods = check_protocol(where, protocol, methods)
-        super().__init__(
-            path, app, prefix, is_exact, check_host(where, host), protocol, methods, threads, interface, name
-        )
+        host, (protocol, methods) = check_host(where, host), check_protocol(where, protocol, methods)
+        super().__init__(path, app, prefix, prefix == path, host, protocol, methods, threads, interface, name)
 
 
 class Mount(Entry):
@@ -166,10 +163,8 @@ class Mount(Entry):
             raise ConfigError(f"{where}: a Mount takes everything below its prefix; write it without '*'")
         if prefix.endswith("/"):
             raise ConfigError(f"{where}: a prefix has no slash at its end; write Mount({prefix.rstrip('/')!r}, app)")
-        protocol, methods = check_protocol(where, protocol, methods)
-        super().__init__(
-            prefix, app, prefix, False, check_host(where, host), protocol, methods, threads, interface, name
-        )
+        host, (protocol, methods) = check_host(where, host), check_protocol(where, protocol, methods)
+        super().__init__(prefix, app, prefix, False, host, protocol, methods, threads, interface, name)
 
 
 class Default(Entry):

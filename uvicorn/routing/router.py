@@ -95,7 +95,6 @@ class Router:
         return Router(*entries, default=None if default is None else mapped(default.app))
 
     def __uvicorn_interface__(self, settings: Settings) -> RouterInterface:
-        """Return the interface through which a server calls the applications."""
         return RouterInterface(self, self._table, settings)
 
     def __call__(self, *arguments: Any) -> Coroutine[Any, Any, None]:

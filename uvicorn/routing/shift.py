@@ -92,7 +92,6 @@ class Shift:
         return shift
 
     def __uvicorn_interface__(self, settings: Settings) -> ShiftInterface:
-        """Return the interface through which a server calls the two applications."""
         function: WeightFunction | None = getattr(self, "_function")  # noqa: B009 (set in __post_init__)
         return ShiftInterface(self, function, settings)
 
@@ -149,13 +148,11 @@ class ShiftInterface(OwningInterface):
             side.place(entry.path)
 
     def begin(self) -> None:
-        """Begin to call the function that returns the weight."""
         super().begin()
         if self._function is not None:
             self._timer = Timer(self._function)
 
     def end(self) -> None:
-        """Stop calling the function that returns the weight."""
         if self._timer is not None:
             self._timer.stop()
             self._timer = None

@@ -33,6 +33,7 @@ def check_weight(weight: Any, has_key: bool) -> float:
 
 def is_new(weight: float, name: str, key: str) -> bool:
     """Return whether `key` is among the `weight` percent of keys that go to the new application."""
+    # The same in every process and on every host. A higher weight moves no key back.
     digest = blake2b(f"{name}\0{key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8]) < int(weight / 100 * _ALL)
 
@@ -84,7 +85,6 @@ class Timer:
         self._stopped = False
 
     def stop(self) -> None:
-        """Refresh no more."""
         self._stopped = True
         self._handle.cancel()
 

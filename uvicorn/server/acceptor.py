@@ -13,9 +13,10 @@ from uvicorn import process_count
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
 
-# The most connections that a process accepts in one iteration of the event loop if no other process shares the socket.
-# 100 clients that connect to a busy server at once are answered after two iterations; with a limit of 64, the last of
-# them would wait for a third, 8 ms. 128 connections take 6 ms.
+# uvloop's own servers accept one connection in each iteration of the event loop, which delays new clients of a busy
+# server. asyncio's accept all, so that one of several processes may take them all.
+
+# The most in one iteration if no other process shares the socket: 128 connections take 6 ms.
 _MOST_ALONE: Final = 128
 # The most for all processes that share a socket. A smaller number distributes the connections more evenly.
 _MOST_SHARED: Final = 64
@@ -101,6 +102,7 @@ class Acceptor:
                 self._retry = self._context.loop.call_later(_RETRY_SECONDS, self._resume)
                 self._context.accept_failed(error)
                 return
+            # No handshake, because TLS buffers take 300 KiB on asyncio.
             if self._options and self._is_over_limit():
                 sock.close()
                 client = (peer[0], peer[1]) if isinstance(peer, tuple) else None

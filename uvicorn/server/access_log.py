@@ -63,6 +63,7 @@ def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str
         outcome = printable(outcome)
         line += " (" + outcome.replace("%", "%%") + ")"
     method = exchange.method
+    # Access formatters of other servers unpack five arguments.
     access_logger.info(
         line,
         peer_name(exchange.client),

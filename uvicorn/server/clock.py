@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+# A timer for each request would cost more than calling the application, and deadlines of seconds do not need timers.
 TICK_SECONDS: Final = 1.0
 
 # Deadlines take a late tick into account for this long.
@@ -18,6 +19,7 @@ class Clock:
     """Ticks once a second. Deadlines may expire late, because they count from ticks, but never early."""
 
     def __init__(self) -> None:
+        #: The monotonic time of the last tick, and the seconds between the last two ticks.
         self.now = self.monotonic()
         self.elapsed = 0.0
         # The longest recent time between two ticks.
@@ -31,17 +33,16 @@ class Clock:
         self._ticked.append(callback)
 
     def start(self) -> None:
-        """Start ticking on the running event loop."""
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick_and_schedule)
 
     def stop(self) -> None:
-        """Stop ticking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
         """Return whether `seconds` have passed since an event. `since` is the value of `now` at the event."""
+        # The event may be up to a tick later than `since`.
         return self.now - since >= seconds + self._longest
 
     def monotonic(self) -> float:

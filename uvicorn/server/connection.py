@@ -17,6 +17,7 @@ from uvicorn.server.slow_clients import (
 )
 
 
+# A base class, because a separate object would cost each request extra calls.
 class TransportConnection:
     """The part of a connection that HTTP/1.1 and WebSocket share."""
 

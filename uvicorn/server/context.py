@@ -70,6 +70,7 @@ class Connection(Protocol):
 
 def keep_freed_memory() -> None:
     """Make glibc keep some MiB of freed memory instead of returning them to the kernel."""
+    # Freeing a mapped block raises glibc's threshold to twice the size of the block.
     bytes(_KEPT_BYTES // 2)
 
 
@@ -107,8 +108,7 @@ class ServerContext:
         self.clock = clock
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()
-        #: Accepted connections that have no transport yet, such as those in their TLS handshake, and the tasks that
-        #: create the transports.
+        #: Accepted connections without a transport, which TLS connections get after the handshake, and their tasks.
         self.arriving: dict[object, asyncio.Task[None]] = {}
         #: The number of exchanges that have begun, and the number of those whose response has ended.
         self.begun = 0
@@ -122,6 +122,7 @@ class ServerContext:
         self.stopping = False
         #: The event loop's exception handler before this server started; still called.
         self.loop_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
+        #: Shared by all connections, because each callback fills and empties it.
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.half_buffer = self.buffer[: _RECEIVE_BYTES // 2]
         keep_freed_memory()
@@ -161,6 +162,7 @@ class ServerContext:
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
         """Log an exception of the event loop."""
         if isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
+            # Logged by `run`.
             return
         if self.loop_handler is not None:
             self.loop_handler(loop, report)
@@ -173,7 +175,5 @@ class ServerContext:
             logger.error("cannot accept connections: %s", error)
         elif not self._exhausted:
             self._exhausted = True
-            logger.error(
-                "cannot accept connections: %s; raise the limit (ulimit -n), or lower --limit-concurrency",
-                error.strerror,
-            )
+            remedy = "raise the limit (ulimit -n), or lower --limit-concurrency"
+            logger.error("cannot accept connections: %s; %s", error.strerror, remedy)

@@ -27,7 +27,6 @@ class ContinuingHandler:
             cancel()
 
     def ended(self) -> None:
-        """Note that the handler has ended."""
         self._timer.cancel()
         self._cancel = None
         self._running.discard(self)

@@ -68,7 +68,6 @@ class HTTP1Connection(HTTP1Gateway):
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start serving a new connection."""
         self._transport = cast(asyncio.Transport, transport)
         context = self._context
         settings = context.settings
@@ -186,13 +185,11 @@ class HTTP1Connection(HTTP1Gateway):
             self._pace = None
 
     def on_content(self, content: bytes) -> None:
-        """Pass a piece of request content to the exchange."""
         self._received += len(content)
         if self._exchange is not None and self.phase is not DRAINING:
             self._exchange.content.feed(content)
 
     def on_message_complete(self) -> None:
-        """Note that the request content is complete."""
         self._content_done = True
         if self._exchange is not None:
             self._exchange.content.feed_eof()
@@ -261,6 +258,7 @@ class HTTP1Connection(HTTP1Gateway):
                 else:
                     context.interface.serve_http(exchange)
             if fault is not None:
+                # After the call, as if head and malformed content had arrived separately.
                 self._refuse(fault)
                 break
             if (

@@ -36,8 +36,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         encoder = self._encoder
         keep_alive = self._parser.keep_alive and not self._context.stopping
         if not self._content_done or self._continue_due:
-            # Reading a long or chunked rest costs more than a new connection. If 100 Continue was not sent, the next
-            # bytes may be content or another request.
+            # A long rest costs more than a new connection. Without 100 Continue, the next bytes may be a request.
             left = self._parser.content_left
             wanted = 0 <= left <= self._context.settings.max_drain_bytes and not self._continue_due
             keep_alive = keep_alive and wanted and not self._eof
@@ -65,7 +64,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._context.dropped_fields(encoder.dropped)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Write a piece of content."""
         transport = self._transport
         if transport.is_closing():
             # A write has failed. The event loop reports it in its next iteration, which a busy handler may delay.
@@ -91,7 +89,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._content_sent += len(content)
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
-        """Write the end of a response."""
         if self._transport.is_closing():
             exchange.disconnect()
             return
@@ -163,7 +160,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
 
     @property
     def is_closing(self) -> bool:
-        """Whether the transport is closed or closing."""
         return self._transport.is_closing()
 
     def close_half_closed(self) -> bool:

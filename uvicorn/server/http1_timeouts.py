@@ -37,8 +37,7 @@ HEAD, IDLE, BUSY, DRAINING, LINGERING, CLOSING, CLOSED = HTTP1Phase
 # The connection is kept if unread content of up to `max_drain_bytes` arrives within this time.
 _DRAIN_SECONDS: Final = 1.0
 
-# After an error response, this many times `max_drain_bytes` of input are dropped. A client that sends more does not
-# read the response.
+# After an error response, this many times `max_drain_bytes` of input are dropped.
 _REFUSED_DRAINS: Final = 4
 
 # A stopping server keeps a connection that has been idle for less than this: a request may be on its way.
@@ -91,7 +90,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # What the server calls
 
     def tick(self) -> None:
-        """Check the deadlines of the current phase. Called once a second."""
         settings = self._context.settings
         is_over = self._context.clock.is_over
         phase = self.phase
@@ -170,8 +168,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._disconnect()
 
     def _disconnect(self) -> None:
-        # Wake the application's senders before it is notified. Otherwise a task of the application that waits for the
-        # disconnect may cancel a streaming task inside `send`, whose generator is then left to the garbage collector.
+        # First, because a task that is notified may cancel another inside `send`, which would leave a generator open.
         self.resume_writing()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -223,6 +220,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
 
     def _linger(self) -> None:
         """Close as soon as the client has had time to read the error response."""
+        # Closing a socket with unread input may destroy the response on its way (RFC 9112, section 9.6).
         self._begin_lingering(_REFUSED_DRAINS * self._context.settings.max_drain_bytes)
 
     def _linger_upload(self) -> None:
@@ -244,7 +242,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._begin_discarding(most, pace)
 
     def _close(self) -> None:
-        """Close after the unsent bytes have been sent."""
         if self.phase < CLOSING:
             self.phase = CLOSING
             self._parser.stop()

@@ -56,8 +56,7 @@ def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
                 if inherited != forks.forks:
                     # This is a forked child of the application: the event loop belongs to its parent.
                     forks.end_fork(error)
-                # Stop if `main` has ended, or at Ctrl-C if Python's own handler is installed. Otherwise another task
-                # has raised: when the event loop continues, it ends that task only.
+                # Only the task that has raised ends, unless it is `main`, or Python's own handler has raised at Ctrl-C.
                 if task.done() or (
                     isinstance(error, KeyboardInterrupt)
                     and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -50,6 +50,7 @@ class ProcessEnd:
         self._deadline = monotonic() + max(seconds, LEAST_SECONDS)
         # `atexit` callbacks run when Python has waited for all threads.
         atexit.register(self._threads_have_ended)
+        # A thread, because the main thread may be blocked while Python waits for other threads.
         threading.Thread(target=self._watch, name="uvicorn-process-end", daemon=True).start()
 
     def main_returns(self, error: BaseException | None) -> None:

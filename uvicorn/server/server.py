@@ -149,8 +149,7 @@ class Server:
             clock.start()
             await self._start_up(interface)
             if self._is_alone and not gc.get_freeze_count():
-                # Loaded modules stay in memory. Many waiting requests cause full garbage collections, which would
-                # delay all requests to examine these modules each time.
+                # Loaded modules stay in memory: full garbage collections need not examine them.
                 gc.collect()
                 gc.freeze()
                 self._has_frozen = True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-#: In a lingering close, input is read and dropped, because many clients read the response only after they have sent all
-#: content (RFC 9112, section 9.6). Limits on its duration, on a pause of the client, and on its duration while the
-#: server is stopping.
+# In a lingering close, input is dropped, because many clients read the response only after they have sent all content
+# (RFC 9112, section 9.6).
+#: Limits on the lingering close, on a pause of the client, and on the lingering close of a stopping server.
 DROPPED_SECONDS: Final = 30.0
 DROPPED_IDLE_SECONDS: Final = 5.0
 DROPPED_STOPPING_SECONDS: Final = 1.0

@@ -141,6 +141,7 @@ class Supervisor:
             return
         missing = self._count - len(running)
         if not self._announced:
+            # One at first, so that an error in the startup is logged once.
             missing = min(missing, 1 - len(self._workers))
         for _ in range(missing):
             if not self._start():

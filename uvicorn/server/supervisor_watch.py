@@ -23,6 +23,7 @@ STOPPING_SECONDS: Final = 5.0 + LEAST_SECONDS + LAST_WORDS_SECONDS
 _LOG_SECONDS: Final = 1.0
 
 
+# Not PR_SET_PDEATHSIG, which follows the thread that forked, and gives no grace period.
 class SupervisorWatch:
     """A thread that calls `kill` `grace` seconds after the supervisor's end of `channel` has closed."""
 
@@ -51,8 +52,7 @@ class SupervisorWatch:
     def finish(self) -> None:
         """Close the channel, because the event loop has ended."""
         self._finished.set()
-        # `close` alone does not wake the thread, and the supervisor does not see it while the thread waits. OSError if
-        # the supervisor has died.
+        # `close` alone would not wake the thread. OSError if the supervisor has died.
         with suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
         self._woken.wait(_LOG_SECONDS)

@@ -61,6 +61,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
         _check_file("ssl_keyfile", settings.ssl_keyfile)
     key = settings.ssl_keyfile or settings.ssl_certfile
     try:
+        # First another context, so that an error does not change this one.
         for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
             # A function, so that OpenSSL never asks for the password on the terminal.
             each.load_cert_chain(settings.ssl_certfile, key, lambda: settings.ssl_keyfile_password)

@@ -73,7 +73,8 @@ async def send_file(
 
     exchange.on_end(wake)
     sent = 0
-    # Close it as soon as the connection ends: until then the kernel keeps the connection open.
+    # Not loop.sendfile, which uvloop lacks. Event loops reject writers for a transport's descriptor, but not for a
+    # duplicate, which keeps the connection open until it is closed.
     duplicate = os.dup(connected)
     try:
         while sent < count and exchange.state is STREAMING:
@@ -98,6 +99,7 @@ async def send_file(
 
 def unacknowledged_bytes(sock: Any) -> int:
     """Return the number of written bytes that the client has not acknowledged, or 0 if it is unknown."""
+    # Linux accepts bytes in bursts of a third of its buffer, so accepted bytes do not show how fast a client reads.
     try:
         taken: bytes = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
     except (AttributeError, OSError, ValueError):

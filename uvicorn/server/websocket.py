@@ -65,7 +65,6 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Notify the application that the connection is closed."""
         self.phase = CLOSED
         self._context.connections.discard(self)
         trace(self.session.endpoint.client, "WebSocket connection lost")
@@ -76,7 +75,6 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self.session.endpoint.release()
 
     def resume_writing(self) -> None:
-        """Continue sending, because the unsent bytes have fallen below the low-water mark."""
         self.write_paused = False
         self._unsent = None
         pong, self._last_pong = self._last_pong, None

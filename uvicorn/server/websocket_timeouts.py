@@ -54,7 +54,6 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
     # What the server calls
 
     def tick(self) -> None:
-        """Check the deadlines of the current phase. Called once a second."""
         settings = self._context.settings
         is_over = self._context.clock.is_over
         if self.phase is OPEN and self._reading_paused:
@@ -116,8 +115,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         context = self._context
         context.warnings.warn(self.session.request.client, f"websocket closed: {error}")
         self._close_code, self._close_reason = error.code, error.reason
-        # Handlers of earlier messages may not have started. Send their immediate replies, whatever the split of the
-        # stream, before the close frame.
+        # Not now: handlers of earlier messages may not have started, and their immediate replies go first.
         if self.phase is OPEN:
             self.phase = FAILING
         context.loop.call_soon(self._close_faulty, context=context.variables)
@@ -140,6 +138,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
 
     def _linger(self) -> None:
         """Drop further input, until the client has had time to read the last frames."""
+        # Closing a socket with unread input may destroy the last frames.
         settings = self._context.settings
         self.phase = LINGERING
         announced = self._codec.announced_bytes
@@ -163,7 +162,6 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self.reset()
 
     def _close(self) -> None:
-        """Close after the unsent bytes have been sent."""
         if self.phase < LINGERING:
             self.phase = LINGERING
             self._since = self._context.clock.now

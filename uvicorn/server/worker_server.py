@@ -63,6 +63,7 @@ class WorkerServer(Server):
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         """Stop gracefully. A further SIGTERM changes nothing."""
+        # Both systemd and the supervisor send one.
         self.should_exit = True
 
     def _on_quit(self, number: int, frame: FrameType | None) -> None:

@@ -18,8 +18,7 @@ from uvicorn.server.supervisor import Supervisor
 
 __all__ = ["BaseReload", "ChangeReload", "Multiprocess"]
 
-# The program of a worker process. It leaves Ctrl-C to the supervisor, and takes over the supervisor's sys.path before
-# it imports uvicorn.
+# The program of a worker process. It leaves Ctrl-C to the supervisor.
 _WORKER: Final = """
 import pickle, signal, sys
 signal.signal(signal.SIGINT, lambda number, frame: None)
@@ -80,7 +79,6 @@ class Multiprocess:
         """Change the configuration for this kind of supervisor."""
 
     def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
-        """Build the supervisor for `run`."""
         settings = self.config.settings
         return Supervisor(
             command,
@@ -128,6 +126,7 @@ def _main_script() -> dict[str, Any]:
     # Imported late: few programs need it.
     from multiprocessing.spawn import get_preparation_data
 
+    # RuntimeError in such a worker, so that an unguarded script cannot start further workers.
     # The name that programs find there; `authkey` has a class that cannot be pickled.
     preparation = get_preparation_data("SpawnProcess-1")
     return {**preparation, "authkey": bytes(preparation["authkey"])}

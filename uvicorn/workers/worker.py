@@ -37,10 +37,7 @@ _POLL_SECONDS: Final = 1.0
 
 
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
-    """Kill this process some time after its arbiter has died, unless the process has exited by then.
-
-    Runs in a thread. The event loop sets `noticed` when it stops because the arbiter has died.
-    """
+    """Kill this process some time after its arbiter has died. `noticed` means that the event loop stops."""
     while os.getppid() == ppid:
         time.sleep(_POLL_SECONDS)
     time.sleep(grace)
@@ -104,6 +101,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
 
     def handle_abort(self, number: int, frame: FrameType | None) -> Never:
         """Handle SIGABRT, which gunicorn sends when the event loop is blocked for longer than its timeout."""
+        # Not on the blocked loop: a plain signal handler, whose SystemExit interrupts the blocking call.
         self.alive = False
         self._status = 1
         self._server.force_exit = True
