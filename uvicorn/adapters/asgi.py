@@ -145,8 +145,6 @@ class ASGIAdapter:
 
 @final
 class ChannelsGateway(MessageGateway):
-    """Gateway from one request message to its reply channel."""
-
     __slots__ = ("_body",)
 
     def __init__(self, message: Message, channels: Mapping[str, Any], settings: Settings) -> None:
@@ -267,5 +265,4 @@ def copied_fields(headers: Headers, what: str) -> list[list[bytes]]:
 
 
 def _address(pair: Sequence[Any] | None) -> tuple[str, int] | None:
-    """Return an endpoint's (host, port), or None for a Unix socket."""
     return (pair[0], pair[1]) if pair and pair[1] is not None else None

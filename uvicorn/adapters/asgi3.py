@@ -127,8 +127,6 @@ class ASGI3Adapter:
 
 @final
 class ASGI3Gateway(MessageGateway):
-    """Gateway from one HTTP scope and `receive` to `send`."""
-
     __slots__ = ("_content_ended", "_checks", "_receive", "_send")
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, settings: Settings) -> None:

@@ -147,7 +147,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self.session.on_end(timer.cancel)
 
     def pause_receiving(self) -> None:
-        """Stop receiving from the host after the event that is being received."""
         self._resumed.clear()
 
     def resume_receiving(self) -> None:
@@ -188,7 +187,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._changed.set()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `serve` raise ResponseAborted."""
         self._failure = reason
         self._changed.set()
 
@@ -260,7 +258,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put(event)
 
     def _disconnected(self, code: int, reason: str) -> None:
-        """End the handshake or the session, because the connection is closed."""
         request = self.session.request
         if request.state < COMPLETE:
             request.disconnect()

@@ -87,11 +87,9 @@ class MessageGateway(HTTPGateway):
             waiter = self._waiter = asyncio.get_running_loop().create_future()
             await waiter
 
-    def all_sent(self) -> None:
-        """React to an empty queue while the response is incomplete."""
+    def all_sent(self) -> None: ...
 
     def end(self) -> None:
-        """End the exchange, and stop sending and receiving."""
         self.exchange.disconnect()
         if self._failure is not None:
             # The host abandoned the response before the exception was raised.

@@ -63,5 +63,4 @@ class ResponseChecks:
 
 
 def encode_fields(fields: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Encode the fields of `start` for an ASGI host."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]

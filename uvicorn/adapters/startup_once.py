@@ -22,7 +22,6 @@ class StartupOnce:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the startup has ended without an error."""
         task = self._task
         return task is not None and task.done() and not task.cancelled() and task.exception() is None
 

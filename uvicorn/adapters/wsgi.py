@@ -174,7 +174,6 @@ class WSGIGateway(HTTPGateway):
         self._post(self._on_loop_gone)
 
     def _next(self) -> Any:
-        """Return the next value from the event loop, or raise the failure. Meanwhile read request content on demand."""
         while True:
             while not self._queue:
                 self._waker.wait()
@@ -191,7 +190,6 @@ class WSGIGateway(HTTPGateway):
             self._read_piece()
 
     def _read_piece(self) -> None:
-        """Read the next piece of content and pass it to the event loop. An exception counts as a disconnect."""
         left = self._content_left
         content, complete = b"", False
         if self._input is not None and (left > 0 or left == UNTIL_END):
@@ -234,7 +232,6 @@ class WSGIGateway(HTTPGateway):
     # On the event loop's thread
 
     def begin(self) -> None:
-        """Build the exchange and start the application."""
         try:
             self._content_left = length = content_length(self._environ)
             exchange = self._exchange = exchange_from_environ(self._environ, self, self._thread.loop, length)
@@ -274,7 +271,6 @@ class WSGIGateway(HTTPGateway):
         self._put("content", (content, more_content), more_content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Make the host's thread read the next piece."""
         if not self._wanting:
             self._wanting = True
             self._put("want", None)
@@ -288,7 +284,6 @@ class WSGIGateway(HTTPGateway):
             self._put("failure", ResponseAborted("the response was aborted"))
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make the host's thread raise, so that the host aborts the connection."""
         self._put("failure", ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:

@@ -48,7 +48,6 @@ class ASGI3Reply(AwaitedMember):
             self._callbacks.append(callback)
 
     async def send_as_application(self, event: dict[str, Any]) -> None:
-        """Send an event to the client. The application gets this method as `send`."""
         if self._breaking_off is not None:
             raise ClientDisconnected("the client did not read the messages of its groups")
         await self._send(event)

@@ -27,7 +27,6 @@ def url_of_redis(host: str, port: int) -> str:
 
 
 def named_url() -> str:
-    """Return the value of UVICORN_BROADCAST_URL, or ''."""
     return os.environ.get(VARIABLE, "")
 
 

@@ -48,7 +48,6 @@ class Encoded:
     body: bytes | None
 
     def numbered(self, sender: str, sequence: int) -> bytes:
-        """Return the payload with a sender and a sequence number. `sender` must be ASCII."""
         comma = b"," if len(self.header) > 2 else b""
         header = b'%b%b"_uvicorn":["%b",%d]}' % (self.header[:-1], comma, sender.encode(), sequence)
         if self.body is None:
@@ -110,7 +109,6 @@ def share(message: Message) -> Message:
 
 
 def only_text(message: Message) -> str | None:
-    """Return the message's text, or None if the message has other keys."""
     text = message.get("text") if len(message) == 1 else None
     return text if isinstance(text, str) else None
 

@@ -21,7 +21,7 @@ _INTERVAL_SECONDS: Final = 5.0
 
 @final
 class GapReports:
-    """Reports the gaps of one hub. `members_of(group)` returns the local members of a group."""
+    """Reports the gaps of one hub."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, members_of: Callable[[str], Iterable[Member]]) -> None:
         self._loop = loop
@@ -40,7 +40,6 @@ class GapReports:
         self._received.forget(group)
 
     def on_sequence(self, group: str, sender: str, sequence: int) -> None:
-        """Report a gap if sequence numbers before this one are missing."""
         lost, since = self._received.missing(group, sender, sequence)
         if lost:
             if count := self._log.admits(lost):
@@ -50,7 +49,6 @@ class GapReports:
             self._report_limited(group, LOST, since)
 
     def on_gap(self, groups: Collection[str], reason: str, since: float) -> None:
-        """Report a gap that the backend has reported."""
         if reason == OVERFLOW:
             # Any publisher can send a message above the size limit.
             for group in groups:

@@ -51,5 +51,4 @@ class HostReply(AwaitedMember):
 
 
 def as_member(reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> GroupMember:
-    """Return `reply` as a GroupMember. `start` starts a task."""
     return reply if isinstance(reply, GroupMember) else HostReply(reply, start)

@@ -109,7 +109,6 @@ class Hub:
             self._entering -= 1
 
     async def stop(self) -> None:
-        """Finish pending publishes, and close."""
         self._stopped = True
         _running.pop(id(self), None)
         self.subscriptions.close()
@@ -160,7 +159,6 @@ class Hub:
         return self.subscriptions.want(group) if group in member.groups else None
 
     def owns(self, reply: Any) -> bool:
-        """Return whether a channel of this process belongs to this hub's event loop."""
         return getattr(reply, "loop_thread", self.thread) == self.thread
 
     def adds_on_request(self) -> bool:
@@ -171,7 +169,6 @@ class Hub:
         return not self.url or next(same, self) is self
 
     def discard(self, group: str, name: str) -> None:
-        """End a membership."""
         member = self.members.get(name)
         if member is None or group not in member.groups:
             return
@@ -245,7 +242,6 @@ class Hub:
             self._outage.succeeded()
 
     def _check_outage(self) -> None:
-        """Log how many messages failed since the last line. End the outage if the backend is connected."""
         self._outage_timer = None
         if self._outage:
             self._outage.count()

@@ -58,8 +58,6 @@ OnClientGap: TypeAlias = Callable[[Any, Gap], Coroutine[Any, Any, None]]
 
 @dataclass(slots=True)
 class DeliveryMetrics:
-    """Counters of the delivery to clients."""
-
     delivered: int = 0
     #: Messages that slow clients did not get.
     dropped_slow: int = 0
@@ -79,8 +77,6 @@ class DeliveryMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Queueing:
-    """The limits of a client's queue, and the policy when a limit is reached."""
-
     messages: int = QUEUE_MESSAGES
     bytes: int = QUEUE_BYTES
     policy: str = CLOSE
@@ -88,8 +84,6 @@ class Queueing:
 
 @dataclass(frozen=True, slots=True)
 class MemberContext:
-    """The state that all members of a hub share."""
-
     queueing: Queueing
     metrics: DeliveryMetrics
     #: `Hub.start_task`.
@@ -159,7 +153,6 @@ class Member:
         self._start_pump()
 
     def notify_gap(self, gap: Gap) -> None:
-        """Notify the application of a gap after the messages that are queued now."""
         self._queue_gap(gap)
         self._start_pump()
 
@@ -171,7 +164,6 @@ class Member:
             self._pump.cancel()
 
     def leave(self, group: str) -> None:
-        """Leave a group, and drop the group's queued messages."""
         self.groups.discard(group)
         queued, self._queue = self._queue, deque()
         for item in queued:
@@ -198,7 +190,6 @@ class Member:
             self.shared.metrics.delivered += 1
 
     def _refuse(self, error: BaseException) -> None:
-        """Count a message that the client's connection rejected, and log the error."""
         self.shared.metrics.dropped_refused += 1
         if isinstance(error, ClientDisconnected):
             return

@@ -33,7 +33,6 @@ class _Exchange:
         self._room.set()
 
     async def put(self, group: str, payload: bytes) -> int:
-        """Queue a message, and return the number of queued messages."""
         while not self._room.is_set():
             await self._room.wait()
         if not self._waiting:
@@ -137,6 +136,5 @@ class MemoryBackend(Backend):
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend for the URL `memory://` or `memory://name`."""
     parts = split_url(url)
     return MemoryBackend(parts.netloc + parts.path, publish_timeout=options.publish_timeout, prefix=options.prefix)

@@ -267,7 +267,6 @@ class BroadcastMiddleware:
         return hub
 
     def _find_hub(self) -> Hub | None:
-        """Return the hub of the running event loop, else of a running loop in another thread, else None."""
         try:
             return self._hub()
         except RuntimeError:

@@ -16,8 +16,6 @@ logger = logging.getLogger("uvicorn.broadcast")
 
 @final
 class Outage:
-    """The outages of one publisher."""
-
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         # The begin of the outage.
@@ -30,11 +28,9 @@ class Outage:
         self._error = ""
 
     def __bool__(self) -> bool:
-        """Return whether the last message failed."""
         return self._since is not None
 
     def failed(self, error: BroadcastUnavailable) -> None:
-        """Count a message that failed."""
         # Servers then log no traceback for it.
         error.reported = True
         now = self._clock()
@@ -64,7 +60,6 @@ class Outage:
             self._next_line = self._clock() + LOG_SECONDS
 
     def succeeded(self) -> None:
-        """End the outage after a message was accepted."""
         since, self._since = self._since, None
         if since is not None and self._is_logged:
             self._counted = 0

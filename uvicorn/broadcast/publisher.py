@@ -64,7 +64,6 @@ class Publisher:
         timeout: float = PUBLISH_TIMEOUT,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        """Raises ConfigError for an invalid URL."""
         self._url = url or named_url() or LOCAL_REDIS
         self._client = None
         if not self._url.startswith(MEMORY):

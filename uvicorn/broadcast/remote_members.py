@@ -113,7 +113,6 @@ class RemoteMembers:
         )
 
     def on_message(self, message: Message) -> None:
-        """Handle a control message to this process. Never raises."""
         if self._signer is not None and (reason := self._signer.reject(self.group, message)):
             self._hub.metrics.dropped_control += 1
             if count := self._ignored_log.admits():
@@ -153,12 +152,10 @@ class RemoteMembers:
             self._hub.start_task(self._answer(answer, done, waiting))
 
     def close(self) -> None:
-        """Store the received signatures for the next hub of this process."""
         if self._signer is not None:
             self._signer.close()
 
     def membership_ended(self, name: str, group: str) -> None:
-        """Stop counting an ended membership towards the limit of requested memberships."""
         if self._memberships:
             self._memberships.discard((name, group))
 
@@ -202,7 +199,6 @@ def _group(process: str) -> str:
 
 
 def _are_names(group: str, name: str) -> bool:
-    """Return whether `group` is a valid group name, and `name` names a channel of this process."""
     try:
         return owner_of(name) == channel_names.process and bool(group_name(group))
     except LocalProtocolError:

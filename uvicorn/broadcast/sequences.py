@@ -19,7 +19,7 @@ _MAX_GROUPS: Final = 10_000
 
 @final
 class SentSequences:
-    """Numbers the messages sent to each group."""
+    """The last number of the messages sent to each group."""
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
@@ -28,7 +28,6 @@ class SentSequences:
         return len(self._last)
 
     def next(self, group: str) -> int:
-        """Return the number of the next message to a group."""
         sequence = self._last.pop(group, 0) + 1
         self._last[group] = sequence
         if len(self._last) > _MAX_GROUPS:
@@ -38,7 +37,7 @@ class SentSequences:
 
 @final
 class ReceivedSequences:
-    """Stores the last number of each sender in each group, and the time at which the number arrived."""
+    """The last number of each sender in each group, and the time at which the number arrived."""
 
     def __init__(self) -> None:
         self._last: dict[str, dict[str, tuple[int, float]]] = {}

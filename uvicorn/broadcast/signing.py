@@ -75,7 +75,6 @@ class Signer:
         return ""
 
     def close(self) -> None:
-        """Store the last numbers for the next signer of this process."""
         now = self._clock()
         for received in (_past, self._received):
             for sender, (sequence, until) in tuple(received.items()):

@@ -51,7 +51,6 @@ class Subscriptions:
         self._retry: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
-        """Cancel the next retry."""
         if self._retry is not None:
             self._retry.cancel()
         self._failed.clear()
@@ -68,7 +67,6 @@ class Subscriptions:
         return None if waiting.done() else waiting
 
     def drop(self, group: str) -> None:
-        """Unsubscribe from `group`."""
         self._wanted.discard(group)
         self._failed.pop(group, None)
         self._change(group)

@@ -82,7 +82,6 @@ class LoopThread:
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `hook()` before the loop stops."""
         self._hooks.append(hook)
 
     def stop(self) -> None:

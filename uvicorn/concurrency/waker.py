@@ -65,7 +65,6 @@ _MOST_IDLE: Final = 64
 
 
 def new_waker() -> Waker:
-    """Return the fastest waker that this system has."""
     return EventWaker() if HAS_EVENTFD else QueueWaker()
 
 

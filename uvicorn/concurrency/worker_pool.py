@@ -191,7 +191,6 @@ class WorkerPool(Executor):
                 self._wake_one()
 
     def _wake_first(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake a worker for jobs that were posted while no worker was awake."""
         self._waker = None
         with self._lock:
             if self._jobs and self._awake == 0:

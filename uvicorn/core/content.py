@@ -65,7 +65,6 @@ class RequestContent:
                 self._receivers.wake()
 
     def feed_eof(self) -> None:
-        """Mark the content as WHOLE."""
         self._end(WHOLE)
 
     def break_off(self) -> None:
@@ -107,7 +106,6 @@ class RequestContent:
         return content, self.state is not WHOLE
 
     def take_whole(self) -> bytes | None:
-        """Return all content if it is WHOLE, otherwise None."""
         if self.state is not WHOLE:
             return None
         content = b"".join(self._pieces or ())
@@ -116,7 +114,6 @@ class RequestContent:
         return content
 
     def receivers(self) -> Waiters:
-        """Return the coroutines that wait for content."""
         if self._receivers is None:
             self._receivers = Waiters()
         return self._receivers
@@ -139,7 +136,6 @@ NO_CONTENT.asked = True
 
 
 def as_bytes(content: Any) -> bytes:
-    """Return a response's content as bytes. Raises LocalProtocolError for another type."""
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
     raise not_bytes(content)

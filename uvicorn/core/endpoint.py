@@ -111,7 +111,6 @@ class Endpoint:
 
     @property
     def raw_root_path(self) -> bytes:
-        """The root path, percent-encoded."""
         return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:

@@ -39,5 +39,4 @@ class RequestHead:
 
     @property
     def scheme(self) -> str:
-        """`http` or `https`, as the client uses it."""
         return self.endpoint.scheme if self.forwarded is None else self.forwarded[1]

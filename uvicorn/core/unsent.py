@@ -50,7 +50,6 @@ class UnsentSends:
         self._large_awaited = False
 
     def add(self, size: int) -> None:
-        """Count a send of `size` bytes that has been written."""
         self._position += size
         self._last_bytes = size
         self._ends.append(self._position)

@@ -142,7 +142,7 @@ class WebSocketSession:
             self.state = OPEN
 
     def send_text(self, text: str) -> None:
-        """Send a text message. Do nothing once the connection is closing."""
+        """Send a text message. Once the connection is closing, do nothing."""
         if self.state is OPEN:
             if not isinstance(text, str):
                 raise _wrong_type("text", "str", text)
@@ -151,7 +151,7 @@ class WebSocketSession:
             raise LocalProtocolError("websocket: expected accept, got text in state CONNECTING")
 
     def send_bytes(self, data: bytes) -> None:
-        """Send a binary message. Do nothing once the connection is closing."""
+        """Send a binary message. Once the connection is closing, do nothing."""
         if self.state is OPEN:
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise _wrong_type("bytes", "bytes", data)

@@ -71,16 +71,13 @@ class Lane:
 
     @property
     def alive(self) -> int:
-        """The number of threads that have not ended."""
         return sum(thread.is_alive() for thread in self._threads)
 
     @property
     def is_full(self) -> bool:
-        """Whether a lease waits for a thread."""
         return bool(self._waiting)
 
     def run(self, serve: Callable[[], None]) -> None:
-        """Call `serve` on a thread as soon as one is free."""
         with self._lock:
             if self._idle:
                 self._idle.pop().put(serve)

@@ -125,7 +125,6 @@ def _login_redirect(request: HttpRequest) -> HttpResponse:
 
 
 def _csrf_failure(request: HttpRequest, handler: Handler) -> HttpResponse | None:
-    """Return CsrfViewMiddleware's response if it rejects the request. Runs on a thread."""
     middleware = CsrfViewMiddleware(_no_response)
     middleware.process_request(request)
     rejection: HttpResponse | None = middleware.process_view(request, handler, (), {})
@@ -162,8 +161,6 @@ def _varying(send: Callable[[Message], Awaitable[Any]]) -> Callable[[Message], A
 
 @final
 class _VaryingReply:
-    """`channels['reply']` that adds `Vary: Cookie` to a response."""
-
     def __init__(self, reply: Any) -> None:
         self._reply = reply
         self.send = _varying(reply.send)

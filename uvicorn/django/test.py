@@ -21,12 +21,9 @@ __all__ = ["LiveServerTestCase"]
 
 
 class _ServerThread(LiveServerThread):  # type: ignore[misc]
-    """Serves the application that the settings name, until `terminate`."""
-
     port: int
 
     def run(self) -> None:
-        """Serve. Set `is_ready` after the start, and `error` if the server cannot start."""
         try:
             with socket.create_server((self.host, self.port), backlog=2048) as sock:
                 self.port = sock.getsockname()[1]

@@ -147,7 +147,6 @@ def release_thread() -> None:
 async def _answer(
     kind: str, send: Callable[[Message], Awaitable[None]], status: int, headers: Headers, content: bytes
 ) -> bool:
-    """Send a response. Return False if the application has already begun a response."""
     start: Message = {"status": status, "headers": headers}
     try:
         if kind in ("http.request", "websocket.connect"):

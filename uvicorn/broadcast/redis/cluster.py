@@ -161,7 +161,6 @@ class ClusterBackend(Backend):
             await asyncio.sleep(delay)
 
     async def _learn_owners(self) -> None:
-        """Fetch the owners of all slots from the first server that replies. Raises ConnectFailed."""
         hosts = dict.fromkeys((*self._servers, *self._url.hosts))
         await self._apply_owners(await first_reply(hosts, self._options.connect_timeout, self._fetch_owners))
 
@@ -214,5 +213,4 @@ class ClusterBackend(Backend):
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend for a URL with `+cluster`."""
     return ClusterBackend(parse_redis_url(url), options)

@@ -87,7 +87,6 @@ class RedisConnection:
 
     @property
     def unanswered(self) -> int:
-        """The number of commands that have no reply yet."""
         return len(self._replies)
 
     @property
@@ -131,7 +130,6 @@ class RedisConnection:
         self.abort_transport()
 
     async def close(self, reason: str) -> None:
-        """Abort the connection, and wait for its end."""
         self.abort(reason)
         # `wait` does not cancel `lost` if this task is cancelled.
         await asyncio.wait([self.lost], timeout=CLOSE_SECONDS)
@@ -139,19 +137,15 @@ class RedisConnection:
     # For drivers.
 
     def send(self, *command: bytes) -> None:
-        """Write a command."""
         raise NotImplementedError
 
     def abort_transport(self) -> None:
-        """Abort the transport. Do not call `reply_received` any more."""
         raise NotImplementedError
 
     def connection_made(self) -> None:
-        """Start the liveness check."""
         self._step = self._loop.call_later(_STEP_SECONDS, self._take_step)
 
     def bytes_received(self) -> None:
-        """Restart the liveness check after bytes have arrived."""
         self.last_byte_at = time.monotonic()
         self._silent_steps = 0
 

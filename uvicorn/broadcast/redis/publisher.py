@@ -224,7 +224,6 @@ class RedisPublisher(ReconnectingConnection):
                 )
 
     def _send(self, *command: bytes) -> asyncio.Future[object]:
-        """Send a command, and return the future of the reply. Raises BroadcastUnavailable."""
         connection = self.current
         if connection is None:
             raise BroadcastUnavailable(f"{self.where}: no connection: {self.failure_reason}; the message was not sent")
@@ -271,7 +270,6 @@ class RedisPublisher(ReconnectingConnection):
             self._timer = None
 
     def _check(self) -> None:
-        """Abort the connection if the reply to the oldest command is late."""
         self._timer = None
         while self._deadlines and self._deadlines[0][1].done():
             self._deadlines.popleft()

@@ -58,7 +58,6 @@ class ReconnectingConnection:
                 await self._tried.wait()
 
     async def stop(self) -> None:
-        """Close the connection for good."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -67,7 +66,6 @@ class ReconnectingConnection:
                 logger.error("%s: the connection's task did not stop; leaving it running: %.500r", self.where, task)
 
     def retry_now(self) -> None:
-        """Skip the delay before the next attempt."""
         self._retry_now.set()
 
     def ready(self) -> None:
@@ -80,7 +78,6 @@ class ReconnectingConnection:
         self.on_change()
 
     def on_connected(self, connection: RedisConnection) -> None:
-        """Use a new connection. It is also `self.current` until `on_lost` is called."""
         raise NotImplementedError
 
     def on_lost(self, since: float) -> None:

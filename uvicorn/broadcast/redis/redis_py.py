@@ -36,7 +36,6 @@ class RedisPyConnection(RedisConnection):
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect, authenticate, select the database, and start reading."""
         try:
             await self._connection.connect()
         except BaseException:
@@ -73,7 +72,6 @@ class RedisPyConnection(RedisConnection):
         return self._connection._writer.transport
 
     def _watch_bytes(self) -> None:
-        """Report bytes before the reply is complete."""
         # A long reply can take longer than the limit of silence.
         reader: Any = self._connection._reader
         feed = reader.feed_data
@@ -116,7 +114,6 @@ class RedisPyConnection(RedisConnection):
 
 
 def _is_reply(error: BaseException) -> bool:
-    """Return whether `error` is an error reply of Redis."""
     return isinstance(error, ResponseError) or getattr(error, "status_code", None) is not None
 
 
@@ -179,7 +176,6 @@ def driver_options(url: RedisURL) -> DriverOptions:
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend for a URL with `+py`."""
     parsed = parse_redis_url(url)
     (host, port), driver = parsed.hosts[0], driver_options(parsed)
     return RedisBackend(lambda: connect_to(host, port, driver), repr(parsed), options)

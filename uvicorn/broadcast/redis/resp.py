@@ -81,12 +81,10 @@ class RedisReader:
         self._closed = False
 
     def close(self) -> None:
-        """Stop calling `on_reply`."""
         self._closed = True
         self._pieces.clear()
 
     def feed(self, data: bytes) -> None:
-        """Parse more bytes. Raises NotRedis."""
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
@@ -180,5 +178,4 @@ NOT_MASTER: Final = "the server that the sentinels name is not the master"
 
 
 def is_master(role: Reply) -> bool:
-    """Return whether a reply to ROLE came from a master."""
     return isinstance(role, list) and role[:1] == [b"master"]

@@ -71,7 +71,6 @@ class SentinelBackend(RedisBackend):
 
 
 async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyConnection:
-    """Connect to the master. Raises ConnectFailed or OSError. Call it with a timeout."""
     sentinel = Sentinel(
         url.hosts,
         sentinel_kwargs={
@@ -105,5 +104,4 @@ async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyCon
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend for a URL with `+sentinel`."""
     return SentinelBackend(parse_redis_url(url), options)

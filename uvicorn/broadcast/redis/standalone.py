@@ -108,6 +108,5 @@ class RedisBackend(Backend):
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
-    """Make the backend for a URL without `+`. The driver is asyncio_redis."""
     (address,) = parse_redis_url(url).addresses()
     return RedisBackend(lambda: connect(address), repr(address), options)

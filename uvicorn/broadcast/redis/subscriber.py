@@ -104,7 +104,6 @@ class Subscriber(ReconnectingConnection):
                 known.begin_gap(since)
 
     def adopt(self, subscriptions: Collection[Subscription]) -> None:
-        """Add subscriptions, without waiting."""
         for entry in subscriptions:
             self._by_channel[entry.channel] = entry
             if self.current is None:
@@ -171,7 +170,6 @@ class Subscriber(ReconnectingConnection):
         self._check_all_subscribed()
 
     def _check_all_subscribed(self) -> None:
-        """When no subscription is pending, report all ended gaps together."""
         if self._caught_up and not self._busy:
             self._report_gaps()
             if not self.all_subscribed:
@@ -278,7 +276,6 @@ class Subscriber(ReconnectingConnection):
     # Refusals.
 
     def _retry_busy(self, entries: list[Subscription], verb: bytes, refusal: RedisRefusal) -> None:
-        """Retry soon, because Redis is busy."""
         if not self._busy:
             name = verb.decode()
             logger.warning("%s: Redis refuses %s: %s; retrying until it accepts", self.where, name, escaped(refusal))
@@ -349,7 +346,6 @@ class Subscriber(ReconnectingConnection):
             self._metrics.denied_groups -= 1
 
     def _forget_refusals(self) -> None:
-        """Forget all refusals, because the next connection subscribes all groups again."""
         for timer in (self._retry, self._denied_retry):
             if timer is not None:
                 timer.cancel()

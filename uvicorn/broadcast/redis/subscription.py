@@ -24,8 +24,6 @@ SHARDED: Final = Verbs(b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"SPUBLISH", b"smessage")
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """The subscription of a process to one group."""
-
     name: str
     channel: bytes
     #: Whether Redis has acknowledged it on the current connection.
@@ -38,7 +36,6 @@ class Subscription:
     denied: str = ""
 
     def settle(self) -> None:
-        """Let callers of `subscribe` return."""
         if self.acknowledged is not None and not self.acknowledged.done():
             self.acknowledged.set_result(None)
         self.acknowledged = None

@@ -51,7 +51,6 @@ class SyncClient:
         self._connections: dict[RedisAddress, SyncConnection] = {}
 
     def prepare(self, deadline: float) -> None:
-        """Connect, unless connected. Raises FAILURES."""
         self.connection(self.find(deadline), deadline)
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
@@ -59,7 +58,6 @@ class SyncClient:
         self.connection(self.find(deadline), deadline).execute(deadline, self.verb, channel, payload)
 
     def find(self, deadline: float) -> RedisAddress:
-        """Return the address of the server to publish to."""
         return self.addresses[0]
 
     def connection(self, address: RedisAddress, deadline: float) -> SyncConnection:
@@ -72,7 +70,6 @@ class SyncClient:
         return connection
 
     def close(self) -> None:
-        """Close all connections. The next publish opens a new connection."""
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             connection.close()
@@ -130,7 +127,6 @@ class ClusterClient(SyncClient):
         self._last: RedisAddress | None = None
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Publish, and follow redirections. Raises FAILURES."""
         address = self.find(deadline)
         asking = False
         try:
@@ -154,7 +150,6 @@ class ClusterClient(SyncClient):
         raise ConnectionError("the servers of the cluster do not agree on the owner of the group's slot")
 
     def find(self, deadline: float) -> RedisAddress:
-        """Connect to a server of the cluster, and return its address."""
         reasons = []
         last = [] if self._last is None else [self._last]
         candidates = list(dict.fromkeys(last + self.addresses))
@@ -170,7 +165,6 @@ class ClusterClient(SyncClient):
         raise ConnectionError("; ".join(reasons))
 
     def _pass_over(self, address: RedisAddress) -> None:
-        """Try this server last from now on."""
         self._last = None
         if address in self.addresses:
             self.addresses.remove(address)
@@ -185,7 +179,6 @@ class SyncConnection:
         self._reader = RedisReader(self._replies.append)
 
     def execute(self, deadline: float, *command: bytes) -> Any:
-        """Send a command, and return the reply. Raises FAILURES."""
         self._socket.settimeout(left(deadline))
         self._socket.sendall(encode_command(*command))
         while not self._replies:
@@ -213,7 +206,6 @@ class SyncConnection:
 
 
 def connect(address: RedisAddress, deadline: float) -> SyncConnection:
-    """Connect, authenticate and select the database. Raises FAILURES."""
     if address.path:
         sock = socket.socket(socket.AF_UNIX)
     else:

@@ -31,7 +31,6 @@ class RedisAddress:
         return _shown(scheme, self.username, self.path, ((self.host, self.port),), str(self.database))
 
     def login_commands(self) -> Iterator[tuple[bytes, ...]]:
-        """Yield the commands that authenticate and select the database."""
         if self.username or self.password:
             name = (self.username.encode(),) if self.username else ()
             yield (b"AUTH", *name, self.password.encode())
@@ -93,7 +92,6 @@ class RedisURL:
 
 
 def parse_redis_url(url: str) -> RedisURL:
-    """Parse a URL. Raises ConfigError."""
     parts = split_url(url)
     base, _, kind = parts.scheme.partition("+")
     credentials, _, places = parts.netloc.rpartition("@")
@@ -123,7 +121,6 @@ def parse_redis_url(url: str) -> RedisURL:
 
 
 def split_url(url: str) -> SplitResult:
-    """Split any broadcast URL. Raises ConfigError."""
     if not isinstance(url, str):
         raise ConfigError(f"broadcast URL: expected text, got {type(url).__name__}")
     try:

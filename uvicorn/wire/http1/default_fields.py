@@ -19,7 +19,6 @@ class DefaultFields:
         self.block = self.server + more
 
     def update(self, unix_seconds: float) -> None:
-        """Set `date` to a time in seconds since the epoch."""
         if self._send_date:
             self.date = b"date: " + formatdate(unix_seconds, usegmt=True).encode() + b"\r\n"
             self.block = self.server + self.date + self._more

@@ -139,7 +139,6 @@ class RequestHead:
         return self.content_length == 0
 
     def _read_head(self, head: bytes) -> None:
-        """Read a head of any form."""
         authority = self._read_request_line(head[: head.find(b"\n") + 1])
         lines = head.count(b"\r\n")
         if head.count(b"\n") != lines or head.count(b"\r") != lines:
@@ -296,7 +295,6 @@ class RequestHead:
 
 
 def check_first_byte(head: bytes | bytearray) -> None:
-    """Raise RemoteProtocolError unless `head` begins with a byte that a method may begin with."""
     if not is_token(bytes(head[:1])):
         if head[:1] == b"\x16":
             # The first byte of a TLS handshake.

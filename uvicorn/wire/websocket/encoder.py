@@ -62,7 +62,6 @@ class MessageEncoder:
         return whole
 
     def encode_bytes(self, data: bytes) -> bytes:
-        """Return a binary message as a frame, like `encode_text`."""
         cache = self._cache
         kind = type(data)
         plain = self._deflate is None or kind is SharedBytes
@@ -100,7 +99,6 @@ class MessageEncoder:
 
 
 def encode_utf8(text: str) -> bytes:
-    """Encode text. Raise LocalProtocolError for a lone surrogate, which UTF-8 cannot encode."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -118,14 +116,13 @@ def frame(first: int, data: bytes) -> bytes:
 
 
 def control_frame(opcode: int, data: bytes) -> bytes:
-    """Return a ping, pong or close frame. Raise LocalProtocolError for more than 125 bytes of data (section 5.5)."""
+    """Return a ping, pong or close frame (section 5.5)."""
     if len(data) > 125:
         raise LocalProtocolError(f"control frame: expected at most 125 bytes, got {len(data)}")
     return bytes((FIN | opcode, len(data))) + data
 
 
 def is_close_code(code: object) -> bool:
-    """Return whether a close frame may contain `code`."""
     return isinstance(code, int) and code in CLOSE_CODES
 
 

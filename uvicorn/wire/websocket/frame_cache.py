@@ -13,6 +13,5 @@ class FrameCache:
         self.frame = b""
 
     def forget(self) -> None:
-        """Free the message, which may be long."""
         self.message = None
         self.frame = b""

@@ -160,7 +160,6 @@ class WebSocketCodec(MessageEncoder):
             self._between = False
 
     def resume(self) -> None:
-        """Decode the buffered input, like `receive_data`."""
         if self.state is _PAUSED:
             self.state = _OPEN
             # If the sink calls this, `_read` continues by itself.
@@ -321,7 +320,6 @@ class WebSocketCodec(MessageEncoder):
             sink.on_close(code, reason)
 
     def _handle_whole(self, first: int, payload: bytes) -> None:
-        """Deliver a message that is one complete frame."""
         if first == BINARY_FRAME:
             self._sink.on_bytes(payload)
             return

@@ -71,7 +71,6 @@ class Command(RunserverCommand):  # type: ignore[misc]
         return app
 
     def on_bind(self, server_port: int) -> None:
-        """Print the address."""
         host = f"[{self.addr}]" if self._raw_ipv6 else "0.0.0.0" if self.addr == "0" else self.addr
         self.stdout.write(
             f"{datetime.now():%B %d, %Y - %X}\n"
