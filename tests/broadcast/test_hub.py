@@ -159,8 +159,8 @@ async def test_a_message_that_the_backend_rejects_raises_and_is_logged_once(capl
     backend.failure = None
     await outcome(hub.publish("chat", {}))
     begin, end = caplog.messages
-    assert begin == "messages to groups cannot be published: Redis is down"
-    assert end.startswith("messages to groups are published again after ") and end.endswith(" s; 3 messages failed")
+    assert begin == "groups: publishing fails: Redis is down"
+    assert end.startswith("groups: publishing works again after ") and end.endswith(" s; 3 messages failed")
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     await hub.stop()
 
@@ -175,13 +175,10 @@ async def test_the_end_of_an_outage_is_logged_within_a_minute_while_nothing_is_s
         with pytest.raises(BroadcastUnavailable):
             await outcome(hub.publish("chat", {}))
     await until(lambda: len(caplog.messages) == 2)
-    assert (
-        caplog.messages[1]
-        == "messages to groups still cannot be published: 2 failed since the last line: Redis is down"
-    )
+    assert caplog.messages[1] == "groups: publishing still fails, 2 messages since the last line: Redis is down"
     backend.metrics.connected = True
     await until(lambda: len(caplog.messages) == 3)
-    assert "are published again" in caplog.messages[2]
+    assert "publishing works again" in caplog.messages[2]
     await until(lambda: hub._outage_timer is None)
     await hub.stop()
 

@@ -40,10 +40,10 @@ def test_an_outage_is_logged_at_its_beginning_at_its_end_and_each_minute_between
     outage.succeeded()
     outage.succeeded()
     assert caplog.messages == [
-        "messages to groups cannot be published: Redis is down",
-        "messages to groups still cannot be published: 60 failed since the last line: Redis is down",
-        "messages to groups still cannot be published: 60 failed since the last line: Redis is down",
-        "messages to groups are published again after 150.0 s; 150 messages failed",
+        "groups: publishing fails: Redis is down",
+        "groups: publishing still fails, 60 messages since the last line: Redis is down",
+        "groups: publishing still fails, 60 messages since the last line: Redis is down",
+        "groups: publishing works again after 150.0 s; 150 messages failed",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -113,7 +113,7 @@ async def test_a_request_whose_publish_fails_is_answered_with_500_and_logs_no_tr
             client.send(GET)
             await until(partial(has_answered, client, count))
         assert client.statuses == [500, 500, 500]
-        assert caplog.messages == ["messages to groups cannot be published: Redis is down"]
+        assert caplog.messages == ["groups: publishing fails: Redis is down"]
         await client.interface.shutdown(1)
 
 
@@ -124,7 +124,7 @@ async def test_a_websocket_whose_publish_fails_logs_no_traceback(kind: str, capl
         client = WebSocketConversation(app)
         await client.open()
         await settle()
-        assert caplog.messages == ["messages to groups cannot be published: Redis is down"]
+        assert caplog.messages == ["groups: publishing fails: Redis is down"]
         await client.lose()
 
 
@@ -140,7 +140,7 @@ async def test_failed_publishes_of_websocket_messages_log_no_traceback(
         await client.open()
         backend.failure = BroadcastUnavailable("Redis is down")
         await client.say("a", "b", "c")
-        assert caplog.messages == ["messages to groups cannot be published: Redis is down"]
+        assert caplog.messages == ["groups: publishing fails: Redis is down"]
         await client.lose()
 
 
@@ -162,7 +162,7 @@ async def test_a_gap_handler_whose_publish_fails_logs_no_traceback(
         await settle()
         assert [message[:25] for message in caplog.messages] == [
             "messages to 1 clients may",
-            "messages to groups cannot",
+            "groups: publishing fails:",
         ]
         await client.lose()
 
@@ -186,4 +186,4 @@ def test_a_publisher_without_a_loop_logs_an_outage_once(caplog: pytest.LogCaptur
                 publisher.publish("chat", {})
             assert caught.value.reported
     assert len(caplog.messages) == 1
-    assert "messages to groups cannot be published: unix:///nowhere/redis.sock" in caplog.messages[0]
+    assert "groups: publishing fails: unix:///nowhere/redis.sock" in caplog.messages[0]

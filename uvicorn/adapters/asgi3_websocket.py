@@ -29,20 +29,9 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     """Transfers the events of one connection. The handshake is an HTTP exchange until it is accepted."""
 
     __slots__ = (
-        "_backlog",
-        "_changed",
-        "_decided",
-        "_events",
-        "_failure",
-        "_checks",
-        "_receive",
-        "_receiving",
-        "_resumed",
-        "_send",
-        "_settings",
-        "_takes_responses",
-        "session",
-    )
+        "_backlog", "_changed", "_decided", "_events", "_failure", "_checks", "_receive", "_receiving", "_resumed",
+        "_send", "_settings", "_takes_responses", "session",
+    )  # fmt: skip
 
     def __init__(
         self,

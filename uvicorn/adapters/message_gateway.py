@@ -22,18 +22,9 @@ class MessageGateway(HTTPGateway):
     """Queues the response of one exchange as messages until the host has taken them."""
 
     __slots__ = (
-        "_backlog",
-        "_failure",
-        "_fault",
-        "_has_begun",
-        "_is_abandoned",
-        "_messages",
-        "_reading",
-        "_sending",
-        "_settings",
-        "_waiter",
-        "exchange",
-    )
+        "_backlog", "_failure", "_fault", "_has_begun", "_is_abandoned", "_messages", "_reading", "_sending",
+        "_settings", "_waiter", "exchange",
+    )  # fmt: skip
 
     exchange: HTTPExchange
 

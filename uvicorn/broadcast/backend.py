@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 #: Called with the group and the payload.
 OnMessage: TypeAlias = Callable[[str, bytes], None]
@@ -39,6 +39,14 @@ class BackendMetrics:
     delivered: int = 0
     #: The maximum number of publishes that waited for a reply at one time.
     pending_high_water: int = 0
+
+
+class Receiver(NamedTuple):
+    """The callbacks and counters to which a backend's connections report."""
+
+    on_message: OnMessage
+    on_gap: OnGap
+    metrics: BackendMetrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,11 +108,6 @@ def share(message: Message) -> Message:
     return message
 
 
-def only_text(message: Message) -> str | None:
-    text = message.get("text") if len(message) == 1 else None
-    return text if isinstance(text, str) else None
-
-
 def weight(message: Message, payload: bytes) -> int:
     """Estimate the memory of a queued message in bytes. For example, 1 MB of empty lists takes 30 MB."""
     if len(message) <= _FEW_KEYS and not any(isinstance(value, (list, dict)) for value in message.values()):

@@ -16,16 +16,7 @@ from threading import get_ident
 from typing import Any, Final, final
 
 from uvicorn.broadcast.backend import PUBLISH_TIMEOUT, RECONNECT, Backend
-from uvicorn.broadcast.encoding import (
-    MAX_MESSAGE_BYTES,
-    Encoded,
-    MalformedMessage,
-    decode,
-    encode,
-    only_text,
-    share,
-    weight,
-)
+from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES, Encoded, MalformedMessage, decode, encode, share, weight
 from uvicorn.broadcast.gap_reports import GapReports
 from uvicorn.broadcast.log_limit import LOG_SECONDS
 from uvicorn.broadcast.members import DeliveryMetrics, Member, MemberContext, OnClientGap, Queueing
@@ -68,12 +59,7 @@ class Hub:
         self.url = ""
         self.prefix = ""
         self.publish_timeout = PUBLISH_TIMEOUT
-        self.subscriptions = Subscriptions(
-            self._subscribe,
-            self._unsubscribe,
-            self.start_task,
-            lambda groups, since: self._gaps.on_gap(groups, RECONNECT, since),
-        )
+        self.subscriptions = Subscriptions(self._subscribe, self._unsubscribe, self.start_task, self._on_late)
         self.members: dict[str, Member] = {}
         #: Callbacks for gaps, by the name of the reply channel. A client without one has its application called.
         self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
@@ -263,11 +249,8 @@ class Hub:
             self.metrics.dropped_broken += 1
             if not self._malformed_logged:
                 self._malformed_logged = True
-                logger.warning(
-                    "group %.200r: malformed message dropped: %s; further malformed messages are only counted",
-                    group,
-                    escaped(error),
-                )
+                reason = escaped(error)
+                logger.warning("group %.200r: malformed message dropped: %s; later ones are counted", group, reason)
             return
         if members is None or is_control:
             self.remote_members.on_message(message)
@@ -275,7 +258,9 @@ class Hub:
         if sender:
             self._gaps.on_sequence(group, sender, sequence)
         share(message)
-        text = only_text(message)
+        # The text, if the message has no other keys.
+        text = message.get("text") if len(message) == 1 else None
+        text = text if isinstance(text, str) else None
         size, sent = len(payload) if text is not None else weight(message, payload), 0
         for member in tuple(members):
             # The fast path of most messages: text, for a client that reads fast enough.
@@ -320,6 +305,9 @@ class Hub:
         self.backend = backend
         _running[id(self)] = self
         self.subscriptions.want(self.remote_members.group)
+
+    def _on_late(self, groups: Collection[str], since: float) -> None:
+        self._gaps.on_gap(groups, RECONNECT, since)
 
     async def _subscribe(self, groups: Collection[str]) -> None:
         await self.start()

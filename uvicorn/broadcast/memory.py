@@ -73,9 +73,8 @@ class MemoryBackend(Backend):
         self._on_message: OnMessage = lambda group, payload: None
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
-        self._exchange = _exchanges.setdefault(asyncio.get_running_loop(), {}).setdefault(
-            (self._name, self._prefix), _Exchange()
-        )
+        exchanges = _exchanges.setdefault(asyncio.get_running_loop(), {})
+        self._exchange = exchanges.setdefault((self._name, self._prefix), _Exchange())
         self._process = os.getpid()
         self._groups = set()
         self._on_message = on_message
@@ -124,7 +123,7 @@ class MemoryBackend(Backend):
         try:
             self._on_message(group, payload)
         except Exception:
-            logger.exception("%r: group %.200r: handling a message failed; the message is dropped", self, group)
+            logger.exception("%r: group %.200r: a message was dropped, because it failed", self, group)
 
     def __repr__(self) -> str:
         return f"memory://{self._name}"

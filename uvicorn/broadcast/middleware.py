@@ -73,13 +73,10 @@ class BroadcastMiddleware:
     ) -> None:
         if sum((host is not None or port is not None, url is not None, backend is not None)) > 1:
             raise ConfigError("BroadcastMiddleware: host and port, url and backend exclude each other")
-        if host is not None and (
-            not isinstance(host, str) or host.count(":") == 1 or not {"/", "@", " "}.isdisjoint(host)
-        ):
+        is_text = host is None or isinstance(host, str)
+        if not is_text or (host and (host.count(":") == 1 or not {"/", "@", " "}.isdisjoint(host))):
             # The value is not shown, because it may contain a password.
-            raise ConfigError(
-                "BroadcastMiddleware: host: expected a name or an address, without a port; pass a URL as url="
-            )
+            raise ConfigError("BroadcastMiddleware: host: expected a name or an address without a port; or pass url=")
         counts = {"max_message_bytes": max_message_bytes, "queue_messages": queue_messages, "queue_bytes": queue_bytes}
         timeout_is_valid = isinstance(publish_timeout, (int, float)) and publish_timeout > 0
         for name, value, is_valid, expected in (
@@ -274,9 +271,7 @@ class BroadcastMiddleware:
 
     def _publisher(self) -> Publisher:
         if self._backend is not None:
-            raise BroadcastUnavailable(
-                "BroadcastMiddleware: backend= needs a host with an event loop; pass url= instead"
-            )
+            raise BroadcastUnavailable("BroadcastMiddleware: backend= needs a host with an event loop; pass url=")
         if self._own_publisher is None:
             timeout, limit = self._publish_timeout, self._options.max_message_bytes
             self._own_publisher = Publisher(self.url, prefix=self._prefix, timeout=timeout, max_message_bytes=limit)

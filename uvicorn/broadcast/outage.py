@@ -43,7 +43,7 @@ class Outage:
             if self._is_logged:
                 self.count()
             else:
-                logger.warning("messages to groups cannot be published: %s", escaped(error))
+                logger.warning("groups: publishing fails: %s", escaped(error))
                 self._is_logged = True
                 self._counted -= 1
                 self._next_line = now + LOG_SECONDS
@@ -52,9 +52,7 @@ class Outage:
         """Log how many messages have failed since the last line, if any."""
         if self._counted:
             logger.warning(
-                "messages to groups still cannot be published: %d failed since the last line: %s",
-                self._counted,
-                self._error,
+                "groups: publishing still fails, %d messages since the last line: %s", self._counted, self._error
             )
             self._counted = 0
             self._next_line = self._clock() + LOG_SECONDS
@@ -63,8 +61,5 @@ class Outage:
         since, self._since = self._since, None
         if since is not None and self._is_logged:
             self._counted = 0
-            logger.warning(
-                "messages to groups are published again after %.1f s; %d messages failed",
-                self._clock() - since,
-                self._total,
-            )
+            seconds = self._clock() - since
+            logger.warning("groups: publishing works again after %.1f s; %d messages failed", seconds, self._total)

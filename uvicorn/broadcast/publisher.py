@@ -23,10 +23,6 @@ from uvicorn.channel import DONE, shape
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 from uvicorn.types import Message
 
-# As in redis/publisher.py.
-_FIRST_RETRY_SECONDS: Final = 0.05
-_LONGEST_RETRY_SECONDS: Final = 0.4
-
 # Added to the publish timeout when the event loop of this process publishes: that loop may be blocked for a moment.
 _LOOP_SECONDS: Final = 5.0
 
@@ -167,9 +163,10 @@ class SendingGroups:
 
 def _retry(deadline: float, call: Callable[[], None]) -> None:
     """Repeat `call` while Redis replies that it is busy."""
+    from uvicorn.broadcast.redis.publisher import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
     from uvicorn.broadcast.redis.resp import RedisRefusal
 
-    delay = _FIRST_RETRY_SECONDS
+    delay = FIRST_RETRY_SECONDS
     while True:
         try:
             call()
@@ -178,7 +175,7 @@ def _retry(deadline: float, call: Callable[[], None]) -> None:
             if not refusal.is_transient or time.monotonic() + delay >= deadline:
                 raise
         time.sleep(delay)
-        delay = min(2 * delay, _LONGEST_RETRY_SECONDS)
+        delay = min(2 * delay, LONGEST_RETRY_SECONDS)
 
 
 def _through(hub: Hub, group: str, message: Message) -> bool:
@@ -205,8 +202,7 @@ def _through(hub: Hub, group: str, message: Message) -> bool:
     except TimeoutError:
         future.cancel()
         raise BroadcastUnavailable(
-            f"group {group!r}: the event loop was blocked for {patience:g} s, or has ended; the message may have been"
-            " sent"
+            f"group {group!r}: the event loop did not respond for {patience:g} s; the message may have been sent"
         ) from None
     except CancelledError:
         raise BroadcastUnavailable(f"group {group!r}: the server has stopped") from None

@@ -167,8 +167,7 @@ class RemoteMembers:
         if len(self._memberships) >= _MAX_MEMBERSHIPS:
             if count := self._full_log.admits():
                 logger.warning(
-                    "%d requests of other processes to add a client to a group were ignored because the limit of"
-                    " %d memberships is reached; secret= lifts the limit",
+                    "%d requests to add clients were ignored above %d memberships; pass secret=",
                     count,
                     _MAX_MEMBERSHIPS,
                 )

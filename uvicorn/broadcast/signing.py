@@ -53,13 +53,9 @@ class Signer:
         signed = dict(message)
         signature = signed.pop(_SIGNATURE, None)
         sender, sequence, sent = signed.get("sender"), signed.get("sequence"), signed.get("time")
-        if not (
-            isinstance(signature, str)
-            and isinstance(sender, str)
-            and type(sequence) is int
-            and isinstance(sent, (int, float))
-            and abs(sent) < _FAR_FUTURE
-        ):
+        if not isinstance(signature, str) or not isinstance(sender, str) or type(sequence) is not int:
+            return "it is not signed"
+        if not isinstance(sent, (int, float)) or not abs(sent) < _FAR_FUTURE:
             return "it is not signed"
         if not self._is_genuine(signature, target, signed):
             return "its signature was made with another secret, or for another process"

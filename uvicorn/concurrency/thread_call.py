@@ -19,18 +19,9 @@ class ThreadCall:
     """One call of an application, which responds to `exchange`. Call either `run` on a worker thread or `cancel`."""
 
     __slots__ = (
-        "_answered",
-        "_context",
-        "_failed",
-        "_forget",
-        "_loop_calls",
-        "_over",
-        "_returned",
-        "_seconds",
-        "_sent",
-        "_taken",
-        "exchange",
-    )
+        "_answered", "_context", "_failed", "_forget", "_loop_calls", "_over", "_returned", "_seconds", "_sent",
+        "_taken", "exchange",
+    )  # fmt: skip
 
     #: High-water mark of the content that was passed to the event loop and has not been sent.
     high_water_bytes = 65536

@@ -17,22 +17,9 @@ class Endpoint:
     """The addresses, root path and event loop of a connection. Its exchanges share them."""
 
     __slots__ = (
-        "client",
-        "context",
-        "environ",
-        "environ_template",
-        "forks",
-        "loop",
-        "root_path",
-        "root_path_cut",
-        "scheme",
-        "server",
-        "template",
-        "thread",
-        "_above",
-        "_entry",
-        "_seen",
-    )
+        "client", "context", "environ", "environ_template", "forks", "loop", "root_path", "root_path_cut", "scheme",
+        "server", "template", "thread", "_above", "_entry", "_seen",
+    )  # fmt: skip
 
     def __init__(
         self,

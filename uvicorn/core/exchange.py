@@ -146,25 +146,10 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     """One request and its response. The attributes of the request head never change."""
 
     __slots__ = (
-        "_warned",
-        "content",
-        "ended_early",
-        "endpoint",
-        "fields",
-        "forwarded",
-        "gateway",
-        "has_content",
-        "http_version",
-        "method",
-        "pairs",
-        "path",
-        "query_string",
-        "raw_path",
-        "sends",
-        "status",
-        "target",
+        "_warned", "content", "ended_early", "endpoint", "fields", "forwarded", "gateway", "has_content",
+        "http_version", "method", "pairs", "path", "query_string", "raw_path", "sends", "status", "target",
         "thread_held",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.helpers import settle, until
-from uvicorn.broadcast.backend import BackendMetrics
+from uvicorn.broadcast.backend import BackendMetrics, BackendOptions
 from uvicorn.broadcast.redis import publisher as module
 from uvicorn.broadcast.redis.connection import RedisConnection
 from uvicorn.broadcast.redis.publisher import RedisPublisher
@@ -37,9 +37,8 @@ class Conversation:
     def __init__(self, publish_timeout: float) -> None:
         self.connection = QuietConnection()
         self.metrics = BackendMetrics()
-        self.publisher = RedisPublisher(
-            self._connect, "there", 5, publish_timeout=publish_timeout, metrics=self.metrics
-        )
+        options = BackendOptions(publish_timeout, connect_timeout=5)
+        self.publisher = RedisPublisher(self._connect, "there", options, self.metrics)
 
     async def _connect(self) -> RedisConnection:
         return self.connection

@@ -11,7 +11,7 @@ import pytest
 
 from tests.broadcast.recorder import Gap, Message, Recorder
 from tests.helpers import settle, until
-from uvicorn.broadcast.backend import RECONNECT, BackendMetrics
+from uvicorn.broadcast.backend import RECONNECT, BackendMetrics, Receiver
 from uvicorn.broadcast.redis import reconnecting as supervised
 from uvicorn.broadcast.redis.connection import RedisConnection
 from uvicorn.broadcast.redis.resp import RedisRefusal
@@ -29,16 +29,9 @@ class Conversation:
         self.connections: list[ObedientConnection] = []
         self.moved: list[Subscription] = []
         self.metrics = BackendMetrics()
-        self.subscriber = Subscriber(
-            self._connect,
-            "there",
-            5,
-            metrics=self.metrics,
-            on_message=self.recorder.on_message,
-            on_gap=self.recorder.on_gap,
-            verbs=verbs,
-            on_moved=self.moved.append if verbs is SHARDED else None,
-        )
+        receiver = Receiver(self.recorder.on_message, self.recorder.on_gap, self.metrics)
+        on_moved = self.moved.append if verbs is SHARDED else None
+        self.subscriber = Subscriber(self._connect, "there", 5, receiver, on_moved)
 
     async def _connect(self) -> RedisConnection:
         self.connections.append(ObedientConnection())

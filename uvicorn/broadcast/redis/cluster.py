@@ -6,11 +6,12 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from redis.crc import key_slot
 
-from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage
+from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage, Receiver
 from uvicorn.broadcast.redis.connection import ConnectFailed, first_reply
 from uvicorn.broadcast.redis.reconnecting import drop_inherited, is_cancelled
 from uvicorn.broadcast.redis.redis_py import connect_to, driver_options
@@ -49,14 +50,12 @@ class ClusterBackend(Backend):
         self._unplaced: dict[bytes, Subscription] = {}
         self._recheck = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._on_message: OnMessage = lambda group, payload: None
-        self._on_gap: OnGap = lambda groups, reason, since: None
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         if self._process not in (0, os.getpid()):
             drop_inherited(connection for server in self._servers.values() for connection in server)
         self._process = os.getpid()
-        self._on_message, self._on_gap = on_message, on_gap
+        self._receiver = Receiver(on_message, on_gap, self.metrics)
         self._servers, self._owners, self._unplaced = {}, {}, {}
         self._recheck = asyncio.Event()
         try:
@@ -197,19 +196,10 @@ class ClusterBackend(Backend):
         self._update_connected()
 
     def _add_server(self, place: Place) -> RedisServer:
-        host, port = place
-        self._servers[place] = redis_server(
-            lambda: connect_to(host, port, self._driver),
-            f"{self!r}, {host}:{port}",
-            self._options,
-            self.metrics,
-            self._on_message,
-            self._on_gap,
-            self._update_connected,
-            SHARDED,
-            self._move,
-        )
-        return self._servers[place]
+        connect, where = partial(connect_to, *place, self._driver), f"{self!r}, {place[0]}:{place[1]}"
+        server = redis_server(connect, where, self._options, self._receiver, self._update_connected, self._move)
+        self._servers[place] = server
+        return server
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:

@@ -10,7 +10,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, Final, final
 
-from uvicorn.broadcast.backend import BackendMetrics
+from uvicorn.broadcast.backend import BackendMetrics, BackendOptions
 from uvicorn.broadcast.redis.connection import Connect, ConnectionLost, RedisConnection
 from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection
 from uvicorn.broadcast.redis.resp import RedisRefusal
@@ -61,11 +61,9 @@ class RedisPublisher(ReconnectingConnection):
     the others follow in order.
     """
 
-    def __init__(
-        self, connect: Connect, where: str, connect_timeout: float, publish_timeout: float, metrics: BackendMetrics
-    ) -> None:
-        super().__init__(connect, where, connect_timeout)
-        self._publish_timeout = publish_timeout
+    def __init__(self, connect: Connect, where: str, options: BackendOptions, metrics: BackendMetrics) -> None:
+        super().__init__(connect, where, options.connect_timeout)
+        self._publish_timeout = options.publish_timeout
         self._metrics = metrics
         self._deadlines: deque[tuple[float, asyncio.Future[object]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -111,12 +109,9 @@ class RedisPublisher(ReconnectingConnection):
         )
 
     def _refused_error(self, verb: bytes, channel: bytes, refusal: RedisRefusal) -> BroadcastUnavailable:
-        if (
-            refusal.is_denied
-            and channel not in self._denials_logged
-            and len(self._denials_logged) < _MAX_DENIALS_LOGGED
-        ):
-            self._denials_logged.add(channel)
+        logged = self._denials_logged
+        if refusal.is_denied and channel not in logged and len(logged) < _MAX_DENIALS_LOGGED:
+            logged.add(channel)
             name = channel.decode("utf-8", "replace")
             logger.error("%s: group %.200r: Redis refuses %s: %s", self.where, name, verb.decode(), escaped(refusal))
         return BroadcastUnavailable(f"{self.where}: Redis refuses: {refusal}")
@@ -216,12 +211,8 @@ class RedisPublisher(ReconnectingConnection):
         """Drop earlier messages of the group that are still held, because sending them now would break the order."""
         for held in self._held:
             if held.number < number and held.command[1] == channel:
-                self._settle(
-                    held,
-                    BroadcastUnavailable(
-                        f"{self.where}: Redis refuses: {held.refusal}; not sent, because a later message was accepted"
-                    ),
-                )
+                why = f"Redis refuses: {held.refusal}; not sent, because a later message was accepted"
+                self._settle(held, BroadcastUnavailable(f"{self.where}: {why}"))
 
     def _send(self, *command: bytes) -> asyncio.Future[object]:
         connection = self.current

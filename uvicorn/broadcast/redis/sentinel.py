@@ -10,7 +10,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from uvicorn.broadcast.backend import Backend, BackendMetrics, BackendOptions, OnGap, OnMessage
+from uvicorn.broadcast.backend import Backend, BackendMetrics, BackendOptions, OnGap, OnMessage, Receiver
 from uvicorn.broadcast.redis.connection import ConnectFailed, connect_error, first_reply
 from uvicorn.broadcast.redis.redis_py import DriverOptions, RedisPyConnection, connect_to, driver_options
 from uvicorn.broadcast.redis.resp import NOT_MASTER, is_master
@@ -43,9 +43,7 @@ class SentinelBackend(RedisBackend):
             f"{url!r}, a sentinel",
             self._options.connect_timeout,
             # The metrics of the backend do not count this connection.
-            BackendMetrics(),
-            self._on_switch,
-            lambda groups, reason, since: None,
+            Receiver(self._on_switch, lambda groups, reason, since: None, BackendMetrics()),
         )
         self._connections.append(self._watch)
         await self._watch.start()
@@ -71,17 +69,9 @@ class SentinelBackend(RedisBackend):
 
 
 async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyConnection:
-    sentinel = Sentinel(
-        url.hosts,
-        sentinel_kwargs={
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": _SENTINEL_TIMEOUT,
-            "socket_connect_timeout": _SENTINEL_TIMEOUT,
-            "password": url.sentinel_password or None,
-            "driver_info": None,
-        },
-    )
+    timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), _SENTINEL_TIMEOUT)
+    options = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "driver_info": None, **timeouts}
+    sentinel = Sentinel(url.hosts, sentinel_kwargs={**options, "password": url.sentinel_password or None})
     try:
         host, port = await sentinel.discover_master(url.service)
     except RedisError as error:

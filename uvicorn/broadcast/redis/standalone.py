@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from uvicorn.broadcast.backend import Backend, BackendMetrics, BackendOptions, OnGap, OnMessage
+from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage, Receiver
 from uvicorn.broadcast.redis.connection import Connect
 from uvicorn.broadcast.redis.driver import connect
 from uvicorn.broadcast.redis.publisher import RedisPublisher
 from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection, drop_inherited
 from uvicorn.broadcast.redis.subscriber import Subscriber
-from uvicorn.broadcast.redis.subscription import PLAIN, Subscription, Verbs
+from uvicorn.broadcast.redis.subscription import PLAIN, OnMoved, Subscription
 from uvicorn.broadcast.redis.url import parse_redis_url
 from uvicorn.errors import BroadcastUnavailable
 
@@ -33,19 +33,13 @@ def redis_server(
     connect: Connect,
     where: str,
     options: BackendOptions,
-    metrics: BackendMetrics,
-    on_message: OnMessage,
-    on_gap: OnGap,
+    receiver: Receiver,
     on_change: Callable[[], None],
-    verbs: Verbs = PLAIN,
-    on_moved: Callable[[Subscription], None] | None = None,
+    on_moved: OnMoved | None = None,
 ) -> RedisServer:
     """Make both connections to a server. Start them before use."""
-    timeout = options.connect_timeout
-    server = RedisServer(
-        Subscriber(connect, where, timeout, metrics, on_message, on_gap, verbs, on_moved),
-        RedisPublisher(connect, where, timeout, options.publish_timeout, metrics),
-    )
+    subscriber = Subscriber(connect, where, options.connect_timeout, receiver, on_moved)
+    server = RedisServer(subscriber, RedisPublisher(connect, where, options, receiver.metrics))
     for connection in server:
         connection.on_change = on_change
     return server
@@ -68,9 +62,8 @@ class RedisBackend(Backend):
         if self._process not in (0, os.getpid()):
             drop_inherited(self._connections)
         self._process = os.getpid()
-        self._server = redis_server(
-            self._connect, self._where, self._options, self.metrics, on_message, on_gap, self._update_connected
-        )
+        receiver = Receiver(on_message, on_gap, self.metrics)
+        self._server = redis_server(self._connect, self._where, self._options, receiver, self._update_connected)
         self._connections = [*self._server]
         for connection in self._server:
             await connection.start()

@@ -6,16 +6,16 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from contextvars import Context
 from typing import Final
 
-from uvicorn.broadcast.backend import OVERFLOW, RECONNECT, BackendMetrics, OnGap, OnMessage
+from uvicorn.broadcast.backend import OVERFLOW, RECONNECT, Receiver
 from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.broadcast.redis.connection import Connect, RedisConnection
 from uvicorn.broadcast.redis.reconnecting import DENIED_SECONDS, ReconnectingConnection
 from uvicorn.broadcast.redis.resp import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
-from uvicorn.broadcast.redis.subscription import PLAIN, SHARDED, Command, Subscription, Verbs
+from uvicorn.broadcast.redis.subscription import PLAIN, SHARDED, Command, OnMoved, Subscription
 from uvicorn.escape import escaped
 
 logger = logging.getLogger("uvicorn.broadcast")
@@ -44,21 +44,12 @@ class Subscriber(ReconnectingConnection):
     log_level = logging.WARNING
 
     def __init__(
-        self,
-        connect: Connect,
-        where: str,
-        connect_timeout: float,
-        metrics: BackendMetrics,
-        on_message: OnMessage,
-        on_gap: OnGap,
-        verbs: Verbs = PLAIN,
-        on_moved: Callable[[Subscription], None] | None = None,
+        self, connect: Connect, where: str, timeout: float, receiver: Receiver, on_moved: OnMoved | None = None
     ) -> None:
-        super().__init__(connect, where, connect_timeout)
-        self._metrics = metrics
-        self._on_message = on_message
-        self._on_gap = on_gap
-        self._verbs = verbs
+        """With `on_moved`, the server is part of a cluster."""
+        super().__init__(connect, where, timeout)
+        self._on_message, self._on_gap, self._metrics = receiver
+        self._verbs = PLAIN if on_moved is None else SHARDED
         self._on_moved = on_moved
         self._by_channel: dict[bytes, Subscription] = {}
         self._commands: deque[Command] = deque()
@@ -220,9 +211,7 @@ class Subscriber(ReconnectingConnection):
         try:
             self._on_message(entry.name, payload)
         except Exception:
-            logger.exception(
-                "%s: group %.200r: handling a message failed; the message is dropped", self.where, entry.name
-            )
+            logger.exception("%s: group %.200r: a message was dropped, because it failed", self.where, entry.name)
 
     def _on_acknowledgement(self, verb: bytes, channel: bytes) -> None:
         command = self._commands[0] if self._commands else None
@@ -295,14 +284,8 @@ class Subscriber(ReconnectingConnection):
         reason, logged = str(refusal), self._denials_logged
         if entry.denied != reason and entry.channel not in logged and len(logged) < _MAX_DENIALS_LOGGED:
             self._denials_logged.add(entry.channel)
-            logger.error(
-                "%s: group %.200r is not subscribed: Redis refuses %s: %s; retrying every %g s",
-                self.where,
-                entry.name,
-                verb.decode(),
-                escaped(refusal),
-                DENIED_SECONDS,
-            )
+            why = f"Redis refuses {verb.decode()}: {escaped(refusal)}; retrying every {DENIED_SECONDS:g} s"
+            logger.error("%s: group %.200r is not subscribed: %s", self.where, entry.name, why)
         self._forget_refusal(entry)
         entry.denied = reason
         entry.begin_gap(time.time())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 
 class Verbs(NamedTuple):
@@ -44,6 +44,10 @@ class Subscription:
         """Begin a gap at `since`, unless an earlier gap has not been reported yet."""
         if self.gap_since is None:
             self.gap_since = since
+
+
+#: Called with a subscription whose group has moved to another server of the cluster.
+OnMoved: TypeAlias = Callable[[Subscription], None]
 
 
 class Command:

@@ -6,6 +6,7 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, final
@@ -83,37 +84,30 @@ class SentinelClient(SyncClient):
     """Publishes to the master of `service`, whose address the sentinels know."""
 
     def __init__(self, sentinels: list[RedisAddress], service: str, password: str) -> None:
-        super().__init__(sentinels)
+        super().__init__([replace(address, username="", password=password, database=0) for address in sentinels])
         self._service = service
-        self._password = password
+        # The URL's credentials are for the master.
+        self._template = sentinels[0]
         self._master: RedisAddress | None = None
 
     def find(self, deadline: float) -> RedisAddress:
         connection = self._connections.get(self._master) if self._master is not None else None
         # A deposed master closes its connections, so an open one leads to the master.
         if self._master is None or connection is None or connection.is_stale():
-            self._master = self._ask_sentinels(deadline)
+            self._master = _first(self.addresses, deadline, self._ask_sentinel)
             if not is_master(self.connection(self._master, deadline).execute(deadline, b"ROLE")):
                 raise ConnectionError(NOT_MASTER)
         return self._master
 
-    def _ask_sentinels(self, deadline: float) -> RedisAddress:
-        reasons = []
-        for place, address in enumerate(self.addresses):
-            sentinel = replace(address, username="", password=self._password, database=0)
-            try:
-                until = share_of(deadline, len(self.addresses) - place)
-                with closing(connect(sentinel, until)) as connection:
-                    reply = connection.execute(until, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
-            except FAILURES as error:
-                reasons.append(f"{sentinel!r}: {error or type(error).__name__}")
-                continue
-            if reply is not None:
-                # Ask this sentinel first the next time, because those before it may hang.
-                self.addresses.insert(0, self.addresses.pop(place))
-                return replace(address, host=reply[0].decode(), port=int(reply[1]))
-            reasons.append(f"{sentinel!r}: the sentinel does not know the service {self._service!r}")
-        raise ConnectionError("; ".join(reasons))
+    def _ask_sentinel(self, sentinel: RedisAddress, until: float) -> RedisAddress:
+        with closing(connect(sentinel, until)) as connection:
+            reply = connection.execute(until, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
+        if reply is None:
+            raise ConnectionError(f"the sentinel does not know the service {self._service!r}")
+        # Ask this sentinel first the next time, because those before it may hang.
+        self.addresses.remove(sentinel)
+        self.addresses.insert(0, sentinel)
+        return replace(self._template, host=reply[0].decode(), port=int(reply[1]))
 
 
 @final
@@ -150,19 +144,17 @@ class ClusterClient(SyncClient):
         raise ConnectionError("the servers of the cluster do not agree on the owner of the group's slot")
 
     def find(self, deadline: float) -> RedisAddress:
-        reasons = []
         last = [] if self._last is None else [self._last]
-        candidates = list(dict.fromkeys(last + self.addresses))
-        for place, address in enumerate(candidates):
-            try:
-                self.connection(address, share_of(deadline, len(candidates) - place))
-            except FAILURES as error:
-                self._pass_over(address)
-                reasons.append(f"{address!r}: {error or type(error).__name__}")
-            else:
-                self._last = address
-                return address
-        raise ConnectionError("; ".join(reasons))
+        self._last = _first(dict.fromkeys(last + self.addresses), deadline, self._try)
+        return self._last
+
+    def _try(self, address: RedisAddress, until: float) -> RedisAddress:
+        try:
+            self.connection(address, until)
+        except FAILURES:
+            self._pass_over(address)
+            raise
+        return address
 
     def _pass_over(self, address: RedisAddress) -> None:
         self._last = None
@@ -235,6 +227,16 @@ def left(deadline: float) -> float:
     return seconds
 
 
-def share_of(deadline: float, candidates: int) -> float:
-    """Return the deadline for the next of several candidates. A candidate that hangs leaves time for the others."""
-    return time.monotonic() + left(deadline) / candidates
+def _first(
+    addresses: Iterable[RedisAddress], deadline: float, attempt: Callable[[RedisAddress, float], RedisAddress]
+) -> RedisAddress:
+    """Return the first result of `attempt(address, until)`. Raises ConnectionError if all attempts fail."""
+    reasons = []
+    candidates = list(addresses)
+    for place, address in enumerate(candidates):
+        try:
+            # A server that hangs leaves time for the others.
+            return attempt(address, time.monotonic() + left(deadline) / (len(candidates) - place))
+        except FAILURES as error:
+            reasons.append(f"{address!r}: {error or type(error).__name__}")
+    raise ConnectionError("; ".join(reasons))
