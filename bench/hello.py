@@ -92,9 +92,22 @@ PROXY = Scenario(
     Question(forwarded=True),
 )
 
+# The same application through the deepest of 16 entries, and served directly.
+ROUTED = Scenario(
+    "routed",
+    "Hello world through a Router, varied heads",
+    (
+        Contender("ours", OURS, uvicorn("hello_routed:routed"), is_peer=False),
+        Contender("direct", OURS, uvicorn("hello_routed:hello"), is_peer=False),
+    ),
+    (rate_target("S1r", 64, "direct", 0.95),),
+    Question("/shop/old/cart"),
+)
+
 SCENARIOS = (
     *both_loads("hello", "Hello world", CONTENDERS, TARGETS, ONE_HEAD_TARGETS, floor="floor"),
     PROXY,
+    ROUTED,
     *both_loads("asgi", "Hello world, ASGI", ASGI_CONTENDERS, ASGI_TARGETS, ASGI_ONE_HEAD_TARGETS, floor="floor"),
 )
 

@@ -11,7 +11,9 @@ from uvicorn.errors import ConfigError
 from uvicorn.routing.entries import Entry, Mount, Route
 from uvicorn.routing.table import Table
 
-SEGMENTS: Final = ("a", "b", "shop", "shopping", "", "é", "x y", ".a")
+SEGMENTS: Final = ("a", "b", "shop", "shopping", "shop0", "shop-", "", "é", "x y", ".a")
+# Characters before, at and after the slash, in the order of characters.
+LAST: Final = ("\0", "\1", ".", "/", "0", "\U0010ffff")
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "OPTIONS", "get", "")
 HOSTS: Final = ("one.example", "two.example", "[::1]")
 PROTOCOLS: Final = ("http", "websocket")
@@ -57,6 +59,8 @@ def random_request(chance: random.Random) -> tuple[str, str, str, str]:
     path = random_path(chance, 5)
     if chance.random() < 0.05:
         path = chance.choice(("*", "/" * 40, "a", "/a/\ufffd", "\x00", "/shop/" + "/" * 40))
+    elif chance.random() < 0.2:
+        path += chance.choice(LAST)
     return path, chance.choice((*HOSTS, "", "other")), chance.choice(PROTOCOLS), chance.choice(METHODS)
 
 

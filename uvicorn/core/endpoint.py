@@ -17,8 +17,8 @@ class Endpoint:
     """The addresses, root path and event loop of a connection. Its exchanges share them."""
 
     __slots__ = (
-        "client", "context", "environ", "environ_template", "forks", "loop", "root_path", "root_path_cut", "scheme",
-        "server", "template", "thread", "_above", "_entry", "_seen",
+        "client", "context", "entry", "environ", "environ_template", "forks", "loop", "root_path", "root_path_cut",
+        "scheme", "seen", "server", "template", "thread", "_above",
     )  # fmt: skip
 
     def __init__(
@@ -48,47 +48,48 @@ class Endpoint:
         self.context: Context | None = None
         self.thread = threading.get_ident()
         self.forks = forks.forks
-        # A Router's entry, and `via` without it.
-        self._entry: object = ""
+        #: A Router's entry. Empty for the connection's own endpoint.
+        self.entry: object = ""
+        # `via` without the entry.
         self._above = ""
-        # What `seen_by` has returned last.
-        self._seen: Endpoint | None = None
+        #: What `seen_by` has returned last.
+        self.seen: Endpoint | None = None
 
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
         """Return a copy of this endpoint for the application at a Router's `entry`, with its root path.
 
         The last copy is reused if the next request has the same entry. Older copies are dropped to save memory.
         """
-        seen = self._seen
+        seen = self.seen
         if seen is not None:
-            if seen._entry is entry and seen.root_path == root_path:
+            if seen.entry is entry and seen.root_path == root_path:
                 return seen
             seen.release()
-        seen = self._seen = Endpoint.__new__(Endpoint)
+        seen = self.seen = Endpoint.__new__(Endpoint)
         seen.scheme = self.scheme
         seen.root_path = root_path
         seen.root_path_cut = self.root_path_cut
         seen.server = self.server
         seen.client = self.client
-        seen.template = seen.environ_template = seen.context = seen._seen = None
+        seen.template = seen.environ_template = seen.context = seen.seen = None
         seen.environ = self.environ
         seen.loop = self.loop
         seen.thread = self.thread
         seen.forks = self.forks
-        seen._entry = entry
+        seen.entry = entry
         seen._above = self.via
         return seen
 
     def release(self) -> None:
         """Drop the contexts at the end of the connection, because they refer to the endpoint."""
         self.context = None
-        if self._seen is not None:
-            self._seen.release()
+        if self.seen is not None:
+            self.seen.release()
 
     @property
     def via(self) -> str:
         """A text for log lines that names the Router entries of a request, such as `" via /shop"`."""
-        name = str(self._entry) if self._entry else ""
+        name = str(self.entry) if self.entry else ""
         return f"{self._above} via {name}" if name else self._above
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from typing import Any, final
 
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.interfaces.base import Interface
-from uvicorn.routing.applications import OwningInterface
+from uvicorn.routing.applications import Applications, OwningInterface
 from uvicorn.routing.entries import Entry
 from uvicorn.routing.matching import Answer, find_entry, refusal
 from uvicorn.routing.table import HTTP, WEBSOCKET, Table
@@ -32,17 +33,40 @@ class RouterInterface(OwningInterface):
 
     def __init__(self, router: Any, table: Table[Entry], settings: Settings) -> None:
         self._table = table
-        self._any_host = table.any_host
-        # Then the path decides, besides the protocol.
-        self._is_plain = not (table.has_hosts or table.has_methods)
+        self._bounds = [] if table.has_hosts else table.any_host.bounds
+        # For each range of paths the entry that takes all HTTP requests, and its interface. None if more than the path
+        # decides.
+        self._places: list[tuple[Entry, Interface] | None] = []
         super().__init__(router, table.entries if table.default is None else (*table.entries, table.default), settings)
         #: Whether entries depend on header fields: on the host, or on the method that a preflight asks for.
-        self.reads_fields: bool = not self._is_plain or any(
-            interface.reads_fields for interface in self._interfaces.values() if isinstance(interface, RouterInterface)
+        self.reads_fields: bool = (
+            table.has_hosts
+            or table.has_methods
+            or any(
+                interface.reads_fields
+                for interface in self._interfaces.values()
+                if isinstance(interface, RouterInterface)
+            )
         )
 
+    def _join(self, applications: Applications) -> None:
+        super()._join(applications)
+        certain = [None] if self._table.has_hosts else self._table.any_host.certain
+        self._places = [None if entry is None else (entry, self._interfaces[entry]) for entry in certain]
+
     def serve_http(self, exchange: HTTPExchange) -> None:
-        self._place(exchange, HTTP).serve_http(exchange)
+        endpoint = exchange.endpoint
+        place = None if endpoint.root_path else self._places[bisect(self._bounds, exchange.path)]
+        if place is None:
+            self._place(exchange, HTTP).serve_http(exchange)
+            return
+        # As `_place`, without its calls.
+        entry, interface = place
+        seen = endpoint.seen
+        if seen is None or seen.entry is not entry:
+            seen = endpoint.seen_by(entry, entry.prefix if entry.moves_root else "")
+        exchange.endpoint = seen
+        interface.serve_http(exchange)
 
     def at(self, exchange: HTTPExchange) -> Interface:
         """Return the interface for a WebSocket handshake, and set the root path of the exchange."""
@@ -72,10 +96,7 @@ class RouterInterface(OwningInterface):
         if endpoint.root_path:
             root_path = exchange.root_path
             path = path[len(root_path) :]
-        if self._is_plain:
-            entry = self._any_host.find(path, protocol, "") or self._table.default
-        else:
-            entry = find_entry(self._table, path, exchange.fields, protocol, exchange.method)
+        entry = find_entry(self._table, path, exchange.fields, protocol, exchange.method)
         if entry is None:
             return Refusal(refusal(self._table, path, exchange.fields, protocol))
         exchange.endpoint = endpoint.seen_by(

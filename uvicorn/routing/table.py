@@ -6,7 +6,8 @@ with methods. The order in which the entries were written does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect
+from collections.abc import Iterable, Iterator
 from typing import Final, Generic, Protocol, TypeVar, final
 
 from uvicorn.errors import ConfigError
@@ -50,29 +51,22 @@ class Table(Generic[E]):
         """Raise ConfigError if two entries of the same rank would take the same request."""
         self.entries = tuple(entries)
         self.default = default
-        #: The entries that have no host.
-        self.any_host: Paths[E] = Paths()
-        self._hosts: dict[str, Paths[E]] = {}
-        #: Whether some entry has a host, or methods: otherwise those of a request do not matter.
-        self.has_hosts = self.has_methods = False
+        by_host: dict[str | None, list[E]] = {None: []}
         for entry in self.entries:
-            paths = self.any_host
-            if entry.host is not None:
-                paths = self._hosts.setdefault(entry.host, Paths())
-                self.has_hosts = True
-            paths.add(entry)
-            self.has_methods = self.has_methods or entry.methods is not None
-        for paths in (self.any_host, *self._hosts.values()):
-            paths.root.complete()
+            by_host.setdefault(entry.host, []).append(entry)
+        #: The entries that have no host.
+        self.any_host = Paths(by_host.pop(None), default)
+        self._hosts = {host: Paths(entries) for host, entries in by_host.items()}
+        #: Whether some entry has a host, or methods: otherwise those of a request do not matter.
+        self.has_hosts = bool(by_host)
+        self.has_methods = any(entry.methods is not None for entry in self.entries)
 
     def find(self, path: str, host: str, protocol: str, method: str) -> E | None:
         """Return the entry for a request, or None. `path` is decoded, without the root path."""
         entry = None
         if self.has_hosts and (paths := self._hosts.get(host)) is not None:
             entry = paths.find(path, protocol, method)
-        if entry is None:
-            entry = self.any_host.find(path, protocol, method)
-        return self.default if entry is None else entry
+        return self.any_host.find(path, protocol, method) if entry is None else entry
 
     def allowed_methods(self, path: str, host: str) -> frozenset[str]:
         """Return the methods of the HTTP entries for `path`. For use after `find` has returned None."""
@@ -95,88 +89,79 @@ def host_name(field: str) -> str:
     return text.partition(":")[0].removesuffix(".")
 
 
-class _Node(Generic[E]):
-    """A node of the tree of prefixes, for one path segment."""
-
-    __slots__ = ("below", "candidates", "certain", "entries")
-
-    def __init__(self) -> None:
-        self.below: dict[str, _Node[E]] = {}
-        #: The entries whose prefix ends here.
-        self.entries: list[E] = []
-        #: These, and behind them those of shorter prefixes: in the order in which they are asked.
-        self.candidates: tuple[E, ...] = ()
-        #: The first of them if it takes every request.
-        self.certain: E | None = None
-
-    def complete(self, shorter: tuple[E, ...] = ()) -> None:
-        """Set the candidates of this node and of all nodes below."""
-        self.candidates = (*self.entries, *shorter)
-        if self.candidates and self.candidates[0].protocol is None and self.candidates[0].methods is None:
-            self.certain = self.candidates[0]
-        for node in self.below.values():
-            node.complete(self.candidates)
-
-
+@final
 class Paths(Generic[E]):
-    """The entries for one host, or for all hosts."""
+    """The entries for one host, or for all hosts.
 
-    __slots__ = ("_cut", "_depth", "_exact", "_longest_exact", "root")
+    The bounds divide all paths, in the order of their characters, into ranges whose paths have the same entries. A
+    lookup is a binary search, so the size of the table limits its work, however long the path is.
+    """
 
-    def __init__(self) -> None:
-        self.root: _Node[E] = _Node()
-        self._exact: dict[str, list[E]] = {}
-        self._longest_exact = 0
-        # A path is cut to this before it is looked up: to one segment more than the longest prefix has, and to one
-        # character more, which is enough to see that a segment goes on.
-        self._depth = 0
-        self._cut = 1
+    __slots__ = ("bounds", "certain", "_candidates")
 
-    def add(self, entry: E) -> None:
-        """Add an entry after the more specific entries with the same path. Raise ConfigError for an equal entry."""
-        if entry.is_exact:
-            self._longest_exact = max(self._longest_exact, len(entry.prefix))
-            entries = self._exact.setdefault(entry.prefix, [])
-        else:
-            node = self.root
-            segments = entry.prefix.split("/")[1:]
-            for segment in segments:
-                node = node.below.setdefault(segment, _Node())
-            self._depth = max(self._depth, len(segments))
-            self._cut = max(self._cut, len(entry.prefix) + 1)
-            entries = node.entries
-        for other in entries:
-            if _rank(other) == _rank(entry) and _overlap(other, entry):
-                raise ConfigError(
-                    f"Router: {other!r} and {entry!r} take the same requests; expected different paths, hosts, "
-                    "protocols or methods"
-                )
-        entries.append(entry)
-        entries.sort(key=_rank)
+    def __init__(self, entries: Iterable[E], default: E | None = None) -> None:
+        """Raise ConfigError if two entries of the same rank would take the same request."""
+        exact: dict[str, list[E]] = {}
+        prefixes: dict[str, list[E]] = {}
+        for entry in entries:
+            _add(entry, (exact if entry.is_exact else prefixes).setdefault(entry.prefix, []))
+        last = () if default is None else (default,)
+        #: The first path of each range, without the range of the smallest paths.
+        self.bounds: list[str] = []
+        # For each range the entries in the order in which they are asked.
+        self._candidates: list[tuple[E, ...]] = [last]
+        for path in sorted({bound for prefix in (*exact, *prefixes) for bound in _bounds(prefix)}):
+            found = [*exact.get(path, ())]
+            for prefix in _prefixes(path):
+                found += prefixes.get(prefix, ())
+            candidates = (*found, *last)
+            if candidates != self._candidates[-1]:
+                self.bounds.append(path)
+                self._candidates.append(candidates)
+        #: For each range the entry that takes all HTTP requests. None if the method decides, or if there is no entry.
+        self.certain: list[E | None] = [_certain(candidates) for candidates in self._candidates]
 
     def find(self, path: str, protocol: str, method: str) -> E | None:
         """Return the most specific entry that takes the request."""
-        if len(path) <= self._longest_exact and path in self._exact:
-            for entry in self._exact[path]:
-                if _takes(entry, protocol, method):
-                    return entry
-        node = self.root
-        if path[:1] == "/":
-            for segment in path[1 : self._cut].split("/", self._depth):
-                below = node.below.get(segment)
-                if below is None:
-                    break
-                node = below
-        elif path:
-            # `OPTIONS *`.
-            return None
-        certain = node.certain
-        if certain is not None:
-            return certain
-        for entry in node.candidates:
+        number = bisect(self.bounds, path)
+        entry = self.certain[number]
+        if entry is not None and protocol == HTTP:
+            return entry
+        for entry in self._candidates[number]:
             if _takes(entry, protocol, method):
                 return entry
         return None
+
+
+def _add(entry: E, entries: list[E]) -> None:
+    """Add an entry after the more specific entries with the same path. Raise ConfigError for an equal entry."""
+    for other in entries:
+        if _rank(other) == _rank(entry) and _overlap(other, entry):
+            raise ConfigError(
+                f"Router: {other!r} and {entry!r} take the same requests; expected different paths, hosts, "
+                "protocols or methods"
+            )
+    entries.append(entry)
+    entries.sort(key=_rank)
+
+
+def _bounds(prefix: str) -> tuple[str, ...]:
+    """Return the bounds of the paths that an entry may take: `prefix`, and all that begin with `prefix` and a slash."""
+    return prefix, prefix + "\0", prefix + "/", prefix + chr(ord("/") + 1)
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """Yield the prefixes that end before a slash or at the end of `path`, the longest first."""
+    yield path
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _certain(candidates: Iterable[E]) -> E | None:
+    """Return the entry that takes every HTTP request, if it is the first for HTTP."""
+    entry = next((entry for entry in candidates if entry.protocol != WEBSOCKET), None)
+    return entry if entry is None or entry.methods is None else None
 
 
 def _rank(entry: TableEntry) -> tuple[bool, bool]:
