@@ -1,0 +1,81 @@
+"""Follows the WebSocket frames that an application encodes itself. Reads their headers only (RFC 6455, section 5.2)."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from uvicorn.wire.websocket.encoder import CLOSE
+
+# The largest head of a 101 response that is followed. Known libraries send less than 1 KiB.
+_MOST_HEAD_BYTES: Final = 16384
+
+_HEAD_END: Final = b"\r\n\r\n"
+_SWITCHED: Final = b"HTTP/1.1 101"
+
+
+@final
+class FrameFollower:
+    """Follows the bytes from the server to the client: the head of a 101 response, then frames.
+
+    It buffers at most one head or one header of a frame. Payloads are skipped by their length.
+    """
+
+    __slots__ = ("_head", "_header", "_left", "has_ended")
+
+    def __init__(self) -> None:
+        # The incomplete head of the response; None after its end.
+        self._head: bytearray | None = bytearray()
+        # The first bytes of an incomplete header of a frame.
+        self._header = b""
+        # The bytes of the current payload that are still to come.
+        self._left = 0
+        #: Whether no further frame may follow: after a close frame, and after bytes that are not frames.
+        self.has_ended = False
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether the next byte begins a frame, so that another sender may insert a frame here."""
+        return self._head is None and not (self.has_ended or self._header or self._left)
+
+    def follow(self, data: bytes) -> None:
+        """Follow the next bytes of the stream."""
+        if self._head is not None:
+            data = self._follow_head(data)
+        if self.has_ended:
+            return
+        start = self._left
+        if self._header:
+            data = self._header + data
+        end = len(data)
+        # A header has two to fourteen bytes; its second byte determines how many.
+        while start + 1 < end:
+            second = data[start + 1]
+            length = second & 0x7F
+            payload_at = start + 2
+            if length > 125:
+                payload_at += 2 if length == 126 else 8
+                length = int.from_bytes(data[start + 2 : payload_at])
+            if second & 0x80:
+                payload_at += 4
+            if payload_at > end:
+                break
+            if data[start] & 0x0F == CLOSE or length >> 63:
+                self.has_ended = True
+                break
+            start = payload_at + length
+        self._header = data[start:]
+        self._left = max(0, start - end)
+
+    def _follow_head(self, data: bytes) -> bytes:
+        """Follow the head of the response, and return the bytes behind it."""
+        head = self._head
+        assert head is not None
+        searched = max(0, len(head) - len(_HEAD_END) + 1)
+        head += data
+        end = head.find(_HEAD_END, searched)
+        if head[: len(_SWITCHED)] != _SWITCHED[: len(head)] or (end < 0 and len(head) > _MOST_HEAD_BYTES):
+            self.has_ended = True
+        elif end < 0:
+            return b""
+        self._head = None
+        return bytes(head[end + len(_HEAD_END) :])
