@@ -52,6 +52,11 @@ class RecordingGateway(HTTPGateway, WebSocketGateway):
         self.calls.append("accept" if subprotocol is None else (subprotocol, headers))
         session.request.switch_protocols()
 
+    def hand_over(self, session: WebSocketSession) -> Any:
+        self.calls.append("hand_over")
+        session.request.switch_protocols()
+        return None
+
     def send_text(self, text: str) -> None:
         self.calls.append(text)
 
@@ -102,10 +107,12 @@ class Made:
 EVENTS: dict[str, tuple[Callable[[Made], object], list[Any]]] = {
     "accept": (lambda made: made.session.accept(), ["accept"]),
     "accept, invalid": (lambda made: made.session.accept("bad"), []),
+    "hand_over": (lambda made: made.session.hand_over(), ["hand_over"]),
     "send_text": (lambda made: made.session.send_text("x"), ["x"]),
     "send_bytes": (lambda made: made.session.send_bytes(b"x"), [b"x"]),
     "close": (lambda made: made.session.close(), [(1000, "")]),
     "close, invalid code": (lambda made: made.session.close(1006), []),
+    "application_closed": (lambda made: made.session.application_closed(), []),
     "disconnect": (lambda made: made.session.disconnect(1001, "bye"), []),
     "handshake denied": (lambda made: made.request.respond(403), [403]),
     "client gone": (lambda made: made.request.disconnect(), []),

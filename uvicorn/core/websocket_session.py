@@ -9,10 +9,12 @@ tests/core/test_websocket_session.py reads the table.
     event                 CONNECTING   OPEN             CLOSING          CLOSED
     accept                OPEN         error            error            ignore
     accept, invalid       error        error            error            ignore
+    hand_over             OPEN         error            error            error
     send_text             error        OPEN             drop             drop
     send_bytes            error        OPEN             drop             drop
     close                 error        CLOSING          ignore           ignore
     close, invalid code   error        error            error            error
+    application_closed    -            CLOSING          ignore           ignore
     disconnect            CLOSED       notify, CLOSED   notify, CLOSED   ignore
     handshake denied      CLOSED       -                -                -
     client gone           CLOSED       -                -                -
@@ -20,6 +22,7 @@ tests/core/test_websocket_session.py reads the table.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final, final
@@ -56,6 +59,16 @@ class WebSocketGateway:
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
         """Open the connection. For invalid arguments, send nothing and raise LocalProtocolError."""
         raise NotImplementedError
+
+    def hand_over(self, session: WebSocketSession) -> socket.socket:
+        """Make a socket pair, whose other end the client's bytes pass through, and return the application's end.
+
+        Raises OSError if the system has no descriptors left; nothing has changed then.
+        """
+        raise NotImplementedError
+
+    def catch_up(self) -> None:
+        """Pass on what the application has written to its socket. Called before the end of its call is handled."""
 
     def send_text(self, text: str) -> None:
         raise NotImplementedError
@@ -141,6 +154,17 @@ class WebSocketSession:
         if self.request.state is COMPLETE:
             self.state = OPEN
 
+    def hand_over(self) -> socket.socket:
+        """Leave the connection to the application, and return a socket for it. The application sends the 101 response.
+
+        Raises LocalProtocolError unless the handshake is undecided, ClientDisconnected, or OSError without descriptors.
+        """
+        if self.state is not CONNECTING:
+            raise LocalProtocolError(f"websocket: expected the socket to be used first, got it in {self.state.name}")
+        application_end = self.gateway.hand_over(self)
+        self.state = OPEN
+        return application_end
+
     def send_text(self, text: str) -> None:
         """Send a text message. Once the connection is closing, do nothing."""
         if self.state is OPEN:
@@ -187,6 +211,11 @@ class WebSocketSession:
         self._end()
         if listener is not None:
             listener.on_disconnect(code, reason)
+
+    def application_closed(self) -> None:
+        """Note that the application has sent its own close frame through its socket (`hand_over`)."""
+        if self.state is OPEN:
+            self.state = CLOSING
 
     def __repr__(self) -> str:
         return f"<websocket {self.request.path!r:.200}{self.endpoint.via} {self.state.name}>"

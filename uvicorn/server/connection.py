@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from uvicorn.core.unsent import UnsentSends
 from uvicorn.core.waiters import Waiters
@@ -108,8 +109,14 @@ class TransportConnection:
         self._linger_bytes = most
         self._pace = pace
         self._read_on()
+        self._send_fin()
+
+    def _send_fin(self) -> None:
+        """Close our side of the connection behind the unsent bytes. TLS has no half-close."""
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            # OSError if the client has reset the connection, which the event loop reports in its next iteration.
+            with suppress(OSError):
+                self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
         """Drop `count` bytes of input. Close the connection after more than `_linger_bytes` in all."""

@@ -14,6 +14,7 @@ the HTTP connection. Between two calls of the event loop its phase implies the s
 
 from __future__ import annotations
 
+import socket
 from typing import final
 
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
@@ -154,6 +155,16 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self.pause_receiving()
             self._codec.receive_data(received)
             self.resume_receiving()
+
+    def hand_over(self, session: WebSocketSession) -> socket.socket:
+        """Leave the transport to a tunnel, and return the application's end of it."""
+        # Imported on first use: few applications have WebSocket code of their own.
+        from uvicorn.server.tunnel import open_tunnel
+
+        assert self._http is not None
+        application_end = open_tunnel(self._context, self._http, session)
+        self._http = self._handshake = None
+        return application_end
 
     def send_text(self, text: str) -> None:
         last = self._last

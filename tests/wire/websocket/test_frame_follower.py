@@ -86,46 +86,42 @@ def test_frame_follower_is_between_frames_for_empty_pieces() -> None:
     assert follow(b"", HEAD, b"", FRAMES[1], b"").is_between_frames
 
 
-def test_frame_follower_is_not_between_frames_before_the_head_has_ended() -> None:
+def test_frame_follower_is_not_between_frames_before_the_head_has_closed() -> None:
     assert not follow(b"").is_between_frames
     assert not follow(HEAD[:-1]).is_between_frames
 
 
-def test_frame_follower_has_ended_after_the_header_of_a_close_frame() -> None:
+def test_frame_follower_has_closed_after_the_header_of_a_close_frame() -> None:
     follower = follow(HEAD, FRAMES[1], control_frame(CLOSE, b"\x03\xe8"))
-    assert follower.has_ended
+    assert follower.has_closed
     assert not follower.is_between_frames
 
 
-def test_frame_follower_has_ended_for_every_split_of_a_close_frame() -> None:
+def test_frame_follower_has_closed_for_every_split_of_a_close_frame() -> None:
     stream = HEAD + FRAMES[4] + control_frame(CLOSE, b"\x03\xe8bye")
     for split in range(len(stream)):
-        assert follow(stream[:split], stream[split:]).has_ended, split
+        assert follow(stream[:split], stream[split:]).has_closed, split
 
 
-def test_frame_follower_stays_ended_when_a_frame_follows_the_close_frame() -> None:
+def test_frame_follower_stays_closed_when_a_frame_follows_the_close_frame() -> None:
     assert not follow(HEAD, control_frame(CLOSE, b""), FRAMES[1]).is_between_frames
 
 
-def test_frame_follower_has_ended_after_a_response_other_than_101() -> None:
+def test_frame_follower_is_never_between_frames_after_a_response_other_than_101() -> None:
     for split in range(15):
         response = b"HTTP/1.1 400 \r\n\r\n"
         follower = follow(response[:split], response[split:], FRAMES[1])
-        assert follower.has_ended and not follower.is_between_frames, split
+        assert not follower.is_between_frames, split
 
 
-def test_frame_follower_has_ended_after_a_head_without_end() -> None:
-    follower = follow(b"HTTP/1.1 101 \r\nx: " + b"a" * 16383)
-    assert follower.has_ended
-    follower.follow(b"\r\n\r\n")
-    assert not follower.is_between_frames
+def test_frame_follower_is_never_between_frames_after_a_head_over_16_KiB() -> None:
+    assert not follow(b"HTTP/1.1 101 \r\nx: " + b"a" * 16383, b"\r\n\r\n").is_between_frames
 
 
-def test_frame_follower_has_ended_after_a_length_above_63_bits() -> None:
-    follower = follow(HEAD, b"\x82\x7f" + b"\xff" * 8)
-    assert follower.has_ended and not follower.is_between_frames
+def test_frame_follower_is_never_between_frames_after_a_length_above_63_bits() -> None:
+    assert not follow(HEAD, b"\x82\x7f" + b"\xff" * 8, FRAMES[1]).is_between_frames
 
 
 def test_frame_follower_skips_a_payload_of_63_bits_without_a_buffer() -> None:
     follower = follow(HEAD, b"\x82\x7f\x7f" + b"\xff" * 7, *[bytes(65536)] * 20)
-    assert not follower.has_ended and not follower.is_between_frames
+    assert not follower.is_between_frames

@@ -20,7 +20,7 @@ class FrameFollower:
     It buffers at most one head or one header of a frame. Payloads are skipped by their length.
     """
 
-    __slots__ = ("_head", "_header", "_left", "has_ended")
+    __slots__ = ("_header", "_head", "_is_lost", "_left", "has_closed")
 
     def __init__(self) -> None:
         # The incomplete head of the response; None after its end.
@@ -29,19 +29,21 @@ class FrameFollower:
         self._header = b""
         # The bytes of the current payload that are still to come.
         self._left = 0
-        #: Whether no further frame may follow: after a close frame, and after bytes that are not frames.
-        self.has_ended = False
+        # Whether the stream has other bytes than a 101 response and frames.
+        self._is_lost = False
+        #: Whether a close frame has begun. No frame may follow it.
+        self.has_closed = False
 
     @property
     def is_between_frames(self) -> bool:
         """Whether the next byte begins a frame, so that another sender may insert a frame here."""
-        return self._head is None and not (self.has_ended or self._header or self._left)
+        return self._head is None and not (self.has_closed or self._is_lost or self._header or self._left)
 
     def follow(self, data: bytes) -> None:
         """Follow the next bytes of the stream."""
         if self._head is not None:
             data = self._follow_head(data)
-        if self.has_ended:
+        if self.has_closed or self._is_lost:
             return
         start = self._left
         if self._header:
@@ -59,8 +61,11 @@ class FrameFollower:
                 payload_at += 4
             if payload_at > end:
                 break
-            if data[start] & 0x0F == CLOSE or length >> 63:
-                self.has_ended = True
+            if data[start] & 0x0F == CLOSE:
+                self.has_closed = True
+                break
+            if length >> 63:
+                self._is_lost = True
                 break
             start = payload_at + length
         self._header = data[start:]
@@ -74,7 +79,7 @@ class FrameFollower:
         head += data
         end = head.find(_HEAD_END, searched)
         if head[: len(_SWITCHED)] != _SWITCHED[: len(head)] or (end < 0 and len(head) > _MOST_HEAD_BYTES):
-            self.has_ended = True
+            self._is_lost = True
         elif end < 0:
             return b""
         self._head = None

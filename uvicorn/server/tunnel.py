@@ -1,0 +1,325 @@
+"""A connection whose bytes pass between the client and a socket of the application, which has its own WebSocket code.
+
+The tunnel owns one end of a socket pair. The application has the other end, and reads and writes it on its own threads.
+At most one read of the client's bytes is buffered while the application does not read. The high-water mark of the
+transport bounds the bytes in the other direction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from enum import IntEnum
+from typing import Final, final
+
+from uvicorn.core.websocket_session import CLOSED as SESSION_CLOSED
+from uvicorn.core.websocket_session import WebSocketGateway, WebSocketSession
+from uvicorn.errors import ClientDisconnected
+from uvicorn.server.access_log import trace
+from uvicorn.server.connection import TransportConnection
+from uvicorn.server.context import ServerContext
+from uvicorn.server.http1_gateway import HTTP1Gateway
+from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, reset, socket_state
+from uvicorn.wire.websocket.encoder import MessageEncoder
+from uvicorn.wire.websocket.frame_follower import FrameFollower
+
+# 64 KiB: as the high-water mark of the transport.
+_READ_BYTES: Final = 65536
+
+# A lingering close drops up to this many times `max_drain_bytes` of input.
+_LINGER_DRAINS: Final = 4
+
+
+def open_tunnel(context: ServerContext, http: HTTP1Gateway, session: WebSocketSession) -> socket.socket:
+    """Take the transport over from `http`, and return the application's end of a new tunnel.
+
+    Raises ClientDisconnected, or OSError if the system has no descriptors left.
+    """
+    if http.is_closing:
+        # A closing TLS transport reports its end to the HTTP connection, even if its protocol is replaced.
+        session.request.disconnect()
+        raise ClientDisconnected("the client has disconnected")
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    transport, received = http.switch()
+    tunnel = session.gateway = Tunnel(context, session, transport, near)
+    tunnel.start(received)
+    return far
+
+
+class TunnelPhase(IntEnum):
+    """The phase of a tunnel, which determines its deadlines."""
+
+    OPEN = 0
+    CLOSING = 1  # the application has sent a close frame; the client has some time for its own
+    LINGERING = 2  # the application has closed its end; input is passed on or dropped until the client has closed
+    CLOSED = 3
+
+
+OPEN, CLOSING, LINGERING, CLOSED = TunnelPhase
+
+
+@final
+class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
+    """The protocol object of the client's transport, and the owner of one end of a socket pair."""
+
+    __slots__ = ("_application_reads", "_backlog", "_follower", "_near", "_session", "phase")
+
+    def __init__(
+        self, context: ServerContext, session: WebSocketSession, transport: asyncio.Transport, near: socket.socket
+    ) -> None:
+        super().__init__(context, context.clock.now)
+        self._session = session
+        self._transport = transport
+        self._near = near
+        self._follower = FrameFollower()
+        # The bytes of the client that the pair had no room for. While there are any, reading is paused.
+        self._backlog = b""
+        # False after the application has closed its end: then the client's bytes are dropped.
+        self._application_reads = True
+        self.phase = OPEN
+
+    def start(self, received: bytes) -> None:
+        """Begin with the bytes that the client has sent behind its request."""
+        self._context.connections.add(self)
+        self._transport.set_protocol(self)
+        trace(self._session.endpoint.client, "WebSocket passed to the application")
+        self._context.loop.add_reader(self._near.fileno(), self._read_application)
+        if received:
+            self.data_received(received)
+
+    # What the event loop calls for the client
+
+    def data_received(self, data: bytes) -> None:
+        if not self._application_reads:
+            if self.phase is LINGERING:
+                self._discard(len(data))
+        elif self._backlog:
+            # The event loop may have read before reading was paused.
+            self._backlog += data
+        else:
+            sent = self._send_application(data)
+            if self._application_reads and sent < len(data):
+                self._backlog = data[sent:]
+                self._context.loop.add_writer(self._near.fileno(), self._send_backlog)
+                self._reading_paused = True
+                self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Pass the client's FIN on. The application may still send for `half_closed_seconds`, but not over TLS."""
+        self._note_end()
+        if self.phase is LINGERING or self._session.endpoint.scheme == "https":
+            self._close()
+            return False
+        if not self._backlog:
+            self._end_input()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Close the pair, so that the application reads the end of the stream."""
+        self.phase = CLOSED
+        self._context.connections.discard(self)
+        trace(self._session.endpoint.client, "WebSocket connection lost")
+        self._close_pair()
+        self._disconnect(1006)
+        # Break a reference cycle.
+        self._session.endpoint.release()
+
+    def pause_writing(self) -> None:
+        """Stop reading from the application until the client has read."""
+        self.write_paused = True
+        if self.phase < LINGERING:
+            self._context.loop.remove_reader(self._near.fileno())
+
+    def resume_writing(self) -> None:
+        """Read from the application again."""
+        self.write_paused = False
+        if self.phase < LINGERING:
+            self._context.loop.add_reader(self._near.fileno(), self._read_application)
+
+    # What the event loop calls for the pair
+
+    def _read_application(self) -> bool:
+        """Pass bytes of the application to the client. Return False if there are none."""
+        try:
+            data = self._near.recv(_READ_BYTES)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            # The application has closed its end without reading everything.
+            data = b""
+        if not data:
+            self._linger()
+            return False
+        self._follower.follow(data)
+        # After a failed write the event loop calls `connection_lost` in its next iteration.
+        if not self._transport.is_closing():
+            self._transport.write(data)
+            self._written += len(data)
+        if self._follower.has_closed and self.phase is OPEN:
+            self.phase = CLOSING
+            self._since = self._context.clock.now
+            self._session.application_closed()
+        return True
+
+    def _send_backlog(self) -> None:
+        sent = self._send_application(self._backlog)
+        self._backlog = self._backlog[sent:]
+        if not self._backlog:
+            self._context.loop.remove_writer(self._near.fileno())
+            self._read_on()
+            if self._eof_since is not None:
+                self._end_input()
+
+    # What the session calls
+
+    def catch_up(self) -> None:
+        # The buffer of the pair bounds the number of bytes.
+        while self.phase < LINGERING and self._read_application():
+            pass
+
+    def send_close(self, code: int, reason: str) -> None:
+        """Close both ends, because the application's call has ended without a close frame."""
+        self.catch_up()
+        if self.phase is OPEN:
+            self._close_with(code)
+
+    # What the server calls
+
+    def tick(self) -> None:
+        """Check the deadlines of the current phase. Called once a second."""
+        settings = self._context.settings
+        is_over = self._context.clock.is_over
+        if self.phase < LINGERING:
+            if self._reading_paused:
+                self._look_for_end()
+            if self._eof_since is not None and is_over(self._eof_since, settings.half_closed_seconds):
+                self.reset()
+            elif self.phase is CLOSING and is_over(self._since, settings.ws_close_seconds):
+                self.reset()
+            elif self._has_stalled(self._transport.get_write_buffer_size()):
+                seconds = settings.write_stall_seconds
+                self._context.warnings.warn(
+                    self._session.endpoint.client, f"websocket reset: the client read no byte for {seconds:g} seconds"
+                )
+                self.reset()
+        elif self._transport.get_write_buffer_size() or self._transport.is_closing():
+            if is_over(self._since, settings.ws_close_seconds):
+                self.reset()
+        elif is_over(self._since, settings.ws_close_seconds) if self._application_reads else self._has_lingered():
+            self._close()
+
+    def stop(self) -> None:
+        """End the connection, because the server is stopping. Send a close frame with 1012 if a frame has ended."""
+        self.catch_up()
+        if self.phase < LINGERING:
+            self._close_with(1012)
+
+    def reset(self) -> None:
+        """Reset the connection now."""
+        if self.phase is not CLOSED:
+            self.phase = CLOSED
+            self._close_pair()
+            reset(self._transport)
+            self._disconnect(1006)
+
+    # The two ends
+
+    def _send_application(self, data: bytes) -> int:
+        """Send bytes to the application, and return how many it had room for."""
+        try:
+            return self._near.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            # The application has closed its end.
+            self._drop_input()
+            return len(data)
+
+    def _end_input(self) -> None:
+        """Have the application read the end of the stream."""
+        with suppress(OSError):
+            self._near.shutdown(socket.SHUT_WR)
+
+    def _drop_input(self) -> None:
+        """Drop the client's bytes from now on."""
+        self._application_reads = False
+        if self._backlog:
+            self._backlog = b""
+            self._context.loop.remove_writer(self._near.fileno())
+        if self.phase is LINGERING:
+            self._begin_discarding(_LINGER_DRAINS * self._context.settings.max_drain_bytes, None)
+        else:
+            self._read_on()
+
+    def _linger(self) -> None:
+        """Close our side, because the application has closed its side."""
+        self._context.loop.remove_reader(self._near.fileno())
+        self.phase = LINGERING
+        self._since = self._context.clock.now
+        self._session.application_closed()
+        if self._application_reads and socket_state(self._near) == RESET:
+            self._application_reads = False
+        if not self._application_reads:
+            self._close_pair()
+        if self._eof_since is not None or not (self._application_reads or self._transport.can_write_eof()):
+            self._close()
+        elif not self._application_reads:
+            self._drop_input()
+        else:
+            self._send_fin()
+
+    def _close_with(self, code: int) -> None:
+        """Close the application's end, then the client's, with a close frame if the last bytes ended a frame."""
+        transport = self._transport
+        if self._follower.is_between_frames and not transport.is_closing():
+            transport.write(MessageEncoder().encode_close(code, ""))
+        self._close_pair()
+        self.phase = LINGERING
+        self._drop_input()
+        self._disconnect(code)
+
+    def _close(self) -> None:
+        """Close after the unsent bytes have been sent."""
+        if self.phase < LINGERING:
+            self.phase = LINGERING
+            self._since = self._context.clock.now
+        self._close_pair()
+        if not self._transport.is_closing():
+            self._transport.close()
+
+    def _close_pair(self) -> None:
+        """Close our end. The application can still read the bytes that it was sent, then the end of the stream."""
+        near, loop = self._near, self._context.loop
+        self._application_reads = False
+        self._backlog = b""
+        if near.fileno() < 0:
+            return
+        loop.remove_reader(near.fileno())
+        loop.remove_writer(near.fileno())
+        with suppress(OSError):
+            near.shutdown(socket.SHUT_RDWR)
+            # With unread bytes, `close` would make the application's next call raise ConnectionResetError.
+            while near.recv(_READ_BYTES):
+                pass
+        near.close()
+
+    def _look_for_end(self) -> None:
+        """Ask the kernel for a disconnect, because the event loop reports none while reading is paused."""
+        end = peer_state(self._transport)
+        if end == HALF_CLOSED:
+            self._note_end()
+        if end == RESET:
+            self.reset()
+
+    def _note_end(self) -> None:
+        """Note that the client has closed its side."""
+        if self._eof_since is None:
+            self._eof_since = self._context.clock.now
+        self._disconnect(1006)
+
+    def _disconnect(self, code: int) -> None:
+        """End the session once. The tunnel may last longer."""
+        if self._session.state is not SESSION_CLOSED:
+            self._session.disconnect(code, "")
