@@ -167,16 +167,9 @@ class ChannelsGateway(MessageGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        self._put(
-            {
-                "status": status,
-                "status_text": reason,
-                "headers": copied_fields(headers, "headers"),
-                "content": content,
-                "more_content": more_content,
-            },
-            content,
-        )
+        message: Message = {"status": status, "status_text": reason, "headers": copied_fields(headers, "headers")}
+        message["content"], message["more_content"] = content, more_content
+        self._put(message, content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         if self._has_room(len(content)):
@@ -227,27 +220,17 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
         # Missing, or outdated because a middleware changed 'path' (interface rule R18).
         raw_path = quote(path, safe="/!$&'()*+,;=:@~").encode()
     query = message.get("query_string", b"")
-    endpoint = Endpoint(
-        message.get("scheme") or "http",
-        message.get("root_path") or "",
-        _address(message.get("server")),
-        _address(message.get("client")),
-        asyncio._get_running_loop(),
-    )
+    scheme, root_path = message.get("scheme") or "http", message.get("root_path") or ""
+    server, client = _address(message.get("server")), _address(message.get("client"))
+    endpoint = Endpoint(scheme, root_path, server, client, asyncio._get_running_loop())
     fields = copied_fields(message.get("headers", ()), "message['headers']")
     for field in fields:
         field[0] = field[0].lower()
     if message.get("environ"):
         endpoint.environ = host_environ(message["environ"])
-    return HTTPExchange(
-        gateway,
-        endpoint,
-        message["method"],
-        raw_path + b"?" + query if query else raw_path,
-        message.get("http_version", "1.1"),
-        split_pairs(fields),
-        has_content,
-    )
+    target = raw_path + b"?" + query if query else raw_path
+    method, http_version = message["method"], message.get("http_version", "1.1")
+    return HTTPExchange(gateway, endpoint, method, target, http_version, split_pairs(fields), has_content)
 
 
 def copied_fields(headers: Headers, what: str) -> list[list[bytes]]:

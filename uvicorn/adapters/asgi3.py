@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, final
 
 from uvicorn.adapters.asgi import exchange_from_message
-from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
+from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway, Receive, Send
 from uvicorn.adapters.message_gateway import MessageGateway
 from uvicorn.adapters.response_checks import ResponseChecks, encode_fields
 from uvicorn.adapters.routed import asgi_call
@@ -21,12 +21,9 @@ from uvicorn.interfaces.detect import build_interface
 from uvicorn.routing.applications import OwningInterface
 from uvicorn.routing.interface import RouterInterface
 from uvicorn.settings import Settings
-from uvicorn.types import Headers, Message
+from uvicorn.types import Headers
 
 logger = logging.getLogger("uvicorn.app")
-
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 # Time for the application to finish its work after the host has sent lifespan.shutdown.
 _SHUTDOWN_SECONDS: Final = 5.0

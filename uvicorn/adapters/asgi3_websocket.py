@@ -23,6 +23,9 @@ from uvicorn.websocket_origin import is_allowed_origin
 
 logger = logging.getLogger("uvicorn.app")
 
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
 
 @final
 class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
@@ -33,13 +36,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         "_send", "_settings", "_takes_responses", "session",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-        settings: Settings,
-    ) -> None:
+    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, settings: Settings) -> None:
         self._receive = receive
         self._send = send
         self._settings = settings
@@ -109,10 +106,8 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
         if subprotocol is not None and subprotocol not in session.subprotocols:
-            raise LocalProtocolError(
-                f"subprotocol: expected None or one of those offered, {session.subprotocols!r:.200}, "
-                f"got {subprotocol!r:.100}"
-            )
+            offered = session.subprotocols
+            raise LocalProtocolError(f"subprotocol: expected one of {offered!r:.200}, got {subprotocol!r:.100}")
         fields = encode_fields(ResponseChecks("GET").start(200, b"", headers, b"", True)[1])
         for name, _ in fields:
             # A host would send the field, or fail when the application already considers the connection open.

@@ -99,9 +99,7 @@ class GroupsChannel:
 
 def _channel_name(name: Any) -> str:
     if not isinstance(name, str):
-        raise LocalProtocolError(
-            f"groups.send: expected the name of a reply channel, as in channels['reply'].name, got {name!r:.100}"
-        )
+        raise LocalProtocolError(f"groups.send: expected a name such as channels['reply'].name, got {name!r:.100}")
     return name
 
 

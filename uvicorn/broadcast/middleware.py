@@ -99,12 +99,8 @@ class BroadcastMiddleware:
         if url is not None:
             # Raises for a malformed URL when the application's module is imported, not at startup.
             self._backend_of(url)
-        self._options = HubOptions(
-            Queueing(queue_messages, queue_bytes, slow),
-            max_message_bytes,
-            raise_unavailable=unavailable == "raise",
-            secrets=check_secrets(secret),
-        )
+        queueing = Queueing(queue_messages, queue_bytes, slow)
+        self._options = HubOptions(queueing, max_message_bytes, unavailable == "raise", check_secrets(secret))
         self._gaps = gaps
         self._is_channels = False
         # A middleware may serve on several event loops, each in a thread of its own.

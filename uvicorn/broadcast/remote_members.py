@@ -47,9 +47,7 @@ def owner_of(name: str) -> str:
     """Return the process in a channel's name. Raises LocalProtocolError for a malformed name."""
     parts = name.split(".")
     if len(parts) != 3 or not all(parts) or len(name) > _MAX_NAME_CHARACTERS:
-        raise LocalProtocolError(
-            f"groups.send: expected the name of a reply channel, as in channels['reply'].name, got {name!r:.100}"
-        )
+        raise LocalProtocolError(f"groups.send: expected a name such as channels['reply'].name, got {name!r:.100}")
     return parts[1]
 
 

@@ -147,9 +147,7 @@ class WebSocketSession:
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
-            raise LocalProtocolError(
-                f"websocket: expected accept in state CONNECTING only, got it in {self.state.name}"
-            )
+            raise LocalProtocolError(f"websocket: expected one accept, got another in state {self.state.name}")
         self.gateway.send_accept(self, subprotocol, headers)
         if self.request.state is COMPLETE:
             self.state = OPEN
@@ -251,9 +249,7 @@ def check_close(code: object, reason: object) -> None:
     if not isinstance(code, int) or code not in CLOSE_CODES:
         raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
     if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
-        raise LocalProtocolError(
-            f"websocket: expected a close reason of at most {_REASON_BYTES} bytes of UTF-8, got {reason!r:.200}"
-        )
+        raise LocalProtocolError(f"websocket: expected a close reason of up to 123 bytes in UTF-8, got {reason!r:.200}")
 
 
 def _wrong_type(key: str, expected: str, value: object) -> LocalProtocolError:

@@ -94,12 +94,7 @@ class DjangoThreads:
             if not has_response or not await _answer(kind, send, 503, _BUSY_HEADERS, b"Service Unavailable\n"):
                 raise ThreadsBusy(str(refusal)) from error
             if count := self._refusals.admits():
-                logger.warning(
-                    "DjangoThreads: %d requests answered with 503, the last one because %s; raise threads= or shorten"
-                    " the requests. Each request keeps its thread from its first ORM call to its end",
-                    count,
-                    str(refusal),
-                )
+                logger.warning("DjangoThreads: %d requests answered with 503: %s; raise threads=", count, refusal)
         finally:
             lease.end()
             # ValueError: the coroutine is closed from another context than it ran in.

@@ -212,7 +212,7 @@ def test_an_offered_subprotocol_is_in_the_response() -> None:
 
 @pytest.mark.parametrize("subprotocol", ["c", "", "A", "a, b", "a\r\nx: y", 1, b"a"])
 def test_accepting_a_subprotocol_that_was_not_offered_raises(subprotocol: Any) -> None:
-    with pytest.raises(LocalProtocolError, match="subprotocol: expected None or one of those offered"):
+    with pytest.raises(LocalProtocolError, match="subprotocol: expected one of "):
         accepted((b"sec-websocket-protocol", b"a, b"), subprotocol=subprotocol)
 
 

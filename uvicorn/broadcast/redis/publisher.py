@@ -104,9 +104,7 @@ class RedisPublisher(ReconnectingConnection):
                 self._on_accepted(number, channel)
 
     def _lost_error(self, lost: ConnectionLost) -> BroadcastUnavailable:
-        return BroadcastUnavailable(
-            f"{self.where}: the connection was lost before Redis replied: {lost}; the message may have arrived"
-        )
+        return BroadcastUnavailable(f"{self.where}: connection lost: {lost}; the message may have arrived")
 
     def _refused_error(self, verb: bytes, channel: bytes, refusal: RedisRefusal) -> BroadcastUnavailable:
         logged = self._denials_logged

@@ -29,9 +29,7 @@ def open_client(url: str) -> SyncClient:
     """Make the client for a URL. The client connects when it is first used. Raises ConfigError."""
     scheme = split_url(url).scheme.removesuffix("+py")
     if scheme not in SCHEMES:
-        raise ConfigError(
-            f"Publisher: the URL has scheme {scheme!r}; expected one of {', '.join(f'{name}://' for name in SCHEMES)}"
-        )
+        raise ConfigError(f"Publisher: the URL has scheme {scheme!r}; expected one of {', '.join(SCHEMES)}")
     parsed = parse_redis_url(url)
     addresses = parsed.addresses()
     if parsed.kind == "cluster":

@@ -85,10 +85,8 @@ class RedisURL:
         tls = _tls_context(options) if self.base == "rediss" else None
         if options:
             raise ConfigError(f"broadcast URL: unknown option {min(options)!r} for {self.base}://")
-        return [
-            RedisAddress(host, port, self.path, self.username, self.password, self.database, tls)
-            for host, port in self.hosts
-        ]
+        others = self.path, self.username, self.password, self.database, tls
+        return [RedisAddress(host, port, *others) for host, port in self.hosts]
 
 
 def parse_redis_url(url: str) -> RedisURL:

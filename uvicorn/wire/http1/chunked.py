@@ -99,7 +99,8 @@ class ChunkedDecoder:
         return position
 
     def _chunk_line(self, data: bytes, position: int) -> int:
-        limit = _SIZE_DIGITS + self._limits.max_chunk_extension_bytes + 2
+        limits = self._limits
+        limit = _SIZE_DIGITS + limits.max_chunk_extension_bytes + 2
         line_end = data.find(b"\n", position, position + limit) + 1
         if not line_end:
             if _BARE_CR.search(data, position, position + limit):
@@ -114,29 +115,26 @@ class ChunkedDecoder:
         digits, extension = match.groups()
         if extension:
             self._extension_bytes += len(extension)
-            if len(extension) > self._limits.max_chunk_extension_bytes:
-                raise RemoteProtocolError(f"chunk extension over {self._limits.max_chunk_extension_bytes} bytes")
-            if self._extension_bytes > self._limits.max_chunk_extensions_bytes:
-                raise RemoteProtocolError(
-                    f"chunk extensions over {self._limits.max_chunk_extensions_bytes} bytes in all"
-                )
+            if len(extension) > limits.max_chunk_extension_bytes:
+                raise RemoteProtocolError(f"chunk extension over {limits.max_chunk_extension_bytes} bytes")
+            if self._extension_bytes > limits.max_chunk_extensions_bytes:
+                raise RemoteProtocolError(f"chunk extensions over {limits.max_chunk_extensions_bytes} bytes in all")
         self._left = int(digits, 16)
         self._received += self._left
-        if self._limits.max_content_bytes and self._received > self._limits.max_content_bytes:
-            raise RemoteProtocolError(f"request content over {self._limits.max_content_bytes} bytes", 413)
+        if limits.max_content_bytes and self._received > limits.max_content_bytes:
+            raise RemoteProtocolError(f"request content over {limits.max_content_bytes} bytes", 413)
         self._state = _DATA if self._left else _TRAILER
         return line_end
 
     def _trailer_line(self, data: bytes, position: int) -> int:
-        limit = self._limits.max_header_bytes - self._field_bytes
+        most = self._limits.max_header_bytes
+        limit = most - self._field_bytes
         line_end = data.find(b"\n", position, position + limit + 2) + 1
         if _BARE_CR.search(data, position, line_end or position + limit + 2):
             raise RemoteProtocolError("malformed trailer field")
         if not line_end:
             if len(data) - position >= limit + 2:
-                raise RemoteProtocolError(
-                    f"header and trailer sections over {self._limits.max_header_bytes} bytes", 431
-                )
+                raise RemoteProtocolError(f"header and trailer sections over {most} bytes", 431)
             self._line_limit = limit + 2
             return position
         if line_end == position + 2 and data[position] == 13:
@@ -144,8 +142,8 @@ class ChunkedDecoder:
             return line_end
         self._field_bytes += line_end - position
         self._field_count += 1
-        if self._field_bytes > self._limits.max_header_bytes:
-            raise RemoteProtocolError(f"header and trailer sections over {self._limits.max_header_bytes} bytes", 431)
+        if self._field_bytes > most:
+            raise RemoteProtocolError(f"header and trailer sections over {most} bytes", 431)
         if self._field_count > self._limits.max_header_fields:
             raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header and trailer fields", 431)
         match = _FIELD_LINE.fullmatch(data, position, line_end)

@@ -176,9 +176,8 @@ class HTTP1ResponseEncoder:
                 allowed, self._left = content[: self._left], 0
                 raise ContentTooLong(f"content-length is {self._length} but the app sent more", allowed)
             if left and not more_content:
-                raise LocalProtocolError(
-                    f"content-length is {self._length} but the app sent {self._length - left} bytes and stopped"
-                )
+                sent = self._length - left
+                raise LocalProtocolError(f"content-length is {self._length} but the app sent {sent} bytes and stopped")
             self._left = left
             return content
         if framing == _CHUNKED:

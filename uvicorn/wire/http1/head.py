@@ -48,15 +48,12 @@ _METHOD_BYTES: Final = 32
 BARE_LINE_END: Final = "a line ends with LF or CR alone"
 
 # Fields whose repetition is an attack or a mistake; picking one of two would be guessing.
-_SINGULAR: Final = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"upgrade")
-)
+_SINGULAR: Final = frozenset(b"host content-length transfer-encoding content-type authorization upgrade".split())
 
 # Fields that determine the client and the host of a request. _DECISIVE adds those for the framing and the connection.
 _ROUTING: Final = (b"host", b"x-forwarded-for", b"x-forwarded-proto")
-_DECISIVE: Final = frozenset(
-    (*_ROUTING, b"content-length", b"transfer-encoding", b"connection", b"proxy-connection", b"upgrade", b"expect")
-)
+_OTHERS: Final = b"content-length transfer-encoding connection proxy-connection upgrade expect"
+_DECISIVE: Final = frozenset((*_ROUTING, *_OTHERS.split()))
 
 
 class _Shape(NamedTuple):
@@ -186,9 +183,7 @@ class RequestHead:
         # A folded line, for example, changes the count.
         if len(pairs) != count:
             raise RemoteProtocolError("malformed header section")
-        self.fields = split_pairs(
-            (LOWER_NAMES.get(name) or name.lower(), value.rstrip(b" \t")) for name, value in pairs
-        )
+        self.fields = split_pairs((LOWER_NAMES.get(key) or key.lower(), value.rstrip(b" \t")) for key, value in pairs)
         values: dict[bytes, list[bytes]] = {}
         for name, value in zip(*self.fields, strict=True):
             values.setdefault(name, []).append(value)

@@ -198,10 +198,9 @@ class HTTP1RequestParser(RequestHead):
             self._left = self.content_length
         else:
             self._state = _CHUNKED
-            line_end = head.find(b"\n") + 1
-            self._chunked = ChunkedDecoder(
-                self._limits, len(head) - line_end - 2, len(self.fields[0]), self._sink.on_content
-            )
+            # Without the request line and the empty line.
+            size = len(head) - head.find(b"\n") - 3
+            self._chunked = ChunkedDecoder(self._limits, size, len(self.fields[0]), self._sink.on_content)
         if rest:
             self._receive_content(rest)
 

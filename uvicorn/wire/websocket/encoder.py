@@ -89,9 +89,7 @@ class MessageEncoder:
         if code == NO_STATUS:
             return control_frame(CLOSE, b"")
         if not is_close_code(code):
-            raise LocalProtocolError(
-                f"close code: expected 1000 to 1003, 1007 to 1014 or 3000 to 4999, got {code!r:.40}"
-            )
+            raise LocalProtocolError(f"close code: expected 1000-1003, 1007-1014 or 3000-4999, got {code!r:.40}")
         data = encode_utf8(reason)
         if len(data) > 123:
             raise LocalProtocolError(f"close reason: expected at most 123 bytes of UTF-8, got {len(data)}")

@@ -72,17 +72,11 @@ class WebSocketHandshake:
         After that, `accept` may be called again.
         """
         if subprotocol is not None and subprotocol not in self.subprotocols:
-            raise LocalProtocolError(
-                f"subprotocol: expected None or one of those offered, {self.subprotocols!r:.200}, "
-                f"got {subprotocol!r:.100}"
-            )
-        parts = [
-            b"HTTP/1.1 101 Switching Protocols\r\n",
-            defaults.block,
-            b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: ",
-            accept_key(self._key).encode(),
-            b"\r\n",
-        ]
+            offered = self.subprotocols
+            raise LocalProtocolError(f"subprotocol: expected one of {offered!r:.200}, got {subprotocol!r:.100}")
+        accept = accept_key(self._key).encode()
+        upgrade = b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: %b\r\n" % accept
+        parts = [b"HTTP/1.1 101 Switching Protocols\r\n", defaults.block, upgrade]
         if subprotocol is not None:
             parts.append(b"sec-websocket-protocol: %b\r\n" % subprotocol.encode())
         try:
