@@ -169,8 +169,7 @@ def test_hints_of_the_check_option_are_printed_and_leave_the_exit_code_0(invoke:
             "same page",
             "hint: Route('/cart/'): '/cart' is taken by Route('/cart'); add an entry for '/cart' if both are the "
             "same page",
-            "hint: Route('/live', protocol='websocket'): a WSGI host has no WebSockets; serve the Router by uvicorn "
-            "for them",
+            "hint: Route('/live', protocol='websocket'): a WSGI host has no WebSockets; serve the Router by uvicorn",
             "hint: Route('/health'): threads= has no effect on a WSGI host, which calls WSGI applications on threads "
             "of its own; set the number of threads of that host",
         ],

@@ -142,6 +142,4 @@ def test_without_a_pin_the_log_says_that_all_users_can_run_code(
 def test_debug_has_no_effect_on_an_application_that_is_not_wsgi(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
         assert interface_of(hello).app is hello
-    assert caplog.messages == [
-        "debug has no effect: the debugger is for WSGI applications, not for the interface channels"
-    ]
+    assert caplog.messages == ["debug has no effect: the debugger is for WSGI applications, not for interface channels"]

@@ -220,7 +220,7 @@ def test_log_lines_that_cannot_be_written_are_reported_once(capsys: pytest.Captu
         for _ in range(3):
             access.info("a line")
     lines = [line[24:] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["ERROR   logging: lines cannot be written and are lost: Broken pipe"]
+    assert lines == ["ERROR   log lines cannot be written and are lost: Broken pipe"]
 
 
 # Text from outside

@@ -13,7 +13,7 @@ from typing import Any, Final, Never
 
 from uvicorn.cancellation import ChannelClosed
 from uvicorn.errors import LocalProtocolError
-from uvicorn.types import Message
+from uvicorn.types import Callback, Message
 
 # Sends, or dropped sends, in a row after which a handler yields, so that it does not block the event loop (rule R6).
 SENDS_IN_A_ROW: Final = 256
@@ -74,9 +74,7 @@ class LazyAwaitable(Coroutine[Any, Any, None]):
 
     __slots__ = ("_coroutine", "_on_await", "_wait")
 
-    def __init__(
-        self, wait: Callable[[], Coroutine[Any, Any, None]], on_await: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, wait: Callable[[], Coroutine[Any, Any, None]], on_await: Callback | None = None) -> None:
         self._wait = wait
         #: Called once, when the object is first awaited.
         self._on_await = on_await

@@ -113,9 +113,8 @@ def _leaves(
             yield from _leaves(entry.app, entry.build(settings), settings, (*places, (inner, entry)), sides)
     elif isinstance(interface, ShiftInterface):
         for side in (Side("old", inner.old), Side("new", inner.new)):
-            yield from _leaves(
-                side.app, side.build(settings), settings, places, (*sides, (inner, side.path, len(places)))
-            )
+            below = (*sides, (inner, side.path, len(places)))
+            yield from _leaves(side.app, side.build(settings), settings, places, below)
     else:
         yield Leaf(places, *_inside(app), interface, sides)
 
@@ -371,9 +370,7 @@ def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
                 is_hint=True,
             )
         if entry is not None and entry.protocol == WEBSOCKET:
-            yield Finding(
-                repr(entry), "a WSGI host has no WebSockets", "serve the Router by uvicorn for them", is_hint=True
-            )
+            yield Finding(repr(entry), "a WSGI host has no WebSockets", "serve the Router by uvicorn", is_hint=True)
 
 
 def report(app: Any, settings: Settings, source: str, *, check: bool) -> tuple[list[str], int]:

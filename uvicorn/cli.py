@@ -286,7 +286,7 @@ command = _Command(
             help="Header field added to every response; may be repeated.",
         ),
         _Option(
-            "--log-config", group=LOGGING, metavar="FILE", help="Logging configuration file: .json, .yaml or .ini."
+            "--log-config", group=LOGGING, metavar="FILE", help="Logging configuration: .json, .yaml or .ini."
         ),
         _Option(
             "--use-colors/--no-use-colors", group=LOGGING, default=None,

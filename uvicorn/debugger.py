@@ -15,9 +15,7 @@ def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
     """Wrap WSGI applications in the debugger. Raises ConfigError unless one process serves on loopback."""
     parts = [part for part in interface.parts if part.name == "wsgi"]
     if not parts:
-        logger.info(
-            "debug has no effect: the debugger is for WSGI applications, not for the interface %s", interface.name
-        )
+        logger.info("debug has no effect: the debugger is for WSGI applications, not for interface %s", interface.name)
         return
     check_for_debug(addresses, workers=workers)
     from werkzeug.debug import DebuggedApplication

@@ -16,9 +16,7 @@ _TOKEN: Final = re.compile(TOKEN)
 _CONTROLS: Final = bytes(set(range(32)) - {9}) + b"\x7f"
 
 #: Fields of a connection, not of a message (RFC 9110, section 7.6.1): an application must not send them (PEP 3333).
-HOP_BY_HOP: Final = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
-)
+HOP_BY_HOP: Final = frozenset(b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split())
 
 #: Close codes that a WebSocket peer may send (RFC 6455, section 7.4). 1004 to 1006 and 1015 never appear on the wire.
 CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)))

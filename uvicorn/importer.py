@@ -81,9 +81,7 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
             return outer
     for outer, inner, name in ((application, app, "app"), (app, application, "application")):
         if _adapts(outer, inner):
-            logger.info(
-                "%r has 'application' and 'app': serving %r; the other is an adapter around it", module_name, name
-            )
+            logger.info("%r has 'application' and 'app': serving %r; the other is its adapter", module_name, name)
             return inner
     kinds = _kind_of(application), _kind_of(app)
     if None not in kinds and kinds[0] != kinds[1] and not (_wraps(application, app) or _wraps(app, application)):
@@ -183,10 +181,8 @@ def _import_module(name: str, source: str) -> ModuleType:
 
 
 def _failed(source: str, name: str, error: Exception) -> ImportFromStringError:
-    first_line = str(error).partition("\n")[0]
-    return ImportFromStringError(
-        f"cannot import {source!r}: module {name!r} fails with {type(error).__name__}: {first_line}"
-    )
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return ImportFromStringError(f"cannot import {source!r}: module {name!r} fails with {reason}")
 
 
 def _no_module(source: str, name: str) -> ImportFromStringError:
@@ -206,9 +202,7 @@ def _no_module(source: str, name: str) -> ImportFromStringError:
 
 
 def _no_attribute(source: str, module_name: str, found: Any, wanted: str) -> ImportFromStringError:
-    there = [
-        name for name, value in getattr(found, "__dict__", {}).items() if _could_be_meant(name, value, module_name)
-    ]
+    there = [name for name, value in getattr(found, "__dict__", {}).items() if _is_likely(name, value, module_name)]
     what = f"module {module_name!r}" if isinstance(found, ModuleType) else type(found).__name__
     example = f"; name one, as in '{module_name}:{there[0]}'" if there and ":" not in source else ""
     return ImportFromStringError(
@@ -216,7 +210,7 @@ def _no_attribute(source: str, module_name: str, found: Any, wanted: str) -> Imp
     )
 
 
-def _could_be_meant(name: str, value: Any, module_name: str) -> bool:
+def _is_likely(name: str, value: Any, module_name: str) -> bool:
     """Return whether `value` is a callable that the module has defined itself."""
     if not callable(value) or name.startswith("_"):
         return False

@@ -147,9 +147,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
             super().handleError(record)
         elif time.monotonic() - self._reported_at > _MINUTE:
             self._reported_at = time.monotonic()
-            logging.getLogger("uvicorn.error").error(
-                "logging: lines cannot be written and are lost: %s", error.strerror
-            )
+            logging.getLogger("uvicorn.error").error("log lines cannot be written and are lost: %s", error.strerror)
 
 
 class ColourizedFormatter(logging.Formatter):

@@ -46,9 +46,7 @@ class Limits:
     )
     # Clients do not use chunk extensions in practice; without limits an attacker could send unlimited bytes in them.
     max_chunk_extension_bytes: int = setting(256, LIMITS, "Longest extension of one chunk; 400 above it.")
-    max_chunk_extensions_bytes: int = setting(
-        8192, LIMITS, "Total size of the chunk extensions of one request; 400 above it."
-    )
+    max_chunk_extensions_bytes: int = setting(8192, LIMITS, "Size of all chunk extensions of a request; 400 above it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +85,7 @@ class Settings:
         choices=("yes", "no", "auto"),
     )
     # Off by default: it shows source code, and a user with its PIN can run code.
-    debug: bool = setting(
-        False, APPLICATION, "Show exceptions of a WSGI application in werkzeug's debugger; for development."
-    )
+    debug: bool = setting(False, APPLICATION, "Show WSGI exceptions in werkzeug's debugger; for development.")
     # Off by default: middleware that reads or rewrites content does not handle the event.
     pathsend: bool = setting(False, APPLICATION, "Offer http.response.pathsend to ASGI applications.")
 
@@ -98,9 +94,7 @@ class Settings:
     )
 
     # 1 MiB: the limit in the interface's draft, and nginx's default for request content.
-    max_inline_bytes: int = setting(
-        1 << 20, LIMITS, "Largest request content that a consumer receives in its message; 413 above it."
-    )
+    max_inline_bytes: int = setting(1 << 20, LIMITS, "Largest request content of a consumer; 413 above it.")
 
     # 16: more blocked threads than this rarely help one process; gunicorn's users choose similar figures.
     threads: int = setting(16, APPLICATION, "Threads that run WSGI applications and synchronous consumers.", low=1)
@@ -114,18 +108,14 @@ class Settings:
     )
 
     # A proxy usually runs as another user; the permissions of the socket's folder control access.
-    uds_mode: str = setting(
-        "", ADDRESS, "Permissions of Unix sockets, in octal.  [default: those of the existing path, or 666]"
-    )
+    uds_mode: str = setting("", ADDRESS, "Permissions of Unix sockets, in octal.  [default: those of the path, or 666]")
 
     access_log: bool = setting(True, LOGGING, "Log one line for each response, on the logger uvicorn.access.")
     server_header: bool = setting(True, OTHER, "Send 'server: uvicorn' unless the application sends its own.")
     date_header: bool = setting(True, OTHER, "Send 'date' unless the application sends its own.")
 
     # 2,048: the usual default of other servers; the kernel caps it at net.core.somaxconn.
-    backlog: int = setting(
-        2048, LIMITS, "Length of the kernel's queue of connections that are not yet accepted.", low=1
-    )
+    backlog: int = setting(2048, LIMITS, "Length of the kernel's queue of connections not yet accepted.", low=1)
     # Off by default: the right number depends on the application.
     limit_concurrency: int = setting(
         0,
@@ -137,9 +127,7 @@ class Settings:
     read_buffer_bytes: int = setting(
         65536, LIMITS, "Bytes of unread content, or of pipelined requests, above which reading pauses.", low=1
     )
-    write_buffer_bytes: int = setting(
-        65536, LIMITS, "High-water mark of unsent response bytes; above it send() waits.", low=1
-    )
+    write_buffer_bytes: int = setting(65536, LIMITS, "Unsent response bytes above which send() waits.", low=1)
     # 4 MiB: bounds what a handler that never awaits send() buffers for one client.
     max_unsent_bytes: int = setting(
         4 << 20, LIMITS, "Most unsent bytes of sends that are not awaited; above it the connection is aborted.", low=1
@@ -228,9 +216,7 @@ class Settings:
     # 16 MiB, over all fragments and after inflation: the usual default of other servers.
     ws_max_size: int = setting(16 << 20, WEBSOCKETS, "Largest message in bytes; closed with 1009 above it.", low=125)
     # 16,384 fragments of 1 KiB make the largest message; smaller fragments only cost CPU time.
-    ws_max_fragments: int = setting(
-        16384, WEBSOCKETS, "Most fragments of one message; closed with 1009 above it.", low=1
-    )
+    ws_max_fragments: int = setting(16384, WEBSOCKETS, "Most fragments of a message; closed with 1009 above it.", low=1)
     ws_per_message_deflate: bool = setting(
         True, WEBSOCKETS, "Compress messages if the client offers permessage-deflate (RFC 7692)."
     )
@@ -254,9 +240,7 @@ class Settings:
     ssl_certfile: str = setting("", TLS, "Certificate chain in PEM; enables https.")
     ssl_keyfile: str = setting("", TLS, "Private key in PEM, if it is not in the certificate file.")
     ssl_keyfile_password: str = setting("", TLS, "Password of the private key.")
-    ssl_ca_certs: str = setting(
-        "", TLS, "Certificate authorities, in PEM, that client certificates are verified against."
-    )
+    ssl_ca_certs: str = setting("", TLS, "Certificate authorities, in PEM, of client certificates.")
     ssl_cert_reqs: int = setting(0, TLS, "Client certificates: 0 none, 1 optional, 2 required.")
     ssl_ciphers: str = setting("", TLS, "OpenSSL cipher list for TLS 1.2.  [default: OpenSSL's]")
     ssl_version: int = setting(17, TLS, "Protocol constant of Python's ssl; only 17 (TLS 1.2 and later) is supported.")

@@ -22,6 +22,10 @@ Headers: TypeAlias = Iterable[Sequence[bytes]]
 Message: TypeAlias = dict[str, Any]
 
 
+#: A function that is called without arguments, and whose result is ignored.
+Callback: TypeAlias = Callable[[], object]
+
+
 class ReplyChannel(Protocol):
     """`channels['reply']` of a channels application, and `message['reply_channel']` of a consumer."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from uvicorn.adapters import ASGIAdapter, WSGIAdapter
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.core.exchange import HTTPGateway
+from uvicorn.interfaces.channels import message_template
 from uvicorn.interfaces.channels_threads import threaded
 from uvicorn.interfaces.environ import build_environ, exchange_from_environ
 from uvicorn.interfaces.wsgi_response import decode_response, encode_response
@@ -29,19 +30,13 @@ def environ_to_message(environ: Mapping[str, Any]) -> Message:
     """Return the `http.request` message of an environ, without content."""
     exchange = exchange_from_environ(environ, HTTPGateway(), None)
     endpoint = exchange.endpoint
-    return {
-        "channel": "http.request",
+    return message_template(endpoint) | {
         "http_version": exchange.http_version,
         "method": exchange.method,
-        "scheme": endpoint.scheme,
         "path": exchange.path,
         "raw_path": exchange.raw_path,
         "query_string": exchange.query_string,
-        "root_path": endpoint.root_path,
         "headers": exchange.headers,
-        "server": endpoint.server,
-        "client": endpoint.client,
-        "environ": endpoint.environ,
     }
 
 

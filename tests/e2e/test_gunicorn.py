@@ -144,7 +144,7 @@ def test_unusable_certificate_stops_gunicorn_with_a_reason(certificates: Certifi
     without_a_key = ("--certfile", str(certificates.authority))
     code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", *without_a_key)
     assert code == 3
-    assert "the certificate cannot be used: " in said
+    assert "the certificate is unusable: " in said
 
 
 # TLS

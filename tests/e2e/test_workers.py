@@ -299,7 +299,7 @@ def test_configuration_that_cannot_be_pickled_is_rejected_before_any_socket_is_o
         "uvicorn.run('app:app', workers=2, uds='app.sock', log_config=logging)\n"
     )
     ended = run_command(folder, program=["main.py"])
-    assert "workers: the configuration cannot be pickled for worker processes" in ended.stderr
+    assert "workers: the configuration cannot be pickled for workers" in ended.stderr
     assert not (folder / "app.sock").exists()
 
 

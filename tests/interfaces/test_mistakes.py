@@ -168,7 +168,7 @@ async def test_key_error_with_any_arguments_is_logged(arguments: Any, caplog: py
     [
         ({"text": b"tea"}, "websocket: expected 'text' as str, got bytes"),
         ({"bytes": "tea"}, "websocket: expected 'bytes' as bytes, got str"),
-        ({"txt": "tea"}, "reply.send: expected any of 'accept', 'text', 'bytes' and 'close', got {'txt'}"),
+        ({"txt": "tea"}, "reply.send: expected 'accept', 'text', 'bytes' or 'close', got {'txt'}"),
         ("tea", "reply.send: expected a dict, got str"),
     ],
 )

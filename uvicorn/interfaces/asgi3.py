@@ -30,9 +30,7 @@ SPEC_VERSION: Final = "2.5"
 HTTP_SPEC_VERSION: Final = "2.3"
 
 # Events that are dropped after the client has disconnected.
-_RESPONSE_EVENTS: Final = frozenset(
-    ("http.response.body", "http.response.trailers", "http.response.pathsend", "http.response.start")
-)
+_RESPONSE_EVENTS: Final = frozenset(f"http.response.{name}" for name in ("body", "pathsend", "start", "trailers"))
 
 
 @final

@@ -231,9 +231,7 @@ class ChannelsListener(WebSocketListener):
 
     __slots__ = ("_app", "_handled", "_order", "_path", "_reply", "_running", "_session", "_settings", "_tasks")
 
-    def __init__(
-        self, app: Callable[..., Any], session: WebSocketSession, settings: Settings, tasks: HandlerTasks
-    ) -> None:
+    def __init__(self, app: Any, session: WebSocketSession, settings: Settings, tasks: HandlerTasks) -> None:
         self._app = app
         self._session = session
         self._settings = settings
@@ -282,9 +280,9 @@ class ChannelsListener(WebSocketListener):
         for running in self._running:
             cancel_later(running, self._settings.disconnect_seconds)
         self._order += 1
-        path = self._path
+        order, path = self._order, self._path
         task = self._call(
-            {"channel": "websocket.disconnect", "path": path, "code": code, "reason": reason, "order": self._order}
+            {"channel": "websocket.disconnect", "path": path, "code": code, "reason": reason, "order": order}
         )
         if task is None or task.done():
             self._reply.over = True
@@ -298,9 +296,8 @@ class ChannelsListener(WebSocketListener):
 
     def _receive(self, text: str | None, data: bytes | None, size: int) -> None:
         self._order += 1
-        task = self._call(
-            {"channel": "websocket.receive", "path": self._path, "text": text, "bytes": data, "order": self._order}
-        )
+        event = {"channel": "websocket.receive", "path": self._path, "text": text, "bytes": data, "order": self._order}
+        task = self._call(event)
         if task is None:
             return
         if task.done():
@@ -376,6 +373,4 @@ class ChannelsListener(WebSocketListener):
 def _check_keys(message: Message) -> None:
     """Raise LocalProtocolError for a message without any known key."""
     if _MESSAGE_KEYS.isdisjoint(message):
-        raise LocalProtocolError(
-            f"reply.send: expected any of 'accept', 'text', 'bytes' and 'close', got {shape(message)}"
-        )
+        raise LocalProtocolError(f"reply.send: expected 'accept', 'text', 'bytes' or 'close', got {shape(message)}")

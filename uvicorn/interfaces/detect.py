@@ -208,9 +208,7 @@ def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
 def _more_of(signature: inspect.Signature) -> tuple[str, ...]:
     """Return the `*args` and `**kwargs` of a signature, for errors."""
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    return tuple(
-        stars[parameter.kind] + parameter.name for parameter in signature.parameters.values() if parameter.kind in stars
-    )
+    return tuple(stars[each.kind] + each.name for each in signature.parameters.values() if each.kind in stars)
 
 
 def _required_of(signature: inspect.Signature) -> tuple[str, ...]:

@@ -45,9 +45,8 @@ class HeldResponse(HTTPGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        self._steps.append(
-            partial(self._gateway.send_response, exchange, status, headers, content, more_content, reason)
-        )
+        arguments = exchange, status, headers, content, more_content, reason
+        self._steps.append(partial(self._gateway.send_response, *arguments))
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         self._steps.append(partial(self._gateway.send_content, exchange, content, more_content))

@@ -93,15 +93,13 @@ class Lifespan:
         return event
 
     async def _send(self, message: Message) -> None:
-        kind, answer = message.get("type"), self._answer
-        if kind not in (f"lifespan.{self._asked}.complete", f"lifespan.{self._asked}.failed"):
+        kind, answer, asked = message.get("type"), self._answer, f"lifespan.{self._asked}"
+        if kind not in (f"{asked}.complete", f"{asked}.failed"):
             raise LocalProtocolError(
-                f"send: expected lifespan.{self._asked}.complete or .failed, got {kind!r:.60} in {shape(message)}"
+                f"send: expected {asked}.complete or .failed, got {kind!r:.60} in {shape(message)}"
             )
         if answer is None or answer.done():
-            raise LocalProtocolError(
-                f"send: lifespan.{self._asked} is already answered; expected no message, got {kind!r}"
-            )
+            raise LocalProtocolError(f"send: {asked} is already answered; expected no message, got {kind!r}")
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:

@@ -107,7 +107,5 @@ def _decoded_field(name: Any, value: Any) -> tuple[str, str]:
 def _checked_value(value: Any) -> bytes:
     encoded: bytes = value.encode("latin-1")
     if has_controls(encoded):
-        raise LocalProtocolError(
-            f"start_response: expected a header value without control characters, got {value!r:.100}"
-        )
+        raise LocalProtocolError(f"start_response: expected a header value without controls, got {value!r:.100}")
     return encoded

@@ -57,13 +57,9 @@ class Entry:
         # Built to be checked: a mistake is an error when the module is imported.
         interface = self.build(Settings())
         if self.threads is not None and not isinstance(interface, ThreadedInterface):
-            raise ConfigError(
-                f"{self!r}: threads: only WSGI applications and consumers that are plain functions run on threads"
-            )
+            raise ConfigError(f"{self!r}: threads: only WSGI applications and synchronous consumers run on threads")
         if self.threads is not None and adapted(self.app)[1] is not None:
-            raise ConfigError(
-                f"{self!r}: threads: the ASGIAdapter has threads or an executor as well; leave out one of them"
-            )
+            raise ConfigError(f"{self!r}: threads: the ASGIAdapter has threads or an executor as well; leave out one")
 
     def with_app(self, app: Any) -> Entry:
         """Return the same entry for another application."""
@@ -195,9 +191,7 @@ def check_host(where: str, host: object) -> str | None:
         return None
     text = host.lower().removesuffix(".") if isinstance(host, str) else ""
     if not _HOST.fullmatch(text):
-        raise ConfigError(
-            f"{where}: host: expected a name such as 'shop.example', without port and wildcards, got {host!r:.200}"
-        )
+        raise ConfigError(f"{where}: host: expected a name without port and wildcards, got {host!r:.200}")
     return text
 
 
@@ -215,9 +209,7 @@ def check_protocol(
         return protocol, None
     names = [] if isinstance(methods, (str, bytes)) or not isinstance(methods, Iterable) else list(methods)
     if not names or not all(map(_is_method, names)):
-        raise ConfigError(
-            f"{where}: methods: expected names in upper case, such as ('GET', 'POST'), got {methods!r:.200}"
-        )
+        raise ConfigError(f"{where}: methods: expected upper-case names such as ('GET', 'POST'), got {methods!r:.200}")
     if protocol == WEBSOCKET:
         raise ConfigError(f"{where}: an entry with methods takes no websocket; leave out methods or protocol")
     return protocol, frozenset(names) | ({"HEAD"} if "GET" in names else frozenset())

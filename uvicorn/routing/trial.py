@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 from uvicorn.core.exchange import CLOSED, HTTPExchange, HTTPGateway
 from uvicorn.errors import ConfigError
-from uvicorn.types import Headers
+from uvicorn.types import Callback, Headers
 
 logger = logging.getLogger("uvicorn.app")
 
@@ -115,9 +115,7 @@ class TrialGateway(HTTPGateway):
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
         self._forward(self._exchange.break_off, reason)
 
-    def handler_continues(
-        self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
-    ) -> Callable[[], object]:
+    def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
         if self._is_dropped:
             return super().handler_continues(exchange, cancel, seconds)
         return self._exchange.gateway.handler_continues(self._exchange, cancel, seconds)

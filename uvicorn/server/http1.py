@@ -35,7 +35,6 @@ gone`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast, final
 
 from uvicorn.core.endpoint import Endpoint
@@ -46,6 +45,7 @@ from uvicorn.server.context import ServerContext
 from uvicorn.server.continuing_handlers import ContinuingHandler
 from uvicorn.server.http1_gateway import HTTP1Gateway
 from uvicorn.server.http1_timeouts import BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING
+from uvicorn.types import Callback
 from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
@@ -220,9 +220,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._since = context.clock.now
             self._update_reading()
 
-    def handler_continues(
-        self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
-    ) -> Callable[[], object]:
+    def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
         """Call `cancel` at the next request, at shutdown, or after `seconds`. Return the end callback."""
         handler = self._context.continuing.add(cancel, seconds)
         if self._continuing is not None:

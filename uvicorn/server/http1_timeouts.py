@@ -255,10 +255,8 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             return
         if self._pace is None:
             self._pace = MinimumRate()
-        settings = self._context.settings
-        reason = self._pace.check(
-            self._context.clock.elapsed, self._received, settings.content_idle_seconds, settings.min_content_rate
-        )
+        settings, elapsed = self._context.settings, self._context.clock.elapsed
+        reason = self._pace.check(elapsed, self._received, settings.content_idle_seconds, settings.min_content_rate)
         if reason:
             self._refuse(RemoteProtocolError(reason, 408))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fnmatch
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Final
 
 from uvicorn.server.supervisor import Supervisor
@@ -38,9 +38,7 @@ def reload_folders(folders: Sequence[Any], includes: Sequence[str], excludes: Se
 
 
 def _folders_among(patterns: Sequence[str]) -> set[Path]:
-    matches = [
-        path for pattern in patterns if pattern and not os.path.isabs(pattern) for path in Path.cwd().glob(pattern)
-    ]
+    matches = [path for each in patterns if each and not os.path.isabs(each) for path in Path.cwd().glob(each)]
     return _resolved([*patterns, *(path for path in matches if not path.name.startswith("."))])
 
 
@@ -98,9 +96,9 @@ class Reloader(Supervisor):
 
     def run(self) -> int:
         """Serve until a stop signal. Return the exit code."""
-        stop = threading.Event()
+        stop = Event()
         arguments = (self._selection, self._interval, self._changed, stop)
-        threading.Thread(target=self._watch, args=arguments, name="reloader", daemon=True).start()
+        Thread(target=self._watch, args=arguments, name="reloader", daemon=True).start()
         try:
             return super().run()
         finally:
@@ -144,16 +142,12 @@ def _shown(path: str) -> str:
     return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
-def _watch_by_events(
-    selection: Selection, interval: float, changed: Callable[[str], None], stop: threading.Event
-) -> None:
-    import watchfiles
+def _watch_by_events(selection: Selection, interval: float, changed: Callable[[str], None], stop: Event) -> None:
+    from watchfiles import Change, watch
 
-    steps = watchfiles.watch(
+    steps = watch(
         *selection.folders,
-        watch_filter=lambda change, path: (
-            path in selection or (change == watchfiles.Change.added and os.path.isdir(path))
-        ),
+        watch_filter=lambda change, path: path in selection or (change == Change.added and os.path.isdir(path)),
         step=50,
         debounce=round(interval * 1000) or 1,
         stop_event=stop,
@@ -174,9 +168,7 @@ def _watch_by_events(
         _watch_by_looking(selection, interval, changed, stop)
 
 
-def _watch_by_looking(
-    selection: Selection, interval: float, changed: Callable[[str], None], stop: threading.Event
-) -> None:
+def _watch_by_looking(selection: Selection, interval: float, changed: Callable[[str], None], stop: Event) -> None:
     chosen: dict[str, bool] = {}
     before = dict(_times(selection, chosen))
     while not stop.wait(interval):

@@ -74,9 +74,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
             raise ConfigError(f"{what} cannot be read: expected PEM; --ssl-keyfile-password {hint}") from None
         raise ConfigError(f"{what} cannot be read: expected PEM, got {error.reason}") from None
     except OSError as error:
-        raise ConfigError(
-            f"{settings.ssl_certfile!r} or {key!r} cannot be read: {error.strerror}; expected PEM files"
-        ) from None
+        raise ConfigError(f"cannot read {settings.ssl_certfile!r} or {key!r}: {error.strerror}; expected PEM") from None
 
 
 def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:

@@ -135,9 +135,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             # A closing TLS transport reports its end to the HTTP connection, even if its protocol is replaced.
             session.request.disconnect()
             return
-        answer, deflate = self._handshake.accept(
-            subprotocol, headers, context.defaults, settings.ws_per_message_deflate
-        )
+        head, deflate = self._handshake.accept(subprotocol, headers, context.defaults, settings.ws_per_message_deflate)
         self._transport, received = self._http.switch()
         trace(session.endpoint.client, "WebSocket connection made")
         # Freed, because there may be thousands of idle connections.
@@ -149,7 +147,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self._since = context.clock.now - settings.ws_ping_interval * context.clock.jitter() / 10
         context.connections.add(self)
         self._transport.set_protocol(self)
-        self._write(answer)
+        self._write(head)
         if received:
             # Decode it before later input, but not inside the application's accept.
             self.pause_receiving()

@@ -145,20 +145,17 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._codec.stop()
         self._receiving_paused = False
         # A client may not read our close frame before it has sent the rest of its message.
-        most = _LINGER_DRAINS * settings.max_drain_bytes + min(
-            announced, settings.limits.max_content_bytes or announced
-        )
+        most = min(announced, settings.limits.max_content_bytes or announced)
+        most += _LINGER_DRAINS * settings.max_drain_bytes
         self._begin_discarding(most, MinimumRate() if announced else None)
 
     def _look_for_end(self) -> None:
         """Reset the connection if the client has disconnected, which the loop may not report."""
         end = peer_state(self._transport)
-        clock = self._context.clock
+        now, seconds = self._context.clock.now, self._context.settings.half_closed_seconds
         if end == HALF_CLOSED and self._eof_since is None:
-            self._eof_since = clock.now
-        if end == RESET or (
-            self._eof_since is not None and clock.now - self._eof_since >= self._context.settings.half_closed_seconds
-        ):
+            self._eof_since = now
+        if end == RESET or (self._eof_since is not None and now - self._eof_since >= seconds):
             self.reset()
 
     def _close(self) -> None:

@@ -67,9 +67,7 @@ class Multiprocess:
         try:
             payload = pickle.dumps(sys.path) + pickle.dumps(main_script) + pickle.dumps((config, target))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise ConfigError(
-                f"{self.what}: the configuration cannot be pickled for worker processes: {error}"
-            ) from None
+            raise ConfigError(f"{self.what}: the configuration cannot be pickled for workers: {error}") from None
         # Last: after an earlier error the sockets would stay open.
         sockets = config.open_sockets() if self.sockets is None else self.sockets
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]

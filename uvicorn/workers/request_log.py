@@ -18,7 +18,7 @@ from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.environ import build_environ
 from uvicorn.interfaces.handlers import answer_failure
 from uvicorn.server.access_log import printable
-from uvicorn.types import Headers
+from uvicorn.types import Callback, Headers
 from uvicorn.wire.http1.encoder import PHRASES
 
 
@@ -209,9 +209,7 @@ class ObservedGateway(HTTPGateway):
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         self._gateway.abort(exchange, reason)
 
-    def handler_continues(
-        self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
-    ) -> Callable[[], object]:
+    def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
         return self._gateway.handler_continues(exchange, cancel, seconds)
 
     async def drain(self) -> None:

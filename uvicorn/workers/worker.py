@@ -60,9 +60,8 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         self._status = 0
         self._noticed = threading.Event()
         # Started before the application is imported, because the import may block too.
-        threading.Thread(
-            target=end_with_arbiter, args=(self.ppid, self.cfg.graceful_timeout, self._noticed), daemon=True
-        ).start()
+        arguments = self.ppid, self.cfg.graceful_timeout, self._noticed
+        threading.Thread(target=end_with_arbiter, args=arguments, daemon=True).start()
         process_count.count = self.cfg.workers
         error_log = self.log.error_log
         logger = logging.getLogger("uvicorn")
@@ -206,9 +205,7 @@ class _Loaded:
         try:
             context: ssl.SSLContext = sock.ssl_context(self._cfg)
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"the certificate cannot be used: {error}; see --certfile, --keyfile, --ca-certs"
-            ) from None
+            raise ConfigError(f"the certificate is unusable: {error}; see --certfile, --keyfile, --ca-certs") from None
         # gunicorn may offer HTTP/2, which is not supported here.
         context.set_alpn_protocols(["http/1.1"])
         return context
