@@ -15,7 +15,7 @@ RULES: Final = ROOT / "docs" / "rules.md"
 PLACES: Final = ("uvicorn", "tests", "bench", "scripts", "faults", "docs", "SECURITY.md", "CONTRIBUTING.md")
 SUFFIXES: Final = frozenset(("", ".py", ".md"))
 
-_ID: Final = r"A10\.[0-9]{1,2}|[A-FMPRS][0-9]{1,2}[a-c]?"
+_ID: Final = r"A10\.[0-9]{1,2}|[A-FMPRSW][0-9]{1,2}[a-c]?"
 # A percent-encoded or escaped byte, a decimal, part of a name: not ids. In the name of a test it stands behind `test_`.
 _CITED: Final = re.compile(rf"(?:\bdef test_({_ID})_)|(?<![\w%\\.#$&=+/-])({_ID})(?![\w%=+]|\.[0-9])")
 # Bytes in hexadecimal, as in a dump: "00 A1 B2".

@@ -118,7 +118,15 @@ class ResponseAborted(UvicornError):
 
 
 class ClientDisconnected(UvicornError, ConnectionError):
-    """The client disconnected before its request was complete. Also an OSError, as frameworks expect."""
+    """The client disconnected before its request was complete, or its WebSocket has ended. Also an OSError.
+
+    `code` and `reason` are those of the WebSocket's end. Without a close frame, `code` is 1006.
+    """
+
+    def __init__(self, message: str = "", code: int = 1006, reason: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
 
 
 _OUR_FOLDER: Final = os.path.dirname(__file__) + os.sep

@@ -79,6 +79,7 @@ class SettingOptions(TypedDict, total=False):
     ws_per_message_deflate: bool | None
     ws_ping_interval: float | None
     ws_ping_timeout: float | None
+    ws_threads: int | None
     # Of other servers: see uvicorn/other_servers.py.
     h11_max_incomplete_event_size: int | None
     http2: bool

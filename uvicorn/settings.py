@@ -228,6 +228,12 @@ class Settings:
     ws_max_queue: int = setting(
         32, WEBSOCKETS, "Most messages that wait for receive() of an ASGI application; reading pauses above it.", low=1
     )
+    # 200: with simple-websocket these are 400 threads, 816 descriptors and 72 MB; the usual limit is 1,024 descriptors.
+    ws_threads: int = setting(
+        200,
+        WEBSOCKETS,
+        "Most threads of WSGI applications that serve WebSockets; 503 above it. 0: WSGI applications have none.",
+    )
     # 20 s and 20 s: shorter than the minute after which most proxies close an idle connection.
     ws_ping_interval: float = setting(20.0, WEBSOCKETS, "Idle time after which the client is pinged. 0: never.")
     ws_ping_timeout: float = setting(20.0, WEBSOCKETS, "Time for the pong; closed with 1011 after it.", low=0.1)

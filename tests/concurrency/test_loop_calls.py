@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers import settle
 from uvicorn.concurrency.loop_calls import LoopCalls
+from uvicorn.errors import ClientDisconnected
 
 pytestmark = pytest.mark.any_loop
 
@@ -70,3 +71,21 @@ async def test_posting_a_call_to_a_closed_event_loop_returns_false() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     assert not LoopCalls(loop).post(lambda: None)
+
+
+async def test_call_returns_the_result_of_the_event_loops_thread() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    assert await asyncio.to_thread(calls.call, threading.get_ident) == threading.get_ident()
+
+
+async def test_call_raises_the_exception_of_its_function() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(calls.call, lambda: 1 // 0)
+
+
+def test_call_to_a_closed_event_loop_raises_client_disconnected() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with pytest.raises(ClientDisconnected):
+        LoopCalls(loop).call(int)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import Context
-from typing import final
+from typing import TypeVar, final
+
+from uvicorn.errors import ClientDisconnected
+
+T = TypeVar("T")
 
 
 @final
@@ -32,6 +37,23 @@ class LoopCalls:
                 self._calls.clear()
                 return False
         return True
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Have the event loop's thread run `function()`, and return its result. For use on any other thread.
+
+        Raises the exception of `function`, and ClientDisconnected if the loop is closed.
+        """
+        outcome: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                outcome.set_result(function())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        if not self.post(run):
+            raise ClientDisconnected("the event loop has stopped")
+        return outcome.result()
 
     def flush(self) -> None:
         """Run the calls posted so far. For use on the event loop's thread."""

@@ -70,6 +70,13 @@ class WebSocketGateway:
     def catch_up(self) -> None:
         """Pass on what the application has written to its socket. Called before the end of its call is handled."""
 
+    def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
+        """Check whether a worker thread may take the connection over. If not, reject the handshake and return None.
+
+        The caller calls the returned function when the thread has ended.
+        """
+        raise NotImplementedError
+
     def send_text(self, text: str) -> None:
         raise NotImplementedError
 

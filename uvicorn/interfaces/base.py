@@ -24,6 +24,8 @@ class Interface:
     name = ""
     #: Whether WebSocket handshakes are served; if not, their `Upgrade` field is ignored (RFC 9110, section 7.8).
     serves_websockets = False
+    #: Whether `serve_handshake` may take the connection over, although `serves_websockets` is false.
+    takes_over = False
     #: Whether only pages of the server's own host may open a WebSocket, unless the settings list other origins.
     checks_origin = True
     #: Whether clients can run code in a debugger, which the server then serves on loopback addresses only.
@@ -79,6 +81,13 @@ class Interface:
     def serve_websocket(self, session: WebSocketSession) -> None:
         """Call the application, which accepts or rejects `session` and receives its messages. Never raises."""
         raise NotImplementedError
+
+    def serve_handshake(self, session: WebSocketSession) -> None:
+        """Serve the request of a WebSocket handshake like any other request. Never raises.
+
+        If `takes_over` is true, the application may take the connection over instead of responding.
+        """
+        self.serve_http(session.request)
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
         """Call a plain function that has never returned an awaitable. Its response is held (`call_held`)."""

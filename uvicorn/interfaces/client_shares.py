@@ -15,7 +15,7 @@ from uvicorn.concurrency.worker_pool import Job, PoolFull
 class SharedJob:
     """A job that counts toward its client's share of the threads, from `post` until its end."""
 
-    __slots__ = ("_job", "_shares", "client", "post")
+    __slots__ = ("_job", "_lock", "_shares", "client", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
         """`post(job)` posts a job from any thread. It returns False if the event loop is closed."""
@@ -23,18 +23,25 @@ class SharedJob:
         self._shares = shares
         self.client = client
         self.post = post
+        # Acquired by the first `give_back`.
+        self._lock = threading.Lock()
 
     def run(self) -> None:
         try:
             self._job.run()
         finally:
-            self._shares.give_back(self)
+            self.give_back()
 
     def cancel(self) -> None:
         """Cancel a posted job that no worker will run."""
         try:
             self._job.cancel()
         finally:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Give the client's share back, once. Call it earlier if the job stops to occupy a thread of the pool."""
+        if self._lock.acquire(blocking=False):
             self._shares.give_back(self)
 
     def refuse(self) -> None:

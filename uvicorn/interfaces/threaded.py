@@ -69,7 +69,13 @@ class ThreadedInterface(Interface):
 
         def post_or_give_back(job: SharedJob) -> None:
             if not self._post(job, exchange):
-                shares.give_back(job)
+                job.give_back()
+
+        def ended(exchange: HTTPExchange) -> None:
+            call.on_end(exchange)
+            if exchange.status == 101:
+                # The thread has left the pool.
+                job.give_back()
 
         job = SharedJob(call, client, shares, post)
         try:
@@ -81,7 +87,7 @@ class ThreadedInterface(Interface):
             post_or_give_back(job)
         else:
             exchange.on_end(lambda exchange: shares.forget(job))
-        exchange.on_end(call.on_end)
+        exchange.on_end(ended)
 
     def _post(self, job: Job, exchange: HTTPExchange) -> bool:
         """Have a worker run `job`. If no worker can, cancel the job and return False."""
@@ -101,7 +107,10 @@ class ThreadedInterface(Interface):
         return False
 
     async def shutdown(self, seconds: float) -> None:
-        """End the workers. Running calls have `seconds` to finish, and one more second to close their resources."""
+        """End the workers. Running calls have `seconds` to finish, and one more second to close their resources.
+
+        Calls that have taken a connection over are left after `disconnect_seconds`, because it has ended.
+        """
         await super().shutdown(seconds)
         for job in self._shares.take_back() if self._shares is not None else ():
             job.refuse()
@@ -118,8 +127,9 @@ class ThreadedInterface(Interface):
         pool = self._own_pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
-            for _ in range(int(seconds / _POLL_SECONDS)):
-                if not pool.alive:
+            detached_checks = int(self.settings.disconnect_seconds / _POLL_SECONDS)
+            for check in range(int(seconds / _POLL_SECONDS)):
+                if not pool.alive and (not pool.detached or check >= detached_checks):
                     return
                 yield
 

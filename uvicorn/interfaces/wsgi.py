@@ -14,15 +14,19 @@ from typing import Any, final
 
 from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.thread_call import Head, ThreadCall
+from uvicorn.concurrency.worker_pool import WorkerPool
 from uvicorn.core.content import not_bytes
 from uvicorn.core.exchange import HTTPExchange
+from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.environ import build_environ
 from uvicorn.interfaces.file_wrapper import FilePart, FileWrapper, part_to_send
-from uvicorn.interfaces.handlers import answer_failure
+from uvicorn.interfaces.handlers import answer_failure, is_disconnect
+from uvicorn.interfaces.takeover import Takeover
 from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.interfaces.wsgi_input import ContentReader
 from uvicorn.interfaces.wsgi_response import encode_response
+from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -80,6 +84,8 @@ class WSGICall(ThreadCall):
 
     # 256 KiB: with 64 KiB a worker thread waited at every other piece. Each thread buffers one response at a time.
     high_water_bytes = 262144
+    #: Whether the application's response is dropped, because the application has taken the connection over.
+    drops_response = False
 
     def __init__(
         self, interface: WSGIInterface, exchange: HTTPExchange, environ: dict[str, Any], loop_calls: LoopCalls
@@ -108,11 +114,15 @@ class WSGICall(ThreadCall):
             try:
                 content = b"".join(iterable)
             except TypeError:
+                if self.drops_response:
+                    return
                 wrong = (piece for piece in iterable if not isinstance(piece, (bytes, bytearray, memoryview)))
                 raise not_bytes(next(wrong)) from None
             self._send_last(content)
             return
         try:
+            if self.drops_response:
+                return
             if _is_iterable(iterable):
                 self._send_all(iterable)
             else:
@@ -253,6 +263,52 @@ class WSGICall(ThreadCall):
             self._on_loop_failed(error)
 
 
+@final
+class HandshakeCall(WSGICall):
+    """A call for a WebSocket handshake. The application responds, or takes the connection over."""
+
+    __slots__ = ("_takeover",)
+
+    def __init__(
+        self,
+        interface: WSGIInterface,
+        exchange: HTTPExchange,
+        environ: dict[str, Any],
+        loop_calls: LoopCalls,
+        takeover: Takeover,
+    ) -> None:
+        super().__init__(interface, exchange, environ, loop_calls)
+        self._takeover = takeover
+
+    @property
+    def drops_response(self) -> bool:  # type: ignore[override]
+        return self._takeover.is_taken
+
+    def run(self) -> None:
+        self._takeover.worker = threading.get_ident()
+        try:
+            super().run()
+        finally:
+            self._loop_calls.post(self._takeover.ended)
+
+    def _start_response(
+        self, status: str, headers: Iterable[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        return self._write if self.drops_response else super()._start_response(status, headers, exc_info)
+
+    def _write(self, content: bytes) -> None:
+        if not self.drops_response:
+            super()._write(content)
+
+    def _on_loop_failed(self, error: BaseException) -> None:
+        if self.drops_response:
+            self._takeover.failed(error)
+        elif self._takeover.was_rejected and is_disconnect(error):
+            logger.debug("%s: exception in the application after the rejected handshake", self.exchange, exc_info=error)
+        else:
+            super()._on_loop_failed(error)
+
+
 def _is_iterable(returned: object) -> bool:
     """Return whether a WSGI application may return this value."""
     if isinstance(returned, (bytes, str)):
@@ -273,6 +329,7 @@ class WSGIInterface(ThreadedInterface):
             "wsgi.file_wrapper": FileWrapper,
             "wsgi.multithread": self.calls_at_a_time != 1,
         }
+        self.takes_over = isinstance(self.executor, WorkerPool) and settings.ws_threads > 0
         # Acquired by the thread that logs the warning; later warnings are not logged.
         self._unwarned = threading.Lock()
 
@@ -280,6 +337,15 @@ class WSGIInterface(ThreadedInterface):
         """Queue the call. Respond 503 if the queue is full."""
         loop_calls = self.loop_calls()
         self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
+
+    def serve_handshake(self, session: WebSocketSession) -> None:
+        """Queue the call. Its environ has the objects by which the application takes the connection over."""
+        loop_calls = self.loop_calls()
+        assert isinstance(self.executor, WorkerPool)
+        takeover = Takeover(session, loop_calls, self.executor)
+        environ = self.environ_of(session.request, loop_calls)
+        environ["uvicorn.websocket"] = WSGIWebSocket(takeover, loop_calls, self.settings)
+        self.queue(HandshakeCall(self, session.request, environ, loop_calls, takeover), session.request)
 
     def environ_of(self, exchange: HTTPExchange, loop_calls: LoopCalls) -> dict[str, Any]:
         environ = build_environ(exchange, self._own)

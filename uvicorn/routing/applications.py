@@ -30,6 +30,7 @@ class OwningInterface(Interface):
         self._applications = Applications()
         self._join(self._applications)
         self.serves_websockets = any(interface.serves_websockets for interface in self._interfaces.values())
+        self.takes_over = any(interface.takes_over for interface in self._interfaces.values())
 
     def place(self, entry: Entry) -> None:
         """Note the entry of the enclosing table whose application this is."""

@@ -38,6 +38,11 @@ class RouterInterface(OwningInterface):
         # decides.
         self._places: list[tuple[Entry, Interface] | None] = []
         super().__init__(router, table.entries if table.default is None else (*table.entries, table.default), settings)
+        # If all applications get handshakes as GET requests, and no entry is for WebSockets only, entries for HTTP and
+        # entries with methods take them.
+        self._handshake_protocol = (
+            WEBSOCKET if self.serves_websockets or any(entry.protocol == WEBSOCKET for entry in table.entries) else HTTP
+        )
         #: Whether entries depend on header fields: on the host, or on the method that a preflight asks for.
         self.reads_fields: bool = (
             table.has_hosts
@@ -70,7 +75,7 @@ class RouterInterface(OwningInterface):
 
     def at(self, exchange: HTTPExchange) -> Interface:
         """Return the interface for a WebSocket handshake, and set the root path of the exchange."""
-        return self._place(exchange, WEBSOCKET).at(exchange)
+        return self._place(exchange, self._handshake_protocol).at(exchange)
 
     def leaf(self, path: str, host: str, protocol: str, method: str) -> tuple[Interface, str] | None:
         """Return the interface for a request, and the prefixes of the Mounts above it. None for a refused request.

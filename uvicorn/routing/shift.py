@@ -175,7 +175,11 @@ class ShiftInterface(OwningInterface):
         exchange.thread_held = exchange.thread_held or trial.thread_held
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        return self._place(exchange, self._choose(exchange), exchange.endpoint).at(exchange)
+        side = self._choose(exchange)
+        if side is self._new and self._fallback is not None and not self.serves_websockets:
+            # A trial, in which no connection can be taken over.
+            return self
+        return self._place(exchange, side, exchange.endpoint).at(exchange)
 
     def _choose(self, exchange: HTTPExchange) -> Side:
         weight = self._weight if self._function is None else self._function.weight

@@ -39,6 +39,8 @@ class ServedInterface(Protocol):
     name: str
     #: Whether it serves WebSockets; if not, requests to upgrade are served as other requests.
     serves_websockets: bool
+    #: Whether its applications may take the connection of a request to upgrade over.
+    takes_over: bool
     #: Whether, by default, only pages of the requested host may open a WebSocket.
     checks_origin: bool
     #: Whether clients can run code in a debugger, which is served on loopback addresses only.
@@ -51,6 +53,8 @@ class ServedInterface(Protocol):
     def at(self, exchange: HTTPExchange) -> ServedInterface: ...
 
     def serve_http(self, exchange: HTTPExchange) -> None: ...
+
+    def serve_handshake(self, session: WebSocketSession) -> None: ...
 
     def serve_websocket(self, session: WebSocketSession) -> None: ...
 
@@ -101,7 +105,9 @@ class ServerContext:
         # Copies of settings that are read for each request.
         self.access_log = access_log if settings.access_log else None
         self.limit_concurrency = settings.limit_concurrency
-        self.serves_websockets = interface.serves_websockets and settings.ws
+        self.serves_websockets = (interface.serves_websockets or interface.takes_over) and settings.ws
+        #: The number of worker threads that have taken a connection over.
+        self.ws_threads = 0
         self.allowed_origins = frozenset(origin.strip() for origin in settings.ws_allowed_origins.split(",")) - {""}
         #: The proxies whose forwarded fields are trusted; None if forwarded fields are ignored.
         self.trusted = build_trusted_peers(settings.forwarded_allow_ips) if settings.proxy_headers else None
@@ -137,6 +143,10 @@ class ServerContext:
     def requests(self) -> int:
         """The number of exchanges whose response has not ended."""
         return self.begun - self.ended
+
+    def ws_thread_ended(self) -> None:
+        """Count the end of a worker thread that has taken a connection over."""
+        self.ws_threads -= 1
 
     def tick(self) -> None:
         """Check the deadlines of all connections. Called by the clock."""

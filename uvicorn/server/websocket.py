@@ -15,6 +15,7 @@ the HTTP connection. Between two calls of the event loop its phase implies the s
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import final
 
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
@@ -23,6 +24,7 @@ from uvicorn.errors import WebSocketProtocolError
 from uvicorn.server.access_log import trace
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1_gateway import HTTP1Gateway
+from uvicorn.server.websocket_admission import admits_origin, admits_thread
 from uvicorn.server.websocket_timeouts import CLOSED, CLOSING, FAILING, LINGERING, OPEN, WebSocketTimeouts
 from uvicorn.types import Headers
 from uvicorn.wire.websocket.frame_cache import FrameCache
@@ -163,6 +165,14 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         application_end = open_tunnel(self._context, self._http, session)
         self._http = self._handshake = None
         return application_end
+
+    def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
+        """Check the origin, and count a worker thread that takes the connection over."""
+        context, request = self._context, session.request
+        assert self._handshake is not None
+        if admits_origin(context, request, self._handshake) and admits_thread(context, request):
+            return context.ws_thread_ended
+        return None
 
     def send_text(self, text: str) -> None:
         last = self._last

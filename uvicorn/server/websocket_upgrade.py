@@ -9,17 +9,25 @@ from uvicorn.server.access_log import trace
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1_gateway import HTTP1Gateway
 from uvicorn.server.websocket import WebSocketConnection
-from uvicorn.websocket_origin import is_allowed_origin
+from uvicorn.server.websocket_admission import admits_origin
 from uvicorn.wire.http1.encoder import PHRASES
 from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
-    """Pass a handshake to the application. Reject a malformed handshake, or an origin that is not allowed."""
+    """Pass a handshake to the application. Reject a malformed handshake, or an origin that is not allowed.
+
+    An application without WebSockets gets it as an ordinary request. If the handshake is valid, such an application
+    may be able to take the connection over; then the origin is checked.
+    """
     interface = context.interface.at(request)
     if not interface.serves_websockets:
         http.ignore_upgrade()
-        interface.serve_http(request)
+        handshake = _valid_handshake(request) if interface.takes_over else None
+        if handshake is None:
+            interface.serve_http(request)
+        else:
+            interface.serve_handshake(_new_session(context, http, request, handshake))
         return
     if http.close_half_closed():
         return
@@ -32,14 +40,20 @@ def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExch
         version = ((b"sec-websocket-version", b"13"),) if error.status_hint == 426 else ()
         request.respond(error.status_hint, (*ERROR_HEADERS, *version), PHRASES[error.status_hint].encode() + b"\n")
         return
-    if not is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, interface.checks_origin):
-        context.warnings.warn(
-            request.client,
-            f"refused: websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
-            "to allow it, add the origin to --ws-allowed-origins",
-        )
-        request.respond(403, ERROR_HEADERS, b"Forbidden\n")
-        return
+    if admits_origin(context, request, handshake, interface.checks_origin):
+        interface.serve_websocket(_new_session(context, http, request, handshake))
+
+
+def _valid_handshake(request: HTTPExchange) -> WebSocketHandshake | None:
+    try:
+        return WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
+    except RemoteProtocolError:
+        return None
+
+
+def _new_session(
+    context: ServerContext, http: HTTP1Gateway, request: HTTPExchange, handshake: WebSocketHandshake
+) -> WebSocketSession:
     connection = WebSocketConnection(context, http, handshake)
     session = connection.session = WebSocketSession(connection, request, handshake.subprotocols)
-    interface.serve_websocket(session)
+    return session

@@ -83,6 +83,7 @@ class ObservedInterface(Interface):
         self._observer = observer
         self.name = interface.name
         self.serves_websockets = interface.serves_websockets
+        self.takes_over = interface.takes_over
         self.checks_origin = interface.checks_origin
         self.has_debugger = interface.has_debugger
 
@@ -98,14 +99,23 @@ class ObservedInterface(Interface):
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         """Serve an exchange through an observed gateway, after `pre_request`."""
+        if self._begin(exchange):
+            self._interface.serve_http(exchange)
+
+    def serve_handshake(self, session: WebSocketSession) -> None:
+        if self._begin(session.request):
+            self._interface.serve_handshake(session)
+
+    def _begin(self, exchange: HTTPExchange) -> bool:
+        """Observe an exchange, and call `pre_request`. Return False if `pre_request` has failed."""
         gateway = exchange.gateway = ObservedGateway(exchange.gateway, exchange, self._observer)
         if self._observer.pre_request is not None:
             try:
                 self._observer.pre_request(self._observer.worker, gateway.request)
             except Exception as error:
                 answer_failure(exchange, error)
-                return
-        self._interface.serve_http(exchange)
+                return False
+        return True
 
     def serve_websocket(self, session: WebSocketSession) -> None:
         self._interface.serve_websocket(session)

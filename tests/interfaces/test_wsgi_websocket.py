@@ -1,0 +1,340 @@
+"""`environ['uvicorn.websocket']`; test_takeover.py has the end of HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.helpers import settle, until
+from tests.interfaces.wsgi_websockets import Call, opened
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
+
+
+def echo(websocket: WSGIWebSocket) -> None:
+    for message in websocket:
+        websocket.send(message)
+
+
+async def test_W1_messages_that_are_received_and_sent_are_text_or_bytes() -> None:
+    site = await opened(Call(echo))
+    assert await site.answer() == 101
+    await site.say("text", b"bytes")
+    assert await site.hears(2) == ["text", b"bytes"]
+    await site.end()
+
+
+@pytest.mark.parametrize("first", [lambda websocket: websocket.receive(0), lambda websocket: websocket.send("now")])
+async def test_W1_first_receive_or_send_accepts_the_handshake(first: Callable[[WSGIWebSocket], Any]) -> None:
+    site = await opened(Call(first))
+    assert await site.answer() == 101
+    assert await site.close_frame() == 1000
+    await site.end()
+
+
+async def test_W1_accept_answers_with_the_chosen_subprotocol() -> None:
+    site = await opened(Call(lambda websocket: websocket.accept("b")), subprotocols=["a", "b"])
+    assert await site.answer() == 101
+    assert site.client.subprotocol == "b"
+    await site.end()
+
+
+async def test_accept_of_a_subprotocol_that_was_not_offered_raises_and_the_next_accept_succeeds() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        with pytest.raises(LocalProtocolError, match="subprotocol: expected"):
+            websocket.accept("other")
+        websocket.accept()
+
+    call = Call(serve)
+    site = await opened(call, subprotocols=["a"])
+    assert await site.answer() == 101
+    assert call.error is None
+    assert site.context.ws_threads <= 1
+    await site.end()
+
+
+async def test_second_accept_raises_local_protocol_error() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        websocket.accept()
+
+    call = Call(serve)
+    site = await opened(call)
+    assert await site.close_frame() == 1011
+    assert isinstance(call.error, LocalProtocolError)
+    await site.end()
+
+
+async def test_W1_receive_returns_none_after_its_timeout() -> None:
+    call = Call(lambda websocket: websocket.receive(timeout=0))
+    site = await opened(call)
+    assert await site.close_frame() == 1000
+    assert call.returned is None
+    await site.end()
+
+
+async def test_W1_receive_raises_client_disconnected_with_the_clients_code_and_reason() -> None:
+    call = Call(lambda websocket: websocket.receive())
+    site = await opened(call)
+    await site.answer()
+    site.client.send_close(4001, "enough")
+    await site.flush()
+    await until(call.has_ended.is_set)
+    assert isinstance(call.error, ClientDisconnected)
+    assert (call.error.code, call.error.reason) == (4001, "enough")
+    await site.end()
+
+
+async def test_receive_returns_messages_that_arrived_before_the_disconnect() -> None:
+    arrived = threading.Event()
+
+    def serve(websocket: WSGIWebSocket) -> list[Any]:
+        websocket.accept()
+        arrived.wait()
+        return list(websocket)
+
+    call = Call(serve)
+    site = await opened(call)
+    await site.answer()
+    await site.say("one", "two")
+    await site.lose()
+    arrived.set()
+    await until(call.has_ended.is_set)
+    assert call.returned == ["one", "two"]
+    await site.end()
+
+
+@pytest.mark.parametrize("method", ["receive", "send"])
+async def test_receive_and_send_raise_client_disconnected_each_time_after_the_disconnect(method: str) -> None:
+    gone = threading.Event()
+    codes: list[int] = []
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        gone.wait()
+        for _ in range(2):
+            try:
+                websocket.receive() if method == "receive" else websocket.send("text")
+            except ClientDisconnected as error:
+                codes.append(error.code)
+
+    call = Call(serve)
+    site = await opened(call)
+    await site.answer()
+    await site.lose()
+    gone.set()
+    await until(call.has_ended.is_set)
+    assert codes == [1006, 1006]
+    await site.end()
+
+
+async def test_W8_close_by_another_thread_ends_receive() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        threading.Thread(target=websocket.close, args=(3001, "over")).start()
+        websocket.receive()
+
+    call = Call(serve)
+    site = await opened(call)
+    assert await site.close_frame() == 3001
+    await site.flush()
+    await until(call.has_ended.is_set)
+    assert isinstance(call.error, ClientDisconnected)
+    await site.end()
+
+
+async def test_send_after_close_raises_client_disconnected() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        websocket.close()
+        websocket.send("late")
+
+    call = Call(serve)
+    site = await opened(call)
+    assert await site.close_frame() == 1000
+    await until(call.has_ended.is_set)
+    assert isinstance(call.error, ClientDisconnected)
+    assert site.heard == []
+    await site.end()
+
+
+async def test_second_close_and_close_after_the_disconnect_do_nothing() -> None:
+    gone = threading.Event()
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        websocket.close(3001)
+        websocket.close(3002)
+        gone.wait()
+        websocket.close()
+
+    call = Call(serve)
+    site = await opened(call)
+    assert await site.close_frame() == 3001
+    await site.lose()
+    gone.set()
+    await until(call.has_ended.is_set)
+    assert call.error is None
+    await site.end()
+
+
+@pytest.mark.parametrize(
+    ("misuse", "message"),
+    [
+        (lambda websocket: websocket.close(), "return an ordinary response"),
+        (lambda websocket: websocket.close(1006), "expected a close code"),
+        (lambda websocket: websocket.name, "expected accept first"),
+        (lambda websocket: websocket.send({"text": "x"}), "expected str or bytes, got dict"),
+        (lambda websocket: websocket.send("\ud800"), "lone surrogate"),
+    ],
+)
+async def test_mistake_before_accept_raises_and_leaves_the_handshake_open(
+    misuse: Callable[[WSGIWebSocket], Any], message: str
+) -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        with pytest.raises(LocalProtocolError, match=message):
+            misuse(websocket)
+
+    call = Call(serve)
+    site = await opened(call)
+    assert await site.answer() == 200
+    assert call.error is None
+    await site.end()
+
+
+async def test_bytearray_and_memoryview_are_sent_as_they_are_at_the_call() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        data = bytearray(b"first")
+        websocket.send(data)
+        data[:] = b"other"
+        websocket.send(memoryview(data))
+
+    site = await opened(Call(serve))
+    assert await site.hears(2) == [b"first", b"other"]
+    await site.end()
+
+
+async def test_W8_second_thread_that_receives_gets_local_protocol_error() -> None:
+    errors: list[LocalProtocolError] = []
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        assert websocket._inbox._receiver.acquire(blocking=False)  # as if another thread waited in `receive`
+        try:
+            websocket.receive()
+        except LocalProtocolError as error:
+            errors.append(error)
+
+    site = await opened(Call(serve))
+    assert await site.close_frame() == 1000
+    assert "another thread is receiving" in str(errors[0])
+    await site.end()
+
+
+async def test_W8_messages_sent_by_several_threads_arrive_whole() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+
+        def send(letter: str) -> None:
+            for _ in range(50):
+                websocket.send(letter * 1000)
+
+        threads = [threading.Thread(target=send, args=(letter,)) for letter in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    site = await opened(Call(serve))
+    heard = await site.hears(200)
+    assert sorted(heard) == sorted(letter * 1000 for letter in "abcd" for _ in range(50))
+    await site.end()
+
+
+async def test_send_blocks_while_the_client_is_slow() -> None:
+    sent: list[int] = []
+    is_slow = threading.Event()
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        is_slow.wait()
+        # Empty messages: more than the 256 that may wait unawaited.
+        for number in range(2000):
+            websocket.send("")
+            sent.append(number)
+
+    site = await opened(Call(serve))
+    await site.answer()
+    site.transport.client_takes = False
+    site.transport.set_write_buffer_limits(high=16)
+    is_slow.set()
+    await until(lambda: len(sent) > 400)
+    await settle(200)
+    assert len(sent) < 1000
+    site.transport.client_takes = True
+    site.transport.take(1 << 20)
+    assert await site.close_frame() == 1000
+    assert len(site.heard) == 2000
+    await site.end()
+
+
+async def test_blocked_send_raises_when_the_slow_client_disconnects() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        while True:
+            websocket.send(b"x" * 70_000)
+
+    call = Call(serve)
+    site = await opened(call)
+    site.transport.client_takes = False
+    await until(lambda: site.transport.protocol.write_paused)
+    await settle(200)
+    await site.lose()
+    await until(call.has_ended.is_set)
+    assert isinstance(call.error, ClientDisconnected)
+    await site.end()
+
+
+@pytest.mark.parametrize("setting", [{"ws_max_queue": 2}, {"read_buffer_bytes": 8}])
+async def test_reading_pauses_while_messages_wait_for_receive(setting: dict[str, int]) -> None:
+    proceed = threading.Event()
+
+    def serve(websocket: WSGIWebSocket) -> list[Any]:
+        websocket.accept()
+        proceed.wait()
+        return [websocket.receive() for _ in range(4)]
+
+    call = Call(serve)
+    site = await opened(call, **setting)
+    await site.answer()
+    await site.say("first", "second", "third", "fourth")
+    assert not site.transport.reading
+    proceed.set()
+    await until(call.has_ended.is_set)
+    assert call.returned == ["first", "second", "third", "fourth"]
+    await until(lambda: site.transport.reading)
+    await site.end()
+
+
+async def test_silent_client_of_a_wsgi_application_is_pinged() -> None:
+    site = await opened(Call(echo))
+    await site.answer()
+    site.clock.advance(21)
+    site.look()
+    assert [frame.opcode.name for frame in site.frames] == ["PING"]
+    await site.end()
+
+
+async def test_message_above_ws_max_size_closes_the_websocket_of_a_wsgi_application() -> None:
+    call = Call(lambda websocket: websocket.receive())
+    site = await opened(call, ws_max_size=200)
+    await site.answer()
+    await site.say("x" * 201)
+    assert await site.close_frame() == 1009
+    await until(call.has_ended.is_set)
+    assert isinstance(call.error, ClientDisconnected)
+    assert call.error.code == 1009
+    await site.end()

@@ -1,0 +1,119 @@
+"""Moves the connection of a WebSocket handshake, and the worker thread that serves it, out of HTTP."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar, final
+
+from uvicorn.concurrency.loop_calls import LoopCalls
+from uvicorn.concurrency.thread_call import refuse
+from uvicorn.concurrency.worker_pool import WorkerPool
+from uvicorn.core.exchange import WAITING
+from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketSession
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.interfaces.handlers import log_failure
+
+T = TypeVar("T")
+
+logger = logging.getLogger("uvicorn.app")
+
+# The close code for an exception of the application (RFC 6455, section 7.4.1: an unexpected condition).
+_INTERNAL_ERROR = 1011
+
+
+@final
+class Takeover:
+    """The takeover of one connection, which the application may make once while it serves the handshake."""
+
+    __slots__ = (
+        "_has_ended",
+        "_lock",
+        "_loop_calls",
+        "_pool",
+        "_thread_ended",
+        "is_taken",
+        "session",
+        "was_rejected",
+        "worker",
+    )
+
+    def __init__(self, session: WebSocketSession, loop_calls: LoopCalls, pool: WorkerPool) -> None:
+        self.session = session
+        self._loop_calls = loop_calls
+        self._pool = pool
+        self._lock = threading.Lock()
+        # For the server, which counts the threads that serve WebSockets.
+        self._thread_ended: Callable[[], object] | None = None
+        self._has_ended = False
+        #: Whether the connection has been taken over. No response can be sent then.
+        self.is_taken = False
+        #: Whether the server has rejected the handshake, because of its origin or of too many threads.
+        self.was_rejected = False
+        #: The identifier of the worker thread that calls the application.
+        self.worker = 0
+
+    def take(self, begin: Callable[[], T]) -> T:
+        """Take the connection over by `begin()`, which the event loop's thread calls, and return its result.
+
+        For use on any other thread. The worker thread leaves its pool. Raises the exception of `begin`.
+        Raises ClientDisconnected if the server rejects the handshake, or the client has disconnected. Raises
+        LocalProtocolError if the connection has been taken over.
+        """
+        with self._lock:
+            if self.is_taken:
+                raise LocalProtocolError(
+                    "websocket: expected one of environ['uvicorn.websocket'] and environ['werkzeug.socket'] to be "
+                    "used, got both"
+                )
+            return self._loop_calls.call(lambda: self._on_loop_take(begin))
+
+    # On the event loop's thread
+
+    def _on_loop_take(self, begin: Callable[[], T]) -> T:
+        session = self.session
+        request = session.request
+        if session.state is not CONNECTING or request.state is not WAITING or request.half_closed or self._has_ended:
+            raise ClientDisconnected("websocket: the client has disconnected, or the handshake has been answered")
+        if self._thread_ended is None:
+            self._thread_ended = session.gateway.admit(session)
+            if self._thread_ended is None:
+                self.was_rejected = True
+                raise ClientDisconnected("websocket: the server has rejected the handshake, which the log explains")
+            self._pool.detach(self.worker)
+        try:
+            begun = begin()
+        except OSError:
+            # Without a free descriptor, for example.
+            refuse(request)
+            raise
+        if session.request.status != 101:
+            raise ClientDisconnected("websocket: the client has disconnected")
+        self.is_taken = True
+        return begun
+
+    def failed(self, error: BaseException) -> None:
+        """Log an exception of the application after the takeover, and close the connection."""
+        session = self.session
+        if isinstance(error, StopIteration):
+            # gunicorn's way to end a call without a response, which flask-sock and other libraries use.
+            return
+        session.gateway.catch_up()
+        if session.state is CLOSED or (session.state is CLOSING and isinstance(error, OSError)):
+            logger.debug("%s: exception in the application after the disconnect", session, exc_info=error)
+            return
+        log_failure(session, error)
+        if session.state is OPEN:
+            session.close(_INTERNAL_ERROR)
+
+    def ended(self) -> None:
+        """Close a connection whose application has returned. Call it when the worker thread has left the call."""
+        self._has_ended = True
+        session = self.session
+        if self.is_taken and session.state is OPEN:
+            session.gateway.catch_up()
+            session.close()
+        thread_ended, self._thread_ended = self._thread_ended, None
+        if thread_ended is not None:
+            thread_ended()

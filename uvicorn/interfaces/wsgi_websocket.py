@@ -1,0 +1,279 @@
+"""`environ['uvicorn.websocket']`: the WebSocket of a WSGI application, for use on threads. Our codec serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Final, final
+
+from uvicorn.concurrency.loop_calls import LoopCalls
+from uvicorn.core.websocket_session import (
+    CLOSED,
+    OPEN,
+    WebSocketListener,
+    WebSocketSession,
+    check_close,
+    check_message,
+)
+from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.interfaces.channels_websocket import WebSocketReply
+from uvicorn.interfaces.takeover import Takeover
+from uvicorn.settings import Settings
+
+# The high-water mark of messages that threads have passed to the event loop.
+_HIGH_WATER_BYTES: Final = 65536
+
+# Counted for each message in addition to its content, because empty messages must not fill the memory.
+_MESSAGE_BYTES: Final = 128
+
+
+@final
+class Inbox(WebSocketListener):
+    """Messages that the event loop has received and a thread takes. Above the limits, receiving pauses."""
+
+    __slots__ = (
+        "_arrived",
+        "_loop_calls",
+        "_messages",
+        "_paused",
+        "_receiver",
+        "_session",
+        "_settings",
+        "_taken",
+        "end",
+    )
+
+    def __init__(self, session: WebSocketSession, loop_calls: LoopCalls, settings: Settings) -> None:
+        self._session = session
+        self._loop_calls = loop_calls
+        self._settings = settings
+        # None follows the last message, and stays in the queue.
+        self._messages: SimpleQueue[str | bytes | None] = SimpleQueue()
+        self._receiver = threading.Lock()
+        # The bytes that the event loop has put into the queue, and those that the thread has taken.
+        self._arrived = 0
+        self._taken = 0
+        self._paused = False
+        #: Close code and reason, once the connection has ended.
+        self.end: tuple[int, str] | None = None
+
+    def take(self, timeout: float | None) -> str | bytes | None:
+        """Return the next message. Wait for up to `timeout` seconds, then return None.
+
+        For use on one thread at a time, or raises LocalProtocolError. Raises ClientDisconnected after the last message.
+        """
+        if not self._receiver.acquire(blocking=False):
+            raise LocalProtocolError("websocket.receive: another thread is receiving; let one thread receive")
+        try:
+            message = self._messages.get(timeout=None if timeout is None else max(timeout, 0))
+        except Empty:
+            return None
+        finally:
+            self._receiver.release()
+        if message is None:
+            self._messages.put(None)
+            raise self.disconnected()
+        self._taken += len(message)
+        if self._paused and self._messages.empty():
+            self._loop_calls.post(self._resume)
+        return message
+
+    def disconnected(self) -> ClientDisconnected:
+        """Return the exception for the end of the connection."""
+        code, reason = self.end or (1006, "")
+        return ClientDisconnected(f"websocket: the connection has ended with code {code}", code, reason)
+
+    # On the event loop's thread
+
+    def on_text(self, text: str) -> None:
+        self._put(text)
+
+    def on_bytes(self, data: bytes) -> None:
+        self._put(data)
+
+    def on_disconnect(self, code: int, reason: str) -> None:
+        """Wake the thread that waits for a message."""
+        self.end = (code, reason)
+        self._messages.put(None)
+
+    def _put(self, message: str | bytes) -> None:
+        settings = self._settings
+        self._arrived += len(message)
+        is_full = (
+            self._arrived - self._taken > settings.read_buffer_bytes
+            or self._messages.qsize() + 1 >= settings.ws_max_queue
+        )
+        if is_full:
+            # Set first: the thread that takes the last message has receiving resumed.
+            self._paused = True
+        self._messages.put(message)
+        if is_full:
+            self._session.gateway.pause_receiving()
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._session.state is OPEN:
+            self._session.gateway.resume_receiving()
+
+
+@final
+class WSGIWebSocket:
+    """`environ['uvicorn.websocket']`: the WebSocket that a client asks for, for use on any thread.
+
+    An ordinary response rejects the handshake. The first `accept`, `receive` or `send` accepts it, and ends HTTP: what
+    the application returns later is dropped, and closes the WebSocket with 1000. An exception closes it with 1011.
+
+    After the end of the connection, `receive` and `send` raise ClientDisconnected, which has the close code.
+    """
+
+    __slots__ = (
+        "_inbox",
+        "_is_closing",
+        "_lock",
+        "_loop_calls",
+        "_reply",
+        "_sent",
+        "_session",
+        "_taken",
+        "_takeover",
+        "_unsent",
+    )
+
+    def __init__(self, takeover: Takeover, loop_calls: LoopCalls, settings: Settings) -> None:
+        self._takeover = takeover
+        self._loop_calls = loop_calls
+        self._session = takeover.session
+        self._inbox = Inbox(takeover.session, loop_calls, settings)
+        self._reply: WebSocketReply | None = None
+        self._is_closing = False
+        # The bytes that threads have passed to the event loop, under the lock, and the bytes that have been sent.
+        self._lock = threading.Lock()
+        self._sent = 0
+        self._taken = 0
+        # The bytes of `_sent` that wait for a slow client.
+        self._unsent = 0
+
+    @property
+    def name(self) -> str:
+        """The name of the channel to the client, for groups. Raises LocalProtocolError before the accept."""
+        if self._reply is None:
+            raise LocalProtocolError("websocket.name: expected accept first")
+        return self._reply.name
+
+    def accept(self, subprotocol: str | None = None) -> None:
+        """Accept the handshake, with one of the subprotocols that the client offers.
+
+        Raises ClientDisconnected if the client has disconnected, or if the server rejects the handshake because of its
+        origin (403) or of too many threads (503). Raises LocalProtocolError for a subprotocol that was not offered, and
+        after the accept.
+        """
+        self._takeover.take(lambda: self._on_loop_accept(subprotocol))
+
+    def receive(self, timeout: float | None = None) -> str | bytes | None:
+        """Block until the next message arrives, and return it. After `timeout` seconds, return None.
+
+        Only one thread may receive at a time. Raises ClientDisconnected when the connection has ended.
+        """
+        if self._reply is None:
+            self._accept_once()
+        return self._inbox.take(timeout)
+
+    def send(self, message: str | bytes | bytearray | memoryview) -> None:
+        """Send a text or binary message. Block while the client is slow. Several threads may send at the same time.
+
+        Raises ClientDisconnected when the connection has ended, or after `close`.
+        """
+        if isinstance(message, str):
+            check_message(message, None)
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            message = bytes(message)
+        else:
+            raise LocalProtocolError(f"websocket.send: expected str or bytes, got {type(message).__name__}")
+        if self._reply is None:
+            self._accept_once()
+        if self._inbox.end is not None or self._is_closing:
+            raise self._inbox.disconnected()
+        size = len(message) + _MESSAGE_BYTES
+        with self._lock:
+            self._sent += size
+        self._post(lambda: self._on_loop_send(message, size))
+        if self._sent - self._taken > _HIGH_WATER_BYTES:
+            room = threading.Lock()
+            room.acquire()
+            self._post(lambda: self._on_loop_wants_room(room))
+            room.acquire()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection. For use on any thread, and at any time after the accept.
+
+        `receive` then raises ClientDisconnected when the client has answered. Raises LocalProtocolError for an invalid
+        code or reason, and before the accept.
+        """
+        check_close(code, reason)
+        if self._reply is None and self._session.state is not CLOSED:
+            raise LocalProtocolError(
+                "websocket.close: expected accept first; to reject the handshake, return an ordinary response"
+            )
+        self._is_closing = True
+        self._loop_calls.post(lambda: self._session.close(code, reason))
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Iterate over the messages, until the connection has ended."""
+        while True:
+            try:
+                message = self.receive()
+            except ClientDisconnected:
+                return
+            if message is not None:
+                yield message
+
+    def _accept_once(self) -> None:
+        """Accept, unless another thread has done so."""
+        try:
+            self.accept()
+        except LocalProtocolError:
+            if self._reply is None:
+                raise
+
+    def _post(self, call: Callable[[], None]) -> None:
+        if not self._loop_calls.post(call):
+            raise self._inbox.disconnected()
+
+    # On the event loop's thread
+
+    def _on_loop_accept(self, subprotocol: str | None) -> None:
+        session = self._session
+        session.listener = self._inbox
+        session.accept(subprotocol)
+        if session.state is OPEN:
+            self._reply = WebSocketReply(session)
+
+    def _on_loop_send(self, message: str | bytes, size: int) -> None:
+        session = self._session
+        if isinstance(message, str):
+            session.send_text(message)
+        else:
+            session.send_bytes(message)
+        gateway = session.gateway
+        if not gateway.write_paused:
+            self._taken += size
+            return
+        self._unsent += size
+        # Threads wait when they are above the high-water mark.
+        awaited = gateway.last_send()
+        if awaited is not None:
+            awaited()
+
+    def _on_loop_wants_room(self, room: threading.Lock) -> None:
+        if self._session.write_paused:
+            task = asyncio.get_running_loop().create_task(self._session.drain())
+            task.add_done_callback(lambda task: self._on_loop_room(room))
+        else:
+            self._on_loop_room(room)
+
+    def _on_loop_room(self, room: threading.Lock) -> None:
+        self._taken += self._unsent
+        self._unsent = 0
+        room.release()

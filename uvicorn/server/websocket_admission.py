@@ -1,0 +1,36 @@
+"""Decides whether a handshake may become a WebSocket. A rejected handshake has one line in the log."""
+
+from __future__ import annotations
+
+from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
+from uvicorn.server.context import ServerContext
+from uvicorn.websocket_origin import is_allowed_origin
+from uvicorn.wire.websocket.handshake import WebSocketHandshake
+
+
+def admits_origin(
+    context: ServerContext, request: HTTPExchange, handshake: WebSocketHandshake, checks_origin: bool = True
+) -> bool:
+    """Return whether the origin of a handshake is allowed. If not, respond 403."""
+    if is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
+        return True
+    context.warnings.warn(
+        request.client,
+        f"refused: websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
+        "to allow it, add the origin to --ws-allowed-origins",
+    )
+    request.respond(403, ERROR_HEADERS, b"Forbidden\n")
+    return False
+
+
+def admits_thread(context: ServerContext, request: HTTPExchange) -> bool:
+    """Count one more thread that takes a connection over, and return True. Above `ws_threads`, respond 503."""
+    most = context.settings.ws_threads
+    if context.ws_threads < most:
+        context.ws_threads += 1
+        return True
+    context.warnings.warn(
+        request.client, f"refused: websocket, because {most} threads serve WebSockets already (503); raise --ws-threads"
+    )
+    request.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
+    return False
