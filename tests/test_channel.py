@@ -57,7 +57,7 @@ async def test_R5_waiting_awaitable_of_send_may_be_used_in_every_way(use: str) -
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R17_waiting_awaitable_of_send_calls_on_await_once(use: str) -> None:
+async def test_R17_callback_for_the_await_of_a_send_is_called_once(use: str) -> None:
     reported: list[int] = []
     sending = LazyAwaitable(let_others_run, lambda: reported.append(1))
     assert reported == []
@@ -220,7 +220,7 @@ def test_channel_is_found_by_its_name_while_it_is_alive() -> None:
     assert names.find(name) is None
 
 
-def test_channel_name_that_was_made_without_a_channel_finds_none() -> None:
+def test_channel_name_made_without_a_channel_leads_to_no_channel() -> None:
     names = ChannelNames()
     assert names.find(names.new("body")) is None
 

@@ -162,11 +162,11 @@ def test_empty_bind_means_the_default_address() -> None:
     assert addresses(bind=()) == (Address("127.0.0.1", 8000),)
 
 
-def test_uds_is_the_path_of_a_unix_socket() -> None:
+def test_keyword_uds_is_the_path_of_a_unix_socket() -> None:
     assert addresses(uds="web.sock") == (Address(path="web.sock"),)
 
 
-def test_fd_is_the_descriptor_of_an_inherited_socket() -> None:
+def test_keyword_fd_is_the_descriptor_of_an_inherited_socket() -> None:
     assert addresses(fd=0) == (Address(descriptor=0),)
 
 
@@ -178,7 +178,9 @@ def test_fd_is_the_descriptor_of_an_inherited_socket() -> None:
         ({"uds": "web.sock", "fd": 3}, Address(descriptor=3)),
     ],
 )
-def test_fd_takes_precedence_over_uds_and_both_over_host_and_port(options: dict[str, Any], address: Address) -> None:
+def test_keyword_fd_takes_precedence_over_uds_and_uds_over_host_and_port(
+    options: dict[str, Any], address: Address
+) -> None:
     assert addresses(**options) == (address,)
 
 

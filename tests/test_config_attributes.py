@@ -162,12 +162,14 @@ def test_changing_the_certificate_of_config_replaces_the_tls_context(certificate
     assert made.ssl is not first
 
 
-def test_should_reload_is_true_only_for_an_application_given_by_name() -> None:
+def test_config_attribute_should_reload_is_true_only_for_an_application_given_by_name() -> None:
     assert (config(reload=True).should_reload, uvicorn.Config("app:app", reload=True).should_reload) == (False, True)
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, False), ({"reload": True}, True), ({"workers": 2}, True)])
-def test_config_use_subprocess_is_true_for_workers_and_for_reload(options: dict[str, Any], expected: bool) -> None:
+def test_config_attribute_use_subprocess_is_true_for_workers_and_for_reload(
+    options: dict[str, Any], expected: bool
+) -> None:
     assert config(**options).use_subprocess is expected
 
 
@@ -184,7 +186,7 @@ def test_unknown_keyword_raises_an_error_that_is_a_type_error_and_a_config_error
     assert isinstance(caught.value, ConfigError)
 
 
-def test_typed_keywords_of_run_are_those_of_config() -> None:
+def test_run_and_config_have_the_same_typed_keywords() -> None:
     explicit = set(inspect.signature(uvicorn.Config).parameters) - {"app", "settings"}
     compatible = {"h11_max_incomplete_event_size", "http2", "reset_contextvars"}
     assert set(SettingOptions.__annotations__) == {*FIELDS, *compatible}
@@ -295,11 +297,13 @@ def test_access_logger_has_no_handlers_if_the_access_log_is_off() -> None:
     assert logging.getLogger("uvicorn.access").handlers == []
 
 
-def test_loop_factory_of_loop_none_is_none() -> None:
+def test_loop_none_has_no_loop_factory() -> None:
     assert config(loop="none").get_loop_factory() is None
 
 
-def test_forwarded_allow_ips_defaults_to_the_environment_or_the_local_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_of_forwarded_allow_ips_is_the_environment_or_the_local_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
     before = config().forwarded_allow_ips
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")

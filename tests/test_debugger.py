@@ -75,7 +75,7 @@ async def test_startup_and_shutdown_of_an_application_in_the_debugger_are_awaite
     assert site.awaited == ["startup", "shutdown"]
 
 
-def test_the_logged_pin_is_that_of_every_application_of_a_router(caplog: pytest.LogCaptureFixture) -> None:
+def test_all_applications_of_a_router_have_the_logged_pin(caplog: pytest.LogCaptureFixture) -> None:
     interface = interface_of(uvicorn.Router(uvicorn.Route("/site", Site()), default=failing))
     (logged,) = [line.rpartition(" ")[2] for line in caplog.messages if "enter the PIN" in line]
     for debugger in [part.app for part in interface.parts]:

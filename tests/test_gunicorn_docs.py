@@ -19,7 +19,7 @@ ROWS: Final = dict(re.findall(r"^\| `(\w+)` \| (yes|no|by gunicorn) \|", DOCUMEN
 MODULES: Final = (test_gunicorn, test_gunicorn_logs, test_gunicorn_signals)
 
 
-def test_every_gunicorn_setting_is_in_the_table_of_docs_gunicorn_md() -> None:
+def test_every_gunicorn_setting_is_in_the_table_of_the_page_about_gunicorn() -> None:
     assert {setting.name for setting in KNOWN_SETTINGS} - set(ROWS) == set()
 
 
@@ -27,11 +27,11 @@ def test_gunicorn_settings_documented_as_honoured_are_covered_by_tests() -> None
     assert {name for name, honoured in ROWS.items() if honoured == "yes"} - set(COVERED) == set()
 
 
-def test_gunicorn_settings_documented_as_ignored_are_those_that_log_a_warning() -> None:
+def test_exactly_the_gunicorn_settings_documented_as_ignored_log_a_warning() -> None:
     assert {name for name, honoured in ROWS.items() if honoured == "no"} == set(gunicorn_settings.IGNORED)
 
 
-def test_docs_gunicorn_md_has_a_reason_for_each_ignored_setting() -> None:
+def test_page_about_gunicorn_has_a_reason_for_each_ignored_setting() -> None:
     rows = {f"| `{name}` | no | {reason} |" for name, reason in gunicorn_settings.IGNORED.items()}
     text = DOCUMENT.read_text()
     assert {row for row in rows if row not in text} == set()

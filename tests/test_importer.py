@@ -370,6 +370,6 @@ def test_exception_of_a_module_is_raised_unchanged_by_import_from_string(write: 
     assert caught.value.__suppress_context__
 
 
-def test_missing_module_makes_import_from_string_raise_import_from_string_error(write: Write) -> None:
+def test_missing_module_raises_import_from_string_error(write: Write) -> None:
     with pytest.raises(ImportFromStringError, match="no module 'shop'"):
         import_from_string("shop:app")

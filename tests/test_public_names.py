@@ -254,7 +254,7 @@ def test_wsgi_middleware_of_zero_threads_is_a_config_error() -> None:
         WSGIMiddleware(site, workers=0)
 
 
-def test_wsgi_middleware_module_has_a_build_environ_that_reads_scope_and_content() -> None:
+def test_build_environ_of_the_wsgi_middleware_reads_scope_and_content() -> None:
     environ = build_environ(scope_of(), {}, io.BytesIO(b"tea"))
     assert (environ["QUERY_STRING"], environ["wsgi.input"].read()) == ("q=1", b"tea")
 

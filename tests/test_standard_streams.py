@@ -10,17 +10,17 @@ import sys
 from uvicorn.standard_streams import is_terminal, occupy_standard_descriptors
 
 
-def test_is_terminal_is_false_for_a_missing_stream() -> None:
+def test_missing_stream_is_not_a_terminal() -> None:
     assert not is_terminal(None)
 
 
-def test_is_terminal_is_false_for_a_closed_stream() -> None:
+def test_closed_stream_is_not_a_terminal() -> None:
     stream = io.StringIO()
     stream.close()
     assert not is_terminal(stream)
 
 
-def test_is_terminal_is_true_for_a_terminal() -> None:
+def test_terminal_is_recognized_as_a_terminal() -> None:
     leader, follower = os.openpty()
     with open(leader), open(follower) as stream:
         assert is_terminal(stream)

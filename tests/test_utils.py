@@ -34,7 +34,7 @@ def test_adapters_are_the_same_classes_under_each_import_path() -> None:
     assert (utils.ASGIAdapter, utils.WSGIAdapter) == (uvicorn.ASGIAdapter, uvicorn.WSGIAdapter)
 
 
-def test_message_from_environ_to_message_equals_the_message_that_wsgi_adapter_passes() -> None:
+def test_message_converted_from_an_environ_equals_the_message_of_the_wsgi_adapter() -> None:
     seen: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ def test_environ_is_unchanged_after_conversion_to_a_message_and_back() -> None:
     }
 
 
-def test_message_with_few_keys_is_accepted_by_message_to_environ() -> None:
+def test_message_with_few_keys_is_converted_to_an_environ() -> None:
     environ = message_to_environ({"method": "GET", "path": "/a b", "headers": [(b"Content-Type", b"a/b")]})
     assert (environ["PATH_INFO"], environ["RAW_URI"], environ["CONTENT_TYPE"]) == ("/a b", "/a%20b", "a/b")
 
@@ -109,7 +109,7 @@ def test_whole_content_is_returned_by_read_body(
     assert asyncio.run(read_body(message, channels)) == content
 
 
-def test_partial_content_makes_read_body_raise() -> None:
+def test_partial_content_raises_in_read_body() -> None:
     raised: list[BaseException] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -654,7 +654,7 @@ async def get(sock: socket.socket) -> bytes:
         writer.close()
 
 
-def test_server_serve_can_be_awaited_beside_other_tasks_until_should_exit() -> None:
+def test_server_can_be_awaited_beside_other_tasks_until_should_exit_is_set() -> None:
     async def main() -> bytes:
         server, sock = listening(hello)
         serving = asyncio.create_task(server.serve([sock]))

@@ -314,7 +314,7 @@ def test_ws_option_none_switches_websockets_off(folder: Path) -> None:
             talk(server)
 
 
-def test_ws_explicit_accept_option_rejects_a_websocket_that_the_application_does_not_accept(folder: Path) -> None:
+def test_websocket_without_a_decision_of_the_application_is_rejected_if_implicit_accept_is_off(folder: Path) -> None:
     for server in serving(folder, "app", "--no-ws-implicit-accept"):
         with pytest.raises(InvalidStatus, match="403"):
             talk(server)
@@ -364,7 +364,7 @@ MOUNTED = ["/api", "/api/show"]
         ("auto", {"/show": MOUNTED, "/api/show": MOUNTED, "/apiary": ["/api", "/api/apiary"]}),
     ],
 )
-def test_root_path_cut_gives_every_kind_of_application_the_same_root_path_and_path(
+def test_every_kind_of_application_gets_the_same_paths_with_root_path_cut(
     folder: Path, kind: str, cut: str, targets: dict[str, list[str]]
 ) -> None:
     arguments = ("--root-path", "/api", "--root-path-cut", cut)

@@ -341,7 +341,7 @@ def test_a_unix_socket_has_the_permissions_of_gunicorns_umask(tmp_path: Path) ->
 
 
 @covers("preload_app")
-def test_preload_app_loads_the_application_before_the_fork() -> None:
+def test_gunicorn_loads_the_application_before_the_fork_with_preload_app() -> None:
     with running_gunicorn(HOSTED, "app:app", "--preload", workers=2) as server:
         assert server.get()[0] == 200
 

@@ -108,7 +108,7 @@ def test_seed_with_wsgi_adapter_runs_on_our_server(loop: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
-def test_seeds_with_consumers_answer(name: str, loop: str) -> None:
+def test_seeds_that_are_consumers_respond(name: str, loop: str) -> None:
     with running_server(SEEDS, f"consumers:{name}", "--loop", loop) as server:
         response = ask(server)
         assert (response.status, content_of(response)) == (200, b"<html><h1>Hello, world</h1></html>")

@@ -134,7 +134,7 @@ async def test_asgi_receive_after_the_content_waits_for_http_disconnect() -> Non
     assert app.received[1:] == [{"type": "http.disconnect"}]
 
 
-async def test_asgi_half_close_is_reported_as_http_disconnect_and_the_client_is_still_answered() -> None:
+async def test_asgi_application_may_respond_after_the_http_disconnect_of_a_half_closed_client() -> None:
     app = App(receives=2)
     conversation = await answered(app)
     conversation.send_eof()
@@ -246,7 +246,7 @@ async def test_asgi_send_waits_for_a_slow_client() -> None:
     assert sent == [0, 1]
 
 
-async def test_asgi_waiting_send_returns_when_the_client_disconnects_and_the_next_raises() -> None:
+async def test_waiting_asgi_send_returns_at_a_disconnect_and_the_next_send_raises() -> None:
     app = App(START, {**MORE, "body": bytes(70000)}, MORE)
     conversation = Conversation(app)
     conversation.transport.client_takes = False
@@ -308,7 +308,7 @@ class Streaming:
 
 
 @pytest.mark.any_loop
-async def test_asgi_generator_is_closed_if_sending_its_piece_finds_the_connection_broken() -> None:
+async def test_asgi_generator_is_closed_if_its_piece_cannot_be_sent() -> None:
     app = Streaming(size=1)
     conversation = await answered(app)
     conversation.transport.closing = True

@@ -172,7 +172,7 @@ async def test_awaited_sends_of_many_tasks_to_a_slow_http_client_arrive_complete
 
 
 @websockets
-async def test_large_message_and_small_message_of_another_task_do_not_close_a_slow_websocket(kind: str) -> None:
+async def test_large_and_small_messages_of_two_tasks_do_not_close_a_slow_websocket(kind: str) -> None:
     async def talk(send: Send) -> None:
         async def say(data: bytes) -> None:
             await send(data)
@@ -187,7 +187,7 @@ async def test_large_message_and_small_message_of_another_task_do_not_close_a_sl
 
 
 @responses
-async def test_large_chunk_and_small_chunk_of_another_task_do_not_reset_a_slow_response(kind: str) -> None:
+async def test_large_and_small_chunks_of_two_tasks_do_not_reset_a_slow_response(kind: str) -> None:
     async def talk(send: Send) -> None:
         async def say(data: bytes) -> None:
             await send(data)
@@ -201,7 +201,7 @@ async def test_large_chunk_and_small_chunk_of_another_task_do_not_reset_a_slow_r
 
 
 @websockets
-async def test_large_unawaited_message_and_small_messages_after_it_do_not_close_a_websocket(kind: str) -> None:
+async def test_small_messages_after_a_large_unawaited_message_do_not_close_a_websocket(kind: str) -> None:
     async def talk(send: Send) -> None:
         send(LARGE)
         for _ in range(200):
@@ -299,7 +299,7 @@ async def test_waiting_senders_are_released_when_their_slow_websocket_is_closed(
     await conversation.lose()
 
 
-async def test_threads_that_serve_no_client_and_wait_in_send_do_not_reset_a_slow_response() -> None:
+async def test_waiting_sends_of_threads_that_serve_no_client_do_not_reset_a_slow_response() -> None:
     async def talk(send: Send) -> None:
         # Its threads have no context: they are not the client's own.
         with ThreadPoolExecutor(20) as pool:
@@ -313,7 +313,7 @@ async def test_threads_that_serve_no_client_and_wait_in_send_do_not_reset_a_slow
     assert len(conversation.responses()[0].content) == 400_000
 
 
-async def test_threads_of_a_client_that_wait_in_send_do_not_close_its_slow_websocket() -> None:
+async def test_waiting_sends_of_a_clients_threads_do_not_close_its_slow_websocket() -> None:
     sent = asyncio.Event()
 
     async def talk(send: Send) -> None:
@@ -327,7 +327,7 @@ async def test_threads_of_a_client_that_wait_in_send_do_not_close_its_slow_webso
     await conversation.lose()
 
 
-async def test_threads_of_a_sync_consumer_that_wait_in_send_do_not_reset_a_slow_response() -> None:
+async def test_waiting_sends_of_a_sync_consumers_threads_do_not_reset_a_slow_response() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})
@@ -348,7 +348,7 @@ async def test_threads_of_a_sync_consumer_that_wait_in_send_do_not_reset_a_slow_
     await conversation.interface.shutdown(1)
 
 
-async def test_tasks_that_await_sends_of_a_sync_consumers_channel_do_not_reset_a_slow_response() -> None:
+async def test_awaited_sends_of_a_sync_consumers_channel_do_not_reset_a_slow_response() -> None:
     channels: list[Any] = []
     release = threading.Event()
 
@@ -421,7 +421,7 @@ def test_response_that_a_wsgi_host_takes_too_slowly_is_aborted(
     assert reason in caplog.text
 
 
-async def test_response_of_an_adapter_with_too_many_unawaited_bytes_is_aborted(
+async def test_adapter_aborts_a_response_with_too_many_unawaited_bytes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(send: Send) -> None:

@@ -606,7 +606,7 @@ async def test_chunk_after_the_end_of_a_channels_response_is_ignored_with_one_wa
         ({"root_path": "/caf\xe9"}, b"GET /a%20b HTTP/1.1", ("/caf\xe9/a b", b"/caf%C3%A9/a%20b", "/caf\xe9")),
     ],
 )
-async def test_R14_channels_message_always_has_the_root_path_and_its_path_includes_it(
+async def test_R14_path_of_a_channels_message_includes_its_root_path(
     settings: dict[str, Any], line: bytes, expected: tuple[Any, ...]
 ) -> None:
     message = await message_of(request(line), **settings)
@@ -676,7 +676,7 @@ async def test_R15_on_close_callback_is_called_once_however_the_exchange_ends(en
     assert calls == ["closed"]
 
 
-async def test_R15_exception_in_an_on_close_callback_is_logged_and_the_next_is_called(
+async def test_R15_exception_in_an_on_close_callback_is_logged_and_the_next_callback_is_called(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls: list[str] = []
@@ -693,7 +693,7 @@ async def test_R15_exception_in_an_on_close_callback_is_logged_and_the_next_is_c
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_R17_task_of_another_client_never_waits_but_too_many_unsent_bytes_abort_the_connection() -> None:
+async def test_R17_too_many_unsent_bytes_of_another_clients_task_abort_the_connection() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

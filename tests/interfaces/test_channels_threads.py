@@ -515,7 +515,7 @@ async def test_disconnect_event_is_delivered_after_a_threaded_handler_that_excee
 
 
 @pytest.mark.parametrize(("error", "logged"), [(ValueError("too late"), True), (ChannelClosed("too late"), False)])
-async def test_exception_after_the_handler_was_cancelled_is_logged_unless_it_is_channel_closed(
+async def test_exception_of_a_cancelled_threaded_handler_is_logged_unless_it_is_channel_closed(
     error: BaseException, logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
@@ -621,25 +621,27 @@ class Coroutines:
 
 
 @pytest.mark.parametrize("app", [coroutine_function, Coroutines()])
-def test_threaded_rejects_a_coroutine_function(app: Any) -> None:
+def test_coroutine_function_is_rejected_by_threaded(app: Any) -> None:
     with pytest.raises(ConfigError, match="a coroutine function, which needs no threads"):
         threaded(app)
 
 
 @pytest.mark.parametrize("app", [5, lambda message: None, lambda environ, start_response: None])
-def test_threaded_rejects_an_application_of_another_kind(app: Any) -> None:
+def test_application_of_another_kind_is_rejected_by_threaded(app: Any) -> None:
     with pytest.raises(InterfaceError, match="threaded: the application"):
         threaded(app)
 
 
 @pytest.mark.parametrize("threads", [0, "4", True])
-def test_threaded_rejects_an_invalid_number_of_threads(threads: Any) -> None:
+def test_invalid_number_of_threads_is_rejected_by_threaded(threads: Any) -> None:
     with pytest.raises(ConfigError, match="threads: expected a number"):
         threaded(echo, threads=threads)
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(None, 7), (3, 3)])
-def test_threaded_pool_has_the_size_of_the_server_setting_unless_given(threads: int | None, expected: int) -> None:
+def test_pool_of_a_threaded_application_has_the_size_of_the_server_setting_by_default(
+    threads: int | None, expected: int
+) -> None:
     app = threaded(echo, threads)
     app.__uvicorn_interface__(Settings(threads=7))
     assert app.pool.threads == expected
@@ -800,7 +802,7 @@ async def test_awaitable_of_a_threaded_send_may_be_dropped() -> None:
     assert returned == [DONE]
 
 
-async def test_error_for_a_plain_channels_function_names_threaded(
+async def test_error_for_a_plain_channels_function_recommends_threaded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.ERROR):

@@ -252,7 +252,7 @@ async def test_exception_in_a_receive_handler_does_not_close_the_websocket(caplo
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_websocket_reading_pauses_while_as_many_messages_as_ws_handlers_are_handled() -> None:
+async def test_websocket_reading_pauses_at_the_limit_ws_handlers() -> None:
     waiting: list[asyncio.Future[None]] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -300,7 +300,7 @@ async def test_single_websocket_message_may_exceed_the_total_limit_of_messages_i
     await conversation.lose()
 
 
-async def test_ws_handlers_1_handles_messages_one_after_another_in_order() -> None:
+async def test_messages_are_handled_one_after_another_with_ws_handlers_1() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -431,7 +431,7 @@ async def test_in_memory_chat_continues_while_clients_connect_and_disconnect() -
     assert len(clients) == 2
 
 
-async def test_websocket_send_waits_for_a_slow_client_in_its_own_tasks_only() -> None:
+async def test_websocket_send_waits_for_a_slow_client_only_in_tasks_of_this_client() -> None:
     log: list[str] = []
     channel: list[Any] = []
 
@@ -510,7 +510,7 @@ async def test_connect_decision_with_a_misspelled_key_is_500_and_not_accepted(ca
 
 
 @pytest.mark.parametrize("ending", ["refused", "failed", "lost", "closed"])
-async def test_on_close_is_called_once_however_the_websocket_ends(
+async def test_on_close_callback_of_a_websocket_is_called_once_however_it_ends(
     ending: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     called: list[str] = []

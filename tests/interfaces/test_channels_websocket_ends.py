@@ -67,7 +67,7 @@ async def test_task_of_a_rejected_websocket_client_ends_with_its_connection(answ
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_task_of_a_client_that_left_before_the_decision_ends_after_its_connect_handler() -> None:
+async def test_task_of_a_client_that_left_before_the_decision_ends_after_the_connect_handler() -> None:
     app = Ticking(waits=True)
     conversation = await opened(app, timeout_disconnect=0.0)
     await conversation.lose()
@@ -107,7 +107,7 @@ async def test_reply_channel_ends_with_the_disconnect_handler_even_if_other_hand
     assert (over, replies[0].over) == ([False], True)
 
 
-async def test_ws_handlers_limit_holds_when_all_handlers_end_at_once() -> None:
+async def test_limit_ws_handlers_holds_when_all_handlers_end_at_once() -> None:
     gates: list[asyncio.Event] = [asyncio.Event()]
     running = most = 0
 
@@ -131,7 +131,7 @@ async def test_ws_handlers_limit_holds_when_all_handlers_end_at_once() -> None:
     await conversation.lose()
 
 
-async def test_denial_response_that_no_task_ends_is_aborted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unfinished_channels_denial_response_is_aborted(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 403, "content": b"no", "more_content": True})
 
@@ -343,7 +343,7 @@ async def test_repr_of_a_websocket_reply_channel_shows_name_path_and_state() -> 
     await conversation.lose()
 
 
-async def test_websocket_reply_channel_is_ready_while_open_and_not_paused() -> None:
+async def test_websocket_reply_channel_is_ready_while_it_is_open_and_not_paused() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)

@@ -188,7 +188,7 @@ async def test_consumer_content_above_the_limit_is_413(
 
 @WAYS
 @pytest.mark.parametrize("coded", [True, False])
-async def test_consumer_content_above_the_limit_is_413_before_it_is_whole(
+async def test_consumer_content_above_the_limit_is_413_before_all_content_has_arrived(
     coded: bool, way: Callable[[Consumer], Consumer]
 ) -> None:
     stream = chunked(b"65\r\n" + b"x" * 101) if coded else request(POST, b"content-length: 101", content=b"x")
@@ -348,7 +348,7 @@ async def test_R5_send_of_a_consumer_may_be_awaited(way: Callable[[Consumer], Co
 
 @WAYS
 @pytest.mark.parametrize("outcome", ["replied", "lost"])
-async def test_R15_on_close_of_a_consumer_is_called_once_however_the_exchange_ends(
+async def test_R15_on_close_callback_of_a_consumer_is_called_once_however_the_exchange_ends(
     outcome: str, way: Callable[[Consumer], Consumer]
 ) -> None:
     closed: list[str] = []

@@ -180,7 +180,7 @@ async def test_R6_send_of_another_thread_to_a_disconnected_client_is_dropped() -
     await conversation.interface.shutdown(1)
 
 
-async def test_R6_other_thread_that_waits_in_send_is_released_when_the_client_disconnects() -> None:
+async def test_R6_thread_that_waits_in_send_is_released_when_the_client_disconnects() -> None:
     replies: list[Any] = []
 
     def app(message: dict[str, Any]) -> None:

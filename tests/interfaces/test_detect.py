@@ -223,7 +223,7 @@ def test_configured_interface_rejects_an_object_that_is_not_callable() -> None:
 
 
 @pytest.mark.parametrize("kind", [Router, WSGIAdapter, Threaded])
-def test_class_of_an_application_in_its_place_is_rejected(kind: type) -> None:
+def test_class_is_rejected_in_place_of_its_object(kind: type) -> None:
     with pytest.raises(InterfaceError, match=rf"^Route\('/a'\): {kind.__name__} is a class; expected an object of it"):
         Route("/a", kind)
 

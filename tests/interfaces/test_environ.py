@@ -137,7 +137,7 @@ def test_environ_has_the_first_of_two_content_lengths() -> None:
     assert environ["CONTENT_LENGTH"] == "5"
 
 
-def test_environ_value_other_than_text_is_no_header_field() -> None:
+def test_header_value_other_than_text_in_an_environ_is_ignored() -> None:
     assert read(HTTP_X=3).headers == []
 
 
@@ -161,7 +161,7 @@ def test_environ_value_other_than_text_is_no_header_field() -> None:
         ({"wsgi.input_terminated": True, "REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1"}, 0),
     ],
 )
-def test_content_length_of_an_environ_is_the_declared_length_or_until_end_or_unreadable(
+def test_content_length_of_an_environ_is_a_number_or_until_end_or_unreadable(
     environ: dict[str, Any], length: int
 ) -> None:
     assert content_length(environ) == length

@@ -102,7 +102,7 @@ async def test_request_scope_has_no_state_without_lifespan(lifespan: str) -> Non
     assert "state" not in app.scopes[-1]
 
 
-async def test_lifespan_off_does_not_call_the_application() -> None:
+async def test_application_is_not_called_for_its_lifespan_with_lifespan_off() -> None:
     app = App()
     interface = interface_of(app, lifespan="off")
     await interface.startup()
@@ -126,7 +126,7 @@ async def test_application_without_lifespan_support_is_served(
 
 
 @pytest.mark.parametrize("app", [stateless, returning])
-async def test_lifespan_on_requires_the_application_to_support_it(app: Any) -> None:
+async def test_application_without_lifespan_support_is_rejected_with_lifespan_on(app: Any) -> None:
     with pytest.raises(StartupError, match="does not support lifespan"):
         await interface_of(app, lifespan="on").startup()
 
@@ -220,7 +220,7 @@ async def test_lifespan_exception_between_startup_and_shutdown_is_logged_once(
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_application_that_still_receives_after_lifespan_shutdown_does_not_delay_it(
+async def test_application_that_still_receives_after_lifespan_shutdown_does_not_delay_the_shutdown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

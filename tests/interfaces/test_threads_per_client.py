@@ -229,7 +229,7 @@ def test_forked_process_starts_with_no_thread_shares_taken(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("end", ["run", "cancel"])
-def test_client_shares_forget_a_client_after_its_last_job(end: str) -> None:
+def test_thread_share_of_a_client_is_forgotten_after_its_last_job(end: str) -> None:
     shares = ClientShares(2, 10)
     posted: list[SharedJob] = []
 
@@ -245,7 +245,7 @@ def test_client_shares_forget_a_client_after_its_last_job(end: str) -> None:
     assert (posted, shares._taken, shares._waiting) == ([jobs[2]], {}, {})
 
 
-def test_client_shares_skip_waiting_jobs_whose_event_loop_has_closed() -> None:
+def test_waiting_jobs_whose_event_loop_has_closed_are_skipped() -> None:
     shares = ClientShares(1, 2000)
     posted: list[SharedJob] = []
 

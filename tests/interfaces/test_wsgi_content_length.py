@@ -146,7 +146,7 @@ async def test_wsgi_response_to_HEAD_with_excess_content_keeps_its_length_withou
     assert (response.header(b"content-length"), response.content, caplog.records) == (b"10", b"", [])
 
 
-async def test_content_length_of_the_last_start_response_applies() -> None:
+async def test_content_length_of_the_last_start_response_call_applies() -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "3")])
         try:

@@ -171,7 +171,7 @@ async def test_M7_a_handshake_for_an_application_without_websockets_is_served_as
     await conversation.interface.shutdown(0)
 
 
-async def test_M7_pipelined_handshake_of_a_half_closed_client_is_served_as_a_GET_without_websockets() -> None:
+async def test_M7_pipelined_handshake_of_a_half_closed_client_is_served_as_a_GET() -> None:
     handshake = get("/page", b"connection: upgrade", b"upgrade: websocket", b"sec-websocket-version: 13")
     conversation = Conversation(Router(Route("/live", channels_app), default=wsgi_app))
     await conversation.interface.startup()
@@ -248,7 +248,7 @@ class Site:
         return wsgi_app(environ, start_response)
 
 
-def test_M20_equal_applications_share_an_interface_inside_adapters_and_as_bound_methods_too() -> None:
+def test_M20_equal_applications_share_an_interface_inside_adapters_and_as_bound_methods() -> None:
     site = Site()
     one, two, three = interfaces_of(
         Router(Route("/a", site.wsgi), Mount("/b", ASGIAdapter(site.wsgi)), default=site.wsgi)
@@ -330,7 +330,7 @@ class Living:
             raise OSError(f"no {what}")
 
 
-async def test_M27_applications_start_once_in_the_order_of_the_entries_the_default_last() -> None:
+async def test_M27_applications_start_once_in_the_order_of_the_entries_with_the_default_last() -> None:
     events: list[str] = []
     one, two, three, last = (Living(name, events) for name in ("one", "two", "three", "last"))
     interface = build_interface(

@@ -15,7 +15,7 @@ from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.detect import build_interface
 
 
-def test_M11_find_returns_the_entry_for_a_request() -> None:
+def test_M11_the_entry_for_a_request_is_found() -> None:
     live = Route("/live", channels_app, protocol="websocket")
     form = Route("/form", channels_app, methods=("POST",), host="Shop.Example")
     table = Router(live, form)
@@ -25,7 +25,7 @@ def test_M11_find_returns_the_entry_for_a_request() -> None:
     assert table.find("/form", method="POST") is None
 
 
-def test_M11_find_returns_an_entry_for_the_default() -> None:
+def test_M11_the_default_is_found_as_an_entry() -> None:
     found = Router(default=wsgi_app).find("/x")
     assert found is not None and found.app is wsgi_app
 
@@ -77,7 +77,7 @@ class Middleware:
         await self._app(message, channels)
 
 
-async def test_M24_middleware_of_the_channels_kind_may_be_around_channels_applications() -> None:
+async def test_M24_middleware_of_the_channels_kind_may_wrap_channels_applications() -> None:
     table = Router(Mount("/shop", Router(Route("/cart", channels_app))), Route("/only", hello, methods=("POST",)))
     conversation = Conversation(Middleware(table), root_path="/base")
     for path in (b"/shop/cart", b"/x", b"/only"):
@@ -152,7 +152,7 @@ async def test_M11_a_test_can_call_a_router_with_httpx() -> None:
             assert (await client.get(path)).json()[0] == kind
 
 
-def test_M25_mapped_wraps_each_distinct_application_once() -> None:
+def test_M25_each_distinct_application_is_wrapped_once_by_mapped() -> None:
     wrapped: list[Any] = []
 
     def wrap(app: Any) -> Any:

@@ -240,7 +240,7 @@ async def test_M44_a_websocket_is_decided_by_the_key_of_its_handshake(visitor: s
     await conversation.lose()
 
 
-async def test_M44_a_handshake_for_a_side_without_websockets_is_a_GET() -> None:
+async def test_M44_a_handshake_for_a_side_without_websockets_is_served_as_a_GET() -> None:
     conversation = WebSocketConversation(Shift(wsgi_app, channels_app), path="/live")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 200

@@ -118,7 +118,7 @@ def test_M4_an_entry_that_does_not_take_the_protocol_is_passed_over() -> None:
     assert find(live, old, path="/a", protocol="websocket") is live
 
 
-def test_M4_the_allowed_methods_are_those_of_all_entries_for_the_path() -> None:
+def test_M4_the_allowed_methods_come_from_all_entries_for_the_path() -> None:
     table = Table(
         [
             route("/a", methods=("POST",)),

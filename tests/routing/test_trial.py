@@ -70,7 +70,7 @@ async def received(app: Any, *requests: bytes) -> bytes:
 
 @pytest.mark.parametrize("new", UNKNOWN)
 @pytest.mark.parametrize("old", KINDS)
-async def test_M48_the_response_after_a_fallback_is_that_of_the_old_application_alone(old: str, new: str) -> None:
+async def test_M48_the_response_after_a_fallback_comes_from_the_old_application_alone(old: str, new: str) -> None:
     requests = [get("/shop/a"), get("/shop/b"), get("/shop/c", method=b"HEAD")]
     alone = await received(Router(Route("/shop/*", KINDS[old])), *requests)
     shift = Shift(KINDS[old], UNKNOWN[new], weight=100, fallback=(404,))
@@ -95,7 +95,7 @@ def file_app(environ: dict[str, Any], start_response: Any) -> Any:
 
 
 @pytest.mark.parametrize("app", [*KINDS.values(), asgi3_trailers, failing, file_app, channels_stream_404])
-async def test_M48_a_response_of_the_new_application_that_stays_is_that_of_the_new_application_alone(app: Any) -> None:
+async def test_M48_a_response_that_is_not_dropped_comes_from_the_new_application_alone(app: Any) -> None:
     requests = [get("/a", b"te: trailers"), get("/b", method=b"HEAD")]
     alone = await received(Router(default=app), *requests)
     assert await received(Router(default=Shift(wsgi_app, app, weight=100, fallback=())), *requests) == alone
@@ -123,16 +123,16 @@ async def test_M47_only_a_GET_or_HEAD_request_without_content_falls_back(request
     assert await answers(Shift(wsgi_app, channels_404, weight=100, fallback=(404,)), request_) == [404]
 
 
-async def test_M47_a_status_that_is_not_in_the_list_stays() -> None:
+async def test_M47_a_response_with_a_status_outside_the_list_is_not_dropped() -> None:
     assert await answers(Shift(wsgi_app, channels_404, weight=100, fallback=(410,)), get("/x")) == [404]
 
 
-async def test_M47_without_fallback_the_response_of_the_new_application_stays() -> None:
+async def test_M47_without_a_fallback_no_response_of_the_new_application_is_dropped() -> None:
     assert await answers(Shift(wsgi_app, channels_404, weight=100), get("/x")) == [404]
 
 
 @pytest.mark.parametrize("fallback", [(401,), (403,), (404, 407), (429,), (500,), (503,), ("404",), (True,), "404"])
-def test_M47_a_status_code_that_is_a_decision_is_not_accepted(fallback: Any) -> None:
+def test_M47_a_fallback_for_a_status_code_that_is_a_decision_is_rejected(fallback: Any) -> None:
     with pytest.raises(ConfigError, match=r"^Shift: fallback: expected status codes such as \(404,\)"):
         Shift(wsgi_app, channels_app, fallback=fallback)
 
@@ -145,7 +145,9 @@ async def test_M47_a_websocket_does_not_fall_back() -> None:
 
 
 @pytest.mark.parametrize(("reads", "seconds", "event"), [(True, 10, "http.disconnect"), (False, 0, "cancelled")])
-async def test_M47_the_dropped_call_is_disconnected_and_cancelled(reads: bool, seconds: int, event: str) -> None:
+async def test_M47_the_call_whose_response_was_dropped_is_disconnected_and_cancelled(
+    reads: bool, seconds: int, event: str
+) -> None:
     events: list[str] = []
 
     async def endless(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -189,7 +191,7 @@ async def test_M47_the_new_application_is_notified_when_the_client_disconnects()
     assert events == ["request", "http.disconnect"]
 
 
-async def test_M47_a_client_that_disconnects_before_the_fallback_costs_no_call_of_the_old_application() -> None:
+async def test_M47_the_old_application_is_not_called_if_the_client_disconnects_before_the_fallback() -> None:
     calls: list[str] = []
     release = asyncio.Event()
 

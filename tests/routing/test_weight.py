@@ -14,7 +14,7 @@ VISITORS = [f"visitor-{number}" for number in range(10_000)]
 
 
 @pytest.mark.parametrize("weight", [0, 0.5, 1, 5, 25, 50, 100])
-def test_M42_the_share_of_10000_keys_is_within_a_point_and_a_half_of_the_weight(weight: float) -> None:
+def test_M42_the_share_of_10000_keys_differs_from_the_weight_by_at_most_1_5_percent(weight: float) -> None:
     share = sum(is_new(weight, "/search/*", visitor) for visitor in VISITORS) / 100
     assert abs(share - weight) <= 1.5
 
@@ -37,7 +37,7 @@ def test_M42_every_process_makes_the_same_decision_for_a_key() -> None:
 PINNED = 52.65037002557609
 
 
-def test_M42_the_decision_for_a_key_never_changes_with_a_release() -> None:
+def test_M42_the_decision_for_a_key_is_the_same_in_every_release() -> None:
     # blake2b(b"/search/*\0visitor-1"), the first 8 bytes as a fraction of 2**64.
     assert [is_new(weight, "/search/*", "visitor-1") for weight in (PINNED - 0.01, PINNED + 0.01)] == [False, True]
 

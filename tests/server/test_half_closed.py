@@ -89,7 +89,7 @@ async def test_half_closed_connection_is_reset_at_once_with_timeout_half_closed_
     await conversation.interface.tasks.finish(0)
 
 
-async def test_handler_is_cancelled_after_timeout_disconnect_when_its_half_closed_exchange_was_aborted() -> None:
+async def test_handler_of_an_aborted_half_closed_exchange_is_cancelled_after_timeout_disconnect() -> None:
     app = Waiting()
     conversation = Conversation(app, timeout_disconnect=0)
     conversation.send(GET)
@@ -250,7 +250,7 @@ async def test_timeout_half_closed_covers_all_pipelined_requests_together() -> N
 
 
 @pytest.mark.parametrize("yields", [b"", b"x"])
-async def test_worker_thread_of_a_half_closed_wsgi_stream_is_released_at_its_next_yield(yields: bytes) -> None:
+async def test_worker_thread_is_released_when_a_half_closed_wsgi_stream_yields(yields: bytes) -> None:
     go = threading.Event()
     closed = threading.Event()
 

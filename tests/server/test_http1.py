@@ -261,7 +261,7 @@ async def test_second_reset_of_a_connection_does_nothing() -> None:
     assert conversation.transport.aborted
 
 
-async def test_connection_whose_socket_rejects_so_linger_is_aborted() -> None:
+async def test_connection_whose_socket_rejects_SO_LINGER_is_aborted() -> None:
     class Gone:
         family = socket.AF_INET
 

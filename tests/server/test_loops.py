@@ -82,7 +82,7 @@ def test_an_unknown_loop_is_rejected_with_the_known_names() -> None:
 
 
 @pytest.mark.usefixtures("without_uvloop")
-def test_loops_run_closes_its_coroutine_if_the_loop_cannot_be_created() -> None:
+def test_main_coroutine_is_closed_if_the_event_loop_cannot_be_created() -> None:
     ran = False
 
     async def main() -> None:
@@ -96,7 +96,7 @@ def test_loops_run_closes_its_coroutine_if_the_loop_cannot_be_created() -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_loops_run_raises_the_exception_of_its_coroutine(name: str) -> None:
+def test_exception_of_the_main_coroutine_is_raised(name: str) -> None:
     async def main() -> None:
         raise LookupError("nothing here")
 
@@ -104,7 +104,7 @@ def test_loops_run_raises_the_exception_of_its_coroutine(name: str) -> None:
         run(main(), name)
 
 
-def test_loops_run_closes_the_event_loop() -> None:
+def test_event_loop_is_closed_after_the_main_coroutine() -> None:
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def main() -> None:
@@ -136,7 +136,7 @@ def test_system_exit_in_a_task_does_not_end_the_event_loop(name: str, error: Bas
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_loops_run_raises_system_exit_of_its_coroutine(name: str) -> None:
+def test_system_exit_of_the_main_coroutine_is_raised(name: str) -> None:
     async def main() -> None:
         raise SystemExit(3)
 
@@ -145,7 +145,7 @@ def test_loops_run_raises_system_exit_of_its_coroutine(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_ctrl_c_without_a_handler_ends_loops_run(name: str) -> None:
+def test_ctrl_c_without_a_handler_ends_the_event_loop(name: str) -> None:
     async def main() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.Event().wait()

@@ -75,7 +75,7 @@ async def test_a_client_that_closes_while_reading_is_paused_is_noticed_at_the_ne
     await site.end()
 
 
-async def test_exchange_of_a_client_that_closed_while_reading_is_paused_ends_after_timeout_half_closed() -> None:
+async def test_exchange_of_a_client_that_closes_during_a_pause_ends_after_timeout_half_closed() -> None:
     site = Site()
     client = await site.upload()
     client.shutdown(socket.SHUT_WR)
@@ -101,7 +101,7 @@ class Transport(asyncio.Transport):
         super().__init__({"socket": sock})
 
 
-def test_kernel_state_of_half_closed_connected_and_reset_clients_is_distinguished() -> None:
+def test_connected_and_half_closed_and_reset_clients_are_distinguished() -> None:
     here, there = tcp_pair()
     transport = Transport(here)
     there.sendall(b"unread")

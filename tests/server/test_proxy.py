@@ -313,5 +313,5 @@ def test_unix_socket_of_unknown_permissions_is_not_trusted_by_default(
     assert not build_trusted_peers("").trusts(None, path)
 
 
-def test_unix_socket_open_to_all_users_is_trusted_with_unix_setting(tmp_path: Path) -> None:
+def test_unix_socket_open_to_all_users_is_trusted_if_the_setting_lists_unix_sockets(tmp_path: Path) -> None:
     assert build_trusted_peers("unix:").trusts(None, "/run/app.sock")

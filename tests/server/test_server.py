@@ -162,7 +162,7 @@ async def test_a_program_that_stops_a_starting_server_gets_no_exception(caplog: 
     assert (server.started, caplog.messages) == (False, ["stopped before the application's startup was complete"])
 
 
-async def test_serve_returns_if_a_signal_stops_the_startup_and_passes_the_signal_on() -> None:
+async def test_signal_during_the_startup_ends_the_server_and_is_raised_again() -> None:
     app = Slow()
     server = server_of(app)
     passed_on: list[int] = []
@@ -195,7 +195,7 @@ async def test_failed_startup_is_logged_with_the_lines_of_the_application_only(
     assert ("# the application's line" in caplog.text, f'File "{folder}' in caplog.text) == (True, False)
 
 
-async def test_an_exception_of_a_task_of_the_program_reaches_the_previous_exception_handler() -> None:
+async def test_exception_of_another_task_reaches_the_exception_handler_of_the_program() -> None:
     loop = asyncio.get_running_loop()
     watching = loop.get_exception_handler()
     reports: list[dict[str, Any]] = []
@@ -320,7 +320,7 @@ def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Call
         (signal.SIGTERM, signal.SIGINT, True),
     ],
 )
-def test_a_second_signal_forces_the_exit_except_a_sigterm_after_ctrl_c(
+def test_second_signal_forces_the_exit_unless_it_is_a_sigterm_after_ctrl_c(
     first: int, second: int, is_forced: bool
 ) -> None:
     server = server_of(Application())

@@ -42,7 +42,7 @@ def test_worker_is_killed_when_the_grace_period_after_its_supervisors_death_has_
     assert watched.waits == [7.0]
 
 
-def test_worker_whose_event_loop_has_noticed_gets_more_time_to_stop(watched: Watched) -> None:
+def test_worker_whose_event_loop_is_stopping_gets_more_time(watched: Watched) -> None:
     watched.watch.noticed.set()
     watched.ours.close()
     assert watched.killed.wait(LONGEST_WAIT)

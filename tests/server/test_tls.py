@@ -121,7 +121,7 @@ def test_client_certificates_are_required_with_ssl_cert_reqs(made: Certificates)
     assert context.verify_mode is ssl.CERT_REQUIRED
 
 
-def test_ssl_ciphers_selects_the_ciphers(made: Certificates) -> None:
+def test_ssl_ciphers_setting_selects_the_ciphers(made: Certificates) -> None:
     context = context_of(ssl_certfile=made.both, ssl_ciphers="ECDHE-RSA-AES128-GCM-SHA256")
     old = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"}
     assert old == {"ECDHE-RSA-AES128-GCM-SHA256"}

@@ -207,7 +207,7 @@ async def test_client_whose_pong_is_unread_while_reading_is_paused_is_not_closed
     await conversation.lose()
 
 
-async def test_client_without_half_close_that_does_not_close_is_reset_after_ws_close_timeout() -> None:
+async def test_client_that_cannot_half_close_and_does_not_close_is_reset_after_ws_close_timeout() -> None:
     conversation = await opened(ws_close_timeout=3.0, timeout_linger=1.0)
     conversation.transport.half_closes = False
     conversation.transport.client_takes = False

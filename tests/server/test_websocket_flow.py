@@ -85,7 +85,7 @@ async def test_close_by_the_application_drops_held_messages_and_resumes_reading(
     await conversation.lose()
 
 
-async def test_pause_cancels_a_scheduled_resumption() -> None:
+async def test_pause_of_receiving_cancels_a_scheduled_resumption() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     connection = conversation.transport.protocol
@@ -218,7 +218,7 @@ async def test_message_cached_for_other_clients_is_compressed_as_negotiated(comp
     assert conversation.heard == [text]
 
 
-async def test_client_that_receives_as_much_as_is_sent_is_not_reset() -> None:
+async def test_client_that_reads_as_fast_as_the_server_sends_is_not_reset() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, timeout_write_stall=5.0, ws_ping_interval=0.0)
     conversation.transport.client_takes = False

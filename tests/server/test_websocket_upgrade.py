@@ -61,7 +61,7 @@ async def test_application_without_websockets_gets_a_handshake_as_an_ordinary_re
     await conversation.interface.shutdown(1)
 
 
-async def test_response_of_an_application_for_http_only_rejects_the_handshake() -> None:
+async def test_handshake_is_rejected_by_the_response_of_an_http_application() -> None:
     conversation = await opened(hello)
     assert conversation.status == 200
     assert conversation.responses()[0].content == b"hello"
