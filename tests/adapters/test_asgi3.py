@@ -296,7 +296,7 @@ async def test_http_disconnect_after_the_content_ends_the_call_of_the_asgi3_adap
     await host.adapter._interface.shutdown(0)
 
 
-async def test_timeout_half_closed_0_drops_a_response_that_follows_http_disconnect() -> None:
+async def test_response_after_http_disconnect_is_dropped_with_timeout_half_closed_0() -> None:
     closed = asyncio.Event()
 
     async def app(message: Message, channels: Message) -> None:
@@ -349,7 +349,7 @@ async def test_os_error_of_the_hosts_send_counts_as_a_disconnect() -> None:
     assert host.sent == []
 
 
-async def test_send_waits_for_a_slow_asgi_host() -> None:
+async def test_application_that_sends_waits_for_a_slow_asgi_host() -> None:
     sent = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -702,7 +702,7 @@ async def test_asgi3_adapter_receives_no_websocket_messages_while_handlers_are_b
     await host.task
 
 
-async def test_send_waits_for_an_asgi_host_that_sends_websocket_messages_slowly() -> None:
+async def test_application_waits_for_an_asgi_host_that_sends_websocket_messages_slowly() -> None:
     sent = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -739,7 +739,7 @@ async def test_websocket_client_that_does_not_read_is_closed_with_1013() -> None
 # Responses without content
 
 
-async def test_HEAD_request_for_an_endless_stream_returns_and_then_cancels_the_handler(
+async def test_handler_of_an_endless_stream_is_cancelled_after_a_HEAD_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raised: list[type[BaseException]] = []

@@ -44,7 +44,7 @@ def serve(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_wsgi_write_of_empty_bytes_leaves_the_head_replaceable(way: str) -> None:
+def test_response_head_can_be_replaced_after_a_wsgi_write_of_empty_bytes(way: str) -> None:
     received, seen = serve(Script(calls=(Start(), Write(0), Start("503 Busy", again=True))), way=way)
     assert (received.status, seen.events) == ("503 Busy", [])
 
@@ -70,7 +70,7 @@ def test_endless_generator_is_stopped_after_its_response_has_ended(start: Start,
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_read_of_content_after_a_response_without_content_does_not_block(way: str) -> None:
+def test_reading_content_after_a_response_without_content_does_not_block(way: str) -> None:
     request = Request("POST", content_bytes=9, ended_by="length")
     _, seen = serve(Script(calls=(Start("204 No Content"), Write(1), Read("read()"))), request, way, seconds=3600)
     assert seen.closed == 0 and seen.content != request.content

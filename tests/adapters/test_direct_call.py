@@ -98,7 +98,7 @@ def breaks(error: Exception) -> Callable[..., Any]:
     return app
 
 
-async def test_environ_of_a_direct_call_equals_that_of_the_application_served_alone() -> None:
+async def test_environ_of_a_direct_call_is_the_same_as_without_the_adapter() -> None:
     data = request(
         b"GET /a%20b?c=d HTTP/1.1",
         b"x-own: 1",

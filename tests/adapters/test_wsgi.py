@@ -186,7 +186,7 @@ def test_request_content_is_read_as_it_arrives_if_wsgi_input_has_read1(known: bo
     assert [chunk for chunk in answer.chunks if chunk] == [b"first,", b"second,", b"third."]
 
 
-def test_read_is_used_if_wsgi_input_does_not_support_read1() -> None:
+def test_wsgi_adapter_calls_read_if_wsgi_input_does_not_support_read1() -> None:
     class ReadOnly(Arriving):
         read1 = io.BufferedIOBase.read1
 
@@ -194,7 +194,7 @@ def test_read_is_used_if_wsgi_input_does_not_support_read1() -> None:
     assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / first"
 
 
-def test_read1_of_wsgi_input_is_not_called_beyond_the_content() -> None:
+def test_wsgi_adapter_does_not_call_read1_beyond_the_content() -> None:
     source = io.BytesIO(b"mine, next request")
     call(WSGIAdapter(echo), environ_of("/", "POST", CONTENT_LENGTH="5", **{"wsgi.input": source}), validate=False)
     assert source.read() == b" next request"

@@ -233,7 +233,7 @@ def test_wsgi_host_may_iterate_on_another_thread() -> None:
         assert thread.submit(lambda: b"".join(iterable)).result(30) == b"0\n1\n2\n3\n4\n"
 
 
-def test_close_wakes_another_thread_of_the_host_that_waits_for_content() -> None:
+def test_closing_the_iterable_wakes_another_host_thread_that_waits_for_content() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "content": b"first", "more_content": True})
         await asyncio.Event().wait()

@@ -58,7 +58,7 @@ async def test_loop_call_that_raises_does_not_prevent_the_next_call() -> None:
     assert made == ["next"]
 
 
-async def test_flush_within_a_loop_call_runs_each_remaining_call_once() -> None:
+async def test_flushing_within_a_loop_call_runs_each_remaining_call_once() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[str] = []
     calls.post(calls.flush)

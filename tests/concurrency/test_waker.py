@@ -26,7 +26,7 @@ def test_waker_wakes_the_thread_that_waits(kind: type[EventWaker | QueueWaker]) 
 
 
 @kinds
-def test_wait_of_a_waker_returns_at_once_after_an_earlier_wake(kind: type[EventWaker | QueueWaker]) -> None:
+def test_waiting_on_a_waker_that_was_woken_earlier_returns_at_once(kind: type[EventWaker | QueueWaker]) -> None:
     waker = kind()
     waker.wake()
     waker.wait()

@@ -81,7 +81,7 @@ async def test_pool_with_a_full_queue_raises_pool_full() -> None:
     pool.shutdown()
 
 
-def test_submit_of_the_pool_returns_a_future_like_other_executors() -> None:
+def test_pool_returns_a_future_for_a_submitted_function() -> None:
     with WorkerPool(threads=2) as pool:
         assert pool.submit(pow, 2, 10).result(30) == 1024
         with pytest.raises(ZeroDivisionError):

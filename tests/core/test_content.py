@@ -31,7 +31,7 @@ class Taker:
         self.taken.append(whole)
 
 
-def test_take_joins_small_pieces_of_content() -> None:
+def test_small_pieces_of_content_are_taken_in_one_piece() -> None:
     content = content_of(b"a", b"b")
     content.feed_eof()
     assert content.buffered_bytes == 2
@@ -76,7 +76,7 @@ def test_taking_content_that_ended_early_raises_after_its_last_piece() -> None:
         content.take()
 
 
-def test_content_is_no_longer_buffered_after_take_whole_has_returned_it() -> None:
+def test_content_that_was_taken_whole_is_no_longer_buffered() -> None:
     content = content_of(b"a" * 20000, b"b")
     assert content.take_whole() is None
     content.feed_eof()

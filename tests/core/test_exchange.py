@@ -186,7 +186,7 @@ def test_exchange_error_for_text_as_response_content_shows_the_text() -> None:
         made.write("x")  # type: ignore[arg-type]
 
 
-async def test_receive_of_a_request_without_content_returns_the_end_at_once() -> None:
+async def test_receiving_from_a_request_without_content_returns_the_end_at_once() -> None:
     made, gateway = exchange()
     assert await made.receive() == (b"", False)
     assert gateway.calls == []
@@ -208,7 +208,7 @@ class Taker:
 
 @pytest.mark.parametrize(("end", "whole"), [("feed_eof", True), ("half_close", False), ("disconnect", False)])
 @pytest.mark.parametrize("passed_after", [0, 1, 2, 3])
-def test_content_taker_is_notified_of_the_end_before_or_after_it_was_passed(
+def test_content_taker_is_notified_of_an_earlier_or_a_later_end_of_the_content(
     passed_after: int, end: str, whole: bool
 ) -> None:
     made, _ = exchange(has_content=True)
@@ -238,7 +238,7 @@ def test_content_above_the_takers_high_water_mark_is_counted_as_buffered() -> No
     assert (made.content.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
 
 
-def test_gateway_is_asked_for_more_content_by_pass_content_even_if_some_has_arrived() -> None:
+def test_exchange_with_a_content_taker_asks_for_more_content_even_if_some_has_arrived() -> None:
     made, gateway = exchange(has_content=True)
     made.content.feed(b"all")
     made.content.feed_eof()
@@ -246,7 +246,7 @@ def test_gateway_is_asked_for_more_content_by_pass_content_even_if_some_has_arri
     assert gateway.calls == ["want", "taken"]
 
 
-async def test_receive_of_an_exchange_returns_when_content_arrives() -> None:
+async def test_receiving_from_an_exchange_returns_when_content_arrives() -> None:
     made, gateway = exchange(has_content=True)
     receiving = asyncio.ensure_future(made.receive())
     await asyncio.sleep(0)
@@ -256,7 +256,7 @@ async def test_receive_of_an_exchange_returns_when_content_arrives() -> None:
 
 
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "break_off", "respond"])
-async def test_receive_of_an_exchange_raises_after_the_last_piece_of_incomplete_content(end: str) -> None:
+async def test_receiving_raises_after_the_last_piece_of_incomplete_content(end: str) -> None:
     made, gateway = exchange(has_content=True)
     made.content.feed(b"a")
     ENDS[end](made)
@@ -327,7 +327,7 @@ def test_invalid_trailers_close_the_exchange() -> None:
     assert made.state == CLOSED
 
 
-async def test_drain_of_a_gateway_without_flow_control_returns_at_once() -> None:
+async def test_draining_a_gateway_without_flow_control_returns_at_once() -> None:
     made, gateway = exchange()
     assert not made.write_paused
     await made.drain()

@@ -84,7 +84,7 @@ def test_exception_in_an_exchange_callback_is_logged_and_the_next_callback_is_ca
 
 
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
-async def test_call_of_wait_disconnect_returns_at_the_end_of_the_exchange(end: str) -> None:
+async def test_waiting_for_a_disconnect_ends_with_the_exchange(end: str) -> None:
     made, _ = exchange()
     waiting = asyncio.ensure_future(made.wait_disconnect())
     await asyncio.sleep(0)
@@ -94,7 +94,7 @@ async def test_call_of_wait_disconnect_returns_at_the_end_of_the_exchange(end: s
     await made.wait_disconnect()
 
 
-async def test_cancelling_one_call_of_wait_disconnect_does_not_end_another() -> None:
+async def test_cancelling_one_wait_for_a_disconnect_does_not_end_another_wait() -> None:
     made, _ = exchange()
     first = asyncio.ensure_future(made.wait_disconnect())
     second = asyncio.ensure_future(made.wait_disconnect())

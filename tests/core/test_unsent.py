@@ -72,7 +72,7 @@ def test_sends_that_the_client_has_taken_no_longer_count_as_unsent() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_part_of_an_awaited_send_is_deducted_once_when_the_client_has_taken_it() -> None:
+def test_part_of_an_awaited_send_that_the_client_has_taken_is_deducted_once() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)

@@ -11,7 +11,7 @@ from uvicorn.core.waiters import Waiters
 pytestmark = pytest.mark.any_loop
 
 
-async def test_wake_of_waiters_wakes_every_waiting_coroutine() -> None:
+async def test_waking_waiters_wakes_every_waiting_coroutine() -> None:
     waiters = Waiters()
     waiting = [asyncio.ensure_future(waiters.wait(waiters.add())) for _ in range(2)]
     await asyncio.sleep(0)
@@ -20,7 +20,7 @@ async def test_wake_of_waiters_wakes_every_waiting_coroutine() -> None:
     assert not waiters
 
 
-async def test_wake_of_waiters_does_not_wake_a_coroutine_that_waits_later() -> None:
+async def test_coroutine_that_waits_after_a_wake_is_not_woken() -> None:
     waiters = Waiters()
     waiters.wake()
     future = waiters.add()
@@ -47,7 +47,7 @@ async def test_waiters_are_false_after_their_only_wait_is_cancelled() -> None:
     assert not waiters
 
 
-async def test_wake_of_waiters_ignores_a_future_that_is_done() -> None:
+async def test_waking_waiters_ignores_a_future_that_is_done() -> None:
     waiters = Waiters()
     waiters.add().cancel()
     waiters.wake()

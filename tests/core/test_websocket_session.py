@@ -287,7 +287,7 @@ def test_session_uses_the_flow_control_of_its_gateway() -> None:
     assert made.session.write_paused
 
 
-def test_drain_of_a_closed_session_returns_at_once() -> None:
+def test_draining_a_closed_session_returns_at_once() -> None:
     made = Made(OPEN)
     made.gateway.write_paused = True
     made.session.disconnect(1006, "")

@@ -55,7 +55,7 @@ def test_middleware_hook_of_a_site_may_leave_state_on_its_thread() -> None:
 
 
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
-def test_middleware_hook_called_without_django_s_arguments_may_leave_state_on_its_thread(name: str) -> None:
+def test_middleware_hook_called_with_unknown_arguments_may_leave_state_on_its_thread(name: str) -> None:
     assert not leaves_nothing(hook(GZipMiddleware, "process_response"))
     assert not leaves_nothing(hook(SessionMiddleware, name))
 
@@ -96,7 +96,7 @@ def test_session_middleware_may_leave_state_on_its_thread_when_it_saves_the_sess
 @pytest.mark.parametrize(
     ("used", "added", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
 )
-def test_django_message_middleware_leaves_something_on_the_thread_only_if_it_stores_messages(
+def test_message_middleware_may_leave_state_on_its_thread_when_it_stores_messages(
     used: bool, added: bool, expected: bool
 ) -> None:
     request = request_with(_messages=SimpleNamespace(used=used, added_new=added))

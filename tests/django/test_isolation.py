@@ -103,7 +103,7 @@ async def test_requests_of_a_bare_coroutine_find_only_their_own_user(threads_of:
     assert seen == [set()] * 120
 
 
-async def test_requests_find_their_own_user_in_a_gather_in_tasks_and_through_both_bridges(threads_of: Make) -> None:
+async def test_requests_find_their_own_user_in_tasks_and_through_both_bridges(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def read() -> set[str]:

@@ -140,7 +140,7 @@ async def test_requests_find_their_own_tenant_while_another_request_is_cancelled
     await wait_for_threads(site)
 
 
-async def test_many_requests_that_fail_time_out_or_leave_transactions_open_mix_up_no_tenants(
+async def test_requests_that_fail_or_time_out_or_leave_a_transaction_open_mix_up_no_tenants(
     threads_of: Make,
 ) -> None:
     dice = random.Random(5)

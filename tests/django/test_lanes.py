@@ -116,7 +116,7 @@ def test_exception_of_a_call_is_set_on_its_future_and_the_thread_continues(lanes
     lease.end()
 
 
-def test_call_from_an_event_loop_on_the_lease_s_thread_runs_on_another_thread(lanes: Lanes) -> None:
+def test_call_from_an_event_loop_on_the_thread_of_a_lease_runs_on_another_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
 
     def run_a_loop() -> int:

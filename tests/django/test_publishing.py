@@ -106,7 +106,7 @@ def test_pytest_fixture_keeps_the_broadcast_url_that_the_environment_names(
     assert published_messages and caplog.records
 
 
-def test_publish_on_commit_in_a_process_without_clients_logs_no_warning(
+def test_message_published_on_commit_in_a_process_without_clients_logs_no_warning(
     published_messages: Published, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_on_commit("news", {"text": "saved"})
@@ -130,7 +130,7 @@ def test_failed_messages_after_commits_are_logged_once_a_minute(
     ]
 
 
-async def test_publish_on_commit_reaches_a_client_of_the_same_process(published_messages: Published) -> None:
+async def test_message_published_on_commit_reaches_a_client_of_the_same_process(published_messages: Published) -> None:
     received = asyncio.Event()
 
     class Client(Reply):

@@ -98,7 +98,7 @@ def test_django_request_parses_a_form_from_the_content() -> None:
         ("/old", "/older", "/older", "/login/"),
     ],
 )
-async def test_reverse_includes_the_root_path_after_request_of(
+async def test_urls_made_by_reverse_include_the_root_path_of_the_request(
     root_path: str, path: str, path_info: str, url: str
 ) -> None:
     request = request_of(message_of(root_path=root_path, path=path))
@@ -172,7 +172,7 @@ async def ask(kind: str, **keys: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", ["http", "http.request"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_login_required_redirects_an_anonymous_request_to_the_login_page(kind: str, method: str) -> None:
+async def test_anonymous_request_is_redirected_to_the_login_page(kind: str, method: str) -> None:
     start = (await ask(kind, method=method, path="/page", query_string=b"a=1"))[0]
     assert start["status"] == 302
     assert (b"location", b"/login/?next=%2Fpage%3Fa%3D1") in start["headers"]
@@ -180,20 +180,20 @@ async def test_login_required_redirects_an_anonymous_request_to_the_login_page(k
 
 
 @pytest.mark.parametrize(("kind", "rejection"), [("websocket", "websocket.close"), ("websocket.connect", None)])
-async def test_login_required_rejects_an_anonymous_handshake(kind: str, rejection: str | None) -> None:
+async def test_anonymous_handshake_is_rejected_by_login_required(kind: str, rejection: str | None) -> None:
     (sent,) = await ask(kind)
     assert sent == ({"type": rejection, "code": 1008} if rejection else {"accept": False})
 
 
 @pytest.mark.parametrize("kind", ["http", "http.request"])
-async def test_login_required_passes_the_user_to_the_handler(kind: str, session_key: str) -> None:
+async def test_handler_with_login_required_gets_the_user(kind: str, session_key: str) -> None:
     sent = await ask(kind, headers={"cookie": f"sessionid={session_key}"})
     assert sent[0]["status"] == 200 and (b"vary", b"Cookie") in sent[0]["headers"]
     assert b"ada" in (sent[0].get("content"), sent[-1].get("body"))
 
 
 @pytest.mark.parametrize("kind", ["websocket", "websocket.connect"])
-async def test_login_required_accepts_the_handshake_of_a_user(kind: str, session_key: str) -> None:
+async def test_handshake_of_a_user_is_accepted_by_login_required(kind: str, session_key: str) -> None:
     (sent,) = await ask(kind, headers={"cookie": f"sessionid={session_key}"})
     assert sent.get("accept") or sent["type"] == "websocket.accept"
 
@@ -206,7 +206,7 @@ async def csrf_headers(session_key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["http", "http.request"])
-async def test_login_required_answers_403_to_a_post_without_the_csrf_token(
+async def test_post_without_the_csrf_token_is_answered_with_403(
     kind: str, session_key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     headers = await csrf_headers(session_key)
@@ -223,7 +223,7 @@ async def test_csrf_exempt_handler_needs_no_token(session_key: str) -> None:
     assert reply.messages[0]["status"] == 200
 
 
-async def test_login_required_adds_vary_once_and_passes_chunks_unchanged(session_key: str) -> None:
+async def test_handler_with_login_required_sends_vary_once_and_its_chunks_unchanged(session_key: str) -> None:
     async def app(message: Any, channels: Any) -> None:
         # Other attributes of the reply channel are its own.
         assert channels["reply"].messages == []
@@ -237,7 +237,7 @@ async def test_login_required_adds_vary_once_and_passes_chunks_unchanged(session
     assert reply.messages[1] == {"content": b"end"}
 
 
-async def test_login_required_passes_events_after_the_handshake_to_the_handler() -> None:
+async def test_handler_with_login_required_gets_the_events_after_the_handshake() -> None:
     received = []
 
     async def app(message: Any, channels: Any) -> None:
@@ -248,11 +248,11 @@ async def test_login_required_passes_events_after_the_handshake_to_the_handler()
 
 
 @pytest.mark.parametrize(("app", "name"), [(handler, "channels"), (asgi_handler, "asgi3")])
-def test_login_required_keeps_the_interface_of_the_handler(app: Any, name: str) -> None:
+def test_handler_with_login_required_keeps_its_interface(app: Any, name: str) -> None:
     assert detect_interface(login_required(app)) == name
 
 
-async def test_login_required_checks_the_user_on_the_thread_of_the_request(threads_of: Make, session_key: str) -> None:
+async def test_user_of_a_request_is_checked_on_the_thread_of_the_request(threads_of: Make, session_key: str) -> None:
     site = threads_of(login_required(handler), threads=1)
     keys = message_of(headers={"cookie": f"sessionid={session_key}"})
     del keys["channel"], keys["path"]

@@ -116,7 +116,9 @@ def test_runserver_serves_the_router_its_websockets_and_static_files(project: Pa
 
 
 @pytest.mark.parametrize(("option", "status"), [("--nostatic", 404), ("--insecure", 200)])
-def test_runserver_nostatic_and_insecure_decide_about_static_files(option: str, status: int, project: Path) -> None:
+def test_runserver_options_nostatic_and_insecure_decide_whether_static_files_are_served(
+    option: str, status: int, project: Path
+) -> None:
     settings = project / "project" / "settings.py"
     settings.write_text(f"{settings.read_text()}\nDEBUG = {option == '--nostatic'}\nALLOWED_HOSTS = ['*']\n")
     with runserver(project, "--noreload", option) as server:

@@ -99,14 +99,14 @@ def test_without_reload_no_line_about_static_files_is_logged(project: Path) -> N
 
 
 @pytest.mark.parametrize("name", UNSERVED)
-def test_reload_logs_that_static_files_are_not_served_with(name: str, project: Path) -> None:
+def test_reload_logs_that_no_application_serves_the_static_files(name: str, project: Path) -> None:
     add(project, UNSERVED[name])
     line = LINE.replace("/static/", "/my-files/") if name == "another prefix" else LINE
     assert f" WARNING {line}\n" in loaded(project)
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_reload_logs_nothing_about_static_files_with(name: str, project: Path) -> None:
+def test_reload_logs_nothing_if_static_files_are_served_or_not_in_use(name: str, project: Path) -> None:
     add(project, SERVED[name])
     assert "static files" not in loaded(project)
 

@@ -29,7 +29,7 @@ def test_fast_path_for_usual_heads_gives_the_same_result_as_the_general_path(
     "line",
     [b"Host: a", b"HOST: a", b"hOsT: a", b"host:a", b"host: a", b"host:  a"],
 )
-def test_host_field_is_found_in_any_case(line: bytes) -> None:
+def test_host_field_is_found_in_upper_and_lower_case(line: bytes) -> None:
     calls, refusal, _ = outcome(request(b"GET / HTTP/1.1", line, host=None), (), Limits())
     assert (calls[0][3], refusal) == ([[b"host", b"a"]], None)
 

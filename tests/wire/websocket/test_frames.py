@@ -248,7 +248,7 @@ def test_a_sink_can_pause_and_resume_within_a_call() -> None:
     assert sink.count == 7
 
 
-def test_on_busy_is_called_after_every_256_frames_in_a_row() -> None:
+def test_codec_calls_on_busy_after_every_256_frames_in_a_row() -> None:
     client = Client()
     pauses: list[int] = []
 

@@ -54,7 +54,7 @@ def test_offered_subprotocols_keep_the_clients_order_over_several_fields() -> No
         (b"upgrade", b"h2c, websocket"),
     ],
 )
-def test_upgrade_and_websocket_are_found_among_other_tokens_in_any_case(name: bytes, value: bytes) -> None:
+def test_upgrade_and_websocket_are_found_among_other_tokens_in_upper_and_lower_case(name: bytes, value: bytes) -> None:
     handshake((name, value), without=name)
 
 
