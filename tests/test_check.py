@@ -33,8 +33,8 @@ MISTAKES = {
     ],
     ("no_kind",): [
         "cannot import 'no_kind': module 'no_kind' fails with InterfaceError: Route('/parts'): cannot detect the "
-        "interface of the application: it takes (one, two, three, four); pass --interface channels, consumer, wsgi, "
-        "asgi3 or asgi2"
+        "interface of the application: it takes (one, two, three, four); name its kind by interface=...: channels, "
+        "consumer, wsgi, asgi3 or asgi2"
     ],
     ("parameters",): [
         "cannot import 'parameters': module 'parameters' fails with ConfigError: Route('/items/{id}'): got '{'; a path "
@@ -50,8 +50,9 @@ MISTAKES = {
         f"Route('/elsewhere'): {UNREACHABLE}",
         f"Route('/page'): {UNREACHABLE}",
     ],
-    ("below_root", "--root-path", "/base"): [
-        "Route('/base/page'): its path begins like the root path '/base'; write entries without the root path"
+    ("below_root", "--root-path", "/base", "--root-path-cut", "auto"): [
+        "Route('/base/page'): its path begins like the root path '/base', so --root-path-cut auto may misread its "
+        "requests; write entries without the root path, or pass --root-path-cut yes or no"
     ],
     ("never_accepts", "--no-ws-implicit-accept"): [
         "Route('/echo', protocol='websocket'): the connect handler never accepts, and a handshake without a decision "
@@ -157,6 +158,15 @@ up to 16 threads a process
 def test_routes_prints_the_old_and_the_new_side_of_a_shift_and_its_share(invoke: Invoke) -> None:
     lines, status = invoke("shifted", "--routes")
     assert (lines, status) == (SHIFTED_TABLE.splitlines(), 0)
+
+
+@pytest.mark.parametrize("cut", ["yes", "no"])
+def test_entry_that_begins_like_the_root_path_is_a_hint_if_the_server_does_not_guess(cut: str, invoke: Invoke) -> None:
+    lines, status = invoke("below_root", "--root-path", "/base", "--root-path-cut", cut, "--check")
+    expected = (
+        "hint: Route('/base/page'): its path begins like the root path '/base'; write entries without the root path"
+    )
+    assert (lines[-1], status) == (expected, 0)
 
 
 def test_hints_of_the_check_option_are_printed_and_leave_the_exit_code_0(invoke: Invoke) -> None:

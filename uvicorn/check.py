@@ -208,17 +208,13 @@ def name_of(app: Any) -> str:
 
 
 def findings(app: Any, leaves: list[Leaf], settings: Settings) -> Iterator[Finding]:
-    """Yield the mistakes in a site, then the hints."""
-    hints: list[Finding] = []
+    """Yield the mistakes in a site, and the hints."""
     for leaf in leaves:
         if leaf.is_first:
-            yield from (*_unreachable(leaf), *_below_root(leaf, settings))
-            hints += _slashed_twin(leaf)
-        yield from _websockets(leaf, settings)
-        hints += _guessed(leaf)
+            yield from (*_unreachable(leaf), *_below_root(leaf, settings), *_slashed_twin(leaf))
+        yield from (*_websockets(leaf, settings), *_guessed(leaf))
     yield from _session_cookies(leaves)
     yield from _django_checks()
-    yield from hints
     if isinstance(app, WSGIAdapter):
         yield from _on_wsgi_hosts(leaves)
 
@@ -256,14 +252,17 @@ def _reaches(leaf: Leaf, path: str, host: str, protocol: str, method: str) -> bo
 
 
 def _below_root(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
-    """Yield a finding if the entry's path begins with the root path, which a proxy may remove."""
+    """Yield a finding if the entry's path begins like the root path. Unless the server guesses, it is a hint."""
     if leaf.places and settings.root_path:
         entry = leaf.places[0][1]
         if entry.prefix.split("/")[1:2] == settings.root_path.split("/")[1:2]:
+            guesses = settings.root_path_cut == "auto"
             yield Finding(
                 repr(entry),
-                f"its path begins like the root path {settings.root_path!r}",
-                "write entries without the root path",
+                f"its path begins like the root path {settings.root_path!r}"
+                + (", so --root-path-cut auto may misread its requests" if guesses else ""),
+                "write entries without the root path" + (", or pass --root-path-cut yes or no" if guesses else ""),
+                is_hint=not guesses,
             )
 
 
@@ -379,5 +378,6 @@ def report(app: Any, settings: Settings, source: str, *, check: bool) -> tuple[l
     lines = table_of(leaves)
     if not check:
         return lines, 0
-    found = list(findings(app, leaves, settings))
+    # Mistakes first.
+    found = sorted(findings(app, leaves, settings), key=lambda finding: finding.is_hint)
     return [*lines, *map(str, found)], int(any(not finding.is_hint for finding in found))

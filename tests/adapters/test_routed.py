@@ -73,6 +73,13 @@ def test_M33_unusual_path_from_a_wsgi_host_is_routed_the_same_for_every_kind_of_
         assert StrictHost(Request()).serve(adapter, environ).code == status
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_M13_a_mount_moves_its_whole_prefix_of_a_path_that_the_wsgi_host_has_decoded(kind: str) -> None:
+    environ = {**Request().environ(strict=True), "SCRIPT_NAME": "/\u0436", "PATH_INFO": "/\u20ac/x"}
+    received = StrictHost(Request()).serve(WSGIAdapter(Router(Mount("/\u20ac", KINDS[kind]))), environ)
+    assert json.loads(received.content) == [kind, "/\u0436/\u20ac", "/\u0436/\u20ac/x"]
+
+
 @pytest.mark.parametrize(("weight", "kind"), [(0, "wsgi"), (100, "channels")])
 def test_M36_an_application_of_a_shift_gets_the_root_path_of_its_mount_on_a_wsgi_host(weight: int, kind: str) -> None:
     shift = Shift(wsgi_app, channels_app, weight=weight)

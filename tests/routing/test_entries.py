@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from uvicorn import ASGIAdapter
+from uvicorn import ASGIAdapter, Router, Shift
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.routing.entries import Mount, Route
 
@@ -136,6 +136,35 @@ def test_M21_an_entry_rejects_threads_for_an_adapter_with_threads_of_its_own() -
 def test_M34_an_entry_with_an_object_that_is_no_application_raises_an_error_that_names_the_entry(app: Any) -> None:
     with pytest.raises(ConfigError, match=r"^Route\('/a', methods=\('POST',\)\): "):
         Route("/a", app, methods=("POST",))
+
+
+def make_pages() -> Any:
+    return pages
+
+
+def unclear(one: Any, two: Any, three: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("make", "where", "keyword"),
+    [
+        (lambda app: Mount("/shop", app), "Mount('/shop')", "interface=..."),
+        (lambda app: Router(default=app), "Router(default=...)", "Route('/*', app, interface=...)"),
+        (lambda app: Shift(app, pages), "Shift: old", "Router(Route('/*', app, interface=...))"),
+    ],
+)
+def test_M34_error_for_an_application_of_an_unclear_kind_shows_how_to_name_its_kind_in_the_table(
+    make: Any, where: str, keyword: str
+) -> None:
+    named = f"name its kind by {keyword}: channels, consumer, wsgi, asgi3 or asgi2"
+    start = f"{where}: cannot detect the interface of the application: it takes"
+    for app, end in (
+        (unclear, f" (one, two, three); {named}"),
+        (make_pages, f" (); call it if it makes the application, or {named}"),
+    ):
+        with pytest.raises(InterfaceError) as caught:
+            make(app)
+        assert str(caught.value) == start + end
 
 
 def test_M20_an_entry_with_an_unknown_interface_raises_an_error_that_names_the_entry() -> None:

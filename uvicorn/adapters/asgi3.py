@@ -63,7 +63,7 @@ class ASGI3Adapter:
         settings = Settings(interface=interface, access_log=False, half_closed_seconds=seconds)
         self._settings = settings if threads is None else replace(settings, threads=threads)
         # Built now, so that a configuration error is raised when the module is imported.
-        self._interface: Interface = build_interface(app, self._settings)
+        self._interface: Interface = build_interface(app, self._settings, keyword="interface=...")
         self._interface.contain_exits()
         self._router = self._interface if isinstance(self._interface, RouterInterface) else None
         self._starting = StartupOnce(self._interface)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from uvicorn.core.endpoint import is_below
 from uvicorn.fields import split_pairs
 from uvicorn.interfaces.asgi3 import ASGI3Interface
+from uvicorn.interfaces.environ import text_octets
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.routing.interface import RouterInterface
 from uvicorn.routing.matching import field_value, intended_method
@@ -22,7 +23,10 @@ def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callabl
     if (script_name and path_info and not path_info.startswith("/")) or not (script_name or path_info):
         # As in `exchange_from_environ`.
         path_info = "/" + path_info
-    path = path_info if path_info.isascii() else _decoded(path_info)
+    path = path_info
+    if not path_info.isascii():
+        octets = text_octets(path_info)
+        path_info, path = octets.decode("latin-1"), octets.decode("utf-8", "replace")
     host, method = "", environ.get("REQUEST_METHOD", "GET")
     if router.reads_fields:
         host = host_name(environ.get("HTTP_HOST", ""))
@@ -31,8 +35,9 @@ def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callabl
     if not isinstance(interface, WSGIInterface):
         return None
     if prefix:
-        prefix = prefix.encode().decode("latin-1")
-        environ = {**environ, "SCRIPT_NAME": script_name + prefix, "PATH_INFO": path_info[len(prefix) :]}
+        octets = text_octets(script_name) + prefix.encode()
+        path_info = path_info[len(prefix.encode()) :]
+        environ = {**environ, "SCRIPT_NAME": octets.decode("latin-1"), "PATH_INFO": path_info}
     return interface.app, environ
 
 
@@ -65,11 +70,3 @@ def asgi_call(router: RouterInterface, scope: dict[str, Any]) -> tuple[Callable[
     if interface.state is not None:
         changed["state"] = interface.state.copy()
     return interface.app, {**scope, **changed}
-
-
-def _decoded(text: str) -> str:
-    """Decode a path of an environ (PEP 3333), unless the host has decoded it already."""
-    try:
-        return text.encode("latin-1").decode("utf-8", "replace")
-    except UnicodeEncodeError:
-        return text

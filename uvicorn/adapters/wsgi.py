@@ -51,7 +51,7 @@ class WSGIAdapter:
         self.app = app
         self._settings = Settings(interface=interface, access_log=False)
         # Built now, so that a configuration error is raised when the module is imported.
-        self._has_router = isinstance(build_interface(app, self._settings), OwningInterface)
+        self._has_router = isinstance(build_interface(app, self._settings, keyword="interface=..."), OwningInterface)
         self._interface: Interface | None = None
         self._thread: LoopThread | None = None
         self._has_warned = False

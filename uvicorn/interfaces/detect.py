@@ -38,13 +38,18 @@ _CLASSES: Final = {
 }
 
 
-def build_interface(app: Any, settings: Settings, source: str = "the application") -> Interface:
-    """Build the interface that `settings.interface` names, or the detected one. Raises InterfaceError."""
+def build_interface(
+    app: Any, settings: Settings, source: str = "the application", keyword: str = "--interface"
+) -> Interface:
+    """Build the interface that `settings.interface` names, or the detected one. Raises InterfaceError.
+
+    For errors, `source` is the name of the application, and `keyword` is how the caller may name the interface.
+    """
     factory = _declared(app)
     if settings.interface == "auto" and callable(factory):
         made: Interface = factory(settings)
         return made
-    name = settings.interface if settings.interface != "auto" else detect_interface(app, source)
+    name = settings.interface if settings.interface != "auto" else detect_interface(app, source, keyword)
     if name not in INTERFACE_NAMES:
         where = "interface" if name == settings.interface else f"interface of {source}"
         raise InterfaceError(f"{where}: expected one of auto, {', '.join(INTERFACE_NAMES)}, got {name!r}")
@@ -104,8 +109,8 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
     )
 
 
-def detect_interface(app: Any, source: str = "the application") -> str:
-    """Return the name of the interface of `app`. `source` is the application's name in errors.
+def detect_interface(app: Any, source: str = "the application", keyword: str = "--interface") -> str:
+    """Return the name of the interface of `app`. `source` and `keyword` are for errors, as in `build_interface`.
 
     An attribute `__uvicorn_interface__` takes precedence, then the usual names of parameters. Otherwise the number of
     required parameters decides: 3 means asgi3, 2 means channels or wsgi, 1 means consumer. Raises InterfaceError.
@@ -117,20 +122,20 @@ def detect_interface(app: Any, source: str = "the application") -> str:
         raise InterfaceError(f"{source} has no interface of its own: {reason}")
     inner = _wrapped_in_object(app)
     if inner is not None:
-        return detect_interface(inner, source)
+        return detect_interface(inner, source, keyword)
     if not callable(app):
         raise _not_callable(app, source)
     function, is_coroutine = _unwrap(app)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        raise _undecided(source, "its signature cannot be read") from None
+        raise _undecided(source, keyword, "its signature cannot be read") from None
     names = _required_of(signature)
     by_names = _BY_PARAMETER_NAMES.get(names)
     if by_names is not None and not (by_names == "asgi2" and is_coroutine):
         return by_names
     if inspect.isclass(app):
-        raise _undecided(source, f"it is a class that takes ({', '.join(names)})")
+        raise _undecided(source, keyword, f"it is a class that takes ({', '.join(names)})")
     if len(names) == 3 and names[:2] in _BY_PARAMETER_NAMES:
         # One parameter too many, which `check_interface` reports.
         return _BY_PARAMETER_NAMES[names[:2]]
@@ -140,7 +145,7 @@ def detect_interface(app: Any, source: str = "the application") -> str:
         return "channels" if is_coroutine else "wsgi"
     if len(names) == 1 and by_names is None:
         return "consumer"
-    raise _undecided(source, f"it takes ({', '.join((*names, *_more_of(signature)))})")
+    raise _undecided(source, keyword, f"it takes ({', '.join((*names, *_more_of(signature)))})")
 
 
 def guessed_from(app: Any) -> tuple[str, ...]:
@@ -178,13 +183,15 @@ def _wrapped_in_object(app: Any) -> Any:
     return inspect.getattr_static(app, "__wrapped__", None)
 
 
-def _undecided(source: str, seen: str) -> InterfaceError:
-    choices = ", ".join(INTERFACE_NAMES[:-1])
-    # A callable without required parameters may be a factory.
-    factory = "--factory if it makes the application, or " if seen.endswith("takes ()") or "takes (**" in seen else ""
-    return InterfaceError(
-        f"cannot detect the interface of {source}: {seen}; pass {factory}--interface {choices} or {INTERFACE_NAMES[-1]}"
-    )
+def _undecided(source: str, keyword: str, seen: str) -> InterfaceError:
+    names = f"{', '.join(INTERFACE_NAMES[:-1])} or {INTERFACE_NAMES[-1]}"
+    is_command = keyword.startswith("--")
+    remedy = f"pass {keyword} {names}" if is_command else f"name its kind by {keyword}: {names}"
+    if seen.endswith("takes ()") or "takes (**" in seen:
+        # A callable without required parameters may be a factory.
+        factory = "pass --factory" if is_command else "call it"
+        remedy = f"{factory} if it makes the application, or {remedy.removeprefix('pass ')}"
+    return InterfaceError(f"cannot detect the interface of {source}: {seen}; {remedy}")
 
 
 def _not_callable(app: Any, source: str) -> InterfaceError:

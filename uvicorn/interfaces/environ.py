@@ -125,17 +125,17 @@ def exchange_from_environ(
     try:
         values = [environ[key].encode("latin-1") for key in keys]
     except (AttributeError, UnicodeEncodeError):
-        octets = [_octets(environ[key]) if isinstance(environ[key], str) else None for key in keys]
+        octets = [text_octets(environ[key]) if isinstance(environ[key], str) else None for key in keys]
         names = tuple(name for name, value in zip(names, octets, strict=True) if value is not None)
         values = [value for value in octets if value is not None]
     for key, name in of_content:
         if environ[key]:
             names += (name,)
-            values.append(_octets(str(environ[key])))
+            values.append(text_octets(str(environ[key])))
     scheme = environ.get("wsgi.url_scheme", "http")
     endpoint = Endpoint(
         scheme,
-        _octets(script_name).decode("utf-8", "replace") if script_name else "",
+        text_octets(script_name).decode("utf-8", "replace") if script_name else "",
         _address(environ.get("SERVER_NAME"), environ.get("SERVER_PORT"), _default_port(scheme)),
         _address(environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT"), 0),
         loop,
@@ -160,11 +160,11 @@ def exchange_from_environ(
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
     """Return `target`. If `target` contradicts `path` or `query`, rebuild it from them."""
-    prefix, octets, query_octets = _octets(script_name), _octets(path), _octets(query)
+    prefix, octets, query_octets = text_octets(script_name), text_octets(path), text_octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets
     octets = prefix + octets or b"/"
-    raw_path, mark, raw_query = _octets(target).partition(b"?")
+    raw_path, mark, raw_query = text_octets(target).partition(b"?")
     decoded = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
     if decoded != octets or not raw_path.startswith(b"/") or not raw_path.isascii():
         raw_path, mark = quote(octets, safe="/!$&'()*+,;=:@~").encode(), b""
@@ -269,7 +269,7 @@ def _meaning_of(key: str) -> bytes:
     return meaning
 
 
-def _octets(text: Any) -> bytes:
+def text_octets(text: Any) -> bytes:
     """Encode a text of the environ as Latin-1 (PEP 3333), or as UTF-8 if Latin-1 lacks a character."""
     try:
         return text.encode("latin-1")  # type: ignore[no-any-return]

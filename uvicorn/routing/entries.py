@@ -48,6 +48,8 @@ class Entry:
 
     #: Whether the prefix becomes a part of the application's root path.
     moves_root = False
+    #: How the kind of the application may be named, for errors.
+    keyword = "interface=..."
 
     def __post_init__(self) -> None:
         if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
@@ -72,7 +74,7 @@ class Entry:
         """Return a new interface of the application. Raises InterfaceError, which names the entry."""
         settings = replace(settings, interface=self.interface, threads=self.threads or settings.threads)
         try:
-            return build_interface(self.app, settings)
+            return build_interface(self.app, settings, keyword=self.keyword)
         except InterfaceError as error:
             raise InterfaceError(f"{self!r}: {error}") from None
 
@@ -165,6 +167,8 @@ class Mount(Entry):
 
 class Default(Entry):
     """The application for all requests that no entry takes."""
+
+    keyword = "Route('/*', app, interface=...)"
 
     def __init__(self, app: Any) -> None:
         super().__init__("*", app, "", False, None, None, None, None, "auto", None)

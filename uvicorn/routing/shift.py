@@ -107,6 +107,8 @@ class Shift:
 class Side(Entry):
     """The old or the new application of a Shift."""
 
+    keyword = "Router(Route('/*', app, interface=...))"
+
     def __init__(self, side: str, app: Any) -> None:
         super().__init__(side, app, "", False, None, None, None, None, "auto", None)
 
