@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterator
+import struct
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,20 @@ import pytest
 import uvicorn
 from tests.helpers import GET, hello, settle, until
 from uvicorn import process_count
+from uvicorn.core.exchange import HTTPExchange
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.keywords import build_settings
 from uvicorn.server import acceptor as module
 from uvicorn.server.acceptor import Acceptor
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServerContext
+from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.listener import Address, open_sockets
 
 
-def build_context() -> ServerContext:
+def build_context(app: Callable[..., Any] = hello) -> ServerContext:
     settings = build_settings({"access_log": False})
-    return ServerContext(build_interface(hello, settings), settings, Clock())
+    return ServerContext(build_interface(app, settings), settings, Clock())
 
 
 @pytest.fixture
@@ -48,9 +53,11 @@ def waiting_clients(sock: socket.socket, count: int) -> Iterator[list[socket.soc
 
 
 @asynccontextmanager
-async def accepting(sock: socket.socket) -> AsyncIterator[tuple[Acceptor, ServerContext]]:
+async def accepting(
+    sock: socket.socket, app: Callable[..., Any] = hello
+) -> AsyncIterator[tuple[Acceptor, ServerContext]]:
     """Start an acceptor, which accepts from the next iteration of the event loop on."""
-    context = build_context()
+    context = build_context(app)
     acceptor = Acceptor(context, sock)
     acceptor.start()
     try:
@@ -78,6 +85,21 @@ async def accepted_on_each_turn(context: ServerContext, total: int) -> list[int]
 
 def listening(**options: Any) -> socket.socket:
     return socket.create_server(("127.0.0.1", 0), backlog=256, **options)
+
+
+def request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+
+
+class Recorder:
+    """An application that records the paths of its requests."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    async def __call__(self, message: dict[str, Any], channels: dict[str, Any]) -> None:
+        self.paths.append(message["path"])
+        await hello(message, channels)
 
 
 @pytest.mark.usefixtures("one_process")
@@ -192,6 +214,134 @@ async def test_closed_acceptor_leaves_no_reader_in_the_event_loop() -> None:
         async with accepting(sock) as (acceptor, context):
             acceptor.close()
             assert not context.loop.remove_reader(number)
+
+
+async def paths_of_busy_and_new_client() -> list[str]:
+    """Have a busy client send a request after a new client has, and return the paths in the order of service."""
+    app = Recorder()
+    with listening() as sock, waiting_clients(sock, 1) as (busy,):
+        async with accepting(sock, app) as (_, context):
+            await until(lambda: context.connections)
+            with waiting_clients(sock, 1) as (new,):
+                new.sendall(request("/new"))
+                await asyncio.sleep(0)
+                # The server accepts the new client in this iteration. On Python 3.11 a task creates its transport.
+                if sys.version_info < (3, 12):
+                    await asyncio.sleep(0)
+                busy.sendall(request("/busy"))
+                await until(lambda: len(app.paths) == 2)
+    return app.paths
+
+
+async def test_new_client_is_served_before_a_request_that_a_busy_client_sends_after_the_accept() -> None:
+    assert await paths_of_busy_and_new_client() == ["/new", "/busy"]
+
+
+async def test_loop_that_may_have_a_read_in_progress_serves_a_new_client_in_its_usual_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_reads_when_ready", lambda loop: False)
+    assert await paths_of_busy_and_new_client() == ["/busy", "/new"]
+
+
+def test_loop_of_an_unknown_library_may_have_a_read_in_progress() -> None:
+    assert not module._reads_when_ready(asyncio.AbstractEventLoop())  # type: ignore[abstract]
+
+
+async def test_new_client_that_sends_its_request_later_gets_a_response() -> None:
+    app = Recorder()
+    with listening() as sock, waiting_clients(sock, 1) as (client,):
+        async with accepting(sock, app) as (_, context):
+            await until(lambda: context.connections)
+            await settle()
+            client.sendall(request("/later"))
+            await until(lambda: app.paths)
+            assert app.paths == ["/later"]
+
+
+async def test_new_client_that_has_sent_a_fin_only_is_disconnected() -> None:
+    with listening() as sock, waiting_clients(sock, 1) as (client,):
+        client.shutdown(socket.SHUT_WR)
+        async with accepting(sock) as (_, context):
+            await until(lambda: context.accepted and not context.connections)
+
+
+async def test_request_is_served_although_another_new_client_has_reset_its_connection() -> None:
+    app = Recorder()
+    with listening() as sock, waiting_clients(sock, 2) as (leaving, staying):
+        leaving.sendall(request("/left"))
+        staying.sendall(request("/stayed"))
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        leaving.close()
+        async with accepting(sock, app) as (_, context):
+            await until(lambda: context.accepted == 2 and len(context.connections) == 1)
+            await until(lambda: "/stayed" in app.paths)
+
+
+async def test_connection_reset_while_its_first_request_is_read_is_closed_by_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = Recorder()
+
+    def fail(sock: socket.socket, *arguments: object) -> int:
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    with listening() as sock, waiting_clients(sock, 1) as (client,):
+        client.sendall(request("/read-by-the-loop"))
+        async with accepting(sock, app) as (_, context):
+            monkeypatch.setattr(socket.socket, "recv_into", fail)
+            await until(lambda: context.connections)
+            client.close()
+            await until(lambda: not context.connections)
+
+
+async def test_failure_in_the_first_request_of_a_client_resets_only_its_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = Recorder()
+    with listening() as sock, waiting_clients(sock, 2) as clients:
+        clients[0].sendall(request("/first"))
+        clients[1].sendall(request("/second"))
+        async with accepting(sock, app) as (_, context):
+            interface = context.interface
+            serve_http = interface.serve_http
+
+            def serve(exchange: HTTPExchange) -> None:
+                if exchange.raw_path == b"/first":
+                    raise RuntimeError("a fault of the server")
+                serve_http(exchange)
+
+            interface.serve_http = serve  # type: ignore[method-assign]
+            await until(lambda: app.paths)
+            await until(lambda: len(context.connections) == 1)
+    assert app.paths == ["/second"]
+    assert caplog.messages == ["reading the first request of a connection failed; resetting the connection"]
+
+
+async def test_context_variable_set_in_the_first_request_of_a_client_is_unset_for_other_clients() -> None:
+    variable = ContextVar("variable", default="unset")
+    seen = []
+
+    def app(message: dict[str, Any], channels: dict[str, Any]) -> Awaitable[None]:
+        seen.append(variable.get())
+        variable.set(message["path"])
+        return hello(message, channels)
+
+    with listening() as sock, waiting_clients(sock, 2) as clients:
+        for client in clients:
+            client.sendall(GET)
+        async with accepting(sock, app):
+            await until(lambda: len(seen) == 2)
+    assert seen == ["unset", "unset"]
+
+
+async def test_first_request_of_a_connection_without_a_transport_is_left_to_the_event_loop() -> None:
+    ours, client = socket.socketpair()
+    with listening() as sock, ours, client:
+        client.sendall(GET)
+        async with accepting(sock) as (acceptor, context):
+            acceptor._read_first_requests([(ours, HTTP1Connection(context))])
+        assert ours.recv(1000) == GET
 
 
 async def test_sockets_attribute_of_an_acceptor_is_empty_after_close() -> None:

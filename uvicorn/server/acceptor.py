@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import socket
 import ssl
 import sys
-from typing import Any, Final, final
+from contextvars import copy_context
+from typing import Any, Final, TypeAlias, final
 
 from uvicorn import process_count
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
+
+logger = logging.getLogger("uvicorn.error")
 
 # uvloop's own servers accept one connection in each iteration of the event loop, which delays new clients of a busy
 # server. asyncio's accept all, so that one of several processes may take them all.
@@ -24,6 +28,8 @@ _MOST_SHARED: Final = 64
 # The pause after an error such as a lack of descriptors. Short, because connections of clients that have given up stay
 # in the queue until they are accepted, and each attempt accepts only as many as there are free descriptors.
 _RETRY_SECONDS: Final = 0.1
+
+_Accepted: TypeAlias = list[tuple[socket.socket, HTTP1Connection]]
 
 
 @final
@@ -39,6 +45,7 @@ class Acceptor:
         self._most = _MOST_ALONE if processes == 1 else max(1, _MOST_SHARED // processes)
         self._retry: asyncio.TimerHandle | None = None
         self._is_open = False
+        self._reads_first = tls is None and _reads_when_ready(context.loop)
         self._options: dict[str, Any] = {}
         if tls is not None:
             settings = context.settings
@@ -86,7 +93,20 @@ class Acceptor:
             self._retry = None
 
     def _accept(self, most: int) -> None:
-        """Accept up to `most` connections from the kernel's queue."""
+        """Accept up to `most` connections from the kernel's queue, and have their first requests read."""
+        accepted: _Accepted = []
+        self._accept_queued(most, accepted)
+        if accepted and self._reads_first:
+            # After the calls of `connection_made`, which the transports have scheduled.
+            loop = self._context.loop
+            if sys.version_info >= (3, 12):
+                loop.call_soon(self._read_first_requests, accepted)
+            else:
+                # The tasks create the transports in the next iteration.
+                loop.call_soon(loop.call_soon, self._read_first_requests, accepted)
+
+    def _accept_queued(self, most: int, accepted: _Accepted) -> None:
+        """Accept up to `most` connections, and append them to `accepted`."""
         for _ in range(most):
             # All processes that share the socket wake up together. A failed accept takes 7 us, a poll 1 us.
             if not self._poll.poll(0):
@@ -109,14 +129,34 @@ class Acceptor:
                 limit = self._context.limit_concurrency
                 self._context.warnings.warn(client, f"closed before its TLS handshake: over {limit} connections")
                 continue
-            self._start(sock)
+            accepted.append((sock, self._start(sock)))
+
+    def _read_first_requests(self, accepted: _Accepted) -> None:
+        """Serve requests that have arrived on `accepted` connections, before the event loop polls the busy ones."""
+        # Otherwise 100 new clients would wait for the requests of 200 busy connections, 5 ms.
+        connections = self._context.connections
+        waiting = {sock.fileno(): (sock, connection) for sock, connection in accepted if connection in connections}
+        poll = select.poll()
+        for number in waiting:
+            poll.register(number, select.POLLIN)
+        for number, event in poll.poll(0):
+            # The event loop handles a connection that the client has reset.
+            if event == select.POLLIN:
+                sock, connection = waiting[number]
+                try:
+                    # A context for each connection, as in the callbacks of a transport.
+                    copy_context().run(_read, sock, connection)
+                except Exception:
+                    # The first requests of the other connections must still be read.
+                    logger.exception("reading the first request of a connection failed; resetting the connection")
+                    connection.reset()
 
     def _is_over_limit(self) -> bool:
         """Return whether one more connection would exceed `limit_concurrency`."""
         context = self._context
         return 0 < context.limit_concurrency <= len(context.connections) + len(context.arriving)
 
-    def _start(self, sock: socket.socket) -> None:
+    def _start(self, sock: socket.socket) -> HTTP1Connection:
         context = self._context
         connection = HTTP1Connection(context)
         if sys.version_info >= (3, 12):
@@ -130,6 +170,7 @@ class Acceptor:
             task = context.loop.create_task(self._connect(connection, sock))
         if not task.done():
             context.arriving[connection] = task
+        return connection
 
     async def _connect(self, connection: HTTP1Connection, sock: socket.socket) -> None:
         try:
@@ -141,3 +182,20 @@ class Acceptor:
                 raise
         finally:
             self._context.arriving.pop(connection, None)
+
+
+def _reads_when_ready(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether `loop` reads from a socket only after polling it."""
+    # A loop with a read in progress, as with io_uring, would deliver its bytes after those that this module reads.
+    uvloop = sys.modules.get("uvloop")
+    return isinstance(loop, asyncio.SelectorEventLoop) or (uvloop is not None and isinstance(loop, uvloop.Loop))
+
+
+def _read(sock: socket.socket, connection: HTTP1Connection) -> None:
+    """Read once from `sock`, and pass the bytes to `connection`. The event loop handles a FIN and errors."""
+    try:
+        count = sock.recv_into(connection.get_buffer(-1))
+    except OSError:
+        return
+    if count:
+        connection.buffer_updated(count)
