@@ -18,7 +18,7 @@ CASES = Path(__file__).parent / "check_cases"
 #: Returns the lines of the command, and its exit code.
 Invoke = Callable[..., tuple[list[str], int]]
 
-UNREACHABLE = "no request can reach this entry; remove it, or the entries that take its requests before it"
+UNREACHABLE = "no request can reach this entry; remove this entry, or the entries that take its requests"
 
 #: Module and options to what `--check` prints below the table, with exit code 1.
 MISTAKES = {

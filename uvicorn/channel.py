@@ -53,7 +53,7 @@ channel_names: Final = ChannelNames()
 
 
 class Done(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if its caller need not wait (rule R5). All such sends share one."""
+    """The awaitable that `send` returns if its caller need not wait (rule R5). All such sends share one object."""
 
     __slots__ = ()
     # The exhausted iterator's own method: it answers `await` without a call into Python.

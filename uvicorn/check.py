@@ -74,7 +74,7 @@ class Leaf(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether the application is not the new application of a Shift."""
+        """False for the new application of a Shift. True for every other application."""
         return all(side == "old" for _, side, depth in self.sides if depth == len(self.places))
 
     def __str__(self) -> str:
@@ -224,7 +224,7 @@ def _unreachable(leaf: Leaf) -> Iterator[Finding]:
         yield Finding(
             repr(leaf.entry),
             "no request can reach this entry",
-            "remove it, or the entries that take its requests before it",
+            "remove this entry, or the entries that take its requests",
         )
 
 

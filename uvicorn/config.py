@@ -221,7 +221,7 @@ class Config:
             super().__setattr__(name, value)
 
     def configure_logging(self) -> None:
-        """Set up logging from `log_config`. Do nothing if that is None."""
+        """Set up logging from `log_config`, if there is one."""
         configure_logging(self.log_config, self.use_colors)
         level = log_level_of(self.log_level)
         if level is not None:

@@ -120,7 +120,7 @@ class ResponseAborted(UvicornError):
 class ClientDisconnected(UvicornError, ConnectionError):
     """The client disconnected before its request was complete, or its WebSocket has ended. Also an OSError.
 
-    `code` and `reason` are those of the WebSocket's end. Without a close frame, `code` is 1006.
+    `code` and `reason` describe the end of the WebSocket. Without a close frame, `code` is 1006.
     """
 
     def __init__(self, message: str = "", code: int = 1006, reason: str = "") -> None:

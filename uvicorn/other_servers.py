@@ -155,7 +155,7 @@ def create_ssl_context(
     ciphers: str | None,
     alpn_protocols: list[str] | None = None,
 ) -> SSLContext:
-    """Return a TLS context like `--ssl-certfile`. Raises ConfigError."""
+    """Return the TLS context that `--ssl-certfile` would make. Raises ConfigError."""
     from uvicorn.server.tls import build_ssl_context
 
     settings = Settings(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
     """Serve until a signal stops the server. Return the exit code, which is 1 if requests were aborted.
 
-    `process_end` ends the process after the server, even if application threads still run. Raises ConfigError and
-    StartupError.
+    `process_end` ends the process after the server has stopped, even if application threads still run. Raises
+    ConfigError and StartupError.
     """
     standard_streams.occupy_standard_descriptors()
     # Imported late: a supervisor saves 10 MiB without the server, a single process 0.2 MiB without the supervisor.

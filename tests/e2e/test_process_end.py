@@ -160,7 +160,7 @@ def test_a_worker_with_a_blocked_loop_ends_after_its_supervisor_was_killed(
                 os.kill(pid, signal.SIGKILL)
         assert answer.exception() is not None
         server.wait()
-        assert "the supervisor has died, and this worker does not stop; killing it" in server.stderr
+        assert "the supervisor has died, and this worker does not stop; killing the worker" in server.stderr
 
 
 def test_a_worker_whose_import_blocks_ends_after_its_supervisor_was_killed(folder: Path) -> None:

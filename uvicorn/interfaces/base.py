@@ -90,7 +90,7 @@ class Interface:
         self.serve_http(session.request)
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call a plain function that has never returned an awaitable. Its response is held (`call_held`)."""
+        """Call a plain function, and hold its response until it returns (`call_held`)."""
         returned = call_held(exchange, self.app, arguments)
         self.returns_awaitables = hasattr(returned, "__await__")
         return returned

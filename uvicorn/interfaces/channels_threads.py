@@ -328,7 +328,7 @@ class BlockingBody:
         return name
 
     def receive(self) -> Any:
-        """Block until the next piece has arrived, and return it, like `BodyChannel.receive`."""
+        """Block until the next piece of content has arrived, then return the piece."""
         if threading.get_ident() == self._thread:
             return self._body.receive()
         try:

@@ -140,7 +140,7 @@ class WebSocketReply:
         return self._thread
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the connection ends for any reason, accepted or not (rule R15)."""
+        """Call `callback()` once, when the connection ends for any reason (rule R15)."""
         self._session.on_end(callback)
 
     @property
@@ -197,7 +197,7 @@ class WebSocketReply:
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """Return an awaitable that waits while the client is slow, or DONE in a task of another client."""
+        """Return an awaitable that waits while the client is slow. For a task of another client, return DONE."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:

@@ -171,7 +171,7 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """Return why a Router or a Shift has no kind. Return an empty text for other applications."""
+    """Return the reason why a Router or a Shift has no kind. Empty for other applications."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 

@@ -122,7 +122,7 @@ class HandlerTasks:
         )
 
     async def finish(self, seconds: float) -> int:
-        """Wait up to `seconds` for all handlers to end. Then cancel the others, and return their number."""
+        """Wait up to `seconds` for all handlers to end. Cancel the rest, and return the number cancelled."""
         if self.running:
             logging.getLogger("uvicorn.error").info("Waiting for background tasks to complete. (CTRL+C to force quit)")
             await asyncio.wait(self.running, timeout=max(seconds, 0))
@@ -146,7 +146,7 @@ async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
 
 
 class NoAwaitable(InterfaceError):
-    """The application returned an object that cannot be awaited. Only the first one is logged."""
+    """The application returned an object that cannot be awaited. Only the first such error is logged."""
 
     def __init__(self, message: str, is_first: bool) -> None:
         super().__init__(message)
@@ -256,7 +256,7 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Return whether `error` reports a disconnected client, as frameworks do with their own exceptions."""
+    """Return whether `error` reports a disconnected client. Frameworks have exceptions of their own for that."""
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         if isinstance(link, ClientDisconnected) or type(link).__name__ in _DISCONNECTS:
@@ -290,7 +290,7 @@ def log_failure(where: object, error: BaseException, general: str = _FAILURE) ->
 
 
 def _sentence(error: BaseException, general: str) -> str:
-    """Return the text for the log: the message or the hint of a known error, otherwise `general`."""
+    """Return the message or the hint for a known error. For other errors, return `general`."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
     key, trace = error.args[0] if type(error) is KeyError and error.args else "", error.__traceback__
@@ -305,7 +305,7 @@ def _sentence(error: BaseException, general: str) -> str:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """Log the application's `error` and end the response. Under an adapter, its host gets `error`."""
+    """Log the application's `error` and end the response. An adapter passes `error` to its host."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

@@ -68,7 +68,7 @@ class HeldResponse(HTTPGateway):
 
 
 def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a plain function. Send its held response if it returns an awaitable or raises, else drop it."""
+    """Call a plain function and return its result. Drop its response unless the result is awaitable."""
     held = HeldResponse(exchange)
     try:
         returned = app(*arguments)

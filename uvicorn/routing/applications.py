@@ -33,7 +33,7 @@ class OwningInterface(Interface):
         self.takes_over = any(interface.takes_over for interface in self._interfaces.values())
 
     def place(self, entry: Entry) -> None:
-        """Note the entry of the enclosing table whose application this is."""
+        """Note the entry through which an enclosing table serves this interface."""
 
     def _join(self, applications: Applications) -> None:
         """Share one interface between entries with equal applications."""

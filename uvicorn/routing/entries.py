@@ -32,7 +32,7 @@ _WRONG: Final = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Entry:
-    """An application, and the requests that it is called for."""
+    """An application, and the conditions on the requests that it gets."""
 
     path: str
     app: Any

@@ -29,9 +29,9 @@ _NO_KIND: Final = (
 class Router:
     """`Router(*entries, default=app)` passes each request to the application of the most specific entry for it.
 
-    `entries` are `Route` and `Mount` objects, in any order. `default` takes all other requests. Without a default,
-    these are answered with 404 or 405. Each distinct application is started once, in the order of the entries, with the
-    default last. Raises ConfigError for entries that take the same requests.
+    `entries` are `Route` and `Mount` objects, in any order. `default` takes all other requests. Without a default, such
+    requests get 404 or 405. Each distinct application is started once, in the order of the entries, with the default
+    last. Raises ConfigError for entries that take the same requests.
     """
 
     __slots__ = ("__weakref__", "_entries", "_table")
@@ -54,7 +54,7 @@ class Router:
 
     @property
     def applications(self) -> list[Any]:
-        """The distinct applications in the order of their startup, including those of nested Routers and Shifts."""
+        """The distinct applications, also of nested Routers and Shifts, in the order of their startup."""
         found: list[Any] = []
         for app in (*(entry.app for entry in self.entries), *(() if self.default is None else (self.default,))):
             for inner in _applications_in(app):
@@ -72,7 +72,7 @@ class Router:
         return self._table.find(path, host_name(host), protocol, method)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> Router:
-        """Return a Router whose applications are wrapped by `wrap(app)`, which is called once for each of them.
+        """Return a Router with wrapped applications. `wrap(app)` is called once for each distinct application.
 
         Nested Routers and adapters are kept, and `wrap` is called for the applications inside.
         """

@@ -41,8 +41,8 @@ class Shift:
     head that returns text. Requests with equal keys get the same application. A request without a key goes to `old`,
     unless the weight is 100. Shifts with the same `name` decide alike. The default `name` is the path of the entry.
 
-    `fallback` lists status codes. If `new` answers a GET or HEAD request without content with one of them, or with a
-    field `x-uvicorn-pass: 1`, that response is dropped and `old` responds.
+    `fallback` lists status codes. `old` responds to a GET or HEAD request if `new` responds with one of these codes, or
+    with a field `x-uvicorn-pass: 1`.
 
     Raises ConfigError for an invalid argument, and InterfaceError for an application of no known kind.
     """

@@ -15,7 +15,7 @@ from uvicorn.types import Callback, Headers
 logger = logging.getLogger("uvicorn.app")
 
 _PASS_FIELD: Final = b"x-uvicorn-pass"
-#: These are decisions of the new application, or its failures.
+#: Decisions of the new application. They are never dropped.
 _DECISIONS: Final = frozenset((401, 403, 407, 429))
 
 
@@ -27,8 +27,8 @@ def check_fallback(fallback: Any) -> frozenset[int] | None:
     for code in codes:
         if type(code) is not int or not 200 <= code < 500 or code in _DECISIONS:
             raise ConfigError(
-                "Shift: fallback: expected status codes such as (404,), without 401, 403, 407, 429 and 5xx, which are "
-                f"decisions of the new application; got {code!r:.100}"
+                f"Shift: fallback: expected status codes such as (404,), got {code!r:.100}; "
+                "responses with 401, 403, 407, 429 and 5xx are never dropped"
             )
     return frozenset(codes)
 

@@ -163,7 +163,7 @@ class ServerContext:
                 connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
-        """Log once for each field in `names` that the application sends, but only the server may send."""
+        """Log a warning, once for each name, about fields that only the server may send."""
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)

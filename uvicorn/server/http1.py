@@ -221,7 +221,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._update_reading()
 
     def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
-        """Call `cancel` at the next request, at shutdown, or after `seconds`. Return the end callback."""
+        """Cancel a handler later, unless it ends first. Return the function to call at its end."""
         handler = self._context.continuing.add(cancel, seconds)
         if self._continuing is not None:
             self._continuing.cancel()

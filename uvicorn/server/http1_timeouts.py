@@ -153,7 +153,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._exchange.half_close(content_follows)
 
     def _look_for_end(self) -> bool:
-        """Return whether the client has disconnected, which the loop does not report while reading is paused."""
+        """Return whether the client has disconnected. For use while reading is paused."""
         end = peer_state(self._transport)
         if end == RESET:
             self._break_off("")

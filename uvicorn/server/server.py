@@ -370,7 +370,7 @@ class Server:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
-        """Raise each signal that has stopped the server once more, for the embedding program."""
+        """Raise again each signal that has stopped the server, for the embedding program."""
         captured, self._captured = self._captured, []
         signals, self._signals = self._signals, {}
         for number in captured:

@@ -261,7 +261,7 @@ class Supervisor:
                 other.replaces = None
         if worker.stopped:
             if status and worker.ready:
-                logger.warning("worker %d, which was being stopped, %s", pid, how)
+                logger.warning("stopping worker %d: it %s", pid, how)
                 self._status = self._status or BROKEN_OFF * self._stopping
             return
         if worker.replaces is not None:

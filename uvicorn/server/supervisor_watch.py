@@ -25,7 +25,7 @@ _LOG_SECONDS: Final = 1.0
 
 # Not PR_SET_PDEATHSIG, which follows the thread that forked, and gives no grace period.
 class SupervisorWatch:
-    """A thread that calls `kill` `grace` seconds after the supervisor's end of `channel` has closed."""
+    """Calls `kill()` when `grace` seconds have passed since the supervisor closed its end of `channel`."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class SupervisorWatch:
         self._kill()
 
     def _say(self) -> None:
+        place = places([threading.main_thread()])
         logger.critical(
-            "the supervisor has died, and this worker does not stop; killing it while it runs %s",
-            places([threading.main_thread()]),
+            "the supervisor has died, and this worker does not stop; killing the worker, which runs %s", place
         )

@@ -62,7 +62,7 @@ def ignored_settings(cfg: Any) -> list[str]:
 
 
 def keywords_of(cfg: Any) -> dict[str, Any]:
-    """Return keywords of `uvicorn.Config` for a gunicorn configuration. Older versions lack some settings."""
+    """Return keywords of `uvicorn.Config` for a gunicorn configuration. Older gunicorns lack some settings."""
     known = cfg.settings
     keywords = {ours: known[theirs].get() for theirs, ours in _AS_THEY_ARE.items() if theirs in known}
     for theirs, ours in _IF_CHANGED.items():

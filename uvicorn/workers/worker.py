@@ -37,7 +37,7 @@ _POLL_SECONDS: Final = 1.0
 
 
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
-    """Kill this process some time after its arbiter has died. `noticed` means that the event loop stops."""
+    """Kill this process some time after its arbiter has died. If `noticed` is set, wait longer."""
     while os.getppid() == ppid:
         time.sleep(_POLL_SECONDS)
     time.sleep(grace)
