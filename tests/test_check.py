@@ -59,11 +59,11 @@ MISTAKES = {
         "is rejected; send {'accept': True}, or leave out --no-ws-implicit-accept"
     ],
     ("no_websockets",): [
-        "Route('/live', protocol='websocket'): an application of the kind wsgi has no WebSockets and gets handshakes "
-        "as GET requests; remove protocol='websocket', or name an application of another kind"
+        "Route('/live', protocol='websocket'): an application of the kind consumer has no WebSockets and gets "
+        "handshakes as GET requests; remove protocol='websocket', or name an application of another kind"
     ],
     ("shifted",): [
-        "Route('/wrong', protocol='websocket') new: an application of the kind wsgi has no WebSockets and gets "
+        "Route('/wrong', protocol='websocket') new: an application of the kind consumer has no WebSockets and gets "
         "handshakes as GET requests; remove protocol='websocket', or name an application of another kind"
     ],
     ("session_cookies",): [
@@ -149,9 +149,9 @@ entry          protocol   kind   application         lane
 /in/a          any        shift  new shifted:live    loop
 /in/*          any        shift  new shifted:search  loop
 /wrong         websocket  shift  old shifted:live    loop         100 %
-                                 new shifted:site    16 threads
+                                 new shifted:page    16 threads
 *              any        wsgi   shifted:site        16 threads
-up to 16 threads a process
+up to 32 threads a process
 """
 
 

@@ -268,13 +268,15 @@ def _below_root(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
 
 def _websockets(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
     entry = leaf.entry
-    if entry is not None and entry.protocol == WEBSOCKET and not leaf.interface.serves_websockets:
+    interface = leaf.interface
+    has_websockets = interface.serves_websockets or interface.takes_over
+    if entry is not None and entry.protocol == WEBSOCKET and not has_websockets:
         yield Finding(
             str(leaf),
-            f"an application of the kind {leaf.interface.name} has no WebSockets and gets handshakes as GET requests",
+            f"an application of the kind {interface.name} has no WebSockets and gets handshakes as GET requests",
             "remove protocol='websocket', or name an application of another kind",
         )
-    elif leaf.interface.name == "channels" and not settings.ws_implicit_accept and settings.ws:
+    elif interface.name == "channels" and not settings.ws_implicit_accept and settings.ws:
         words = _words_of(leaf.app)
         takes = entry is not None and entry.protocol == WEBSOCKET or "websocket.connect" in words
         if words and takes and "accept" not in words:

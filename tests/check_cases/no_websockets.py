@@ -3,7 +3,7 @@
 from uvicorn import Route, Router
 
 
-def page(environ, start_response):
+def page(message):
     raise NotImplementedError
 
 

@@ -7,6 +7,10 @@ def site(environ, start_response):
     raise NotImplementedError
 
 
+def page(message):
+    raise NotImplementedError
+
+
 async def search(message, channels):
     raise NotImplementedError
 
@@ -27,6 +31,6 @@ application = Router(
     Route("/search/*", Shift(site, search, weight=5, key=cookie("visitor"))),
     Route("/live", Shift(search, live, weight=share, key=visitor), protocol="websocket"),
     Mount("/in", Shift(site, Router(Route("/a", live), default=search))),
-    Route("/wrong", Shift(live, site, weight=100), protocol="websocket"),
+    Route("/wrong", Shift(live, page, weight=100), protocol="websocket"),
     default=site,
 )

@@ -17,7 +17,7 @@ import pytest
 from tests.helpers import Conversation, hello, settle, until
 from tests.routing.apps import KINDS, asgi3_app, channels_app, wsgi_app
 from tests.websocket_client import WebSocketConversation
-from uvicorn import ASGI3Adapter, ASGIAdapter, Mount, Route, Router, WSGIAdapter
+from uvicorn import ASGI3Adapter, ASGIAdapter, Mount, Route, Router, Shift, WSGIAdapter
 from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.errors import StartupError
@@ -526,3 +526,74 @@ def test_an_entry_uses_the_settings_of_the_server_unless_it_has_its_own() -> Non
     assert (one.settings.threads, one.settings.reply_seconds) == (2, 7.0)
     assert other.settings.threads == 5
     logging.getLogger("uvicorn.app").debug("%s", interface)
+
+
+# WebSockets of WSGI applications
+
+
+def wsgi_echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Echo one message of a WebSocket, or respond with the path."""
+    if "uvicorn.websocket" in environ:
+        websocket = environ["uvicorn.websocket"]
+        websocket.send(f"{environ['SCRIPT_NAME']} {environ['PATH_INFO']} {websocket.receive()}")
+    start_response("200 OK", [])
+    return [b"ordinary"]
+
+
+def wsgi_page(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"with websocket" if "uvicorn.websocket" in environ else b"without websocket"]
+
+
+async def asked(app: Any, path: str) -> WebSocketConversation:
+    """A client that has asked for a WebSocket, and the first response."""
+    conversation = WebSocketConversation(app, path=path)
+    await conversation.interface.startup()
+    await conversation.open()
+    await until(lambda: conversation.status)
+    return conversation
+
+
+@pytest.mark.parametrize(
+    ("router", "heard"),
+    [
+        (Router(Mount("/in", wsgi_echo)), "/in /chat hello"),
+        (Router(Route("/in/*", wsgi_echo), default=hello), " /in/chat hello"),
+        (Router(Mount("/in", Router(default=wsgi_echo))), "/in /chat hello"),
+        (Router(Route("/in/*", wsgi_echo, protocol="websocket"), default=wsgi_page), " /in/chat hello"),
+        (Router(Route("/in/*", Shift(wsgi_echo, wsgi_page))), " /in/chat hello"),
+        (Router(Route("/in/*", ASGIAdapter(wsgi_echo, threads=1))), " /in/chat hello"),
+        (Router(Route("/in/*", wsgi_echo, threads=1), default=wsgi_page), " /in/chat hello"),
+    ],
+    ids=["mount", "beside coroutines", "nested", "websocket entry", "shift", "adapter", "lane"],
+)
+async def test_W9_wsgi_application_of_a_router_takes_a_websocket_over(router: Router, heard: str) -> None:
+    conversation = await asked(router, "/in/chat")
+    await conversation.say("hello")
+    await until(lambda: conversation.heard)
+    assert conversation.heard == [heard]
+    await conversation.lose()
+    await conversation.interface.shutdown(30)
+
+
+async def test_M7_handshake_at_an_entry_with_methods_is_a_get_request_if_all_applications_are_wsgi() -> None:
+    conversation = await asked(Router(Route("/page", wsgi_page, methods=("GET",))), "/page")
+    assert conversation.responses()[0].content == b"with websocket"
+    await conversation.interface.shutdown(30)
+
+
+async def test_M47_trial_of_a_new_wsgi_application_offers_no_takeover() -> None:
+    shift = Shift(wsgi_echo, wsgi_page, weight=100, fallback=(404,))
+    conversation = await asked(Router(Route("/page", shift), default=wsgi_page), "/page")
+    assert conversation.responses()[0].content == b"without websocket"
+    await conversation.interface.shutdown(30)
+
+
+async def test_M47_handshake_at_a_trial_falls_back_if_all_applications_are_wsgi() -> None:
+    def missing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("404 Not Found", [])
+        return [b""]
+
+    conversation = await asked(Router(default=Shift(wsgi_page, missing, weight=100, fallback=(404,))), "/page")
+    assert conversation.responses()[0].content == b"without websocket"
+    await conversation.interface.shutdown(30)

@@ -7,6 +7,7 @@ import contextvars
 import errno
 import logging
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 
 from tests.helpers import ManualClock, hello
 from tests.websocket_streams import Client
+from tests.wsgi_apps import hello as wsgi_hello
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.keywords import build_settings
 from uvicorn.server.context import ServerContext
@@ -221,3 +223,28 @@ def test_freed_memory_for_content_is_kept_between_iterations_of_the_event_loop()
         for kept in ([], ["kept"])
     ]
     assert faults[1] < 100 < faults[0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "ws_threads", "is_logged"), [(849, 200, True), (850, 200, False), (-1, 200, False), (100, 0, False)]
+)
+async def test_W6_too_low_limit_of_descriptors_is_logged_once_when_the_server_starts(
+    limit: int, ws_threads: int, is_logged: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    settings = build_settings({"ws_threads": ws_threads})
+    ServerContext(build_interface(wsgi_hello, settings), settings, ManualClock())
+    expected = [
+        "200 WebSockets of WSGI applications may need 850 descriptors, but the limit is 849; "
+        "raise the limit (ulimit -n), or lower --ws-threads"
+    ]
+    assert caplog.messages == (expected if is_logged else [])
+
+
+async def test_limit_of_descriptors_is_ignored_for_applications_without_threads(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (10, 10))
+    settings = build_settings({})
+    ServerContext(build_interface(hello, settings), settings, ManualClock())
+    assert caplog.messages == []

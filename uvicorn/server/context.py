@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import errno
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -29,6 +30,11 @@ _RECEIVE_BYTES: Final = 131072
 
 # 8 MiB: the content that many connections allocate in one iteration of the event loop.
 _KEPT_BYTES: Final = 8 << 20
+
+# For each WebSocket of a WSGI application: its connection, a socket pair, and the selector of simple-websocket.
+_WEBSOCKET_DESCRIPTORS: Final = 4
+# Files, listening sockets and the event loop.
+_OTHER_DESCRIPTORS: Final = 50
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -76,6 +82,20 @@ def keep_freed_memory() -> None:
     """Make glibc keep some MiB of freed memory instead of returning them to the kernel."""
     # Freeing a mapped block raises glibc's threshold to twice the size of the block.
     bytes(_KEPT_BYTES // 2)
+
+
+def check_descriptors(ws_threads: int) -> None:
+    """Log a warning if `ws_threads` WebSockets may need more descriptors than this process may open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _WEBSOCKET_DESCRIPTORS * ws_threads + _OTHER_DESCRIPTORS
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        logger.warning(
+            "%d WebSockets of WSGI applications may need %d descriptors, but the limit is %d; "
+            "raise the limit (ulimit -n), or lower --ws-threads",
+            ws_threads,
+            needed,
+            limit,
+        )
 
 
 class ServerConfig(Protocol):
@@ -136,6 +156,8 @@ class ServerContext:
         self.defaults = DefaultFields(
             b"uvicorn" if settings.server_header else b"", settings.date_header, encode_default_fields(settings.headers)
         )
+        if interface.takes_over and settings.ws:
+            check_descriptors(settings.ws_threads)
         self._logged_names: set[bytes] = set()
         self._exhausted = False
 
