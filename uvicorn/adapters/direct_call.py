@@ -1,6 +1,6 @@
 """Calls a WSGI application directly when a channels application passes on a request of our own server.
 
-With direct calls such a site reaches twice the requests per second (bench/wsgi.py, `mixed`).
+This doubles the requests per second of such a site (bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class ResponseChecks:
     ) -> tuple[str, list[tuple[str, str]], bytes]:
         """Return the status line, the fields and the content to pass to the host. `phrase` replaces an empty reason.
 
-        Raises LocalProtocolError for an invalid response, and counts nothing of it.
+        Raises LocalProtocolError for an invalid response.
         """
         empty = self._method == "HEAD" or status in (204, 304)
         line, fields = decode_response(status, reason, headers, phrase)

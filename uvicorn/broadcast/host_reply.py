@@ -9,7 +9,7 @@ from uvicorn.types import GroupMember, Message
 
 
 class AwaitedMember:
-    """A group member that awaits each message before the next one is sent."""
+    """A group member whose messages are sent one at a time."""
 
     is_ready = False
 

@@ -187,7 +187,7 @@ class Hub:
     # Sending.
 
     def publish(self, group: str, message: Message, after: tuple[asyncio.Future[None], ...] = ()) -> asyncio.Task[None]:
-        """Start a task that sends a message to all members in all processes, after the futures in `after`.
+        """Start a task that sends a message to all members. The task first waits for the futures in `after`.
 
         Raises LocalProtocolError for an invalid message. The task may raise BroadcastUnavailable.
         """

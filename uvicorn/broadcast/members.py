@@ -41,7 +41,7 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """A place in a client's queue where messages to `groups`, sent after `since`, may be missing."""
+    """A place in a client's queue. Messages that were sent to `groups` after `since` may be missing there."""
 
     groups: set[str]
     reason: str

@@ -123,7 +123,7 @@ class MemoryBackend(Backend):
         try:
             self._on_message(group, payload)
         except Exception:
-            logger.exception("%r: group %.200r: a message was dropped, because it failed", self, group)
+            logger.exception("%r: group %.200r: a message was dropped after an exception", self, group)
 
     def __repr__(self) -> str:
         return f"memory://{self._name}"

@@ -1,7 +1,7 @@
 """Adds channels of other processes and event loops to groups, by requests between hubs.
 
-A request goes to the control group of the process that the channel's name, `reply.<process>.<number>`, contains. Any
-publisher can send requests, so each is validated. `secret=` adds authentication.
+A channel's name, `reply.<process>.<number>`, contains its process. A request goes to the control group of that process.
+Any publisher can send requests, so each is validated. `secret=` adds authentication.
 """
 
 from __future__ import annotations
@@ -165,9 +165,7 @@ class RemoteMembers:
         if len(self._memberships) >= _MAX_MEMBERSHIPS:
             if count := self._full_log.admits():
                 logger.warning(
-                    "%d requests to add clients were ignored above %d memberships; pass secret=",
-                    count,
-                    _MAX_MEMBERSHIPS,
+                    "requests to add clients: %d ignored above %d members; pass secret=", count, _MAX_MEMBERSHIPS
                 )
             return False
         self._memberships.add((name, group))

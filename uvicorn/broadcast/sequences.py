@@ -47,7 +47,7 @@ class ReceivedSequences:
         return self._count
 
     def missing(self, group: str, sender: str, sequence: int) -> tuple[int, float]:
-        """Store a number. Return how many messages before it are missing, and the time of the last one that arrived."""
+        """Store a number. Return how many messages are missing before it, and when the last message arrived."""
         if len(sender) > _MAX_CHARACTERS or not 0 < sequence < _MAX_SEQUENCE:
             return 0, 0.0
         received = self._last.setdefault(group, {})

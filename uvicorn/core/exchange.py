@@ -126,7 +126,7 @@ class HTTPGateway:
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` after `seconds`. The handler calls the returned callback if it ends before."""
+        """Call `cancel` after `seconds`, unless the returned callback is called before."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
@@ -263,7 +263,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Note that the taker buffers `waiting_bytes` above its high-water mark. If 0, ask for more content."""
+        """Note that the taker buffers `waiting_bytes` above its high-water mark. With 0, ask for more content."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:
@@ -274,8 +274,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     ) -> None:
         """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError for an invalid response, after which the caller may respond again, and for a second
-        response.
+        Raises LocalProtocolError for a second or an invalid response. An invalid response may be replaced by another.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:

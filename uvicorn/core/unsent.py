@@ -104,5 +104,5 @@ class UnsentSends:
             self._large_end = self._large_bytes = 0
 
     def _untaken(self, total: int, end: int, size: int, unsent: int) -> int:
-        """Return how many of `total` bytes are unsent. The first of their sends has `size` bytes and ends at `end`."""
+        """Return the unsent part of `total` bytes, whose first send has `size` bytes and ends at `end`."""
         return total - max(0, self._position - unsent - (end - size))

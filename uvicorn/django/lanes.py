@@ -1,8 +1,8 @@
 """Lends threads to requests and events, so that ORM calls find the database connections they have used before.
 
 A request keeps its thread from its first call to its end. A WebSocket event, or a task that outlives its request, has a
-thread for one call, and keeps it while a transaction is open or an iterator over rows is unfinished. Before the first
-call of an owner and after the last one, the thread cleans its connections.
+thread for one call. It keeps the thread while a transaction is open or an iterator over rows is unfinished. Before the
+first call of an owner and after the last one, the thread cleans its connections.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class ThreadsBusy(UvicornError):
-    """No thread was free in time for a call of an event handler or of a task that has outlived its request."""
+    """No thread was free in time for a call outside of a request."""
 
 
 class RequestRefused(BaseException):

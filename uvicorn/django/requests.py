@@ -37,8 +37,8 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
     """Return a Django request for an HTTP request or a WebSocket handshake. `message` may be an ASGI scope.
 
     The request has META, COOKIES, GET and LANGUAGE_CODE, and `session` and `auser()` if their applications are
-    installed. Do not change the session, because the client gets no cookie. POST and FILES are parsed from `body`,
-    by default the message's content.
+    installed. Do not change the session, because the client gets no cookie. POST and FILES are parsed from `body`. The
+    default of `body` is the message's content.
 
     Sets the script prefix of the calling task, so that `reverse()` includes the root path.
     """

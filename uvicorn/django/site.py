@@ -26,7 +26,7 @@ def static_prefix() -> str:
 
 
 def with_static_files(app: Any, files: Any) -> Router:
-    """Return a Router that passes paths below STATIC_URL to `files`, a WSGI application, and all others to `app`."""
+    """Return a Router that passes paths below STATIC_URL to the WSGI application `files`, and other paths to `app`."""
     prefix = static_prefix()
     if not prefix:
         return Router(default=app)

@@ -1,4 +1,4 @@
-"""`redis+cluster://`: sharded publish and subscribe. A group's messages go through the server that owns its slot."""
+"""`redis+cluster://`: sharded publish and subscribe. The owner of a group's slot carries the group's messages."""
 
 from __future__ import annotations
 

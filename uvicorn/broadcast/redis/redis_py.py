@@ -47,7 +47,7 @@ class RedisPyConnection(RedisConnection):
 
     @property
     def is_reading(self) -> bool:
-        """Whether `open` has succeeded. Only then does `lost` get a result when the connection ends."""
+        """Whether `open` has succeeded, so that the end of the connection sets `lost`."""
         return self._task is not None
 
     @property

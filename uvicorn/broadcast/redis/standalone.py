@@ -25,7 +25,7 @@ class RedisServer(NamedTuple):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the process can publish, and every group that Redis has not denied is subscribed."""
+        """Whether the process can publish, and is subscribed to every group except denied ones."""
         return self.subscriber.all_subscribed and self.publisher.current is not None
 
 

@@ -211,7 +211,7 @@ class Subscriber(ReconnectingConnection):
         try:
             self._on_message(entry.name, payload)
         except Exception:
-            logger.exception("%s: group %.200r: a message was dropped, because it failed", self.where, entry.name)
+            logger.exception("%s: group %.200r: a message was dropped after an exception", self.where, entry.name)
 
     def _on_acknowledgement(self, verb: bytes, channel: bytes) -> None:
         command = self._commands[0] if self._commands else None

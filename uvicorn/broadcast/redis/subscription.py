@@ -41,7 +41,7 @@ class Subscription:
         self.acknowledged = None
 
     def begin_gap(self, since: float) -> None:
-        """Begin a gap at `since`, unless an earlier gap has not been reported yet."""
+        """Begin a gap at `since`, unless a gap has already begun."""
         if self.gap_since is None:
             self.gap_since = since
 

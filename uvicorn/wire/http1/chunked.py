@@ -50,7 +50,7 @@ class ChunkedDecoder:
         self._line_limit = 0
 
     def decode(self, data: bytes) -> None:
-        """Pass the content in `data` to `on_content`, joined into one piece. Raises RemoteProtocolError afterwards."""
+        """Pass the content in `data` to `on_content` in one piece. Raises RemoteProtocolError at a malformed byte."""
         line = self._line
         if line:
             # Parse the line again only if its end, a CR without LF, or its length can decide it.

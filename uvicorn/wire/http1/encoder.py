@@ -67,8 +67,8 @@ class ContentTooLong(LocalProtocolError):
 class HTTP1ResponseEncoder:
     """Encodes the responses of one connection, one after another.
 
-    `start` sets `keep_alive` to whether another response may follow on the connection. It sets `dropped` to the names
-    of the application's fields that are not sent.
+    `start` sets `keep_alive` to whether another response may follow on the connection. `start` sets `dropped` to the
+    names of the application's fields that are not sent.
     """
 
     def __init__(self, defaults: DefaultFields) -> None:
@@ -189,7 +189,7 @@ class HTTP1ResponseEncoder:
     def framing_around(self, count: int) -> tuple[bytes, bytes] | None:
         """Return the bytes to send before and after `count` bytes of a file, or None without content.
 
-        The caller then ends the content by `content` or `trailers`. Raises LocalProtocolError above content-length.
+        The caller then ends the content by `content` or `trailers`. Raises LocalProtocolError if the file is too long.
         """
         if self._framing == _NO_CONTENT:
             return None

@@ -120,7 +120,7 @@ class PerMessageDeflate:
 
 
 def negotiate(offers: Iterable[ExtensionHeader]) -> tuple[str, PerMessageDeflate] | None:
-    """Accept the first acceptable offer (section 5). Return the response's extension and its compression."""
+    """Accept the first acceptable offer (section 5). Return the extension for the response, and the compression."""
     for name, parameters in offers:
         if name == _NAME:
             try:

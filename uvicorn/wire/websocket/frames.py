@@ -105,7 +105,7 @@ class WebSocketCodec(MessageEncoder):
 
     @property
     def announced_bytes(self) -> int:
-        """The number of bytes still to come of the current frame, or after a fault of the rejected frame."""
+        """The number of bytes of the current or rejected frame that have not arrived."""
         held = len(self._buffer) - self._position
         return max(0, self._left - held) if self._in_frame else 0
 
