@@ -274,25 +274,23 @@ class Server:
         logger.info("Shutting down")
         if context.requests:
             logger.info("Waiting for connections to close. (CTRL+C to force quit)")
-        started = clock.monotonic()
-        left = grace
-        while (context.connections or context.arriving) and left > 0 and not self._force_exit:
+        end = clock.monotonic() + grace
+        while (context.connections or context.arriving) and clock.monotonic() < end and not self._force_exit:
             clock.tick()
             for connection in tuple(context.connections):
                 connection.stop()
             if context.connections or context.arriving:
                 await self._pause()
-            left = grace - (clock.monotonic() - started)
         self.broken_off = context.requests
         if self.broken_off:
             cause = "a second signal" if self._force_exit else f"{grace:g} seconds"
             logger.warning("requests aborted after %s: %d", cause, self.broken_off)
         for connection in tuple(context.connections):
             connection.reset()
-        await self._shut_down(0 if self._force_exit else max(left, 0))
+        await self._shut_down(0 if self._force_exit else max(end - clock.monotonic(), 0))
         logger.info("Finished server process [%d]", os.getpid())
         if self.on_stopped is not None:
-            self.on_stopped(0 if self._force_exit else grace - (clock.monotonic() - started))
+            self.on_stopped(0 if self._force_exit else end - clock.monotonic())
 
     async def _shut_down(self, seconds: float) -> None:
         """Run the application's shutdown once, if its startup succeeded."""
