@@ -49,9 +49,7 @@ def build_settings(values: Mapping[str, Any]) -> Settings:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(names))}"
             raise UnknownKeywordError(f"unknown setting {name!r}; {hint}")
-    chosen = {
-        known[name].name: _checked(name, known[name], value) for name, value in values.items() if value is not None
-    }
+    chosen = {known[key].name: _checked(key, known[key], value) for key, value in values.items() if value is not None}
     limits = {name: chosen.pop(name) for name in [field.name for field in fields(Limits)] if name in chosen}
     settings = Settings(limits=Limits(**limits), **chosen)
     root_path = settings.root_path

@@ -281,9 +281,8 @@ class ChannelsListener(WebSocketListener):
             cancel_later(running, self._settings.disconnect_seconds)
         self._order += 1
         order, path = self._order, self._path
-        task = self._call(
-            {"channel": "websocket.disconnect", "path": path, "code": code, "reason": reason, "order": order}
-        )
+        event = {"channel": "websocket.disconnect", "path": path, "code": code, "reason": reason, "order": order}
+        task = self._call(event)
         if task is None or task.done():
             self._reply.over = True
             if task is not None:

@@ -71,9 +71,8 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
         return
     while (inner := _wrapped_in_object(app)) is not None:
         app = inner
-    function = app if inspect.isroutine(app) or inspect.isclass(app) else type(app).__call__.__get__(app)
-    if isinstance(app, functools.partial):
-        function = app
+    is_function = inspect.isroutine(app) or inspect.isclass(app) or isinstance(app, functools.partial)
+    function = app if is_function else type(app).__call__.__get__(app)
     expected = _CALLED_WITH[name]
     try:
         # Of the outermost function: a decorator may take other arguments than the function inside.

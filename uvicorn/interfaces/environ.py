@@ -216,11 +216,8 @@ def _of_the_connection(endpoint: Endpoint) -> dict[str, Any]:
 
 def _of_the_client(endpoint: Endpoint, client: tuple[str, int] | None, scheme: str) -> dict[str, Any]:
     port = endpoint.server[1] if endpoint.server is not None else None
-    keys = {
-        "SERVER_PORT": str(_default_port(scheme) if port is None else port),
-        "wsgi.url_scheme": scheme,
-        "REMOTE_ADDR": "",
-    }
+    server_port = str(_default_port(scheme) if port is None else port)
+    keys = {"SERVER_PORT": server_port, "wsgi.url_scheme": scheme, "REMOTE_ADDR": ""}
     if client is not None:
         keys["REMOTE_ADDR"], port = client
         if port:

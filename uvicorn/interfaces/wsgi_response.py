@@ -25,22 +25,19 @@ def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[i
     """Convert the arguments of `start_response` to code, reason phrase and fields. Raises LocalProtocolError."""
     code, reason = (_STATUSES.get(status) if type(status) is str else None) or _checked_status(status)
     try:
-        return (
-            code,
-            reason,
+        fields = [
             [
-                [
-                    _FIELD_NAMES.get(name) or _checked_name(name),
-                    # isprintable() is a fast check that most values pass.
-                    value.encode("latin-1") if value.isprintable() else _checked_value(value),
-                ]
-                for name, value in headers
-            ],
-        )
+                _FIELD_NAMES.get(name) or _checked_name(name),
+                # isprintable() is a fast check that most values pass.
+                value.encode("latin-1") if value.isprintable() else _checked_value(value),
+            ]
+            for name, value in headers
+        ]
     except (AttributeError, TypeError, ValueError):
         raise LocalProtocolError(
             f"start_response: expected headers as (name, value) pairs of latin-1 text, got {headers!r:.200}"
         ) from None
+    return code, reason, fields
 
 
 def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:

@@ -25,9 +25,7 @@ from uvicorn.server.worker_handle import Worker, describe_end, start_worker
 
 logger = logging.getLogger("uvicorn.error")
 
-_SIGNALS: Final = (
-    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD,
-)  # fmt: skip
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD)
 
 # The end of a worker counts as a crash unless it has been ready for this long.
 _SETTLED_SECONDS: Final = 10.0
