@@ -161,7 +161,9 @@ def test_routes_prints_the_old_and_the_new_side_of_a_shift_and_its_share(invoke:
 
 
 @pytest.mark.parametrize("cut", ["yes", "no"])
-def test_entry_that_begins_like_the_root_path_is_a_hint_if_the_server_does_not_guess(cut: str, invoke: Invoke) -> None:
+def test_M16_an_entry_that_begins_like_the_root_path_is_a_hint_unless_the_server_guesses(
+    cut: str, invoke: Invoke
+) -> None:
     lines, status = invoke("below_root", "--root-path", "/base", "--root-path-cut", cut, "--check")
     expected = (
         "hint: Route('/base/page'): its path begins like the root path '/base'; write entries without the root path"

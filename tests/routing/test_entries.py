@@ -153,7 +153,7 @@ def unclear(one: Any, two: Any, three: Any) -> None: ...
         (lambda app: Shift(app, pages), "Shift: old", "Router(Route('/*', app, interface=...))"),
     ],
 )
-def test_M34_error_for_an_application_of_an_unclear_kind_shows_how_to_name_its_kind_in_the_table(
+def test_M34_error_for_an_application_of_unknown_kind_shows_how_a_table_names_its_kind(
     make: Any, where: str, keyword: str
 ) -> None:
     named = f"name its kind by {keyword}: channels, consumer, wsgi, asgi3 or asgi2"

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -132,6 +133,38 @@ async def test_M15_the_outer_router_does_not_retry_after_the_refusal_of_a_nested
     inner = Router(Route("/cart", channels_app, methods=("POST",)))
     table = Router(Mount("/shop", inner), default=wsgi_app)
     assert await answers(table, get("/shop/x"), get("/shop/cart"), get("/x")) == [404, 405, ["wsgi", "", "/x"]]
+
+
+@pytest.mark.parametrize(("cut", "kind"), [("yes", "wsgi"), ("no", "channels"), ("auto", "channels")])
+async def test_M16_root_path_cut_decides_which_entry_takes_a_path_below_the_root_path(cut: str, kind: str) -> None:
+    table = Router(Route("/auth/login", wsgi_app), Route("/login", channels_app))
+    [found] = await answers(table, get("/auth/login"), root_path="/auth", root_path_cut=cut)
+    assert found[:2] == [kind, "/auth"]
+
+
+async def calls_of(app: Any) -> int:
+    """How many Python functions are called for the second request of a connection."""
+    conversation = Conversation(app)
+    calls = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    for before in (None, count):
+        sys.setprofile(before)
+        try:
+            conversation.send(get("/shop/cart/1"))
+            await settle()
+        finally:
+            sys.setprofile(None)
+    await conversation.lose()
+    return calls
+
+
+async def test_M12_a_table_of_16_entries_adds_one_function_call_to_a_request() -> None:
+    table = Router(*(Route(f"/shop/{number}/*", wsgi_app) for number in range(15)), Route("/shop/cart/*", hello))
+    assert await calls_of(table) == await calls_of(hello) + 1
 
 
 async def test_M9_OPTIONS_with_the_target_star_goes_to_the_default() -> None:
