@@ -115,6 +115,16 @@ _blocked = 0
 _counting = threading.Lock()
 
 
+def websocket(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Echo the messages of a WebSocket. Respond to other requests like `serve`."""
+    if "uvicorn.websocket" not in environ:
+        return serve(environ, start_response)
+    websocket = environ["uvicorn.websocket"]
+    for message in websocket:
+        websocket.send(message)
+    return []
+
+
 def block(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
     global _blocked
     with _counting:

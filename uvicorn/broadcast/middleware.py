@@ -29,7 +29,7 @@ logger = logging.getLogger("uvicorn.broadcast")
 
 _REDIS_PORT: Final = 6379
 
-# The middleware that has called the channels application that runs: a Router's applications have one each.
+# The middleware that has called the running application: a Router's applications have one each.
 _CALLER: Final[ContextVar[BroadcastMiddleware | None]] = ContextVar("uvicorn_groups", default=None)
 
 
@@ -191,6 +191,7 @@ class BroadcastMiddleware:
 
     def _call_wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         hub = self._find_hub()
+        _CALLER.set(self)
         environ["uvicorn.groups"] = GroupsChannel(hub) if hub is not None else SendingGroups(self._publisher())
         return self.app(environ, start_response)
 
