@@ -209,8 +209,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                 # Measured before it is sent: a middleware may change it.
                 size = _size(event)
                 if event["type"] == "websocket.close" and self._receiving is not None:
-                    # granian cannot close while a receive() is pending. A message lost by the cancellation would come
-                    # too late; websocket.disconnect is received again.
+                    # granian cannot close while a receive() is pending. It delivers websocket.disconnect again.
                     self._receiving.cancel()
                     await asyncio.wait((self._receiving,))
                     await self._send(event)

@@ -142,8 +142,7 @@ class WSGIGateway(HTTPGateway):
             status, headers, content, more_content = self._next()
             start_response(status, headers)
         except BaseException:
-            # The host will not iterate, so the application must be notified here. The exception may be the host's own,
-            # such as the SystemExit that gunicorn raises after its timeout.
+            # The host will not iterate. The exception may be its own, such as gunicorn's SystemExit after a timeout.
             self.client_gone()
             raise
         if not more_content:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
-#: Called with the group and the payload.
 OnMessage: TypeAlias = Callable[[str, bytes], None]
 
 #: Called with the groups, `RECONNECT` or `OVERFLOW`, and the `time.time()` at which the gap began.

@@ -9,8 +9,7 @@ from uvicorn.broadcast.backend import CONNECT_TIMEOUT, PUBLISH_TIMEOUT, Backend,
 from uvicorn.broadcast.redis.url import split_url
 from uvicorn.errors import ConfigError
 
-#: URL scheme -> the module of `uvicorn.broadcast` whose `open_backend(url, options)` makes the backend. Only that
-#: module is imported, because redis-py may not be installed.
+#: URL scheme -> the module that has `open_backend(url, options)`. Only that one is imported: redis-py may be missing.
 BACKENDS: Final = {
     "memory": "memory",
     **dict.fromkeys(("redis", "rediss", "unix"), "redis.standalone"),

@@ -24,7 +24,6 @@ class HostReply(AwaitedMember):
     def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._reply = reply
         self._start = start
-        #: Whether the object reports that its client has disconnected.
         self.reports_close = hasattr(reply, "on_close")
 
     @property

@@ -19,7 +19,6 @@ from uvicorn.types import GroupMember, Message
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: Policies for slow clients.
 CLOSE: Final = "close"
 DROP_OLDEST: Final = "drop_oldest"
 DROP_NEWEST: Final = "drop_newest"
@@ -88,10 +87,8 @@ class MemberContext:
     metrics: DeliveryMetrics
     #: `Hub.start_task`.
     start: Callable[[Coroutine[Any, Any, None], Context | None], asyncio.Task[None]]
-    #: Ends all memberships of a member.
     forget: Callable[[Member], None]
     on_gap: OnClientGap | None
-    #: Errors that have been logged.
     logged_errors: set[str] = field(default_factory=set)
     refused_log: LogLimit = field(default_factory=lambda: LogLimit(_REFUSED_LINES))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final, final
 
-# The limits of stored senders in one group and in all groups; each takes some 300 bytes. The next message of a sender
-# that has been forgotten causes no gap.
+# The limits of stored senders, of 300 bytes each, in one group and in all. A forgotten sender causes no gap.
 _MAX_SENDERS: Final = 256
 _MAX_IN_ALL: Final = 50_000
 # Names of our senders have twelve characters. Other publishers may use any name.

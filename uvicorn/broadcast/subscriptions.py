@@ -39,7 +39,6 @@ class Subscriptions:
         self._unsubscribe = unsubscribe
         self._start = start
         self._wanted: set[str] = set()
-        #: The subscribed groups.
         self.active: set[str] = set()
         # The groups to compare. Comparing all groups would make joining and leaving slower with each group.
         self._changed: set[str] = set()

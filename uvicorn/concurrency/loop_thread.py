@@ -39,7 +39,6 @@ class LoopThread:
         self._stopping = False
         self._inbox: deque[Callable[[], object]] = deque()
         self._woken = False
-        #: For threads that wait for the loop.
         self.wakers = WakerPool()
         # Never closed: a late `post` could write to another file that has the same descriptor by then.
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if HAS_EVENTFD else None

@@ -40,7 +40,6 @@ class RequestContent:
 
     def __init__(self) -> None:
         self.state = OPEN
-        #: Whether the application has asked for content.
         self.asked = False
         #: Bytes that have arrived and were not taken; with a taker, the bytes above its high-water mark.
         self.buffered_bytes = 0
@@ -129,7 +128,6 @@ class RequestContent:
             taker.end_content(self.state is WHOLE)
 
 
-#: The object that all requests without content share.
 NO_CONTENT: Final = RequestContent()
 NO_CONTENT.feed_eof()
 NO_CONTENT.asked = True

@@ -61,14 +61,14 @@ class WebSocketGateway:
         raise NotImplementedError
 
     def hand_over(self, session: WebSocketSession) -> socket.socket:
-        """Make a socket pair, whose other end the client's bytes pass through, and return the application's end.
+        """Pass the client's bytes through a socket pair, and return the application's end of the pair.
 
-        Raises OSError if the system has no descriptors left; nothing has changed then.
+        Raises OSError if the system has no descriptors left. Nothing has changed then.
         """
         raise NotImplementedError
 
     def catch_up(self) -> None:
-        """Pass on what the application has written to its socket. Called before the end of its call is handled."""
+        """Send the bytes that the application has written to its socket, before the end of its call is handled."""
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
         """Check whether a worker thread may take the connection over. If not, reject the handshake and return None.
@@ -101,7 +101,6 @@ class WebSocketGateway:
         return None
 
 
-#: The gateway of all sessions that have ended.
 _GONE: Final = WebSocketGateway()
 
 
@@ -162,10 +161,11 @@ class WebSocketSession:
     def hand_over(self) -> socket.socket:
         """Leave the connection to the application, and return a socket for it. The application sends the 101 response.
 
-        Raises LocalProtocolError unless the handshake is undecided, ClientDisconnected, or OSError without descriptors.
+        Raises LocalProtocolError after the handshake was decided, and ClientDisconnected after a disconnect. Raises
+        OSError if the system has no descriptors left.
         """
         if self.state is not CONNECTING:
-            raise LocalProtocolError(f"websocket: expected the socket to be used first, got it in {self.state.name}")
+            raise LocalProtocolError(f"websocket: expected an undecided handshake, got state {self.state.name}")
         application_end = self.gateway.hand_over(self)
         self.state = OPEN
         return application_end

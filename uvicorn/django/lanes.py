@@ -191,8 +191,7 @@ class Lease(Executor):
         self._refusal: type[BaseException] = RequestRefused if is_request else ThreadsBusy
         self._ended = False
         self._lock = threading.Lock()
-        # None wakes the thread, which then checks whether it is still needed. A SimpleQueue, because the garbage
-        # collector may call `put` in the middle of another `put`.
+        # None wakes the thread. A SimpleQueue, because the garbage collector may call `put` in the middle of a `put`.
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         # Whether a thread serves the calls, or has been requested from the lane.
         self._is_served = False

@@ -21,7 +21,7 @@ from django.utils.http import urlencode
 from django.utils.translation import get_language_from_request
 
 from uvicorn.core.endpoint import is_below
-from uvicorn.types import Message
+from uvicorn.types import Headers, Message
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -105,16 +105,25 @@ def login_required(handler: Handler) -> Handler:
 
 
 async def _send(kind: str, response: HttpResponse, send: Callable[[Message], Awaitable[Any]]) -> None:
-    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
     if kind == "websocket.connect":
         await send({"accept": False})
     elif kind == "websocket":
         await send({"type": "websocket.close", "code": 1008})
-    elif kind == "http.request":
-        await send({"status": response.status_code, "headers": headers, "content": response.content})
     else:
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": response.content})
+        headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+        await send_response(kind, send, response.status_code, headers, response.content)
+
+
+async def send_response(
+    kind: str, send: Callable[[Message], Awaitable[Any]], status: int, headers: Headers, content: bytes
+) -> None:
+    """Send a response to a request or a handshake. `kind` is a name of channels messages or a type of ASGI scopes."""
+    if kind in ("http.request", "websocket.connect"):
+        await send({"status": status, "headers": headers, "content": content})
+    else:
+        prefix = "http" if kind == "http" else "websocket.http"
+        await send({"type": f"{prefix}.response.start", "status": status, "headers": headers})
+        await send({"type": f"{prefix}.response.body", "body": content})
 
 
 def _login_redirect(request: HttpRequest) -> HttpResponse:

@@ -12,7 +12,7 @@ from django.db import connections
 from django.test import LiveServerTestCase as DjangoLiveServerTestCase
 from django.test.testcases import LiveServerThread
 
-from uvicorn import Config, Router, Server
+from uvicorn import Config, Server
 from uvicorn.django.site import application, with_static_files
 from uvicorn.errors import InterfaceError
 from uvicorn.interfaces.detect import detect_interface
@@ -27,7 +27,9 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
         try:
             with socket.create_server((self.host, self.port), backlog=2048) as sock:
                 self.port = sock.getsockname()[1]
-                self.server = Server(Config(self._application(), log_config=None, access_log=False))
+                app = with_static_files(application(), self.static_handler(WSGIHandler()))
+                app = app.mapped(self._with_connections)
+                self.server = Server(Config(app, log_config=None, access_log=False))
                 self.is_ready.set()
                 self.server.run([sock])
         except BaseException as error:
@@ -40,10 +42,6 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
         if hasattr(self, "server"):
             self.server.should_exit = True
         self.join()
-
-    def _application(self) -> Router:
-        app = with_static_files(application(), self.static_handler(WSGIHandler()))
-        return app.mapped(self._with_connections)
 
     def _with_connections(self, app: Any) -> Any:
         """Wrap a WSGI application so that it uses the test's connections. Return any other application unchanged."""

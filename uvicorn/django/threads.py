@@ -17,9 +17,10 @@ from django.urls import get_script_prefix, set_script_prefix
 from django.views.debug import technical_500_response
 
 from uvicorn.broadcast.log_limit import LogLimit
+from uvicorn.channel import call_hook
 from uvicorn.core.exchange import ERROR_HEADERS
 from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy
-from uvicorn.django.requests import request_of
+from uvicorn.django.requests import request_of, send_response
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.detect import detect_interface
 from uvicorn.types import Headers, Message
@@ -106,12 +107,12 @@ class DjangoThreads:
         """Call the application's `startup` if there is one."""
         for lane in self.lanes:
             lane.open()
-        await self._call_hook("startup")
+        await call_hook(self.app, "startup")
 
     async def shutdown(self) -> None:
         """Call the application's `shutdown` if there is one. Then end the threads and close their connections."""
         try:
-            await self._call_hook("shutdown")
+            await call_hook(self.app, "shutdown")
         finally:
             for lane in self.lanes:
                 lane.close()
@@ -120,11 +121,6 @@ class DjangoThreads:
     def wants_http_disconnect(self) -> bool:
         """Whether the application sets `wants_http_disconnect = True` (interface rule R8)."""
         return getattr(self.app, "wants_http_disconnect", False) is True
-
-    async def _call_hook(self, name: str) -> None:
-        hook = getattr(self.app, name, None)
-        if hook is not None:
-            await hook()
 
 
 def release_thread() -> None:
@@ -142,14 +138,9 @@ def release_thread() -> None:
 async def _answer(
     kind: str, send: Callable[[Message], Awaitable[None]], status: int, headers: Headers, content: bytes
 ) -> bool:
-    start: Message = {"status": status, "headers": headers}
+    """Send a response. Return False if the application has already begun a response."""
     try:
-        if kind in ("http.request", "websocket.connect"):
-            await send({**start, "content": content})
-        else:
-            prefix = "http" if kind == "http" else "websocket.http"
-            await send({"type": f"{prefix}.response.start", **start})
-            await send({"type": f"{prefix}.response.body", "body": content})
+        await send_response(kind, send, status, headers, content)
     except Exception:
         return False
     return True

@@ -15,16 +15,14 @@ T = TypeVar("T")
 #: Makes a connection that is authenticated, has selected its database, and has replied to PING.
 Connect: TypeAlias = Callable[[], "Awaitable[RedisConnection]"]
 
-#: Silence is counted in steps instead of seconds: an event loop that was blocked for seconds counts one step, and reads
-#: the bytes that have arrived before it counts the next step.
+#: Silence is counted in steps, because an event loop that was blocked has to read the bytes that have arrived first.
 _STEP_SECONDS: Final = 0.5
 #: Send PING after 1 s without a byte.
 _STEPS_UNTIL_PING: Final = 2
 #: The connection is lost after 3 s without a byte. Redis replies within milliseconds; packets may be retransmitted.
 _STEPS_UNTIL_LOST: Final = 6
 
-#: Error replies to PING of a Redis that delivers messages, besides transient ones: the user lacks the right to PING, or
-#: the disk is full.
+#: Further error replies to PING of a Redis that delivers messages: the user must not PING, or the disk is full.
 _ALIVE: Final = ("NOPERM", "MISCONF")
 
 #: The limit for drivers that do not report the end of an aborted connection.

@@ -22,8 +22,7 @@ logger = logging.getLogger("uvicorn.broadcast")
 #: Messages are rejected while 10,000 publishes are unanswered, or 16 MiB wait for the kernel.
 MAX_UNANSWERED: Final = 10_000
 MAX_UNSENT_BYTES: Final = 16 << 20
-#: The first check for a late reply comes after this part of the publish timeout. If only our event loop was late, it
-#: reads the reply from the kernel before the second check, at the end of the timeout.
+#: The part of the publish timeout before the first check. A late event loop reads the reply before the second check.
 _FIRST_CHECK: Final = 0.95
 
 #: The limit of denied groups that are logged; clients may choose the names of groups.

@@ -23,7 +23,6 @@ _LONGEST_DELAY_SECONDS: Final = 0.8
 _STEADY_SECONDS: Final = 1.0
 #: 30 s: an administrator has to correct a wrong password, and Redis logs each attempt.
 DENIED_SECONDS: Final = 30.0
-#: The limit of reasons that are logged in one outage.
 _MAX_REASONS: Final = 10
 
 
@@ -38,7 +37,6 @@ class ReconnectingConnection:
         self._connect_timeout = connect_timeout
         self.where = where
         self.current: RedisConnection | None = None
-        #: The reason why `current` is None.
         self.failure_reason = "not started"
         self._tried = asyncio.Event()
         self._retry_now = asyncio.Event()
@@ -160,8 +158,7 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-#: The parent's connections in a forked process. Freeing them would remove their sockets from the selector, which the
-#: child shares with the parent's event loop.
+#: The parent's connections in a forked process. Freeing them would remove their sockets from the parent's selector.
 _inherited: Final[list[ReconnectingConnection]] = []
 
 

@@ -31,7 +31,6 @@ class RedisPyConnection(RedisConnection):
     def __init__(self, connection: Connection, place: str = "") -> None:
         super().__init__()
         self._connection = connection
-        #: Host and port of the server.
         self.place = place
         self._task: asyncio.Task[None] | None = None
 

@@ -55,7 +55,6 @@ class RedisBackend(Backend):
         self._options = options
         self._process = 0
         self._server: RedisServer | None = None
-        #: All connections.
         self._connections: list[ReconnectingConnection] = []
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:

@@ -28,7 +28,6 @@ SUBSCRIBE_SECONDS: Final = 5.0
 #: The limit of denied groups that are logged; clients may choose the names of groups.
 _MAX_DENIALS_LOGGED: Final = 100
 
-#: Error replies of a cluster while slots move.
 _REDIRECTIONS: Final = ("MOVED", "CLUSTERDOWN", "TRYAGAIN")
 
 #: The limit of groups in one command: an error reply concerns all of them, and other clients of Redis wait for it.

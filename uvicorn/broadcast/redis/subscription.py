@@ -18,7 +18,6 @@ class Verbs(NamedTuple):
 
 
 PLAIN: Final = Verbs(b"SUBSCRIBE", b"UNSUBSCRIBE", b"PUBLISH", b"message")
-#: For a cluster.
 SHARDED: Final = Verbs(b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"SPUBLISH", b"smessage")
 
 

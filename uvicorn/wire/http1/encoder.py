@@ -19,11 +19,9 @@ from uvicorn.fields import (
 from uvicorn.types import Headers
 from uvicorn.wire.http1.default_fields import DefaultFields
 
-#: Status code to reason phrase.
 PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
-#: Status code to status line. An unregistered code has an empty phrase, which section 4 allows. Codes above 599 are
-#: invalid by RFC 9110, section 15, but allowed here: sites use them (999 for scrapers), and other servers send them.
+#: Status code to status line. Sites use codes above 599 (999 for scrapers), though RFC 9110, section 15, forbids them.
 STATUS_LINES: Final[dict[int, bytes]] = {
     status: f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode() for status in range(200, 1000)
 }
@@ -33,16 +31,14 @@ _REASONS: Final = {status: phrase.encode() for status, phrase in PHRASES.items()
 # The last lines of a head, for short content: formatting an int costs more than the rest of the line.
 _LENGTH_LINES: Final = [b"content-length: %d\r\n\r\n" % length for length in range(2048)]
 
-# Cache of checked field lines, by name and value as the application gave them: most applications send the same few
-# with each response. Bounded in number and size; cleared when full.
+# Cache of checked field lines, by name and value as the application gave them.
 _FIELD_LINES: Final[dict[tuple[bytes, bytes], bytes]] = {}
 _LINES: Final = 256
 _LINE_BYTES: Final = 128
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# Hop-by-hop fields that are dropped with a warning. `connection` is read instead, for its option `close`, and `trailer`
-# is sent, because it announces trailers that we send too.
+# Hop-by-hop fields that are dropped with a warning. `connection` is read for its option `close`; `trailer` is sent.
 _DROPPED: Final = HOP_BY_HOP - {b"connection", b"trailer"}
 
 # Fields that the encoder drops, reads or replaces; all others are sent unchanged.

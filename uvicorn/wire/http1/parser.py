@@ -13,8 +13,7 @@ from uvicorn.wire.http1.head import BARE_LINE_END, USUAL_HEAD, RequestHead, chec
 _BARE_CR: Final = re.compile(rb"\r[^\n]")
 _BARE_CR_OR_LF: Final = re.compile(rb"\r[^\n]|(?<!\r)\n")
 
-# The largest head that is kept to be compared with the next, which bounds the memory of an idle connection. A field
-# takes 170 bytes more than its text. Browsers send up to 18, and proxies add 5.
+# The largest head that an idle connection keeps to compare with the next. Browsers send 18 fields, and proxies add 5.
 _MEMO_BYTES: Final = 1024
 _MEMO_FIELDS: Final = 24
 

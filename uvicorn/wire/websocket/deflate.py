@@ -14,12 +14,10 @@ from websockets.typing import ExtensionHeader, ExtensionName
 
 from uvicorn.errors import WebSocketProtocolError
 
-#: Shorter messages are sent uncompressed. They fit into one TCP segment, so compression saves little; it takes longer
-#: than the rest of the encoding, and the compressor of a connection takes 32 KiB.
+#: Shorter messages fit into one TCP segment, so they are sent uncompressed. A compressor takes time, and 32 KiB.
 MIN_COMPRESSED_BYTES: Final = 1024
 
-#: The close reason for all faults inside compressed data. It does not distinguish them, because a failed zlib call
-#: withholds inflated bytes: whether it finds a fault of the compression or of the text first depends on the split.
+#: The close reason for all faults inside compressed data. Which fault zlib finds first depends on the split.
 INVALID_COMPRESSED: Final = "compressed data does not inflate to a valid message"
 
 # The end of each compressed message, removed on the wire (section 7.2.1).
@@ -32,21 +30,18 @@ _STEP_OUT: Final = 65536
 # The most bytes that one byte can inflate to: 258 for each two bits.
 _MAX_RATIO: Final = 1032
 
-# The most deflate streams that may end within one message (section 7.2.3.4). Each end takes a new decompressor, and a
-# hostile message could have one every two bytes.
+# The most deflate streams that may end within one message (section 7.2.3.4). Each end costs a new decompressor.
 _MAX_STREAM_ENDS: Final = 64
 
-# The library's defaults: 4 KiB windows suffice for the usual small messages, and with this memory level a connection
-# needs 32 KiB for its compressor instead of 256.
+# The library's defaults: 4 KiB windows suffice for small messages, and a compressor takes 32 KiB instead of 256.
 _MEMORY_LEVEL: Final = 5
 _FACTORY: Final = ServerPerMessageDeflateFactory(
     server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": _MEMORY_LEVEL}
 )
 _NAME: Final = ExtensionName("permessage-deflate")
 
-# The largest window, whatever was negotiated. Clients refer further back than a smaller one reaches (zlib compresses
-# with 9 bits when asked for 8), and whether zlib accepts that depends on the split of the stream. It takes 32 KiB
-# instead of 4, from a client's first compressed message on.
+# The largest window, whatever was negotiated, because clients refer further back (zlib uses 9 bits when asked for 8),
+# and whether zlib accepts that depends on the split of the stream.
 _INFLATE_BITS: Final = -zlib.MAX_WBITS
 
 
