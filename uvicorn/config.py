@@ -144,7 +144,6 @@ class Config:
         self.reload_dirs: list[Path] = []
         self.reload_delay = reload_delay
         self.ssl_context_factory = ssl_context_factory
-        #: The application, once it has been imported or created.
         self.loaded_app: Any = None
         if isinstance(reload_delay, bool) or not isinstance(reload_delay, (int, float)) or not reload_delay > 0:
             raise ConfigError(f"reload_delay: expected a number of seconds above 0, got {reload_delay!r}")

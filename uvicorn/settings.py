@@ -21,7 +21,6 @@ PROXY = "Behind a proxy"
 PROCESSES = "Processes"
 OTHER = "Other"
 
-#: Event loops that have a name.
 LOOP_NAMES: Final = ("auto", "uvloop", "asyncio")
 
 
@@ -54,7 +53,6 @@ class Settings:
     """How the server behaves. Immutable."""
 
     limits: Limits = field(default_factory=Limits)
-    #: Header fields added to every response.
     headers: tuple[tuple[bytes, bytes], ...] = ()
     #: Whether WebSocket handshakes are served.
     ws: bool = True

@@ -67,7 +67,7 @@ async def test_task_of_a_rejected_websocket_client_ends_with_its_connection(answ
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_task_of_a_client_that_left_before_the_decision_ends_after_the_connect_handler() -> None:
+async def test_task_of_a_client_that_left_early_ends_after_the_connect_handler() -> None:
     app = Ticking(waits=True)
     conversation = await opened(app, timeout_disconnect=0.0)
     await conversation.lose()

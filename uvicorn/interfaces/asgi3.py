@@ -50,7 +50,6 @@ class HTTPCall:
     _trailers: list[Any] | None = None
     _body_ended = False
     _content_ended = False
-    #: Whether the scope offers `http.response.pathsend`.
     offers_pathsend = False
     # Whether an event has been dropped because the client has disconnected.
     _has_dropped = False

@@ -63,7 +63,7 @@ class Interface:
 
     @property
     def parts(self) -> Sequence[Interface]:
-        """This interface. For a Router, the interfaces of its applications."""
+        """The interface itself. For a Router, the interfaces of its applications."""
         return (self,)
 
     def at(self, exchange: HTTPExchange) -> Interface:

@@ -12,7 +12,6 @@ from uvicorn.errors import InterfaceError
 from uvicorn.interfaces.base import Interface
 from uvicorn.settings import Settings
 
-#: The names of all interfaces.
 INTERFACE_NAMES: Final = ("channels", "consumer", "wsgi", "asgi3", "asgi2")
 
 # Parameter names are checked before anything else: a decorator may hide that a function is a coroutine function.
@@ -148,7 +147,7 @@ def detect_interface(app: Any, source: str = "the application", keyword: str = "
 
 
 def guessed_from(app: Any) -> tuple[str, ...]:
-    """Return the parameters of `app` if only their number has decided the interface, otherwise ()."""
+    """Return the parameters of `app` if their number alone decides the interface. Otherwise return ()."""
     if _declared(app) is not None:
         return ()
     try:

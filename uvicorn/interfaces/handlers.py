@@ -65,7 +65,6 @@ class HandlerTasks:
         self._expected = expected
         self._alternative = alternative
         self._has_refused = False
-        #: The tasks of the running handlers.
         self.running: set[asyncio.Task[Any]] = set()
         #: Whether SystemExit and KeyboardInterrupt of a handler, which stop an event loop, become ApplicationError.
         self.contains_exits = False

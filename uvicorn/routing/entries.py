@@ -36,7 +36,6 @@ class Entry:
 
     path: str
     app: Any
-    #: The path without `/*`.
     prefix: str
     is_exact: bool
     host: str | None

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HANDLED_SIGNALS", "STARTUP_FAILURE", "Server", "ServerState", "logger"]
 
-#: The signals that stop a server.
 HANDLED_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 #: The exit code when the application's own startup has failed.
 STARTUP_FAILURE: Final = 3

@@ -75,7 +75,6 @@ def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str
     )
 
 
-#: A function such as `log_exchange`.
 AccessLog: TypeAlias = Callable[[HTTPExchange, int, float, str], None]
 
 

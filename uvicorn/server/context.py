@@ -139,11 +139,9 @@ class ServerContext:
         #: The number of exchanges that have begun, and the number of those whose response has ended.
         self.begun = 0
         self.ended = 0
-        #: Handlers that continue after their response is complete.
         self.continuing = ContinuingHandlers()
         #: The number of WebSocket messages received.
         self.messages = 0
-        #: The number of connections accepted since the start.
         self.accepted = 0
         self.stopping = False
         #: The event loop's exception handler before this server started; still called.

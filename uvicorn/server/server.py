@@ -47,7 +47,6 @@ class Server:
         self.config = config
         #: Counts and connections, for programs that embed the server.
         self.server_state = ServerState()
-        #: The time of the last call of `callback_notify`.
         self.last_notified = 0.0
         #: Whether the startup has succeeded; still true after the server has stopped.
         self.started = False

@@ -19,7 +19,6 @@ class Worker:
     channel: socket.socket
     #: The worker that stops as soon as this one is ready.
     replaces: Worker | None
-    #: When its last report came.
     last_report: float = field(default_factory=time.monotonic)
     #: When it reported that it was ready; 0 until then.
     ready: float = 0.0
@@ -27,7 +26,6 @@ class Worker:
     stopped: float = 0.0
     #: When to kill it; 0 for never, infinity after it has been killed.
     deadline: float = 0.0
-    #: Whether the warning about its slow start has been logged.
     slow_start_logged: bool = False
     buffer: bytes = b""
 
