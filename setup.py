@@ -66,6 +66,8 @@ setup(
             *CHECK,
             "coverage>=7.9",
             "packaging",
+            # Its parser reads our metrics.
+            "prometheus_client>=0.21",
             # Drives a real browser, Debian's own chromium.
             "playwright>=1.40",
             # What the extras `redis` and `standard` add to those.

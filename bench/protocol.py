@@ -166,8 +166,9 @@ class Nothing(asyncio.BufferedProtocol):
 class Harness:
     """Connections to one application, and requests for them."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        settings = Settings(access_log=False)
+    def __init__(self, scenario: Scenario, counts: bool = False) -> None:
+        """With `counts`, requests are counted for metrics."""
+        settings = Settings(access_log=False, metrics="127.0.0.1:0" if counts else "")
         self.scenario = scenario
         requests = scenario.requests
         # So many that a slice of one for each connection can begin anywhere in the first 512.

@@ -34,7 +34,7 @@ from uvicorn.settings import (
 )
 
 # Values of text settings that may not be any text.
-_TEXTS = {"uds_mode": "640", "loop": "asyncio"}
+_TEXTS = {"metrics": "127.0.0.1:9100", "uds_mode": "640", "loop": "asyncio"}
 
 ALL_FIELDS = list(setting_fields())
 Run = Callable[..., tuple[int, str, str]]

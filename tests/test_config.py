@@ -20,7 +20,7 @@ from uvicorn.server.listener import Address
 from uvicorn.settings import Limits, Settings
 
 # Values of text settings that may not be any text.
-_TEXTS = {"uds_mode": "640", "loop": "asyncio"}
+_TEXTS = {"metrics": "127.0.0.1:9100", "uds_mode": "640", "loop": "asyncio"}
 
 ALL_FIELDS = list(setting_fields())
 ALL_KEYWORDS = [keyword(field) for field in ALL_FIELDS]

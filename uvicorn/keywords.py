@@ -57,6 +57,8 @@ def build_settings(values: Mapping[str, Any]) -> Settings:
         raise ConfigError(f"loop: expected one of {', '.join(LOOP_NAMES)}, or 'module:factory', got {settings.loop!r}")
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
         raise ConfigError(f"root_path: expected a path such as '/api', without a trailing slash, got {root_path!r}")
+    if settings.metrics:
+        parse_bind(settings.metrics, "metrics")
     return settings
 
 

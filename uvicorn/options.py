@@ -36,6 +36,7 @@ class SettingOptions(TypedDict, total=False):
     max_pending_bytes: int | None
     max_request_line_bytes: int | None
     max_unsent_bytes: int | None
+    metrics: str | None
     min_content_rate: int | None
     min_response_rate: int | None
     pathsend: bool | None

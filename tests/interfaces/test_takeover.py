@@ -18,6 +18,7 @@ from tests.interfaces.wsgi_websockets import Call, Site, opened
 from uvicorn.adapters import ASGIAdapter
 from uvicorn.errors import ClientDisconnected
 from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
+from uvicorn.server.observers import log_observer
 
 HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -202,7 +203,9 @@ async def test_W2_generator_that_takes_over_while_it_is_iterated_is_closed_at_it
 async def test_W2_taken_over_handshake_has_one_access_line_with_101() -> None:
     lines: list[tuple[int, str]] = []
     site = Site(Call(echo))
-    site.context.access_log = lambda exchange, sent, seconds, outcome: lines.append((exchange.status, outcome))
+    site.context.observer = log_observer(
+        lambda exchange, sent, seconds, outcome: lines.append((exchange.status, outcome)), site.clock.monotonic
+    )
     await site.open()
     await site.answer()
     await site.lose()

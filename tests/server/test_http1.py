@@ -619,6 +619,8 @@ async def test_failed_tick_of_one_connection_does_not_prevent_the_ticks_of_other
         def tick(self) -> None:
             raise ValueError("boom")
 
+        def served(self) -> None: ...
+
         def stop(self) -> None: ...
 
         def reset(self) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any, Final, final
 
+from uvicorn import measurements
 from uvicorn.broadcast.backend import PUBLISH_TIMEOUT, RECONNECT, Backend
 from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES, Encoded, MalformedMessage, decode, encode, share, weight
 from uvicorn.broadcast.gap_reports import GapReports
@@ -323,6 +324,28 @@ class Hub:
 _running: Final[weakref.WeakValueDictionary[int, Hub]] = weakref.WeakValueDictionary()
 # A forked process has copies of the objects, but not the threads of their event loops.
 os.register_at_fork(after_in_child=_running.clear)
+
+
+def _measure() -> tuple[dict[str, float], dict[str, float]]:
+    """Return the counters and gauges of all hubs of this process."""
+    hubs = tuple(_running.values())
+    backends = [hub.backend.metrics for hub in hubs if hub.backend is not None]
+    counters: dict[str, float] = {
+        "broadcast_published_total": sum(backend.published for backend in backends),
+        "broadcast_publish_failures_total": sum(backend.publish_failures for backend in backends),
+        "broadcast_delivered_total": sum(hub.metrics.delivered for hub in hubs),
+        "broadcast_dropped_total": sum(hub.metrics.dropped_slow + hub.metrics.dropped_refused for hub in hubs),
+        "broadcast_gaps_total": sum(hub.metrics.gaps for hub in hubs),
+        "broadcast_reconnects_total": sum(backend.reconnects for backend in backends),
+    }
+    gauges: dict[str, float] = {
+        "broadcast_members": sum(len(hub.members) for hub in hubs),
+        "broadcast_connected": int(bool(backends) and all(backend.connected for backend in backends)),
+    }
+    return counters, gauges
+
+
+measurements.sources["broadcast"] = _measure
 
 
 def running_hub(url: str | None) -> Hub | None:

@@ -55,6 +55,8 @@ class WorkerPool(Executor):
             raise ValueError(f"threads: expected at least 1, got {threads}")
         self.threads = threads
         self.queue = queue
+        #: The number of jobs refused by `post`.
+        self.refused = 0
         self._renew()
 
     def _renew(self) -> None:
@@ -93,6 +95,16 @@ class WorkerPool(Executor):
         """The number of detached workers that have not ended."""
         return len(self._detached)
 
+    @property
+    def running(self) -> int:
+        """The number of workers that have a job."""
+        return sum(self._busy)
+
+    @property
+    def waiting(self) -> int:
+        """The number of jobs that no worker has taken."""
+        return len(self._jobs)
+
     def post(self, job: Job) -> None:
         """Have a worker run `job`. Raise PoolFull if too many jobs wait, and RuntimeError after `shutdown`."""
         if self._forks != forks.forks:
@@ -101,6 +113,7 @@ class WorkerPool(Executor):
         waiting = len(jobs)
         # A worker that was woken a moment ago has yet to take its job, which does not count as waiting.
         if waiting >= self.queue and waiting + sum(self._busy) >= self.queue + self.threads:
+            self.refused += 1
             raise PoolFull
         # No lock is needed: `shutdown`, and a worker that becomes idle, set their flag before they check the jobs.
         jobs.append(job)
@@ -116,6 +129,7 @@ class WorkerPool(Executor):
                 # Another loop's thread may have started all workers first.
                 started = self._wake_one() or bool(self._workers)
             if not started:
+                self.refused += 1
                 self._take_back(job, PoolFull("worker pool: no thread can be started"))
             return
         loop = asyncio.get_running_loop()

@@ -17,8 +17,8 @@ class Endpoint:
     """The addresses, root path and event loop of a connection. Its exchanges share them."""
 
     __slots__ = (
-        "client", "context", "entry", "environ", "environ_template", "forks", "loop", "root_path", "root_path_cut",
-        "scheme", "seen", "server", "template", "thread", "_above",
+        "above", "client", "context", "counts", "entry", "environ", "environ_template", "forks", "loop", "root_path",
+        "root_path_cut", "scheme", "seen", "server", "template", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -48,10 +48,12 @@ class Endpoint:
         self.context: Context | None = None
         self.thread = threading.get_ident()
         self.forks = forks.forks
-        #: A Router's entry. Empty for the connection's own endpoint.
+        #: A Router's entry, or a side of a Shift. Empty for the connection's own endpoint.
         self.entry: object = ""
-        # `via` without the entry.
-        self._above = ""
+        #: The counts of the entry's requests, after the first counted request.
+        self.counts: Any = None
+        #: `via` without the entry.
+        self.above = ""
         #: What `seen_by` has returned last.
         self.seen: Endpoint | None = None
 
@@ -71,13 +73,13 @@ class Endpoint:
         seen.root_path_cut = self.root_path_cut
         seen.server = self.server
         seen.client = self.client
-        seen.template = seen.environ_template = seen.context = seen.seen = None
+        seen.template = seen.environ_template = seen.context = seen.counts = seen.seen = None
         seen.environ = self.environ
         seen.loop = self.loop
         seen.thread = self.thread
         seen.forks = self.forks
         seen.entry = entry
-        seen._above = self.via
+        seen.above = self.via
         return seen
 
     def release(self) -> None:
@@ -90,7 +92,7 @@ class Endpoint:
     def via(self) -> str:
         """A text for log lines that names the Router entries of a request, such as `" via /shop"`."""
         name = str(self.entry) if self.entry else ""
-        return f"{self._above} via {name}" if name else self._above
+        return f"{self.above} via {name}" if name else self.above
 
     @property
     def is_parents(self) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from uvicorn.channel import call_hook
+from uvicorn.core.counts import Counts, Place
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.interfaces.handlers import HandlerTasks
@@ -36,6 +37,8 @@ class Interface:
     alternative = "return what another application has returned"
     #: Whether it runs the application's startup and shutdown. An application that has several has one that does.
     runs_hooks = True
+    #: Whether it shows counts of the requests, so that the server has to count them.
+    wants_counts = False
 
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         self.app = app
@@ -65,6 +68,10 @@ class Interface:
     def parts(self) -> Sequence[Interface]:
         """The interface itself. For a Router, the interfaces of its applications."""
         return (self,)
+
+    def counted_in(self, counts: Counts, place: Place) -> None:
+        """Have `counts` count the requests of the application at `place`. Called before the startup, if at all."""
+        counts.add(place, self.name)
 
     def at(self, exchange: HTTPExchange) -> Interface:
         """Return the interface that serves a WebSocket handshake."""

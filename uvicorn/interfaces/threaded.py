@@ -12,6 +12,7 @@ from typing import Any, Final
 from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.thread_call import ThreadCall, refuse
 from uvicorn.concurrency.worker_pool import Job, PoolFull, WorkerPool
+from uvicorn.core.counts import Counts, Place
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.client_shares import ClientShares, SharedJob
@@ -49,6 +50,10 @@ class ThreadedInterface(Interface):
         if loop_calls is None or loop_calls.loop is not loop:
             loop_calls = self._loop_calls = LoopCalls(loop)
         return loop_calls
+
+    def counted_in(self, counts: Counts, place: Place) -> None:
+        """Have `counts` count the requests and the lane of the application at `place`."""
+        counts.add(place, self.name, self.executor if isinstance(self.executor, WorkerPool) else None)
 
     def queue(self, call: ThreadCall, exchange: HTTPExchange) -> None:
         """Have a worker run `call`, which responds to `exchange`. Respond 503 if the queue is full."""

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Final, final
 
+from uvicorn.core.counts import Counts, Place
 from uvicorn.errors import StartupError
 from uvicorn.interfaces.base import Interface
-from uvicorn.routing.entries import Entry, adapted
+from uvicorn.routing.entries import Default, Entry, adapted
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -29,6 +30,7 @@ class OwningInterface(Interface):
                 interface.place(entry)
         self._applications = Applications()
         self._join(self._applications)
+        self.wants_counts = any(interface.wants_counts for interface in self._interfaces.values())
         self.serves_websockets = any(interface.serves_websockets for interface in self._interfaces.values())
         self.takes_over = any(interface.takes_over for interface in self._interfaces.values())
 
@@ -56,6 +58,20 @@ class OwningInterface(Interface):
         """Shut the applications down in reverse order, within `seconds` in total."""
         self.end()
         await self._applications.shutdown(seconds)
+
+    def counted_in(self, counts: Counts, place: Place) -> None:
+        """Have `counts` count the requests of each application, and the requests that the Router refuses itself."""
+        counts.add(place, self.name)
+        for entry, interface in self._interfaces.items():
+            interface.counted_in(counts, self._place_of(entry, place))
+
+    def _place_of(self, entry: Entry, place: Place) -> Place:
+        """Return the place of the application at `entry`. `place` is that of the Router."""
+        endpoint = place.endpoint.seen_by(entry, "")
+        prefix = place.prefix + entry.prefix if entry.moves_root else place.prefix
+        if isinstance(entry, Default):
+            return place._replace(endpoint=endpoint)
+        return place._replace(endpoint=endpoint, entry=entry.name or place.prefix + entry.label, prefix=prefix)
 
     def begin(self) -> None:
         """Begin background work, after the applications have started."""

@@ -77,6 +77,12 @@ class Entry:
         except InterfaceError as error:
             raise InterfaceError(f"{self!r}: {error}") from None
 
+    @property
+    def label(self) -> str:
+        """The path, and what else distinguishes the entry from others with the same path."""
+        methods = ",".join(sorted(self.methods)) if self.methods is not None else self.protocol or ""
+        return f"{methods} {self.host or ''}{self.path}".lstrip()
+
     def __str__(self) -> str:
         return self.name or self.path
 

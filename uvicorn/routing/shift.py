@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, NoReturn, final
 
+from uvicorn.core.counts import Counts, Place
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import WAITING, HTTPExchange
 from uvicorn.errors import ConfigError, InterfaceError
@@ -137,6 +138,7 @@ class ShiftInterface(OwningInterface):
         self._given_name = shift.name
         self._timer: Timer | None = None
         self._next_error = float("-inf")
+        self._counts: Counts | None = None
 
     @property
     def sides(self) -> dict[str, Interface]:
@@ -148,6 +150,15 @@ class ShiftInterface(OwningInterface):
         self._name = self._given_name or entry.path
         for side in (self._old, self._new):
             side.place(entry.path)
+
+    def counted_in(self, counts: Counts, place: Place) -> None:
+        """Have `counts` count the requests of both applications, and the fallbacks."""
+        super().counted_in(counts, place)
+        self._counts = counts
+
+    def _place_of(self, entry: Entry, place: Place) -> Place:
+        side = f"{place.side}/{entry.path}" if place.side else entry.path
+        return place._replace(endpoint=place.endpoint.seen_by(entry, ""), side=side)
 
     def begin(self) -> None:
         super().begin()
@@ -170,6 +181,8 @@ class ShiftInterface(OwningInterface):
         def fall_back() -> None:
             if exchange.state is WAITING:
                 exchange.thread_held = None
+                if self._counts is not None:
+                    self._counts.fell_back(exchange)
                 self._place(exchange, self._old, endpoint).serve_http(exchange)
 
         trial = TrialGateway(exchange, self._fallback, fall_back).begin()

@@ -45,9 +45,8 @@ class Clock:
         # The event may be up to a tick later than `since`.
         return self.now - since >= seconds + self._longest
 
-    def monotonic(self) -> float:
-        """Return the monotonic time. Tests override this method."""
-        return time.monotonic()
+    #: Return the monotonic time. Tests override it. Without a method around it, a call takes half the time.
+    monotonic = staticmethod(time.monotonic)
 
     def unix_seconds(self) -> float:
         """Return the time of day in seconds since 1970."""

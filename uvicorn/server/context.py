@@ -6,22 +6,32 @@ import asyncio
 import contextvars
 import errno
 import logging
+import os
 import resource
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from uvicorn.core.counts import Counts, Place
+from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
-from uvicorn.server.clock import Clock
+from uvicorn.server.clock import TICK_SECONDS, Clock
 from uvicorn.server.continuing_handlers import ContinuingHandlers
+from uvicorn.server.metrics import CONTENT_TYPE, Snapshot, Totals, snapshot_of, text_of
+from uvicorn.server.observers import counting_observer, log_observer
 from uvicorn.server.proxy import build_trusted_peers
 from uvicorn.settings import Settings
 from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.http1.encoder import encode_default_fields
 from uvicorn.wire.websocket.frame_cache import FrameCache
+
+if TYPE_CHECKING:
+    from uvicorn.server.metrics_listener import MetricsListener
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -35,6 +45,9 @@ _KEPT_BYTES: Final = 8 << 20
 _WEBSOCKET_DESCRIPTORS: Final = 4
 # Files, listening sockets and the event loop.
 _OTHER_DESCRIPTORS: Final = 50
+
+# The lag of the event loop is the longest delay of this number of ticks, which are a minute.
+_LAGS: Final = 60
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -51,10 +64,14 @@ class ServedInterface(Protocol):
     checks_origin: bool
     #: Whether clients can run code in a debugger, which is served on loopback addresses only.
     has_debugger: bool
+    #: Whether it shows counts of the requests.
+    wants_counts: bool
 
     async def startup(self) -> None: ...
 
     async def shutdown(self, seconds: float) -> None: ...
+
+    def counted_in(self, counts: Counts, place: Place) -> None: ...
 
     def at(self, exchange: HTTPExchange) -> ServedInterface: ...
 
@@ -67,6 +84,9 @@ class ServedInterface(Protocol):
 
 class Connection(Protocol):
     """The methods that the server calls on a connection, which speaks HTTP/1.1 or WebSocket."""
+
+    def served(self) -> tuple[Endpoint, bool] | None:
+        """Return the endpoint of the request or WebSocket that is served now, and whether it is a WebSocket."""
 
     def tick(self) -> None:
         """Check the deadlines. Called once a second."""
@@ -123,7 +143,12 @@ class ServerContext:
         self.interface = interface
         self.settings = settings
         # Copies of settings that are read for each request.
-        self.access_log = access_log if settings.access_log else None
+        self.monotonic = clock.monotonic
+        self.observer = log_observer(access_log, clock.monotonic) if settings.access_log else None
+        #: The counts of requests; None unless a report or metrics are asked for.
+        self.counts: Counts | None = None
+        if settings.metrics or interface.wants_counts:
+            self.counts = self._begin_counting(interface)
         self.limit_concurrency = settings.limit_concurrency
         self.serves_websockets = (interface.serves_websockets or interface.takes_over) and settings.ws
         #: The number of worker threads that have taken a connection over.
@@ -143,6 +168,11 @@ class ServerContext:
         #: The number of WebSocket messages received.
         self.messages = 0
         self.accepted = 0
+        #: Called once a second with the numbers of this process, if there are metrics.
+        self.publish: Callable[[Snapshot], object] | None = None
+        self._metrics: MetricsListener | None = None
+        #: The delays of the last ticks, in seconds.
+        self.lags: deque[float] = deque((0.0,), maxlen=_LAGS)
         self.stopping = False
         #: The event loop's exception handler before this server started; still called.
         self.loop_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
@@ -159,6 +189,34 @@ class ServerContext:
         self._logged_names: set[bytes] = set()
         self._exhausted = False
 
+    def _begin_counting(self, interface: ServedInterface) -> Counts:
+        counts = Counts()
+        interface.counted_in(counts, Place(Endpoint()))
+        self.observer = counting_observer(counts, self.observer, self.monotonic)
+        counts.served = self.served
+        counts.metrics = lambda: (CONTENT_TYPE, text_of(self.snapshot()))
+        return counts
+
+    def open_metrics(self) -> None:
+        """Serve the metrics, if the settings have an address for them. Raise ConfigError for an unusable address."""
+        if self.settings.metrics:
+            from uvicorn.server.metrics_listener import MetricsListener
+
+            totals = Totals()
+            self._metrics = MetricsListener(self.settings.metrics, totals.text)
+            self.publish = partial(totals.update, os.getpid())
+
+    def snapshot(self) -> Snapshot:
+        """Return the numbers of this process for metrics, which count requests."""
+        assert self.counts is not None
+        return snapshot_of(self.counts, len(self.connections), self.accepted, self.messages, max(self.lags))
+
+    def served(self) -> Iterator[tuple[Endpoint, bool]]:
+        """Yield the endpoint of each request and WebSocket that is served now, and whether it is a WebSocket."""
+        for connection in self.connections:
+            if (served := connection.served()) is not None:
+                yield served
+
     @property
     def requests(self) -> int:
         """The number of exchanges whose response has not ended."""
@@ -174,6 +232,9 @@ class ServerContext:
         self.warnings.tick()
         self.last_frame.forget()
         self._exhausted = False
+        self.lags.append(self.clock.elapsed - TICK_SECONDS)
+        if self.publish is not None:
+            self.publish(self.snapshot())
         for connection in tuple(self.connections):
             try:
                 connection.tick()
@@ -181,6 +242,19 @@ class ServerContext:
                 # The deadlines of the other connections must still be checked.
                 logger.exception("checking the deadlines of a connection failed; resetting the connection")
                 connection.reset()
+
+    def close(self) -> None:
+        """Stop serving metrics, and reset the connections that are left after a failure or a cancellation."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = self.publish = None
+        loop = self.loop
+        if self.loop_handler is not None and loop.get_exception_handler() == self.loop_exception:
+            loop.set_exception_handler(self.loop_handler)
+        for task in tuple(self.arriving.values()):
+            task.cancel()
+        for connection in tuple(self.connections):
+            connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
         """Log a warning, once for each name, about fields that only the server may send."""

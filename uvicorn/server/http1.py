@@ -53,13 +53,12 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 class HTTP1Connection(HTTP1Gateway):
     """The protocol object of one connection, called by the event loop. It serves one request after another."""
 
-    __slots__ = ("_advancing", "_began", "_continuing", "_over_limit", "_trusted", "__weakref__")
+    __slots__ = ("_advancing", "_continuing", "_over_limit", "_trusted", "__weakref__")
 
     def __init__(self, context: ServerContext) -> None:
         super().__init__(context)
         self._parser = HTTP1RequestParser(self, context.settings.limits)
         self._advancing = False
-        self._began = 0.0
         self._over_limit = False
         self._trusted = False
         # The handler of an earlier request, if it continues after its response.
@@ -156,6 +155,14 @@ class HTTP1Connection(HTTP1Gateway):
             # The next request has been held back until the client had read.
             self._advance_soon()
 
+    # What the server calls
+
+    def served(self) -> tuple[Endpoint, bool] | None:
+        """Return the endpoint of the request whose response is not complete, and False. Without one, return None."""
+        exchange = self._exchange
+        is_served = exchange is not None and self.phase is BUSY and exchange.state < COMPLETE
+        return (exchange.endpoint, False) if exchange is not None and is_served else None
+
     # What the parser calls
 
     def on_request(self) -> None:
@@ -176,16 +183,16 @@ class HTTP1Connection(HTTP1Gateway):
             trusted = self._context.trusted
             assert trusted is not None
             exchange.forwarded = trusted.client(*parser.forwarded, self._endpoint.client, self._endpoint.scheme)
-        if self._context.access_log is not None:
-            self._began = self._context.clock.monotonic()
+        if (context := self._context).observer is not None:
+            self.began = context.monotonic()
         if has_content:
             self._content_done = False
             self._continue_due = parser.expect_continue
-            self._received = 0
+            self.received = 0
             self._pace = None
 
     def on_content(self, content: bytes) -> None:
-        self._received += len(content)
+        self.received += len(content)
         if self._exchange is not None and self.phase is not DRAINING:
             self._exchange.content.feed(content)
 
@@ -200,10 +207,8 @@ class HTTP1Connection(HTTP1Gateway):
         """Log the ended response, then serve the next request, or close."""
         context = self._context
         context.ended += 1
-        if context.access_log is not None and exchange.status:
-            sent = self._content_sent if exchange.method != "HEAD" else 0
-            outcome = "" if exchange.state is COMPLETE else self._aborted or "client disconnected"
-            context.access_log(exchange, sent, context.clock.monotonic() - self._began, outcome)
+        if context.observer is not None:
+            context.observer(self, exchange)
         if exchange.state is not COMPLETE or self.phase is not BUSY:
             return
         if self._encoder.keep_alive and self._content_done:

@@ -20,13 +20,14 @@ _COPY_BYTES: Final = 65536
 class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     """The gateway of a connection's exchanges. The subclass `HTTP1Connection` receives the requests."""
 
-    __slots__ = ("_content_sent", "sends_files")
+    __slots__ = ("began", "content_sent", "sends_files")
 
     pushes_content = True
 
     def __init__(self, context: ServerContext) -> None:
         super().__init__(context)
-        self._content_sent = 0
+        self.began = 0.0
+        self.content_sent = 0
         self.sends_files = False
 
     def send_response(
@@ -51,8 +52,8 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         pieces = encoder.start(
             exchange.method, exchange.http_version, keep_alive, status, reason, headers, content, more_content
         )
-        self._content_sent = len(content)
-        if self._content_sent <= _COPY_BYTES:
+        self.content_sent = len(content)
+        if self.content_sent <= _COPY_BYTES:
             self._transport.write(b"".join(pieces))
         else:
             # Not `writelines`: asyncio's ignores flow control, and continues after the socket has failed.
@@ -86,7 +87,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             if self._unsent is not None:
                 self._unsent.add(len(data))
             self._written += len(data)
-            self._content_sent += len(content)
+            self.content_sent += len(content)
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
         if self._transport.is_closing():
@@ -153,7 +154,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """Reset the connection, because the response cannot be completed."""
         if exchange is self._exchange:
-            self._aborted = reason
+            self.aborted = reason
             self.reset()
 
     # What a WebSocket calls
@@ -182,7 +183,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self._parser.detach()
         self._context.connections.discard(self)
         self._read_on()
-        self._content_sent = 0
+        self.content_sent = 0
         exchange.switch_protocols()
         return self._transport, received
 
@@ -203,7 +204,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
 
     def _file_sent(self, count: int) -> None:
         self._file_left -= count
-        self._content_sent += count
+        self.content_sent += count
 
     def _update_reading(self) -> None:
         """Pause reading if more than `read_buffer_bytes` are buffered. Otherwise resume reading."""

@@ -48,7 +48,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     """Deadlines and end of an HTTP/1.1 connection. The subclass `HTTP1Gateway` sends responses."""
 
     __slots__ = (
-        "_aborted",
         "_content_done",
         "_continue_due",
         "_encoder",
@@ -58,11 +57,12 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         "_file_left",
         "_jitter",
         "_parser",
-        "_received",
         "_response_rate",
         "_stream_headers",
         "_ticked",
+        "aborted",
         "phase",
+        "received",
     )
 
     _endpoint: Endpoint
@@ -78,10 +78,10 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._continue_due = False
         self._eof = False
         # Why this server aborted the response.
-        self._aborted = ""
+        self.aborted = ""
         # The fields of the last response that was streamed.
         self._stream_headers: Headers = ()
-        self._received = 0
+        self.received = 0
         # The value of `_written` at the last tick.
         self._ticked = 0
         self._file_left = 0
@@ -163,7 +163,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
 
     def _break_off(self, reason: str) -> None:
         """Reset the connection, and notify the application before the next iteration of the event loop."""
-        self._aborted = reason
+        self.aborted = reason
         self.reset()
         self._disconnect()
 
@@ -213,7 +213,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             if exchange is not None:
                 # For the access log, which has a line for this response too.
                 exchange.status = error.status_hint
-                self._aborted = f"refused: {error}"
+                self.aborted = f"refused: {error}"
         self._linger()
         if exchange is not None:
             exchange.disconnect()
@@ -256,7 +256,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         if self._pace is None:
             self._pace = MinimumRate()
         settings, elapsed = self._context.settings, self._context.clock.elapsed
-        reason = self._pace.check(elapsed, self._received, settings.content_idle_seconds, settings.min_content_rate)
+        reason = self._pace.check(elapsed, self.received, settings.content_idle_seconds, settings.min_content_rate)
         if reason:
             self._refuse(RemoteProtocolError(reason, 408))
 

@@ -60,25 +60,25 @@ class _OwnUnixSocket(socket.socket):
                 os.unlink(self._path)
 
 
-def parse_bind(text: str) -> Address:
-    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError."""
+def parse_bind(text: str, option: str = "bind") -> Address:
+    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError, which names the option."""
     expected = "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
     if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
         if not path:
-            raise ConfigError(f"bind {text!r} has no path; {expected}")
+            raise ConfigError(f"{option} {text!r} has no path; {expected}")
         return Address(path=path)
     if text.startswith("fd://"):
         number = text.removeprefix("fd://")
         if not (number.isascii() and number.isdigit() and len(number) < 7):
-            raise ConfigError(f"bind {text!r} has no descriptor; {expected}")
+            raise ConfigError(f"{option} {text!r} has no descriptor; {expected}")
         return Address(descriptor=int(number))
     match = re.fullmatch(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]/]*))(?::(?P<port>[^:]*))?", text)
     if match is None:
-        raise ConfigError(f"bind {text!r} is not an address; {expected}")
+        raise ConfigError(f"{option} {text!r} is not an address; {expected}")
     port = match["port"] if match["port"] is not None else str(DEFAULT_PORT)
     if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536):
-        raise ConfigError(f"bind {text!r} has port {port!r}; expected a number from 0 to 65535")
+        raise ConfigError(f"{option} {text!r} has port {port!r}; expected a number from 0 to 65535")
     # An empty host means all network interfaces, as in gunicorn's ":8000".
     return Address(host=match["ipv6"] or match["host"] or "0.0.0.0", port=int(port))
 
@@ -93,7 +93,9 @@ def parse_mode(text: str) -> int | None:
     return int(match[1], 8)
 
 
-def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | None = None) -> list[socket.socket]:
+def open_sockets(
+    addresses: Sequence[Address], backlog: int, uds_mode: int | None = None, option: str = "bind"
+) -> list[socket.socket]:
     """Open non-blocking listening sockets on all `addresses`, or on none. Raises ConfigError.
 
     A Unix socket gets the permissions `uds_mode`. If `uds_mode` is None, an existing path keeps its permissions, and a
@@ -109,7 +111,7 @@ def open_sockets(addresses: Sequence[Address], backlog: int, uds_mode: int | Non
                     os.set_inheritable(sock.fileno(), True)
                     sock.listen(backlog)
             except OSError as error:
-                raise ConfigError(f"cannot listen on {address}: {_advice(error)}") from None
+                raise ConfigError(f"cannot listen on {address}: {_advice(error, option)}") from None
     except BaseException:
         close_sockets(sockets)
         raise
@@ -245,11 +247,11 @@ def _answers(path: str) -> bool:
         return True
 
 
-def _advice(error: OSError) -> str:
+def _advice(error: OSError, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "the address is in use by another program; stop it, or choose another address with --bind"
+        return f"the address is in use by another program; stop it, or choose another address with --{option}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "permission denied; ports below 1024 and other users' folders need privileges; --bind sets another"
+        return f"permission denied; ports below 1024 and other users' folders need privileges; --{option} sets another"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address; 0.0.0.0 means all of its addresses"
-    return f"{error.strerror or error}; choose another address with --bind"
+    return f"{error.strerror or error}; choose another address with --{option}"

@@ -137,6 +137,7 @@ class Server:
         tls = self._tls = self.config.ssl_context()
         context = self._context = ServerContext(interface, settings, clock, self._access_log)
         self.server_state.context = context
+        self.begin_metrics(context)
         self._sockets = list(sockets) if sockets is not None else self.config.open_sockets()
         logger.info("Started server process [%d]", os.getpid())
         context.loop_handler = loop.get_exception_handler()
@@ -164,6 +165,10 @@ class Server:
             self._close()
             raise
         self.started = True
+
+    def begin_metrics(self, context: ServerContext) -> None:
+        """Serve the metrics of this process, if the settings have an address for them."""
+        context.open_metrics()
 
     def announce(self, sock: socket.socket) -> None:
         """Log that connections are accepted on `sock`."""
@@ -388,11 +393,4 @@ class Server:
             self._clock.stop()
         context = self._context
         if context is not None:
-            loop = context.loop
-            if context.loop_handler is not None and loop.get_exception_handler() == context.loop_exception:
-                loop.set_exception_handler(context.loop_handler)
-            for task in tuple(context.arriving.values()):
-                task.cancel()
-            # Connections are left only after a failure or a cancellation.
-            for connection in tuple(context.connections):
-                connection.reset()
+            context.close()

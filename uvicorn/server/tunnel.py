@@ -13,6 +13,7 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Final, final
 
+from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.websocket_session import CLOSED as SESSION_CLOSED
 from uvicorn.core.websocket_session import WebSocketGateway, WebSocketSession
 from uvicorn.errors import ClientDisconnected
@@ -88,6 +89,12 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         self._context.loop.add_reader(self._near.fileno(), self._read_application)
         if received:
             self.data_received(received)
+
+    # What the server calls
+
+    def served(self) -> tuple[Endpoint, bool]:
+        """Return the endpoint of the session, and True."""
+        return self._session.endpoint, True
 
     # What the event loop calls for the client
 

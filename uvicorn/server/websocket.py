@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable
 from typing import final
 
+from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
 from uvicorn.core.websocket_session import WebSocketGateway, WebSocketSession
 from uvicorn.errors import WebSocketProtocolError
@@ -84,6 +85,12 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         if pong is not None and self.phase in (OPEN, FAILING):
             self._write(self._codec.encode_pong(pong))
         self._wake_drainers()
+
+    # What the server calls
+
+    def served(self) -> tuple[Endpoint, bool]:
+        """Return the endpoint of the session, and True."""
+        return self.session.endpoint, True
 
     # What the codec calls
 

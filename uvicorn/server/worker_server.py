@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from uvicorn.server.context import ServerConfig
+from uvicorn.server.context import ServerConfig, ServerContext
 from uvicorn.server.server import Server
 from uvicorn.server.supervisor_watch import SupervisorWatch
 
@@ -40,6 +40,9 @@ class WorkerServer(Server):
         if sys.__stderr__ is not None:
             # The supervisor aborts a stuck worker, which then logs its stack traces.
             faulthandler.enable(sys.__stderr__)
+
+    def begin_metrics(self, context: ServerContext) -> None:
+        """Leave the address for metrics to the supervisor."""
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         await super().startup(sockets)

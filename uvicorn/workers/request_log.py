@@ -11,6 +11,7 @@ from typing import Any, final
 
 from gunicorn import config
 
+from uvicorn.core.counts import Counts, Place
 from uvicorn.core.endpoint import is_below
 from uvicorn.core.exchange import STREAMING, HTTPExchange, HTTPGateway
 from uvicorn.core.websocket_session import WebSocketSession
@@ -86,6 +87,11 @@ class ObservedInterface(Interface):
         self.takes_over = interface.takes_over
         self.checks_origin = interface.checks_origin
         self.has_debugger = interface.has_debugger
+
+        self.wants_counts = interface.wants_counts
+
+    def counted_in(self, counts: Counts, place: Place) -> None:
+        self._interface.counted_in(counts, place)
 
     async def startup(self) -> None:
         await self._interface.startup()

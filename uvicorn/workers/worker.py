@@ -116,6 +116,11 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             **{"log_config": None, **keywords_of(self.cfg), "access_log": observer.logs, **self.CONFIG_KWARGS},
         )
         config.configure_logging()
+        if config.settings.metrics:
+            raise ConfigError(
+                "metrics: gunicorn's workers cannot share an address; use gunicorn's --statsd-host, or "
+                "Route('/_status', report(token=...)) for one worker"
+            )
         # Raise now if the configured event loop is not installed.
         loop_factory(config.settings.loop)
         interface: ServedInterface = (

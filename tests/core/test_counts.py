@@ -1,0 +1,235 @@
+"""Counts of requests by entry."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import pytest
+
+from tests.helpers import GET, Conversation, settle, until
+from tests.routing.apps import asgi3_app, channels_app, wsgi_app
+from tests.routing.test_interface import get
+from tests.websocket_client import WebSocketConversation
+from uvicorn import Mount, Route, Router, Shift
+from uvicorn.concurrency.worker_pool import WorkerPool
+from uvicorn.core.counts import BUCKETS, OTHER_PATHS, Counts, EntryCounts, Place
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
+
+METRICS: Final = "127.0.0.1:0"
+
+
+async def never(message: Any, channels: Any) -> None:
+    """Does not respond before the client has disconnected."""
+    await asyncio.Event().wait()
+
+
+def statuses(counts: EntryCounts) -> dict[str, int]:
+    """The number of responses by status class."""
+    cells = counts.cells
+    sums = {f"{number}xx": sum(cells[number * BUCKETS : (number + 1) * BUCKETS]) for number in range(10)}
+    return {name: count for name, count in sums.items() if count}
+
+
+async def counted(app: Any, *requests: bytes, **settings: Any) -> list[tuple[str, str, str, dict[str, int]]]:
+    """The entry, side, kind and statuses of all entries with requests, after these requests."""
+    conversation = Conversation(app, metrics=METRICS, **settings)
+    await conversation.interface.startup()
+    for number, request in enumerate(requests, 1):
+        conversation.send(request)
+        await until(lambda number=number: len(conversation.responses()) == number)  # type: ignore[misc]
+    await conversation.interface.shutdown(0)
+    await conversation.lose()
+    assert conversation.context.counts is not None
+    return [
+        (entry.entry, entry.side, entry.kind, statuses(entry))
+        for entry in conversation.context.counts.entries
+        if statuses(entry)
+    ]
+
+
+async def test_requests_are_not_counted_unless_metrics_are_asked_for() -> None:
+    assert Conversation(channels_app).context.counts is None
+    assert Conversation(channels_app).context.observer is None
+
+
+async def test_application_without_a_router_is_counted_as_one_entry() -> None:
+    assert await counted(wsgi_app, GET, GET) == [("*", "", "wsgi", {"2xx": 2})]
+
+
+async def test_each_entry_of_a_router_is_counted_with_the_kind_of_its_application() -> None:
+    table = Router(Route("/a/*", channels_app), Route("/b", asgi3_app), default=wsgi_app)
+    assert await counted(table, get("/a"), get("/a/x"), get("/b"), get("/c")) == [
+        ("/a/*", "", "channels", {"2xx": 2}),
+        ("/b", "", "asgi3", {"2xx": 1}),
+        ("*", "", "wsgi", {"2xx": 1}),
+    ]
+
+
+async def test_request_that_no_entry_takes_is_counted_for_the_router() -> None:
+    assert await counted(Router(Route("/a", channels_app)), get("/b")) == [("*", "", "router", {"4xx": 1})]
+
+
+async def test_both_sides_of_a_shift_are_counted() -> None:
+    shift = Shift(wsgi_app, channels_app, weight=50, key=lambda exchange: exchange.path)
+    requests = [get(f"/a/{number}") for number in range(20)]
+    found = await counted(Router(Route("/a/*", shift)), *requests)
+    assert [entry[:3] for entry in found] == [("/a/*", "old", "wsgi"), ("/a/*", "new", "channels")]
+    assert sum(entry[3]["2xx"] for entry in found) == 20
+
+
+async def test_entries_below_mounts_are_counted_under_their_whole_path() -> None:
+    shop = Router(Route("/cart/*", channels_app), Mount("/old", wsgi_app), default=asgi3_app)
+    requests = get("/shop/cart/1"), get("/shop/old"), get("/shop/other")
+    assert [entry[0] for entry in await counted(Router(Mount("/shop", shop)), *requests)] == [
+        "/shop/cart/*",
+        "/shop/old",
+        "/shop",
+    ]
+
+
+async def test_entries_of_a_router_that_is_mounted_twice_are_counted_separately() -> None:
+    inner = Router(Route("/x", channels_app))
+    found = await counted(Router(Mount("/a", inner), Mount("/b", inner)), get("/a/x"), get("/b/x"), get("/b/x"))
+    assert [(entry[0], entry[3]) for entry in found] == [("/a/x", {"2xx": 1}), ("/b/x", {"2xx": 2})]
+
+
+async def test_entries_with_one_path_are_counted_under_different_names() -> None:
+    table = Router(
+        Route("/a", channels_app, methods=("GET",)),
+        Route("/a", wsgi_app, host="b.example"),
+        Route("/a", asgi3_app, name="the rest"),
+    )
+    from_b = get("/a").replace(b"host: x", b"host: b.example")
+    found = await counted(table, get("/a"), get("/a", method=b"POST"), from_b)
+    assert [entry[0] for entry in found] == ["GET,HEAD /a", "b.example/a", "the rest"]
+
+
+async def test_response_that_the_client_did_not_wait_for_is_counted_without_a_status() -> None:
+    conversation = Conversation(never, metrics=METRICS)
+    conversation.send(GET)
+    await conversation.lose()
+    counts = conversation.context.counts
+    assert counts is not None
+    assert statuses(counts.entries[0]) == {"0xx": 1}
+    await conversation.interface.shutdown(0)
+
+
+async def test_content_bytes_of_requests_and_responses_are_counted() -> None:
+    conversation = Conversation(wsgi_app, metrics=METRICS)
+    conversation.send(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello")
+    await until(lambda: len(conversation.responses()) == 1)
+    counts = conversation.context.counts
+    assert counts is not None
+    entry = counts.entries[0]
+    assert (entry.received, entry.sent) == (5, len(conversation.responses()[0].content))
+    await conversation.interface.shutdown(0)
+
+
+async def test_content_that_a_response_to_HEAD_leaves_out_is_not_counted() -> None:
+    conversation = Conversation(channels_app, metrics=METRICS)
+    conversation.send(get("/x", method=b"HEAD"))
+    await settle()
+    counts = conversation.context.counts
+    assert counts is not None
+    assert counts.entries[0].sent == 0
+
+
+async def test_duration_is_counted_in_its_bucket_and_in_the_sum() -> None:
+    async def slow(message: Any, channels: Any) -> None:
+        conversation.clock.advance(3)
+        await channels["reply"].send({"status": 200, "content": b""})
+
+    conversation = Conversation(slow, metrics=METRICS)
+    conversation.send(GET)
+    await until(lambda: len(conversation.responses()) == 1)
+    counts = conversation.context.counts
+    assert counts is not None
+    entry = counts.entries[0]
+    assert [number for number, count in enumerate(entry.cells) if count] == [2 * BUCKETS + 11]
+    assert entry.seconds == 3
+
+
+async def test_open_request_is_counted_as_in_flight() -> None:
+    conversation = Conversation(Router(Route("/a", never), default=wsgi_app), metrics=METRICS)
+    await conversation.interface.startup()
+    conversation.send(get("/a"))
+    await settle()
+    counts = conversation.context.counts
+    assert counts is not None
+    assert {entry.entry: count for entry, count in counts.running().items() if any(count)} == {"/a": (1, 0)}
+    await conversation.lose()
+    assert not any(map(any, counts.running().values()))
+    await conversation.interface.shutdown(0)
+
+
+async def test_open_websocket_is_counted_at_its_entry() -> None:
+    conversation = WebSocketConversation(Router(Route("/live", channels_app)), path="/live", metrics=METRICS)
+    await conversation.open()
+    counts = conversation.context.counts
+    assert counts is not None
+    assert {entry.entry: count for entry, count in counts.running().items() if any(count)} == {"/live": (0, 1)}
+    await conversation.lose()
+
+
+def test_lane_is_named_after_the_first_entry_that_uses_it() -> None:
+    counts, pool = Counts(), WorkerPool(1)
+    for entry in ("/a", "/b"):
+        counts.add(Place(Endpoint(), entry), "wsgi", pool)
+    assert counts.lanes == {"/a": pool}
+
+
+def test_two_lanes_with_one_name_are_both_kept() -> None:
+    counts = Counts()
+    for _ in range(2):
+        counts.add(Place(Endpoint(), "/a"), "wsgi", WorkerPool(1))
+    assert list(counts.lanes) == ["/a", "/a (2)"]
+
+
+def fall_back(counts: Counts, path: str) -> None:
+    counts.fell_back(HTTPExchange(HTTPGateway(), Endpoint(), "GET", path.encode(), "1.1", ((), ()), False))
+
+
+def test_M50_fallbacks_are_counted_by_path() -> None:
+    counts = Counts()
+    counts.add(Place(Endpoint(), "/account/*"), "shift")
+    for path in ("/account/avatar", "/account/avatar", "/account/name"):
+        fall_back(counts, path)
+    assert counts.fallbacks == {("/account/*", "/account/avatar"): 2, ("/account/*", "/account/name"): 1}
+
+
+def test_M50_fallbacks_above_a_thousand_paths_are_counted_together() -> None:
+    counts = Counts()
+    counts.add(Place(Endpoint()), "shift")
+    for number in range(1500):
+        fall_back(counts, f"/{number}")
+    fall_back(counts, "/0")
+    assert len(counts.fallbacks) == 1001
+    assert counts.fallbacks["*", OTHER_PATHS] == 500
+    assert counts.fallbacks["*", "/0"] == 2
+
+
+def test_M50_long_path_of_a_fallback_is_cut_off() -> None:
+    counts = Counts()
+    counts.add(Place(Endpoint()), "shift")
+    fall_back(counts, "/" * 60000)
+    assert max(len(path) for _, path in counts.fallbacks) == 200
+
+
+@pytest.mark.parametrize("weight", [0, 100])
+async def test_M50_fallback_of_a_served_request_is_counted_for_the_old_side(weight: int) -> None:
+    async def unknown(message: Any, channels: Any) -> None:
+        await channels["reply"].send({"status": 404, "content": b""})
+
+    conversation = Conversation(
+        Router(Route("/a/*", Shift(wsgi_app, unknown, weight=weight, fallback=(404,)))), metrics=METRICS
+    )
+    await conversation.interface.startup()
+    conversation.send(get("/a/x"))
+    await until(lambda: len(conversation.responses()) == 1)
+    counts = conversation.context.counts
+    assert counts is not None
+    assert counts.fallbacks == ({("/a/*", "/a/x"): 1} if weight else {})
+    assert [(entry.side, statuses(entry)) for entry in counts.entries if any(entry.cells)] == [("old", {"2xx": 1})]
+    await conversation.interface.shutdown(0)

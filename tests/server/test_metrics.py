@@ -1,0 +1,194 @@
+"""The text format of Prometheus, read by its own parser, and the sum over processes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.helpers import GET, Conversation, until
+from tests.routing.apps import channels_app, wsgi_app
+from tests.routing.test_interface import get
+from uvicorn import Mount, Route, Router, Shift, measurements
+from uvicorn.broadcast import BroadcastMiddleware
+from uvicorn.server.context import ServerContext
+from uvicorn.server.metrics import Snapshot, Totals, encoded, text_of
+
+METRICS: Final = "127.0.0.1:0"
+
+
+def samples(text: bytes) -> dict[str, float]:
+    """Each sample of the text, as Prometheus reads it: its name and labels, and its value."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text.decode()):
+        assert family.documentation.endswith("."), family.name
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
+            name = f"{sample.name}{{{labels}}}" if labels else sample.name
+            assert name not in found
+            found[name] = sample.value
+    return found
+
+
+async def served(app: Any, *requests: bytes) -> ServerContext:
+    """The state of a server that has answered these requests."""
+    conversation = Conversation(app, metrics=METRICS)
+    await conversation.interface.startup()
+    for number, request in enumerate(requests, 1):
+        conversation.send(request)
+        await until(lambda number=number: len(conversation.responses()) == number)  # type: ignore[misc]
+    await conversation.interface.shutdown(0)
+    return conversation.context
+
+
+async def values(app: Any, *requests: bytes) -> dict[str, float]:
+    return samples(text_of((await served(app, *requests)).snapshot()))
+
+
+async def test_requests_are_shown_by_entry_kind_and_status_class() -> None:
+    found = await values(Router(Route("/a/*", channels_app), default=wsgi_app), get("/a/x"), get("/b"), get("/c"))
+    assert found["uvicorn_requests_total{entry=/a/*,kind=channels,status=2xx}"] == 1
+    assert found["uvicorn_requests_total{entry=*,kind=wsgi,status=2xx}"] == 2
+
+
+async def test_both_sides_of_a_shift_have_a_label() -> None:
+    found = await values(Router(Route("/a/*", Shift(wsgi_app, channels_app, weight=100))), get("/a/x"))
+    assert found["uvicorn_requests_total{entry=/a/*,side=old,kind=wsgi,status=2xx}"] == 0
+    assert found["uvicorn_requests_total{entry=/a/*,side=new,kind=channels,status=2xx}"] == 1
+
+
+async def test_requests_that_the_router_refuses_are_shown_once_there_are_any() -> None:
+    table = Router(Route("/a", channels_app))
+    assert not any("kind=router" in name for name in await values(table))
+    found = await values(table, get("/b"))
+    assert found["uvicorn_requests_total{entry=*,kind=router,status=4xx}"] == 1
+
+
+async def test_duration_histogram_is_cumulative_and_ends_with_the_number_of_requests() -> None:
+    found = await values(channels_app, GET, GET, GET)
+    buckets = [value for name, value in found.items() if "_duration_seconds_bucket" in name]
+    assert buckets == sorted(buckets)
+    assert found["uvicorn_request_duration_seconds_bucket{entry=*,kind=channels,le=+Inf}"] == 3
+    assert found["uvicorn_request_duration_seconds_count{entry=*,kind=channels}"] == 3
+
+
+async def test_entry_that_had_no_request_is_shown_with_zeros() -> None:
+    found = await values(Router(Route("/a", channels_app), default=wsgi_app))
+    assert found["uvicorn_requests_total{entry=/a,kind=channels,status=2xx}"] == 0
+
+
+async def test_equal_labels_of_two_entries_are_added_up() -> None:
+    table = Router(Route("/a", channels_app, name="both"), Route("/b", channels_app, name="both"))
+    found = await values(table, get("/a"), get("/b"))
+    assert found["uvicorn_requests_total{entry=both,kind=channels,status=2xx}"] == 2
+
+
+@pytest.mark.parametrize("name", ['quoted "name"', "back\\slash", "two\nlines", "ünïcode", "{curly}", "a,b=c"])
+async def test_name_of_an_entry_is_escaped(name: str) -> None:
+    context = await served(Router(Route("/a", channels_app, name=name)), get("/a"))
+    [family, *_] = text_string_to_metric_families(text_of(context.snapshot()).decode())
+    assert {sample.labels["entry"] for sample in family.samples} == {name}
+
+
+async def test_lanes_show_their_threads_and_refused_requests() -> None:
+    found = await values(Router(Route("/a", wsgi_app, threads=2), default=wsgi_app), get("/a"))
+    assert found["uvicorn_lane_threads{lane=/a}"] == 2
+    assert found["uvicorn_lane_threads{lane=*}"] == 16
+    assert found["uvicorn_lane_busy{lane=/a}"] == found["uvicorn_lane_waiting{lane=/a}"] == 0
+    assert found["uvicorn_lane_refused_total{lane=/a}"] == 0
+
+
+async def test_connections_and_the_process_are_counted() -> None:
+    found = await values(channels_app, GET)
+    assert found["uvicorn_connections"] == found["uvicorn_connections_total"] == found["uvicorn_processes"] == 1
+
+
+async def test_loop_lag_is_the_longest_delay_of_a_tick_within_a_minute() -> None:
+    conversation = Conversation(channels_app, metrics=METRICS)
+    for late, seconds in ((2.5, 0), (0, 59), (0, 1)):
+        conversation.clock.seconds += late
+        conversation.clock.advance(seconds or 1)
+        lag = samples(text_of(conversation.context.snapshot()))["uvicorn_loop_lag_seconds"]
+        assert lag == (2.5 if seconds != 1 else 0)
+
+
+async def test_broadcast_shows_its_messages_while_a_hub_runs() -> None:
+    async def publishing(message: Any, channels: Any) -> None:
+        await channels["groups"].send({"group": "g", "send": {"text": "hello"}})
+        await channels["reply"].send({"status": 200, "content": b""})
+
+    conversation = Conversation(BroadcastMiddleware(publishing, url="memory://"), metrics=METRICS)
+    await conversation.interface.startup()
+    conversation.send(GET)
+    await until(lambda: len(conversation.responses()) == 1)
+    found = samples(text_of(conversation.context.snapshot()))
+    await conversation.interface.shutdown(0)
+    assert found["uvicorn_broadcast_published_total"] == 1
+    assert found["uvicorn_broadcast_connected"] == 1
+
+
+def test_offered_numbers_have_a_metric_each() -> None:
+    counters, gauges = measurements.sources["broadcast"]()
+    text = text_of(Snapshot({"broadcast": {"": [1] * 6}}, {"broadcast": {"": [1] * 2}}, {}))
+    assert {f"uvicorn_{name}" for name in (*counters, *gauges)} == samples(text).keys()
+
+
+async def totals_of_two() -> Totals:
+    table = Router(Mount("/a", channels_app), default=wsgi_app)
+    totals = Totals()
+    totals.update(1, (await served(table, get("/a"))).snapshot())
+    totals.update_from(2, encoded((await served(table, get("/a"), get("/b"))).snapshot()))
+    return totals
+
+
+REQUESTS_A: Final = "uvicorn_requests_total{entry=/a,kind=channels,status=2xx}"
+REQUESTS_B: Final = "uvicorn_requests_total{entry=*,kind=wsgi,status=2xx}"
+
+
+async def test_numbers_of_two_processes_are_added_up() -> None:
+    found = samples((await totals_of_two()).text())
+    assert (found[REQUESTS_A], found[REQUESTS_B]) == (2, 1)
+    assert found["uvicorn_request_duration_seconds_count{entry=/a,kind=channels}"] == 2
+    assert found["uvicorn_processes"] == found["uvicorn_connections"] == 2
+
+
+async def test_process_that_has_ended_keeps_its_counters_and_loses_its_gauges() -> None:
+    totals = await totals_of_two()
+    totals.end(2)
+    found = samples(totals.text())
+    assert (found[REQUESTS_A], found[REQUESTS_B]) == (2, 1)
+    assert found["uvicorn_processes"] == found["uvicorn_connections"] == 1
+
+
+async def test_later_snapshot_of_a_process_replaces_the_one_before() -> None:
+    totals = await totals_of_two()
+    totals.update(2, totals.sum())
+    assert samples(totals.text())[REQUESTS_A] == 3
+
+
+async def test_lag_of_several_processes_is_the_longest() -> None:
+    totals = Totals()
+    for process, lag in enumerate((0.25, 0.5, 0.125)):
+        totals.update(process, Snapshot({}, {}, {"server": {"": [lag]}}))
+    assert samples(totals.text()) == {"uvicorn_loop_lag_seconds": 0.5}
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "[1, 2]", "null", "[{}, {}, {}, {}]"])
+def test_malformed_line_of_a_process_is_ignored(line: str) -> None:
+    totals = Totals()
+    totals.update_from(1, line)
+    assert totals.text() == b""
+
+
+def test_end_of_a_process_that_never_reported_changes_nothing() -> None:
+    totals = Totals()
+    totals.end(1)
+    assert totals.text() == b""
+
+
+async def test_line_of_a_process_has_no_line_break() -> None:
+    line = encoded((await served(Router(Route("/a", channels_app, name="two\nlines")), get("/a"))).snapshot())
+    assert "\n" not in line
+    assert json.loads(line)

@@ -1,0 +1,126 @@
+"""Counts of the requests that a server has answered, by entry. They exist only for a report or for metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
+
+from uvicorn.core.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from uvicorn.core.exchange import HTTPExchange
+
+#: The upper bounds, in seconds, of the buckets for durations. One more bucket has the longer durations.
+BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+#: The number of buckets.
+BUCKETS: Final = len(BOUNDS) + 1
+
+#: The number of status classes. Class 0 has exchanges without a response: the client has disconnected before it.
+CLASSES: Final = 10
+
+# The most paths whose fallbacks are counted separately, and the most characters of such a path: clients choose them.
+_MOST_PATHS: Final = 1000
+_LONGEST_PATH: Final = 200
+
+#: The path that stands for all paths above the limit.
+OTHER_PATHS: Final = "(other paths)"
+
+
+class Place(NamedTuple):
+    """The place of an application in a site."""
+
+    #: The endpoint of its exchanges, or an equal one.
+    endpoint: Endpoint
+    #: The entry, as reports name it.
+    entry: str = "*"
+    #: The side of a Shift: `old` or `new`.
+    side: str = ""
+    #: The prefixes of the Mounts above.
+    prefix: str = ""
+
+
+class Lane(Protocol):
+    """A pool of worker threads."""
+
+    threads: int
+    #: The number of jobs that were refused since the start.
+    refused: int
+
+    @property
+    def running(self) -> int:
+        """The number of threads that have a job."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of jobs that wait for a thread."""
+
+
+@final
+class EntryCounts:
+    """The requests of one application at one entry."""
+
+    __slots__ = ("cells", "entry", "fallbacks", "kind", "received", "seconds", "sent", "side")
+
+    def __init__(self, place: Place, kind: str) -> None:
+        self.entry = place.entry
+        self.side = place.side
+        self.kind = kind
+        #: The number of requests in each bucket, for one status class after the other.
+        self.cells = [0] * (CLASSES * BUCKETS)
+        #: The sum of the durations.
+        self.seconds = 0.0
+        #: The numbers of content bytes.
+        self.sent = 0
+        self.received = 0
+        #: The number of requests that `new` has passed on to `old`.
+        self.fallbacks = 0
+
+
+@final
+class Counts:
+    """The requests of one server. For use on the event loop's thread only."""
+
+    def __init__(self) -> None:
+        self.entries: list[EntryCounts] = []
+        #: The pools of worker threads, by the first entry that uses them.
+        self.lanes: dict[str, Lane] = {}
+        #: The number of fallbacks by entry and path.
+        self.fallbacks: dict[tuple[str, str], int] = {}
+        #: Returns the endpoint of each request and each WebSocket that is served now, and whether it is a WebSocket.
+        self.served: Callable[[], Iterable[tuple[Endpoint, bool]]] = tuple
+        #: Returns the metrics of this process as text, behind the content type. Set by the server.
+        self.metrics: Callable[[], tuple[bytes, bytes]] = lambda: (b"", b"")
+        self._places: dict[str, dict[object, EntryCounts]] = {}
+
+    def add(self, place: Place, kind: str, lane: Lane | None = None) -> None:
+        """Count the requests of an application of this kind. `lane` is its pool, if it has one."""
+        counts = EntryCounts(place, kind)
+        self.entries.append(counts)
+        self._places.setdefault(place.endpoint.above, {})[place.endpoint.entry] = counts
+        if lane is not None and lane not in self.lanes.values():
+            # Two pools may have one name, such as those of two entries for different hosts.
+            name = " ".join(filter(None, (place.entry, place.side)))
+            self.lanes[name if name not in self.lanes else f"{name} ({len(self.lanes) + 1})"] = lane
+
+    def of(self, endpoint: Endpoint) -> EntryCounts:
+        """Return the counts for exchanges with `endpoint`."""
+        return self._places.get(endpoint.above, {}).get(endpoint.entry, self.entries[0])
+
+    def fell_back(self, exchange: HTTPExchange) -> None:
+        """Count a request that the old application of a Shift answers, because the new one has passed it on."""
+        counts = self.of(exchange.endpoint)
+        counts.fallbacks += 1
+        key = counts.entry, exchange.path[:_LONGEST_PATH]
+        if key not in self.fallbacks and len(self.fallbacks) >= _MOST_PATHS:
+            key = counts.entry, OTHER_PATHS
+        self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
+
+    def running(self) -> dict[EntryCounts, tuple[int, int]]:
+        """Return the number of requests and of WebSockets that are served now."""
+        found = dict.fromkeys(self.entries, (0, 0))
+        for endpoint, is_websocket in self.served():
+            counts = self.of(endpoint)
+            requests, websockets = found[counts]
+            found[counts] = (requests, websockets + 1) if is_websocket else (requests + 1, websockets)
+        return found

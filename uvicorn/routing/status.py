@@ -1,0 +1,131 @@
+"""Entries of a Router for its operators. A request needs a token, and gets 404 without it."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, NoReturn
+
+from uvicorn import process_count
+from uvicorn.core.counts import Counts, Place
+from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
+from uvicorn.errors import ConfigError, InterfaceError
+from uvicorn.interfaces.base import Interface
+from uvicorn.routing.matching import NOT_FOUND, field_value
+from uvicorn.settings import Settings
+
+# The characters of a bearer token (RFC 6750, section 2.1). 16 of them are too many to guess.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
+
+_NO_KIND: Final = (
+    "report(...) and metrics(...) are applications for an entry of a Router, such as "
+    "Route('/metrics', metrics(token=...))"
+)
+_NOT_COUNTED: Final = b"Requests are counted only by uvicorn and by its gunicorn worker.\n"
+
+
+class StatusEntry:
+    """Base class of the applications that `report(token=...)` and `metrics(token=...)` return."""
+
+    #: The name of the function that makes it.
+    name: ClassVar[str]
+
+    def __init__(self, token: str) -> None:
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            # Not the token itself, which is a secret.
+            raise ConfigError(
+                f"{self.name}: token: expected at least 16 letters, digits or characters of '._~+/-'; "
+                "make one by: python -c 'import secrets; print(secrets.token_urlsafe())'"
+            )
+        self._expected = token.encode()
+
+    #: Why it cannot be called through one interface; see `uvicorn.interfaces.detect`.
+    __uvicorn_no_kind__ = _NO_KIND
+
+    def __uvicorn_interface__(self, settings: Settings) -> StatusInterface:
+        """Return the interface that answers the requests."""
+        return StatusInterface(self, settings)
+
+    def mapped(self, wrap: Callable[[Any], Any]) -> StatusEntry:
+        """Return this object, because middleware of a site does not concern it."""
+        return self
+
+    def __call__(self, *arguments: Any) -> NoReturn:
+        """Raise InterfaceError, because only servers and adapters of this package can call it."""
+        raise InterfaceError(_NO_KIND)
+
+    def __repr__(self) -> str:
+        return f"{self.name}(token=...)"
+
+    def permits(self, authorization: str) -> bool:
+        """Return whether the field `authorization` has the token."""
+        scheme, _, token = authorization.partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._expected)
+
+    def check(self) -> None:
+        """Raise ConfigError if the server cannot serve it."""
+
+    def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
+        """Return the content type and the content. `accept` is the field of the request."""
+        raise NotImplementedError
+
+
+class Metrics(StatusEntry):
+    """The metrics of this process."""
+
+    name = "metrics"
+
+    def check(self) -> None:
+        """Raise ConfigError if other processes serve the application too, because their requests would be missing."""
+        if process_count.are_several():
+            raise ConfigError(
+                "metrics: each of several processes would show its own requests only; pass --metrics 127.0.0.1:9100, "
+                "whose numbers are those of all workers"
+            )
+
+    def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
+        """Return the text format of Prometheus."""
+        return counts.metrics()
+
+
+def metrics(*, token: str) -> Metrics:
+    """Return an application for an entry, `Route("/metrics", metrics(token=...))`, that shows metrics to Prometheus.
+
+    A request needs the field `Authorization: Bearer <token>`; without it the response is 404. If there are several
+    worker processes, the server does not start: use `--metrics` there.
+
+    Raises ConfigError for a token with less than 16 characters.
+    """
+    return Metrics(token)
+
+
+class StatusInterface(Interface):
+    """Answers requests that have the token."""
+
+    wants_counts = True
+
+    def __init__(self, app: StatusEntry, settings: Settings) -> None:
+        super().__init__(app, settings)
+        self.name = app.name
+        self._entry = app
+        self._counts: Counts | None = None
+
+    def counted_in(self, counts: Counts, place: Place) -> None:
+        """Note the counts to show."""
+        self._entry.check()
+        super().counted_in(counts, place)
+        self._counts = counts
+
+    def serve_http(self, exchange: HTTPExchange) -> None:
+        """Respond with the numbers, or with 404."""
+        if not self._entry.permits(field_value(exchange.fields, b"authorization")):
+            exchange.respond(*NOT_FOUND)
+        elif exchange.method not in ("GET", "HEAD"):
+            exchange.respond(405, (*ERROR_HEADERS, (b"allow", b"GET, HEAD")), b"Method Not Allowed\n")
+        elif self._counts is None:
+            exchange.respond(503, ERROR_HEADERS, _NOT_COUNTED)
+        else:
+            kind, content = self._entry.response(self._counts, field_value(exchange.fields, b"accept"))
+            headers = (b"content-type", kind), (b"cache-control", b"no-store"), ERROR_HEADERS[1]
+            exchange.respond(200, headers, content)

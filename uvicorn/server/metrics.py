@@ -1,0 +1,241 @@
+"""Metrics in the text format of Prometheus, and their sum over several processes.
+
+A snapshot has three sections. Counters never decrease, and the counters of a process that has ended stay in the sum.
+The gauges of the processes are added up, and of the peaks the highest counts. In each section, a group has a row of
+numbers for each combination of labels.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias, final
+
+from uvicorn import measurements
+from uvicorn.core.counts import BOUNDS, BUCKETS, CLASSES, Counts, EntryCounts
+
+#: Group to labels to numbers. The labels are text as in the output: `entry="/shop",kind="wsgi"`.
+Section: TypeAlias = dict[str, dict[str, list[float]]]
+
+CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+
+_COUNTER: Final = "counter"
+_GAUGE: Final = "gauge"
+_CELLS: Final = CLASSES * BUCKETS
+
+
+class Snapshot(NamedTuple):
+    """The numbers of one process, or of several."""
+
+    counters: Section
+    gauges: Section
+    peaks: Section
+
+
+class Metric(NamedTuple):
+    """A metric that is one column of a group."""
+
+    name: str
+    help: str
+
+
+#: The columns of each group. Those of `requests` in the counters stand behind the cells of the histogram.
+_COUNTERS: Final = {
+    "requests": (
+        Metric("request_content_bytes_total", "Content bytes received, without request heads."),
+        Metric("response_content_bytes_total", "Content bytes sent, without response heads."),
+        Metric("fallbacks_total", "Requests that the new application of a Shift has passed on to the old one."),
+    ),
+    "lanes": (Metric("lane_refused_total", "Requests answered with 503 because too many waited for a thread."),),
+    "server": (
+        Metric("connections_total", "Connections accepted."),
+        Metric("websocket_messages_received_total", "WebSocket messages received."),
+    ),
+    "broadcast": (
+        Metric("broadcast_published_total", "Messages that the backend has accepted."),
+        Metric("broadcast_publish_failures_total", "Messages that could not be published."),
+        Metric("broadcast_delivered_total", "Messages sent to clients, one for each client."),
+        Metric("broadcast_dropped_total", "Messages that slow or closed clients did not get."),
+        Metric("broadcast_gaps_total", "Gap events reported to clients."),
+        Metric("broadcast_reconnects_total", "Lost connections to the backend that were replaced."),
+    ),
+}
+_GAUGES: Final = {
+    "requests": (
+        Metric("requests_in_flight", "Requests whose response is not complete."),
+        Metric("websockets", "Open WebSockets."),
+    ),
+    "lanes": (
+        Metric("lane_threads", "The most threads of a lane."),
+        Metric("lane_busy", "Threads that run a call."),
+        Metric("lane_waiting", "Requests that wait for a thread."),
+    ),
+    "server": (
+        Metric("connections", "Open connections."),
+        Metric("processes", "Processes that serve and report."),
+    ),
+    "broadcast": (
+        Metric("broadcast_members", "Clients of this server that are members of a group."),
+        Metric("broadcast_connected", "Processes that are connected to the backend."),
+    ),
+}
+_PEAKS: Final = {
+    "server": (Metric("loop_lag_seconds", "The longest delay of a timer of an event loop in the last minute."),),
+}
+
+# A line of a worker above this size is dropped: a table of a thousand entries fits.
+MAX_LINE_BYTES: Final = 1 << 20
+
+
+def snapshot_of(counts: Counts, connections: int, accepted: int, messages: int, lag: float) -> Snapshot:
+    """Return the numbers of this process."""
+    counters: Section = {"requests": {}, "lanes": {}, "server": {"": [accepted, messages]}}
+    gauges: Section = {"requests": {}, "lanes": {}, "server": {"": [connections, 1]}}
+    for entry, running in counts.running().items():
+        if entry.kind in ("router", "shift") and not any(entry.cells):
+            continue
+        labels = labels_of(entry)
+        row = [*entry.cells, entry.seconds, entry.received, entry.sent, entry.fallbacks]
+        _add(counters["requests"], labels, row)
+        _add(gauges["requests"], labels, running)
+    for name, lane in counts.lanes.items():
+        labels = f'lane="{escaped_label(name)}"'
+        _add(counters["lanes"], labels, [lane.refused])
+        _add(gauges["lanes"], labels, [lane.threads, lane.running, lane.waiting])
+    for group, read in measurements.sources.items():
+        offered = read()
+        for section, columns, values in zip((counters, gauges), (_COUNTERS, _GAUGES), offered, strict=True):
+            section[group] = {"": [values.get(metric.name, 0) for metric in columns[group]]}
+    return Snapshot(counters, gauges, {"server": {"": [lag]}})
+
+
+def labels_of(entry: EntryCounts) -> str:
+    """Return the labels of an entry as text."""
+    side = f'side="{entry.side}",' if entry.side else ""
+    return f'entry="{escaped_label(entry.entry)}",{side}kind="{entry.kind}"'
+
+
+def escaped_label(value: str) -> str:
+    """Escape the value of a label."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _add(rows: dict[str, list[float]], labels: str, row: Sequence[float]) -> None:
+    known = rows.get(labels)
+    rows[labels] = list(row) if known is None else [one + other for one, other in zip(known, row, strict=True)]
+
+
+def _merge(total: Section, section: Section) -> None:
+    for group, rows in section.items():
+        for labels, row in rows.items():
+            _add(total.setdefault(group, {}), labels, row)
+
+
+@final
+class Totals:
+    """The sum of the snapshots of several processes. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._latest: dict[int, Snapshot] = {}
+        self._ended: Section = {}
+
+    def update(self, process: int, snapshot: Snapshot) -> None:
+        """Replace the snapshot of a process. `process` is its id."""
+        with self._lock:
+            self._latest[process] = snapshot
+
+    def update_from(self, process: int, line: str) -> None:
+        """Replace the snapshot of a process by an encoded one. Ignore a malformed line."""
+        try:
+            self.update(process, Snapshot(*json.loads(line)))
+        except (ValueError, TypeError):
+            pass  # The last one counts until the next comes.
+
+    def end(self, process: int) -> None:
+        """Keep the counters of a process that has ended, and drop its other numbers."""
+        with self._lock:
+            snapshot = self._latest.pop(process, None)
+            if snapshot is not None:
+                _merge(self._ended, snapshot.counters)
+
+    def sum(self) -> Snapshot:
+        """Return the numbers of all processes."""
+        total = Snapshot({}, {}, {})
+        with self._lock:
+            _merge(total.counters, self._ended)
+            for snapshot in self._latest.values():
+                _merge(total.counters, snapshot.counters)
+                _merge(total.gauges, snapshot.gauges)
+                for group, rows in snapshot.peaks.items():
+                    highest = total.peaks.setdefault(group, {})
+                    for labels, row in rows.items():
+                        highest[labels] = list(map(max, row, highest.get(labels, row)))
+        return total
+
+    def text(self) -> bytes:
+        """Return the metrics of all processes."""
+        return text_of(self.sum())
+
+
+def encoded(snapshot: Snapshot) -> str:
+    """Return a line for `Totals.update_from`."""
+    return json.dumps(snapshot, separators=(",", ":"))
+
+
+def text_of(snapshot: Snapshot) -> bytes:
+    """Return the metrics in the text format of Prometheus."""
+    lines: list[str] = []
+    requests = snapshot.counters.get("requests", {})
+    lines += _family(
+        Metric("requests_total", "Requests whose response has ended, by entry, kind and status class."),
+        _COUNTER,
+        (
+            (f'{labels},status="{_class_name(number)}"', count)
+            for labels, row in requests.items()
+            for number in range(CLASSES)
+            if (count := sum(row[number * BUCKETS : (number + 1) * BUCKETS])) or number == 2
+        ),
+    )
+    lines += _histogram(
+        Metric("request_duration_seconds", "Time from the end of the request head to the end of the response."),
+        requests,
+    )
+    for columns, kind, section in (
+        (_COUNTERS, _COUNTER, snapshot.counters),
+        (_GAUGES, _GAUGE, snapshot.gauges),
+        (_PEAKS, _GAUGE, snapshot.peaks),
+    ):
+        for group, metrics in columns.items():
+            rows = section.get(group, {})
+            for number, metric in enumerate(metrics, -len(metrics)):
+                lines += _family(metric, kind, ((labels, row[number]) for labels, row in rows.items()))
+    return "".join(lines).encode()
+
+
+def _class_name(number: int) -> str:
+    return f"{number}xx" if number else "none"
+
+
+def _family(metric: Metric, kind: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
+    """Yield the lines of a metric. Yield nothing for a metric without samples."""
+    name = f"uvicorn_{metric.name}"
+    is_first = True
+    for labels, value in samples:
+        if is_first:
+            is_first = False
+            yield f"# HELP {name} {metric.help}\n# TYPE {name} {kind}\n"
+        yield f"{name}{{{labels}}} {value}\n" if labels else f"{name} {value}\n"
+
+
+def _histogram(metric: Metric, rows: dict[str, list[float]]) -> Iterator[str]:
+    name = f"uvicorn_{metric.name}"
+    if rows:
+        yield f"# HELP {name} {metric.help}\n# TYPE {name} histogram\n"
+    for labels, row in rows.items():
+        count: float = 0
+        for number, bound in enumerate((*map(str, BOUNDS), "+Inf")):
+            count += sum(row[number:_CELLS:BUCKETS])
+            yield f'{name}_bucket{{{labels},le="{bound}"}} {count}\n'
+        yield f"{name}_sum{{{labels}}} {row[_CELLS]}\n{name}_count{{{labels}}} {count}\n"
