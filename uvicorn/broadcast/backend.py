@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+from uvicorn.errors import BroadcastUnavailable
+
+T = TypeVar("T")
 
 OnMessage: TypeAlias = Callable[[str, bytes], None]
 
@@ -72,6 +77,14 @@ class Backend:
 
     def __init__(self) -> None:
         self.metrics = BackendMetrics()
+        # The process that has started this backend; 0 before the start.
+        self._process = 0
+
+    def _in_this_process(self, started: T | None) -> T:
+        """Return `started`. Raises BroadcastUnavailable unless this process has started the backend."""
+        if started is None or self._process != os.getpid():
+            raise BroadcastUnavailable(f"{self!r}: not started in this process; await start() first")
+        return started
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         """Connect. Return after the first attempt, even if the attempt fails (see `metrics.connected`).

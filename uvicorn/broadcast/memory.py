@@ -69,7 +69,6 @@ class MemoryBackend(Backend):
         self._publish_timeout = publish_timeout
         self._groups: set[str] = set()
         self._exchange: _Exchange | None = None
-        self._process = 0
         self._on_message: OnMessage = lambda group, payload: None
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
@@ -81,14 +80,14 @@ class MemoryBackend(Backend):
         self.metrics.connected = True
 
     async def subscribe(self, groups: Collection[str]) -> None:
-        exchange = self._started()
+        exchange = self._in_this_process(self._exchange)
         for group in groups:
             if group not in self._groups:
                 self._groups.add(group)
                 exchange.subscribers[group] = (*exchange.subscribers.get(group, ()), self)
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
-        exchange = self._started()
+        exchange = self._in_this_process(self._exchange)
         for group in groups:
             if group in self._groups:
                 self._groups.remove(group)
@@ -97,7 +96,7 @@ class MemoryBackend(Backend):
                     del exchange.subscribers[group]
 
     async def publish(self, group: str, payload: bytes) -> None:
-        exchange = self._started()
+        exchange = self._in_this_process(self._exchange)
         try:
             async with asyncio.timeout(self._publish_timeout):
                 waiting = await exchange.put(group, payload)
@@ -127,11 +126,6 @@ class MemoryBackend(Backend):
 
     def __repr__(self) -> str:
         return f"memory://{self._name}"
-
-    def _started(self) -> _Exchange:
-        if self._exchange is None or self._process != os.getpid():
-            raise BroadcastUnavailable(f"{self!r}: not started in this process; await start() first")
-        return self._exchange
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:

@@ -43,7 +43,6 @@ class ClusterBackend(Backend):
         self._url = url
         self._driver = driver_options(url)
         self._options = options
-        self._process = 0
         self._servers: dict[Place, RedisServer] = {}
         self._owners: dict[int, Place] = {}
         # Subscriptions whose server is unknown, by channel.
@@ -66,7 +65,7 @@ class ClusterBackend(Backend):
         self._task = asyncio.create_task(self._run(), name=f"uvicorn broadcast: {self!r}")
 
     async def subscribe(self, groups: Collection[str]) -> None:
-        self._require_started()
+        self._in_this_process(self._task)
         parts: dict[Place, list[Subscription]] = {}
         for group in groups:
             entry = Subscription(group, self._options.channel(group))
@@ -80,7 +79,7 @@ class ClusterBackend(Backend):
         await asyncio.gather(*(self._servers[place].subscriber.subscribe(part) for place, part in parts.items()))
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
-        self._require_started()
+        self._in_this_process(self._task)
         channels = [self._options.channel(group) for group in groups]
         for channel in channels:
             self._unplaced.pop(channel, None)
@@ -88,7 +87,7 @@ class ClusterBackend(Backend):
             server.subscriber.unsubscribe(channels)
 
     async def publish(self, group: str, payload: bytes) -> None:
-        self._require_started()
+        self._in_this_process(self._task)
         channel = self._options.channel(group)
         slot = _slot(channel)
         place = self._owners.get(slot)
@@ -123,10 +122,6 @@ class ClusterBackend(Backend):
 
     def __repr__(self) -> str:
         return repr(self._url)
-
-    def _require_started(self) -> None:
-        if self._task is None or self._process != os.getpid():
-            raise BroadcastUnavailable(f"{self!r}: not started in this process; await start() first")
 
     # Owners of slots.
 

@@ -14,7 +14,6 @@ from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection, drop_in
 from uvicorn.broadcast.redis.subscriber import Subscriber
 from uvicorn.broadcast.redis.subscription import PLAIN, OnMoved, Subscription
 from uvicorn.broadcast.redis.url import parse_redis_url
-from uvicorn.errors import BroadcastUnavailable
 
 
 class RedisServer(NamedTuple):
@@ -53,7 +52,6 @@ class RedisBackend(Backend):
         self._connect = connect
         self._where = where
         self._options = options
-        self._process = 0
         self._server: RedisServer | None = None
         self._connections: list[ReconnectingConnection] = []
 
@@ -69,13 +67,15 @@ class RedisBackend(Backend):
 
     async def subscribe(self, groups: Collection[str]) -> None:
         subscriptions = [Subscription(group, self._options.channel(group)) for group in groups]
-        await self._started().subscriber.subscribe(subscriptions)
+        await self._in_this_process(self._server).subscriber.subscribe(subscriptions)
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
-        self._started().subscriber.unsubscribe([self._options.channel(group) for group in groups])
+        subscriber = self._in_this_process(self._server).subscriber
+        subscriber.unsubscribe([self._options.channel(group) for group in groups])
 
     async def publish(self, group: str, payload: bytes) -> None:
-        await self._started().publisher.publish(PLAIN.publish, self._options.channel(group), payload)
+        publisher = self._in_this_process(self._server).publisher
+        await publisher.publish(PLAIN.publish, self._options.channel(group), payload)
 
     async def stop(self) -> None:
         server = self._server
@@ -89,11 +89,6 @@ class RedisBackend(Backend):
 
     def __repr__(self) -> str:
         return self._where
-
-    def _started(self) -> RedisServer:
-        if self._server is None or self._process != os.getpid():
-            raise BroadcastUnavailable(f"{self._where}: not started in this process; await start() first")
-        return self._server
 
     def _update_connected(self) -> None:
         self.metrics.connected = self._server is not None and self._server.is_ready
