@@ -71,8 +71,9 @@ class ASGI3Adapter:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the process's lifespan.
 
-        Raises the application's exception if the response is not complete. The exception may be the cause of an
-        ApplicationError. Raises ResponseAborted if the response is aborted, and StartupError if the startup fails.
+        Raises the application's exception if the response is not complete. An exception that hosts would misread
+        becomes the cause of an ApplicationError. Raises ResponseAborted if the response is aborted, and StartupError if
+        the startup fails.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -206,7 +207,7 @@ class ASGI3Gateway(MessageGateway):
 
 
 def _has_content(scope: dict[str, Any]) -> bool:
-    """Return whether the request may have content. The scope of an HTTP/2 request does not show that."""
+    """Return whether the request may have content."""
     fields = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
     length = fields.get(b"content-length")
     if length is not None:

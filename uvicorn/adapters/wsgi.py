@@ -59,8 +59,8 @@ class WSGIAdapter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
 
-        Raises the application's exception if the response has not begun. The exception may be the cause of an
-        ApplicationError. The iterable raises later exceptions. Raises StartupError if the application's startup fails.
+        Raises the application's exception if the response has not begun; otherwise the iterable raises it. An exception
+        that hosts would misread becomes the cause of an ApplicationError. Raises StartupError if the startup fails.
         """
         interface, thread = self._started()
         if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:

@@ -23,7 +23,7 @@ class RequestHead:
 
     @property
     def root_path(self) -> str:
-        """The endpoint's root path. Empty if the request path is not below it, such as `*` in `OPTIONS *`."""
+        """The endpoint's root path. Empty for a request path outside of the root path, such as `*`."""
         root_path = self.endpoint.root_path
         return root_path if is_below(self.path, root_path) else ""
 

@@ -117,7 +117,7 @@ async def _send(kind: str, response: HttpResponse, send: Callable[[Message], Awa
 async def send_response(
     kind: str, send: Callable[[Message], Awaitable[Any]], status: int, headers: Headers, content: bytes
 ) -> None:
-    """Send a response to a request or a handshake. `kind` is a name of channels messages or a type of ASGI scopes."""
+    """Send a response. `kind` is the name of a channels message or the type of an ASGI scope."""
     if kind in ("http.request", "websocket.connect"):
         await send({"status": status, "headers": headers, "content": content})
     else:

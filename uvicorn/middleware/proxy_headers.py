@@ -26,8 +26,8 @@ class _TrustedHosts:
 class ProxyHeadersMiddleware:
     """`ProxyHeadersMiddleware(app, trusted_hosts)` sets the scope's client and scheme before it calls `app`.
 
-    `trusted_hosts` is a list, or a text with commas, of addresses, networks and other names, such as a test client's.
-    `*` means every peer. X-Forwarded-For and X-Forwarded-Proto of other peers are ignored.
+    `trusted_hosts` has addresses, networks and names of trusted peers, as a list or as text with commas. `*` trusts
+    every peer. X-Forwarded-For and X-Forwarded-Proto of other peers are ignored.
     """
 
     def __init__(self, app: ASGI3Application, trusted_hosts: list[str] | str = "127.0.0.1") -> None:

@@ -44,7 +44,7 @@ def ends_of_frames(frames: tuple[bytes, ...]) -> set[int]:
     return ends
 
 
-def test_frame_follower_is_between_frames_at_each_end_of_a_frame_only() -> None:
+def test_frame_follower_is_between_frames_only_at_the_end_of_a_frame() -> None:
     frames = (*FRAMES[:6], *FRAMES[7:])
     stream = HEAD + b"".join(frames)
     follower = FrameFollower()
