@@ -37,13 +37,13 @@ class Entry:
     path: str
     app: Any
     prefix: str
-    is_exact: bool
-    host: str | None
-    protocol: str | None
-    methods: frozenset[str] | None
-    threads: int | None
-    interface: str
-    name: str | None
+    is_exact: bool = False
+    host: str | None = None
+    protocol: str | None = None
+    methods: frozenset[str] | None = None
+    threads: int | None = None
+    interface: str = "auto"
+    name: str | None = None
 
     #: Whether the prefix becomes a part of the application's root path.
     moves_root = False
@@ -176,7 +176,7 @@ class Default(Entry):
     keyword = "Route('/*', app, interface=...)"
 
     def __init__(self, app: Any) -> None:
-        super().__init__("*", app, "", False, None, None, None, None, "auto", None)
+        super().__init__("*", app, "")
 
     def __str__(self) -> str:
         return ""

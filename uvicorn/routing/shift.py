@@ -111,7 +111,7 @@ class Side(Entry):
     keyword = "Router(Route('/*', app, interface=...))"
 
     def __init__(self, side: str, app: Any) -> None:
-        super().__init__(side, app, "", False, None, None, None, None, "auto", None)
+        super().__init__(side, app, "")
 
     def place(self, where: str) -> None:
         """Add the path of the entry to the name that errors show."""
