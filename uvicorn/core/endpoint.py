@@ -112,4 +112,5 @@ class Endpoint:
 
 def is_below(path: str, root_path: str) -> bool:
     """Return whether `path` is `root_path` or below it. Whole segments count: /apple is not below /app."""
-    return path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/")
+    length = len(root_path)
+    return path.startswith(root_path) and (len(path) == length or path[length] == "/")
