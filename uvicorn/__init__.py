@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter
     from uvicorn.config import Config
     from uvicorn.main import main, run
-    from uvicorn.routing import Mount, Route, Router, Shift, client, cookie, header, metrics
+    from uvicorn.routing import Mount, Route, Router, Shift, client, cookie, header, metrics, report
     from uvicorn.server.server import Server
 
 __all__ = [
     "ASGI3Adapter", "ASGIAdapter", "Config", "Mount", "Route", "Router", "Server", "Shift", "WSGIAdapter",
-    "__version__", "client", "cookie", "header", "main", "metrics", "run",
+    "__version__", "client", "cookie", "header", "main", "metrics", "report", "run",
 ]  # fmt: skip
 
 # Imported on first use: a supervisor does not need them and saves 10 MiB.
 _HOMES: Final = {
     **dict.fromkeys(("ASGI3Adapter", "ASGIAdapter", "WSGIAdapter"), "uvicorn.adapters"),
-    **dict.fromkeys(("Mount", "Route", "Router", "Shift", "client", "cookie", "header", "metrics"), "uvicorn.routing"),
+    **dict.fromkeys(
+        ("Mount", "Route", "Router", "Shift", "client", "cookie", "header", "metrics", "report"), "uvicorn.routing"
+    ),
     **dict.fromkeys(("main", "run"), "uvicorn.main"),
     "Config": "uvicorn.config",
     "Server": "uvicorn.server.server",

@@ -1,4 +1,4 @@
-"""`metrics(token=...)` as an entry of a Router: the token, and servers that it cannot show."""
+"""`report(token=...)` and `metrics(token=...)` as entries of a Router: the token, and their places."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.helpers import Conversation, Response, until
 from tests.routing.apps import channels_app, wsgi_app
 from tests.routing.test_interface import get
 from tests.server.test_metrics import samples
-from uvicorn import ASGI3Adapter, Mount, Route, Router, Shift, metrics, process_count
+from uvicorn import ASGI3Adapter, Mount, Route, Router, Shift, metrics, process_count, report
 from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.detect import build_interface
@@ -21,7 +21,7 @@ from uvicorn.settings import Settings
 
 TOKEN: Final = "0123456789abcdef"
 AUTHORIZED: Final = b"authorization: Bearer " + TOKEN.encode()
-ENTRIES: Final = [metrics(token=TOKEN)]
+ENTRIES: Final = [metrics(token=TOKEN), report(token=TOKEN)]
 
 
 async def responses(app: Any, *requests: bytes) -> list[Response]:
@@ -102,10 +102,13 @@ async def test_K4_response_to_HEAD_has_no_content(entry: StatusEntry) -> None:
 @pytest.mark.parametrize(
     "token", ["", "short", "fifteen-letters", "with a space in it", "x" * 16 + "\n", "ü" * 20, None, b"x" * 20]
 )
-def test_K4_empty_short_or_malformed_token_raises_an_error_without_the_token(token: Any) -> None:
+@pytest.mark.parametrize("function", [metrics, report])
+def test_K4_empty_short_or_malformed_token_raises_an_error_without_the_token(
+    function: Callable[..., StatusEntry], token: Any
+) -> None:
     with pytest.raises(ConfigError) as error:
-        metrics(token=token)
-    assert str(error.value).startswith("metrics: token: expected at least 16 letters")
+        function(token=token)
+    assert str(error.value).startswith(f"{function.__name__}: token: expected at least 16 letters")
     assert not token or str(token) not in str(error.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
 
@@ -76,6 +77,11 @@ class EntryCounts:
         #: The number of requests that `new` has passed on to `old`.
         self.fallbacks = 0
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether reports show the entry. A Router or a Shift is shown if it has refused requests itself."""
+        return self.kind not in ("router", "shift") or any(self.cells)
+
 
 @final
 class Counts:
@@ -83,6 +89,8 @@ class Counts:
 
     def __init__(self) -> None:
         self.entries: list[EntryCounts] = []
+        #: The time of day at which counting began.
+        self.since = time.time()
         #: The pools of worker threads, by the first entry that uses them.
         self.lanes: dict[str, Lane] = {}
         #: The number of fallbacks by entry and path.

@@ -90,7 +90,7 @@ class Metrics(StatusEntry):
 
 
 def metrics(*, token: str) -> Metrics:
-    """Return an application for an entry, `Route("/metrics", metrics(token=...))`, that shows metrics to Prometheus.
+    """Return an application that shows metrics to Prometheus, for `Route("/metrics", metrics(token=...))`.
 
     A request needs the field `Authorization: Bearer <token>`; without it the response is 404. If there are several
     worker processes, the server does not start: use `--metrics` there.

@@ -93,7 +93,7 @@ def snapshot_of(counts: Counts, connections: int, accepted: int, messages: int, 
     counters: Section = {"requests": {}, "lanes": {}, "server": {"": [accepted, messages]}}
     gauges: Section = {"requests": {}, "lanes": {}, "server": {"": [connections, 1]}}
     for entry, running in counts.running().items():
-        if entry.kind in ("router", "shift") and not any(entry.cells):
+        if not entry.is_shown:
             continue
         labels = labels_of(entry)
         row = [*entry.cells, entry.seconds, entry.received, entry.sent, entry.fallbacks]
