@@ -126,7 +126,7 @@ async def test_W2_response_is_closed_after_the_takeover() -> None:
     await site.end()
 
 
-async def test_W2_start_response_and_write_after_the_takeover_send_nothing() -> None:
+async def test_W2_response_with_500_after_the_takeover_is_not_sent_and_closes_with_1011() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["uvicorn.websocket"].accept()
         write = start_response("500 Internal Server Error", [("Content-Length", "4")])
@@ -135,7 +135,7 @@ async def test_W2_start_response_and_write_after_the_takeover_send_nothing() -> 
         return []
 
     site = await opened(app)
-    assert await site.close_frame() == 1000
+    assert await site.close_frame() == 1011
     assert b"late" not in site.received
     await site.end()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TypeVar, final
+from typing import Final, TypeVar, final
 
 from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.thread_call import refuse
@@ -19,8 +19,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger("uvicorn.app")
 
-# The close code for an exception of the application (RFC 6455, section 7.4.1: an unexpected condition).
-_INTERNAL_ERROR = 1011
+# Close codes of RFC 6455, section 7.4.1. 1011 is for a server that has met an unexpected condition.
+_NORMAL_CLOSURE: Final = 1000
+_INTERNAL_ERROR: Final = 1011
 
 
 @final
@@ -33,6 +34,7 @@ class Takeover:
         "_loop_calls",
         "_pool",
         "_thread_ended",
+        "has_failed",
         "is_taken",
         "session",
         "was_rejected",
@@ -49,6 +51,8 @@ class Takeover:
         self._has_ended = False
         #: Whether the connection has been taken over. No response can be sent then.
         self.is_taken = False
+        #: Whether the application has responded 5xx after the takeover, because its framework has caught an exception.
+        self.has_failed = False
         #: Whether the server has rejected the handshake, because of its origin or of too many threads.
         self.was_rejected = False
         #: The identifier of the worker thread that calls the application.
@@ -113,7 +117,7 @@ class Takeover:
         session = self.session
         if self.is_taken and session.state is OPEN:
             session.gateway.catch_up()
-            session.close()
+            session.close(_INTERNAL_ERROR if self.has_failed else _NORMAL_CLOSURE)
         thread_ended, self._thread_ended = self._thread_ended, None
         if thread_ended is not None:
             thread_ended()

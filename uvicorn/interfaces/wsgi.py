@@ -294,7 +294,10 @@ class HandshakeCall(WSGICall):
     def _start_response(
         self, status: str, headers: Iterable[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        return self._write if self.drops_response else super()._start_response(status, headers, exc_info)
+        if not self.drops_response:
+            return super()._start_response(status, headers, exc_info)
+        self._takeover.has_failed = status.startswith("5")
+        return self._write
 
     def _write(self, content: bytes) -> None:
         if not self.drops_response:
