@@ -23,13 +23,13 @@ PROXY = ("10.0.0.1", 4711)
 
 def client_of(trusted: str, forwarded_for: str, peer: tuple[str, int] | None = PROXY) -> tuple[str, int] | None:
     trusted_peers = TrustedPeers(trusted)
-    first, again = (trusted_peers.client(forwarded_for.encode("latin-1"), b"", peer, "http")[0] for _ in range(2))
+    first, again = (trusted_peers.client((forwarded_for.encode("latin-1"), b""), peer, "http")[0] for _ in range(2))
     assert first == again, "the remembered answer differs"
     return first
 
 
 def scheme_of(*protocols: bytes) -> str:
-    return TrustedPeers("*").client(b"", b",".join(protocols), PROXY, "http")[1]
+    return TrustedPeers("*").client((b"", b",".join(protocols)), PROXY, "http")[1]
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "10.0.0.0/8", "1.1.1.1, 10.0.0.1", "*", "::1,10.0.0.1"])
@@ -69,17 +69,23 @@ def test_C7_cache_of_peers_is_bounded() -> None:
     assert len(trusted._known) <= 4096
 
 
-def test_C7_cache_of_x_forwarded_for_values_is_bounded() -> None:
+def test_C7_cache_of_forwarded_values_is_bounded() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
     for number in range(5000):
-        trusted.client(b"11.0.%d.%d" % divmod(number, 256), b"", PROXY, "http")
-    assert len(trusted._clients) <= 4096
+        trusted.client((b"11.0.%d.%d" % divmod(number, 256), b""), PROXY, "http")
+    assert len(trusted._found) <= 4096
+
+
+def test_C7_requests_of_one_client_with_different_forwarded_schemes_keep_their_schemes() -> None:
+    trusted = TrustedPeers("10.0.0.0/8")
+    schemes = [trusted.client((b"1.2.3.4", proto), PROXY, "http")[1] for proto in (b"https", b"http", b"", b"https")]
+    assert schemes == ["https", "http", "http", "https"]
 
 
 def test_C7_long_value_of_x_forwarded_for_is_not_cached() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
-    assert trusted.client(b"1.2.3.4" + b", 10.0.0.1" * 50, b"", PROXY, "http")[0] == ("1.2.3.4", 0)
-    assert not trusted._clients
+    assert trusted.client((b"1.2.3.4" + b", 10.0.0.1" * 50, b""), PROXY, "http")[0] == ("1.2.3.4", 0)
+    assert not trusted._found
 
 
 async def test_C7_repeated_x_forwarded_for_fields_form_one_list() -> None:

@@ -40,7 +40,7 @@ class ProxyHeadersMiddleware:
         if scope["type"] != "lifespan" and (peer[0] if peer else None) in self.trusted_hosts:
             scheme = scope["scheme"]
             found, proto = self.trusted_hosts.peers.client(
-                _joined(scope, b"x-forwarded-for"), _joined(scope, b"x-forwarded-proto"), peer, scheme
+                (_joined(scope, b"x-forwarded-for"), _joined(scope, b"x-forwarded-proto")), peer, scheme
             )
             if proto != scheme:
                 scope["scheme"] = proto if scope["type"] == "http" else proto.replace("http", "ws")

@@ -45,6 +45,7 @@ from uvicorn.server.context import ServerContext
 from uvicorn.server.continuing_handlers import ContinuingHandler
 from uvicorn.server.http1_gateway import HTTP1Gateway
 from uvicorn.server.http1_timeouts import BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING
+from uvicorn.server.proxy import TrustedPeers
 from uvicorn.types import Callback
 from uvicorn.wire.http1.parser import HTTP1RequestParser
 
@@ -60,7 +61,8 @@ class HTTP1Connection(HTTP1Gateway):
         self._parser = HTTP1RequestParser(self, context.settings.limits)
         self._advancing = False
         self._over_limit = False
-        self._trusted = False
+        #: Resolves the forwarded fields; None if the peer is not a trusted proxy.
+        self._trusted: TrustedPeers | None = None
         # The handler of an earlier request, if it continues after its response.
         self._continuing: ContinuingHandler | None = None
 
@@ -81,7 +83,8 @@ class HTTP1Connection(HTTP1Gateway):
         trusted = context.trusted
         if trusted is not None:
             path = transport.get_extra_info("sockname")
-            self._trusted = trusted.trusts(self._endpoint.client, path if isinstance(path, str) else "")
+            if trusted.trusts(self._endpoint.client, path if isinstance(path, str) else ""):
+                self._trusted = trusted
         self._transport.set_write_buffer_limits(high=settings.write_buffer_bytes)
         context.arriving.pop(self, None)
         context.connections.add(self)
@@ -179,10 +182,8 @@ class HTTP1Connection(HTTP1Gateway):
             has_content,
             parser.pairs,
         )
-        if parser.forwarded is not None and self._trusted:
-            trusted = self._context.trusted
-            assert trusted is not None
-            exchange.forwarded = trusted.client(*parser.forwarded, self._endpoint.client, self._endpoint.scheme)
+        if parser.forwarded is not None and self._trusted is not None:
+            exchange.forwarded = self._trusted.client(parser.forwarded, self._endpoint.client, self._endpoint.scheme)
         if (context := self._context).observer is not None:
             self.began = context.monotonic()
         if has_content:

@@ -19,7 +19,7 @@ DEFAULT_TRUSTED: Final = "127.0.0.1,::1"
 
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
-# Limits of the caches of peers and of X-Forwarded-For values: parsing an address takes 5 us. An attacker has many
+# Limits of the caches of peers and of forwarded values: parsing an address takes 5 us. An attacker has many
 # addresses, so the caches are cleared when full. A value of four IPv6 addresses is still cached.
 _REMEMBERED: Final = 4096
 _REMEMBERED_BYTES: Final = 160
@@ -41,7 +41,7 @@ class TrustedPeers:
         self._sockets: set[str] = set()
         self._networks: list[_Network] = []
         self._known: dict[str, bool] = {}
-        self._clients: dict[bytes, tuple[str, int] | None] = {}
+        self._found: dict[tuple[bytes, bytes], tuple[tuple[str, int] | None, str]] = {}
         for item in (part.strip() for part in text.split(",")):
             if item == "*":
                 self._everybody = True
@@ -74,24 +74,28 @@ class TrustedPeers:
         return known
 
     def client(
-        self, forwarded_for: bytes, forwarded_proto: bytes, peer: tuple[str, int] | None, scheme: str
+        self, forwarded: tuple[bytes, bytes], peer: tuple[str, int] | None, scheme: str
     ) -> tuple[tuple[str, int] | None, str]:
         """Return the address and scheme of the client behind the trusted `peer`.
 
-        `forwarded_for` and `forwarded_proto` are the values of the fields. Repeated fields are joined with commas, and
+        `forwarded` has the values of X-Forwarded-For and X-Forwarded-Proto. Repeated fields are joined with commas, and
         a missing field is an empty string.
         """
-        if forwarded_proto:
-            scheme = _SCHEMES.get(forwarded_proto[forwarded_proto.rfind(b",") + 1 :].strip().lower(), scheme)
-        try:
-            client = self._clients[forwarded_for]
-        except KeyError:
-            client = self._client(forwarded_for)
-            if len(forwarded_for) <= _REMEMBERED_BYTES:
-                if len(self._clients) >= _REMEMBERED:
-                    self._clients.clear()
-                self._clients[forwarded_for] = client
-        return client or peer, scheme
+        found = self._found.get(forwarded) or self._find(forwarded)
+        client, named = found
+        # One lookup for most requests, which saves 0.7 us of 12.
+        return found if client and named else (client or peer, named or scheme)
+
+    def _find(self, forwarded: tuple[bytes, bytes]) -> tuple[tuple[str, int] | None, str]:
+        """Parse the values, and remember the result: None or an empty scheme if a value has none."""
+        forwarded_for, forwarded_proto = forwarded
+        scheme = _SCHEMES.get(forwarded_proto[forwarded_proto.rfind(b",") + 1 :].strip().lower(), "")
+        found = self._client(forwarded_for), scheme
+        if len(forwarded_for) + len(forwarded_proto) <= _REMEMBERED_BYTES:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            self._found[forwarded] = found
+        return found
 
     def _client(self, forwarded_for: bytes) -> tuple[str, int] | None:
         client = None
