@@ -70,7 +70,7 @@ class Interface:
         return (self,)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Have `counts` count the requests of the application at `place`. Called before the startup, if at all."""
+        """Have `counts` count the requests of the application at `place`. Call it before the startup."""
         counts.add(place, self.name)
 
     def at(self, exchange: HTTPExchange) -> Interface:

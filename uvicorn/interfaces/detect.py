@@ -42,7 +42,8 @@ def build_interface(
 ) -> Interface:
     """Build the interface that `settings.interface` names, or the detected one. Raises InterfaceError.
 
-    For errors, `source` is the name of the application, and `keyword` is how the caller may name the interface.
+    `source` and `keyword` are for errors. `source` is the name of the application, and `keyword` the way to name its
+    interface.
     """
     factory = _declared(app)
     if settings.interface == "auto" and callable(factory):

@@ -114,7 +114,7 @@ class ThreadedInterface(Interface):
     async def shutdown(self, seconds: float) -> None:
         """End the workers. Running calls have `seconds` to finish, and one more second to close their resources.
 
-        Calls that have taken a connection over are left after `disconnect_seconds`, because it has ended.
+        Calls that have taken a connection over have `disconnect_seconds`, because the connection has ended.
         """
         await super().shutdown(seconds)
         for job in self._shares.take_back() if self._shares is not None else ():

@@ -62,7 +62,7 @@ class Inbox(WebSocketListener):
     def take(self, timeout: float | None) -> str | bytes | None:
         """Return the next message. Wait for up to `timeout` seconds, then return None.
 
-        For use on one thread at a time, or raises LocalProtocolError. Raises ClientDisconnected after the last message.
+        Raises LocalProtocolError if another thread is receiving, and ClientDisconnected after the last message.
         """
         if not self._receiver.acquire(blocking=False):
             raise LocalProtocolError("websocket.receive: another thread is receiving; let one thread receive")

@@ -66,7 +66,7 @@ class OwningInterface(Interface):
             interface.counted_in(counts, self._place_of(entry, place))
 
     def _place_of(self, entry: Entry, place: Place) -> Place:
-        """Return the place of the application at `entry`. `place` is that of the Router."""
+        """Return the place of the application at `entry`. `place` belongs to the Router."""
         endpoint = place.endpoint.seen_by(entry, "")
         prefix = place.prefix + entry.prefix if entry.moves_root else place.prefix
         if isinstance(entry, Default):

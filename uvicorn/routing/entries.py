@@ -79,7 +79,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The path, and what else distinguishes the entry from others with the same path."""
+        """The path of the entry, with the host and the methods or protocol that it requires."""
         methods = ",".join(sorted(self.methods)) if self.methods is not None else self.protocol or ""
         return f"{methods} {self.host or ''}{self.path}".lstrip()
 

@@ -1,4 +1,4 @@
-"""Entries of a Router for its operators. A request needs a token, and gets 404 without it."""
+"""Entries of a Router for the operators of a site. A request without the token gets 404."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class StatusEntry:
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._expected)
 
     def check(self) -> None:
-        """Raise ConfigError if the server cannot serve it."""
+        """Raise ConfigError if the server cannot serve this entry."""
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
-        """Return the content type and the content. `accept` is the field of the request."""
+        """Return the content type and the content. `accept` is the request's Accept field."""
         raise NotImplementedError
 
 
@@ -90,10 +90,10 @@ class Metrics(StatusEntry):
 
 
 def metrics(*, token: str) -> Metrics:
-    """Return an application that shows metrics to Prometheus, for `Route("/metrics", metrics(token=...))`.
+    """Return an application for an entry, `Route("/metrics", metrics(token=...))`, that shows metrics to Prometheus.
 
-    A request needs the field `Authorization: Bearer <token>`; without it the response is 404. If there are several
-    worker processes, the server does not start: use `--metrics` there.
+    A request needs the field `Authorization: Bearer <token>`. Without it the response is 404. With several worker
+    processes the server does not start. Use `--metrics` in this case.
 
     Raises ConfigError for a token with less than 16 characters.
     """

@@ -132,7 +132,7 @@ class Acceptor:
             accepted.append((sock, self._start(sock)))
 
     def _read_first_requests(self, accepted: _Accepted) -> None:
-        """Serve requests that have arrived on `accepted` connections, before the event loop polls the busy ones."""
+        """Serve the first requests of `accepted` connections before the event loop polls the other connections."""
         # Otherwise 100 new clients would wait for the requests of 200 busy connections, 5 ms.
         connections = self._context.connections
         waiting = {sock.fileno(): (sock, connection) for sock, connection in accepted if connection in connections}

@@ -161,7 +161,7 @@ class HTTP1Connection(HTTP1Gateway):
     # What the server calls
 
     def served(self) -> tuple[Endpoint, bool] | None:
-        """Return the endpoint of the request whose response is not complete, and False. Without one, return None."""
+        """Return the endpoint of the current request, and False. Without a request, return None."""
         exchange = self._exchange
         is_served = exchange is not None and self.phase is BUSY and exchange.state < COMPLETE
         return (exchange.endpoint, False) if exchange is not None and is_served else None

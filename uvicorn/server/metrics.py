@@ -1,8 +1,7 @@
 """Metrics in the text format of Prometheus, and their sum over several processes.
 
-A snapshot has three sections. Counters never decrease, and the counters of a process that has ended stay in the sum.
-The gauges of the processes are added up, and of the peaks the highest counts. In each section, a group has a row of
-numbers for each combination of labels.
+A snapshot has counters, gauges and peaks. Counters and gauges are added up, and the highest peak counts. The counters
+of a process that has ended stay in the sum. A group has one row of numbers for each combination of labels.
 """
 
 from __future__ import annotations

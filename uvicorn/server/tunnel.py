@@ -278,7 +278,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._send_fin()
 
     def _close_with(self, code: int) -> None:
-        """Close the application's end, then the client's, with a close frame if the last bytes ended a frame."""
+        """Close both ends. If the last bytes ended a frame, send a close frame first."""
         transport = self._transport
         if self._follower.is_between_frames and not transport.is_closing():
             transport.write(MessageEncoder().encode_close(code, ""))

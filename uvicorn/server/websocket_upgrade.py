@@ -17,8 +17,7 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
     """Pass a handshake to the application. Reject a malformed handshake, or an origin that is not allowed.
 
-    An application without WebSockets gets it as an ordinary request. If the handshake is valid, such an application
-    may be able to take the connection over; then the origin is checked.
+    An application without WebSockets gets the handshake as an ordinary request, and may take the connection over.
     """
     interface = context.interface.at(request)
     if not interface.serves_websockets:
