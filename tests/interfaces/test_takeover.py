@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import wsgi_apps
 from tests.helpers import Conversation, settle, until
 from tests.interfaces.test_wsgi_websocket import echo
 from tests.interfaces.wsgi_websockets import Call, Site, opened
@@ -91,6 +93,11 @@ async def test_W6_environ_on_an_executor_of_the_user_has_no_websocket() -> None:
     with ThreadPoolExecutor(1) as executor:
         await response_to(HANDSHAKE, ASGIAdapter(call, executor=executor))
     assert not call.thread
+
+
+async def test_W3_write_without_a_takeover_sends_the_ordinary_response() -> None:
+    response = await response_to(HANDSHAKE, wsgi_apps.write)
+    assert response.startswith(b"HTTP/1.1 200 ")
 
 
 # What the application returns or raises after the takeover
@@ -179,6 +186,21 @@ async def test_W2_exception_after_the_disconnect_is_logged_at_debug(caplog: pyte
     await site.lose()
     await until(lambda: caplog.records)
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
+    await site.end()
+
+
+async def test_W2_exception_after_a_close_by_the_application_is_logged_and_keeps_its_code(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        websocket.close(3001)
+        raise ValueError("wrong")
+
+    site = await opened(Call(serve))
+    assert await site.close_frame() == 3001
+    await until(lambda: caplog.records)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
     await site.end()
 
 
@@ -368,6 +390,18 @@ async def test_websocket_gives_its_clients_share_of_the_threads_back() -> None:
     # Not twice: the share is one call at a time as before.
     shares = site.interface._shares  # type: ignore[attr-defined]
     assert shares._taken == {}
+    await site.end()
+
+
+async def test_W6_takeover_without_a_free_descriptor_gets_503(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    call = Call(lambda websocket: websocket._takeover.take(fail))
+    site = await opened(call)
+    assert await site.answer() == 503
+    await until(lambda: caplog.records)
+    assert isinstance(call.error, OSError)
     await site.end()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from tests.helpers import settle, until
 from tests.interfaces.wsgi_websockets import Call, opened
+from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
 
@@ -337,4 +339,80 @@ async def test_message_above_ws_max_size_closes_the_websocket_of_a_wsgi_applicat
     await until(call.has_ended.is_set)
     assert isinstance(call.error, ClientDisconnected)
     assert call.error.code == 1009
+    await site.end()
+
+
+async def test_accept_at_the_first_receive_does_nothing_if_another_thread_has_accepted() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        websocket._accept_once()
+
+    site = await opened(Call(serve))
+    assert await site.close_frame() == 1000
+    await site.end()
+
+
+async def test_receive_raises_if_the_connection_was_taken_over_in_another_way() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket._takeover.take(lambda: websocket._session.accept())
+        websocket.receive()
+
+    call = Call(serve)
+    site = await opened(call)
+    assert await site.close_frame() == 1011
+    assert isinstance(call.error, LocalProtocolError)
+    assert "werkzeug.socket" in str(call.error)
+    await site.end()
+
+
+async def test_accept_on_a_closing_transport_raises_client_disconnected() -> None:
+    proceed = threading.Event()
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        proceed.wait()
+        websocket.accept()
+
+    call = Call(serve)
+    site = await opened(call)
+    # As after a write that has failed: the event loop reports it later.
+    site.transport.closing = True
+    proceed.set()
+    await until(call.has_ended.is_set)
+    assert isinstance(call.error, ClientDisconnected)
+    site.transport.closing = False
+    await site.end()
+
+
+async def test_send_to_a_stopped_event_loop_raises_client_disconnected() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        websocket._loop_calls = LoopCalls(loop)
+        websocket.send("late")
+
+    call = Call(serve)
+    site = await opened(call)
+    assert await site.close_frame() == 1011
+    assert isinstance(call.error, ClientDisconnected)
+    await site.end()
+
+
+async def test_message_taken_after_the_disconnect_does_not_resume_reading() -> None:
+    gone = threading.Event()
+
+    def serve(websocket: WSGIWebSocket) -> Any:
+        websocket.accept()
+        gone.wait()
+        return websocket.receive()
+
+    call = Call(serve)
+    site = await opened(call, ws_max_queue=1)
+    await site.answer()
+    await site.say("only")
+    await site.lose()
+    gone.set()
+    await until(call.has_ended.is_set)
+    assert call.returned == "only"
     await site.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final, final
 
@@ -221,12 +222,8 @@ class WSGIWebSocket:
 
     def __iter__(self) -> Iterator[str | bytes]:
         """Iterate over the messages, until the connection has ended."""
-        while True:
-            try:
-                message = self.receive()
-            except ClientDisconnected:
-                return
-            if message is not None:
+        with suppress(ClientDisconnected):
+            while (message := self.receive()) is not None:
                 yield message
 
     def _accept_once(self) -> None:
@@ -256,14 +253,12 @@ class WSGIWebSocket:
             session.send_text(message)
         else:
             session.send_bytes(message)
-        gateway = session.gateway
-        if not gateway.write_paused:
+        awaited = session.gateway.last_send()
+        if awaited is None:
             self._taken += size
-            return
-        self._unsent += size
-        # Threads wait when they are above the high-water mark.
-        awaited = gateway.last_send()
-        if awaited is not None:
+        else:
+            # The client is slow. Threads wait when they are above the high-water mark.
+            self._unsent += size
             awaited()
 
     def _on_loop_wants_room(self, room: threading.Lock) -> None:
