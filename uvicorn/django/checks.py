@@ -28,16 +28,14 @@ MAX_CONNECTIONS: Final = 97
 
 
 #: Middleware of `startproject`, which W004 ignores: `request_of` does the work of some, and the others concern pages.
-_DEFAULTS: Final = frozenset(
-    (
-        "django.middleware.security.SecurityMiddleware",
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.common.CommonMiddleware",
-        "django.middleware.csrf.CsrfViewMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-        "django.contrib.messages.middleware.MessageMiddleware",
-        "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    )
+_DEFAULTS: Final = (
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 )
 
 
@@ -46,23 +44,13 @@ def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckM
     names = [config.name for config in apps.get_app_configs()]
     before = names[: names.index("uvicorn.django")]
     if "daphne" in names:
-        return [
-            Error(
-                "INSTALLED_APPS has 'uvicorn.django' and 'daphne', and both have a runserver command.",
-                hint="Remove one of them.",
-                id="uvicorn.E001",
-            )
-        ]
-    if "django.contrib.staticfiles" in before:
-        return [
-            Error(
-                "INSTALLED_APPS has 'django.contrib.staticfiles' before 'uvicorn.django', so manage.py runserver"
-                " serves the site without its coroutines and WebSockets.",
-                hint="Move 'uvicorn.django' to the beginning of INSTALLED_APPS.",
-                id="uvicorn.E001",
-            )
-        ]
-    return []
+        fault, hint = "has 'uvicorn.django' and 'daphne', and both have a runserver command.", "Remove one of them."
+    elif "django.contrib.staticfiles" in before:
+        fault = "has 'django.contrib.staticfiles' before 'uvicorn.django', so runserver serves no WebSockets."
+        hint = "Move 'uvicorn.django' to the beginning of INSTALLED_APPS."
+    else:
+        return []
+    return [Error(f"INSTALLED_APPS {fault}", hint=hint, id="uvicorn.E001")]
 
 
 class Leaf(NamedTuple):
@@ -205,23 +193,17 @@ def _number(variable: str, default: int) -> int:
 def _asgiref() -> Iterator[CheckMessage]:
     first, second = asgiref.__version__.split(".")[:2]
     if (int(first), int(second)) < (3, 9):
-        yield Warning(
-            f"asgiref {asgiref.__version__} shares a request's language and URL prefix with concurrent requests.",
-            hint="Install asgiref 3.9 or later.",
-            id="uvicorn.W005",
-        )
+        fault = f"asgiref {asgiref.__version__} shares a request's language and URL prefix with concurrent requests."
+        yield Warning(fault, hint="Install asgiref 3.9 or later.", id="uvicorn.W005")
 
 
 def _middleware(leaf: Leaf) -> Iterator[CheckMessage]:
     if leaf.is_django:
         sync_only = [name for name in settings.MIDDLEWARE if not getattr(import_string(name), "async_capable", False)]
         if sync_only:
-            yield Warning(
-                f"{', '.join(sync_only)}: this middleware is synchronous only, so each request holds a thread for as"
-                " long as its asynchronous view runs.",
-                hint="Use middleware with async_capable = True, or raise DjangoThreads(threads=...).",
-                id="uvicorn.W003",
-            )
+            fault = f"{', '.join(sync_only)}: this middleware is synchronous, so each asynchronous view holds a thread."
+            hint = "Use middleware with async_capable = True, or raise DjangoThreads(threads=...)."
+            yield Warning(fault, hint=hint, id="uvicorn.W003")
     elif skipped := [name for name in settings.MIDDLEWARE if name not in _DEFAULTS]:
         yield Warning(
             f"{', '.join(skipped)}: this middleware does not run for {_name(leaf.app)}, which is outside of Django.",

@@ -28,20 +28,18 @@ _LOCALE: Final = "django.middleware.locale.LocaleMiddleware"
 
 #: Middleware that uses no database, except in the cases that `_is_quiet` finds. LoginRequiredMiddleware is not listed:
 #: it calls the site's authentication backend.
-_MIDDLEWARE: Final = frozenset(
-    (
-        _SESSIONS,
-        _MESSAGES,
-        _CSRF,
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-        "django.middleware.clickjacking.XFrameOptionsMiddleware",
-        _COMMON,
-        _LOCALE,
-        "django.middleware.csp.ContentSecurityPolicyMiddleware",
-        "django.middleware.gzip.GZipMiddleware",
-        "django.middleware.http.ConditionalGetMiddleware",
-        "django.middleware.security.SecurityMiddleware",
-    )
+_MIDDLEWARE: Final = (
+    _SESSIONS,
+    _MESSAGES,
+    _CSRF,
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    _COMMON,
+    _LOCALE,
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "django.middleware.gzip.GZipMiddleware",
+    "django.middleware.http.ConditionalGetMiddleware",
+    "django.middleware.security.SecurityMiddleware",
 )
 
 
