@@ -22,6 +22,7 @@ from uvicorn.server import BROKEN_OFF
 from uvicorn.server.listener import RUNNING, close_sockets, running_on
 from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS
 from uvicorn.server.worker_handle import Worker, describe_end, start_worker
+from uvicorn.server.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -64,6 +65,7 @@ class Supervisor:
         scheme: str = "http",
         healthcheck_seconds: float = 30.0,
         graceful_seconds: float = 30.0,
+        metrics: str = "",
     ) -> None:
         self._command = list(command)
         self._payload = payload
@@ -72,6 +74,8 @@ class Supervisor:
         self._scheme = scheme
         self._healthcheck_seconds = healthcheck_seconds
         self._graceful_seconds = graceful_seconds
+        #: The metrics of all workers, and the address at which they are served.
+        self._metrics = WorkerMetrics(metrics)
         self._workers: list[Worker] = []
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._waking = socket.socketpair()
@@ -93,6 +97,7 @@ class Supervisor:
         previous: dict[int, Any] = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         wakeup = signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
         try:
+            self._metrics.open()
             while not self._stopping or self._workers:
                 self._adjust_workers()
                 for key, _ in self._selector.select(self._pause()):
@@ -111,6 +116,7 @@ class Supervisor:
                 worker.process.wait()
                 worker.channel.close()
             close_sockets(self._sockets)
+            self._metrics.close()
             self._selector.close()
             self._wakeup.close()
             self._waking.close()
@@ -161,13 +167,8 @@ class Supervisor:
         return True
 
     def _read_reports(self, worker: Worker) -> None:
-        try:
-            data = worker.channel.recv(4096)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
+        lines = worker.received_lines()
+        if lines is None:
             self._selector.unregister(worker.channel)
             worker.channel.close()
             # The worker's server has stopped; the process ends by itself, even if a thread of the application hangs.
@@ -177,10 +178,10 @@ class Supervisor:
             )
             return
         worker.last_report = time.monotonic()
-        *lines, worker.buffer = (worker.buffer + data).split(b"\n")
-        for line in lines:
-            word, _, rest = line.decode().partition(" ")
-            if word == "ready":
+        for word, rest in lines:
+            if word == "metrics":
+                self._metrics.update(worker, rest)
+            elif word == "ready":
                 self._is_ready(worker)
             elif word == "retiring" and not (worker.stopped or self._stopping or self._is_being_replaced(worker)):
                 # Ignored during the pause after a failed successor: the worker asks again every second.
@@ -248,8 +249,10 @@ class Supervisor:
         for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
             self._workers.remove(worker)
             if worker.channel.fileno() >= 0:
+                self._metrics.read_last(worker)
                 self._selector.unregister(worker.channel)
                 worker.channel.close()
+            self._metrics.end(worker)
             self._has_ended(worker, worker.process.returncode)
 
     def _has_ended(self, worker: Worker, status: int) -> None:

@@ -9,6 +9,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
+
+# Lines with numbers for metrics take some KiB each.
+_READ_BYTES: Final = 65536
+_LONGEST_LINE_BYTES: Final = 2 << 20
 
 
 @dataclass(eq=False)
@@ -27,7 +32,23 @@ class Worker:
     #: When to kill it; 0 for never, infinity after it has been killed.
     deadline: float = 0.0
     slow_start_logged: bool = False
+    #: The bytes of a line that has not arrived whole.
     buffer: bytes = b""
+
+    def received_lines(self) -> list[tuple[str, str]] | None:
+        """Return the lines that have arrived, each as its first word and the rest. None after the worker has closed."""
+        try:
+            data = self.channel.recv(_READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        if not data:
+            return None
+        *lines, rest = (self.buffer + data).split(b"\n")
+        # A worker sends no longer line.
+        self.buffer = rest if len(rest) <= _LONGEST_LINE_BYTES else b""
+        return [(word, rest) for word, _, rest in (line.decode().partition(" ") for line in lines)]
 
 
 def start_worker(

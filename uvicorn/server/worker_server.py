@@ -9,23 +9,31 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
+from typing import Final
 
 from uvicorn.server.context import ServerConfig, ServerContext
+from uvicorn.server.metrics import MAX_LINE_BYTES, Snapshot, encoded
 from uvicorn.server.server import Server
 from uvicorn.server.supervisor_watch import SupervisorWatch
+
+# The most time for the last numbers at the end of a worker.
+_LAST_REPORT_SECONDS: Final = 1.0
 
 logger = logging.getLogger("uvicorn.error")
 
 
 class WorkerServer(Server):
-    """A server that reports to its supervisor by the lines `ready`, `alive` and `retiring REASON` on `channel`."""
+    """A server that reports to its supervisor on `channel`: `ready`, `alive`, `retiring REASON`, `metrics NUMBERS`."""
 
     def __init__(self, config: ServerConfig, channel: socket.socket, watch: SupervisorWatch) -> None:
         super().__init__(config)
         self._channel = channel
         self._watch = watch
         self._channel.setblocking(False)
+        # The rest of a line that the supervisor had no room for.
+        self._unsent = b""
 
     def install_signal_handlers(self) -> None:
         """Stop on SIGTERM. Leave the terminal's signals to the supervisor."""
@@ -42,27 +50,35 @@ class WorkerServer(Server):
             faulthandler.enable(sys.__stderr__)
 
     def begin_metrics(self, context: ServerContext) -> None:
-        """Leave the address for metrics to the supervisor."""
+        """Send the numbers of this process to the supervisor, which serves the metrics of all workers."""
+        if self.config.settings.metrics:
+            context.publish = self.report_metrics
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._report("ready")
+        self.report("ready")
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         await super().shutdown(sockets)
+        if self.config.settings.metrics and self._context is not None:
+            # The last second counts too. The supervisor reads it, unless it has died.
+            self._channel.settimeout(_LAST_REPORT_SECONDS)
+            line = f"metrics {encoded(self._context.snapshot())}\n"
+            with suppress(OSError):
+                self._channel.sendall(self._unsent + line.encode())
 
     def announce(self, sock: socket.socket) -> None:
         """Do nothing, because the supervisor logs the addresses once for all workers."""
 
     def retire(self, reason: str) -> None:
         """Ask the supervisor for a successor once a second, and serve until the successor is ready."""
-        self._report(f"retiring {reason}")
+        self.report(f"retiring {reason}")
 
     def tick(self) -> None:
         """Report to the supervisor that this worker is alive. Called once a second."""
         super().tick()
-        self._report("alive")
+        self.report("alive")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         """Stop gracefully. A further SIGTERM changes nothing."""
@@ -73,9 +89,17 @@ class WorkerServer(Server):
         """Stop without waiting for requests in flight."""
         self.force_exit = True
 
-    def _report(self, line: str) -> None:
+    def report_metrics(self, snapshot: Snapshot) -> None:
+        line = f"metrics {encoded(snapshot)}"
+        if len(line) <= MAX_LINE_BYTES:
+            self.report(line)
+
+    def report(self, line: str) -> None:
+        """Send a line to the supervisor. Drop it while a line before it is unsent, unless the line is `ready`."""
+        if not self._unsent or line == "ready":
+            self._unsent += line.encode() + b"\n"
         try:
-            self._channel.send(line.encode() + b"\n")
+            self._unsent = self._unsent[self._channel.send(self._unsent) :]
         except BlockingIOError:
             pass  # The supervisor is slow to read; the unread lines report the same.
         except OSError:

@@ -86,6 +86,7 @@ class Multiprocess:
             scheme=scheme,
             healthcheck_seconds=settings.healthcheck_seconds,
             graceful_seconds=settings.graceful_seconds,
+            metrics=settings.metrics,
         )
 
 
@@ -110,6 +111,7 @@ class ChangeReload(Multiprocess):
             # A worker that a debugger has paused must not be killed.
             healthcheck_seconds=math.inf,
             graceful_seconds=config.settings.graceful_seconds,
+            metrics=config.settings.metrics,
             selection=Selection(config.reload_dirs or [Path.cwd()], config.reload_includes, config.reload_excludes),
             interval=config.reload_delay,
         )

@@ -1,0 +1,126 @@
+"""`--metrics` with workers: the sums are those of all workers, also of workers that have ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
+from tests.server.test_metrics import samples
+
+APP: Final = """
+import os
+
+from uvicorn import Route, Router
+
+async def coroutine(message, channels):
+    await channels["reply"].send({"status": 200, "content": str(os.getpid()).encode()})
+
+def site(environ, start_response):
+    start_response("404 Not Found", [])
+    return [b""]
+
+app = Router(Route("/async", coroutine), default=site)
+"""
+ASYNC: Final = "uvicorn_requests_total{entry=/async,kind=channels,status=2xx}"
+SITE: Final = "uvicorn_requests_total{entry=*,kind=wsgi,status=4xx}"
+DURATIONS: Final = "uvicorn_request_duration_seconds_count{entry=/async,kind=channels}"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    (tmp_path / "app.py").write_text(APP)
+    arguments = ("app:app", "--workers", "4", "--no-access-log", "--metrics", "127.0.0.1:0")
+    with running_server(tmp_path, *arguments) as running:
+        running.wait_for_line(" is ready", count=4)
+        yield running
+
+
+def scraped(server: ServerProcess) -> dict[str, float]:
+    [url] = re.findall(r"Metrics are served on (\S+)", server.stderr)
+    with urllib.request.urlopen(url, timeout=LONGEST_WAIT) as response:
+        return samples(response.read())
+
+
+def scraped_until(server: ServerProcess, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    """The first metrics that meet the condition."""
+    last = time.monotonic() + LONGEST_WAIT
+    while not condition(found := scraped(server)):
+        assert time.monotonic() < last, found
+    return found
+
+
+def ask(server: ServerProcess, count: int) -> set[int]:
+    """Send requests, each on a new connection. Return the processes that have answered."""
+    return {int(server.get("/async")[1]) for _ in range(count)}
+
+
+def test_metrics_have_the_requests_of_all_workers(server: ServerProcess) -> None:
+    ask(server, 20)
+    server.get("/other")
+    found = scraped_until(server, lambda found: found[ASYNC] == 20 and found.get(SITE) == 1)
+    assert found["uvicorn_processes"] == 4
+    assert found[DURATIONS] == 20
+    assert found["uvicorn_lane_threads{lane=*}"] == 64
+
+
+def test_sums_are_right_after_a_worker_was_killed(server: ServerProcess) -> None:
+    [victim, *_] = ask(server, 20)
+    scraped_until(server, lambda found: found[ASYNC] == 20)
+    os.kill(victim, signal.SIGKILL)
+    server.wait_for_line(" is ready", count=5)
+    assert scraped_until(server, lambda found: found["uvicorn_processes"] == 4)[ASYNC] == 20
+    assert victim not in ask(server, 10)
+    found = scraped_until(server, lambda found: found[ASYNC] == 30)
+    assert found[DURATIONS] == 30
+
+
+def test_no_request_is_missing_after_sighup_has_replaced_all_workers(server: ServerProcess) -> None:
+    ask(server, 20)
+    # At once: the workers have not reported these requests yet.
+    server.send_signal(signal.SIGHUP)
+    server.wait_for_line(" is ready", count=8)
+    ask(server, 10)
+    found = scraped_until(server, lambda found: found[ASYNC] == 30 and found["uvicorn_processes"] == 4)
+    assert found[DURATIONS] == 30
+
+
+def test_metrics_are_answered_while_slow_clients_hold_connections(server: ServerProcess) -> None:
+    [port] = re.findall(r"Metrics are served on http://127.0.0.1:(\d+)", server.stderr)
+    clients = [socket.create_connection(("127.0.0.1", int(port))) for _ in range(50)]
+    for client in clients[-10:]:
+        client.sendall(b"GET /metrics HTTP/1.1\r\n")
+    assert scraped(server)["uvicorn_processes"] == 4
+    for client in clients:
+        client.close()
+
+
+def test_supervisor_whose_address_for_metrics_is_in_use_ends_with_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = run_command(tmp_path, "app:app", "--bind", "127.0.0.1:0", "--workers", "2", "--metrics", address)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == (
+        f"uvicorn: cannot listen on {address}: the address is in use by another program; stop it, or choose another "
+        "address with --metrics"
+    )
+
+
+def test_worker_with_an_entry_for_metrics_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from uvicorn import Route, Router, metrics\n"
+        "app = Router(Route('/metrics', metrics(token='0123456789abcdef')))\n"
+    )
+    ended = run_command(tmp_path, "app:app", "--bind", "127.0.0.1:0", "--workers", "2")
+    assert ended.returncode == 2
+    assert "metrics: each of several processes would show its own requests only" in ended.stderr
