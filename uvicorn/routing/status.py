@@ -81,7 +81,7 @@ class Metrics(StatusEntry):
         if process_count.are_several():
             raise ConfigError(
                 "metrics: each of several processes would show its own requests only; pass --metrics 127.0.0.1:9100, "
-                "whose numbers are those of all workers"
+                "which shows the numbers of all workers"
             )
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
@@ -90,7 +90,7 @@ class Metrics(StatusEntry):
 
 
 def metrics(*, token: str) -> Metrics:
-    """Return an application for an entry, `Route("/metrics", metrics(token=...))`, that shows metrics to Prometheus.
+    """Return an application that shows metrics to Prometheus, for `Route("/metrics", metrics(token=...))`.
 
     A request needs the field `Authorization: Bearer <token>`. Without it the response is 404. With several worker
     processes the server does not start. Use `--metrics` in this case.
