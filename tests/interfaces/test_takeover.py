@@ -62,6 +62,23 @@ async def test_W3_half_closed_client_gets_the_ordinary_response_to_its_handshake
     await conversation.interface.shutdown(1)
 
 
+async def test_takeover_for_a_half_closed_client_raises_client_disconnected() -> None:
+    closed = threading.Event()
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        closed.wait()
+        websocket.accept()
+
+    call = Call(serve)
+    conversation = Conversation(call)
+    conversation.send(HANDSHAKE)
+    conversation.send_eof()
+    closed.set()
+    await until(lambda: conversation.context.requests == 0)
+    assert (type(call.error), conversation.statuses) == (ClientDisconnected, [400])
+    await conversation.interface.shutdown(1)
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "settings"),
     [
