@@ -40,9 +40,7 @@ class Limits:
     # 500: no client needs more, and reading so many takes under a millisecond. Browsers send about 20.
     max_header_fields: int = setting(500, LIMITS, "Most header fields in a request; 431 above it.", low=1)
     # 1 GiB, as in waitress: content is streamed, so the limit protects the application's disk, not the server's memory.
-    max_content_bytes: int = setting(
-        1 << 30, LIMITS, "Largest request content; 413 above it. 0: no limit.", flag="--max-content-bytes"
-    )
+    max_content_bytes: int = setting(1 << 30, LIMITS, "Largest request content; 413 above it. 0: no limit.")
     # Clients do not use chunk extensions in practice; without limits an attacker could send unlimited bytes in them.
     max_chunk_extension_bytes: int = setting(256, LIMITS, "Longest extension of one chunk; 400 above it.")
     max_chunk_extensions_bytes: int = setting(8192, LIMITS, "Size of all chunk extensions of a request; 400 above it.")
@@ -87,9 +85,7 @@ class Settings:
     # Off by default: middleware that reads or rewrites content does not handle the event.
     pathsend: bool = setting(False, APPLICATION, "Offer http.response.pathsend to ASGI applications.")
 
-    loop: str = setting(
-        "auto", OTHER, "Event loop: uvloop, asyncio or MODULE:FACTORY; auto: uvloop if installed, otherwise asyncio."
-    )
+    loop: str = setting("auto", OTHER, "uvloop, asyncio or MODULE:FACTORY; auto: uvloop if installed, else asyncio.")
 
     # 1 MiB: the limit in the interface's draft, and nginx's default for request content.
     max_inline_bytes: int = setting(1 << 20, LIMITS, "Largest request content of a consumer; 413 above it.")
@@ -122,9 +118,7 @@ class Settings:
         "connection is closed before its TLS handshake. 0: no limit.",
     )
     # 64 KiB each way: one receive buffer; a larger one costs memory for slow peers and gains no speed.
-    read_buffer_bytes: int = setting(
-        65536, LIMITS, "Bytes of unread content, or of pipelined requests, above which reading pauses.", low=1
-    )
+    read_buffer_bytes: int = setting(65536, LIMITS, "Bytes of unread input above which reading pauses.", low=1)
     write_buffer_bytes: int = setting(65536, LIMITS, "Unsent response bytes above which send() waits.", low=1)
     # 4 MiB: bounds what a handler that never awaits send() buffers for one client.
     max_unsent_bytes: int = setting(
@@ -216,12 +210,10 @@ class Settings:
     # 16,384 fragments of 1 KiB make the largest message; smaller fragments only cost CPU time.
     ws_max_fragments: int = setting(16384, WEBSOCKETS, "Most fragments of a message; closed with 1009 above it.", low=1)
     ws_per_message_deflate: bool = setting(
-        True, WEBSOCKETS, "Compress messages if the client offers permessage-deflate (RFC 7692)."
+        True, WEBSOCKETS, "Compress messages if the client can inflate them (RFC 7692)."
     )
     # 16: enough to overlap the handlers' I/O. With 1, messages are handled strictly in order.
-    ws_handlers: int = setting(
-        16, WEBSOCKETS, "Most messages of one WebSocket handled at a time; reading pauses above it.", low=1
-    )
+    ws_handlers: int = setting(16, WEBSOCKETS, "Messages of a WebSocket handled at a time; then reading pauses.", low=1)
     # 32: the usual default of other servers. Further messages wait in the socket buffers.
     ws_max_queue: int = setting(
         32, WEBSOCKETS, "Most messages that wait for receive() of an ASGI application; reading pauses above it.", low=1
@@ -265,9 +257,7 @@ class Settings:
         flag="--timeout-worker-healthcheck", low=1,
     )  # fmt: skip
 
-    proxy_headers: bool = setting(
-        True, PROXY, "Take client address and scheme from X-Forwarded-For and X-Forwarded-Proto of trusted peers."
-    )
+    proxy_headers: bool = setting(True, PROXY, "Apply X-Forwarded-For and X-Forwarded-Proto of trusted peers.")
     forwarded_allow_ips: str = setting(
         "", PROXY, "Trusted peers: addresses, networks, unix:, unix:PATH, or * for all.  "
         "[default: $FORWARDED_ALLOW_IPS, or 127.0.0.1,::1 and Unix sockets that are not open to all users]",
