@@ -114,7 +114,9 @@ def _setting_option(field: Field[Any]) -> _Option:
         attributes.update(type=_Number(min=int(low)), metavar="N")
     else:
         attributes["metavar"] = "TEXT"
-    return _Option(f"--{name}", default=field.default, show_default=bool(field.default), **attributes)
+    # None stands for a default that depends on other options.
+    default = None if "with_reload" in field.metadata else field.default
+    return _Option(f"--{name}", default=default, show_default=bool(default), **attributes)
 
 
 def _print_version(ctx: click.Context, option: click.Parameter, value: bool) -> None:

@@ -49,7 +49,7 @@ from uvicorn.other_servers import (
 from uvicorn.server import STARTUP_FAILURE
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, close_sockets, open_sockets, parse_mode
 from uvicorn.server.proxy import DEFAULT_TRUSTED
-from uvicorn.settings import Limits
+from uvicorn.settings import WATCH_LOOP_WHEN_RELOADING, Limits
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -124,6 +124,8 @@ class Config:
         self.factory = factory
         if env_file is not None:
             load_environment(env_file)
+        if reload and settings.get("watch_loop") is None:
+            settings["watch_loop"] = WATCH_LOOP_WHEN_RELOADING
         #: The keywords from which settings and addresses are read, as given.
         self._given: dict[str, Any] = {
             "host": host, "port": port, "uds": uds, "fd": fd, "bind": bind, "http": http, "ws": ws,

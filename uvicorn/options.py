@@ -68,6 +68,7 @@ class SettingOptions(TypedDict, total=False):
     timeout_worker_healthcheck: float | None
     timeout_write_stall: float | None
     uds_mode: str | None
+    watch_loop: float | None
     write_buffer_bytes: int | None
     ws_accept_timeout: float | None
     ws_allowed_origins: str | None

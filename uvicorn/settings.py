@@ -21,6 +21,9 @@ PROXY = "Behind a proxy"
 PROCESSES = "Processes"
 OTHER = "Other"
 
+#: Twice the time that a user notices.
+WATCH_LOOP_WHEN_RELOADING: Final = 0.2
+
 LOOP_NAMES: Final = ("auto", "uvloop", "asyncio")
 
 
@@ -105,6 +108,12 @@ class Settings:
     uds_mode: str = setting("", ADDRESS, "Permissions of Unix sockets, in octal.  [default: those of the path, or 666]")
 
     access_log: bool = setting(True, LOGGING, "Log one line for each response, on the logger uvicorn.access.")
+    # Off by default: it is for developers.
+    watch_loop_seconds: float = setting(
+        0.0, LOGGING, "Log which line of the application blocks the event loop for about this long. 0: never.  "
+        "[default: 0.2 with --reload, otherwise 0]",
+        flag="--watch-loop", with_reload=WATCH_LOOP_WHEN_RELOADING,
+    )  # fmt: skip
     server_header: bool = setting(True, OTHER, "Send 'server: uvicorn' unless the application sends its own.")
     date_header: bool = setting(True, OTHER, "Send 'date' unless the application sends its own.")
 

@@ -35,6 +35,8 @@ def test_gunicorns_defaults_are_translated_to_ours() -> None:
         ({}, "limit_concurrency", 0),
         ({"worker_connections": 5}, "limit_concurrency", 5),
         ({"backlog": 9}, "backlog", 9),
+        ({}, "watch_loop_seconds", 0),
+        ({"reload": True}, "watch_loop_seconds", 0.2),
         ({"graceful_timeout": 30}, "graceful_seconds", 29),
         ({"graceful_timeout": 1}, "graceful_seconds", 0.5),
         ({"graceful_timeout": 0}, "graceful_seconds", 0),

@@ -23,6 +23,7 @@ from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface, ServerConfig, ServerContext
 from uvicorn.server.listener import RUNNING, check_for_debug, close_sockets, describe, running_on
+from uvicorn.server.loop_watch import watching
 from uvicorn.server.loops import run
 from uvicorn.server.notify import notifying
 from uvicorn.server.server_state import ServerState
@@ -187,9 +188,9 @@ class Server:
         assert self._changed is not None, "main_loop comes after startup"
         settings = self.config.settings
         notify = self._notify if settings.callback_notify is not None else None
-        async with notifying(notify, settings.timeout_notify, self._stop):
-            ticks = type(self).on_tick is not Server.on_tick
-            counter = 0
+        ticks = type(self).on_tick is not Server.on_tick
+        counter = 0
+        async with watching(settings.watch_loop_seconds), notifying(notify, settings.timeout_notify, self._stop):
             while not (await self.on_tick(counter) or self._should_exit):
                 counter += 1
                 if ticks:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
+from uvicorn.settings import WATCH_LOOP_WHEN_RELOADING
+
 # Replaces gunicorn's 0, which means no limit. 64 KiB is the limit of the whole header section.
 _LONGEST_LINE: Final = 65536
 
@@ -74,6 +76,8 @@ def keywords_of(cfg: Any) -> dict[str, Any]:
         keywords["max_request_line_bytes"] = _LONGEST_LINE
     # gunicorn kills the worker after graceful_timeout; the last second is for the application's shutdown.
     keywords["timeout_graceful_shutdown"] = max(cfg.graceful_timeout - 1, cfg.graceful_timeout / 2)
+    if cfg.reload:
+        keywords["watch_loop"] = WATCH_LOOP_WHEN_RELOADING
     # gunicorn's users mount an application with SCRIPT_NAME in the environment; then the proxy does not cut it off.
     if not keywords.get("root_path") and "SCRIPT_NAME" in os.environ:
         keywords["root_path"] = os.environ["SCRIPT_NAME"]

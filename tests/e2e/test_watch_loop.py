@@ -1,0 +1,57 @@
+"""A handler that blocks the event loop is named in the log, in workers, with `--reload` and under gunicorn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.gunicorn_process import running_gunicorn
+from tests.e2e.server_process import ServerProcess, running_server
+
+APP = """
+import time
+
+def fetch():
+    time.sleep(1)
+
+async def recent(message, channels):
+    fetch()
+    await channels["reply"].send({"status": 200, "content": b"hello"})
+"""
+
+LINE = "app.py:5 in fetch, called by recent: blocked the event loop for about "
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+def check(server: ServerProcess, folder: Path) -> None:
+    assert server.get() == (200, "hello")
+    server.wait_for_line(f"{folder}/{LINE}")
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize(
+    "options", ["--reload", "--watch-loop 0.2", "--watch-loop 0.2 --workers 2"], ids=["reload", "single", "workers"]
+)
+def test_handler_that_blocks_the_event_loop_is_logged_by_file_and_line(options: str, loop: str, folder: Path) -> None:
+    with running_server(folder, "app:recent", "--loop", loop, *options.split()) as server:
+        check(server, folder)
+
+
+def test_gunicorn_with_reload_logs_a_handler_that_blocks_the_event_loop(folder: Path) -> None:
+    with running_gunicorn(folder, "app:recent", "--reload") as server:
+        check(server, folder)
+
+
+def test_gunicorn_worker_with_watch_loop_logs_a_handler_that_blocks_the_event_loop(folder: Path) -> None:
+    (folder / "workers.py").write_text(
+        "from uvicorn.workers import UvicornWorker\n"
+        "class Worker(UvicornWorker):\n    CONFIG_KWARGS = {'watch_loop': 0.2}\n"
+    )
+    with running_gunicorn(folder, "app:recent", worker_class="workers.Worker") as server:
+        check(server, folder)

@@ -1,0 +1,230 @@
+"""`--watch-loop SECONDS` logs which line of the application blocks the event loop.
+
+A thread reads the stack of the event loop's thread. While the application runs there, the thread also asks the event
+loop for a call. The event loop is blocked until it makes that call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
+from logging import getLogger
+from types import FrameType
+from typing import Final, NamedTuple
+
+from uvicorn.escape import escaped
+
+logger = getLogger("uvicorn.error")
+
+# The time between two looks, as a part of the limit. A block begins between two looks, in their middle on average. So
+# every block of 1.3 times the limit is logged, and none of less than 0.7 times the limit. More looks would cost more
+# than 0.1 % of a core: one takes 80 microseconds, because the caches of the CPU are cold.
+_PAUSE: Final = 0.6
+_LEAST_PAUSE_SECONDS: Final = 0.01
+_MOST_PAUSE_SECONDS: Final = 1.0
+
+# A block that has not ended is logged after this time, or after five times the limit if that is longer.
+_ENDLESS_SECONDS: Final = 10.0
+_ENDLESS_LIMITS: Final = 5
+
+#: The watch ends after as many lines.
+MOST_PLACES: Final = 100
+
+_OWN_FOLDER: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_LIBRARY_FOLDER: Final = os.path.join(os.path.dirname(os.__file__), "")
+_INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+# Modules that run while a debugger has stopped the application.
+_DEBUGGERS: Final = (f"{os.sep}bdb.py", f"{os.sep}pydevd.py")
+
+# Origins of code.
+_APPLICATION, _INSTALLED_PACKAGE, _LIBRARY = range(3)
+
+
+class Place(NamedTuple):
+    """A line of the application, and the handler that has called it."""
+
+    handler: str
+    function: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        by = "" if self.handler == self.function else f", called by {escaped(self.handler)}"
+        return f"{escaped(self.file)}:{self.line} in {escaped(self.function)}{by}"
+
+
+@asynccontextmanager
+async def watching(seconds: float) -> AsyncIterator[None]:
+    """While the context is active, log places that block the running event loop for `seconds`. 0 means never."""
+    if not seconds:
+        yield
+        return
+    watch = LoopWatch(seconds)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.stop()
+
+
+class LoopWatch:
+    """Logs each place that blocks the event loop for `seconds`, once, when the block has ended.
+
+    Tests replace `monotonic`, and call `look` themselves.
+    """
+
+    def __init__(self, seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._pause = min(max(seconds * _PAUSE, _LEAST_PAUSE_SECONDS), _MOST_PAUSE_SECONDS)
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._depth = 0
+        self._bottom: FrameType | None = None
+        self._stopped = False
+        self._logged: set[Place] = set()
+        # At the last look: the time, and the CPU time of the event loop's thread.
+        self._looked = self._cpu = 0.0
+        # Whether a call is asked for, when that block began, as estimated, and the time of the call, or 0.
+        self._asked = False
+        self._began = self._called = 0.0
+        # The seconds for which looks have seen each place since then.
+        self._seen: dict[Place, float] = {}
+
+    def start(self) -> None:
+        """Start the thread in the next iteration of the event loop."""
+        self._loop.call_soon(self._start)
+
+    def stop(self) -> None:
+        """End the thread. It may still sleep for a moment."""
+        self._stopped = True
+        self._bottom = None
+
+    def _start(self) -> None:
+        self.begin(sys._getframe(1))
+        threading.Thread(target=self._watch, name="uvicorn-loop-watch", daemon=True).start()
+
+    def begin(self, caller: FrameType) -> None:
+        """Prepare the first look. `caller` has called a callback of the event loop, and belongs to the event loop."""
+        frames = _frames_of(caller)
+        self._depth, self._bottom = len(frames), frames[-1]
+        self._looked, self._cpu = self._monotonic(), _cpu_seconds(self._thread_id)
+
+    def _watch(self) -> None:
+        # An Event or a lock, which `stop` could set, would cost half as much again.
+        time.sleep(self._pause)
+        while not self._stopped and self.look():
+            time.sleep(self._pause)
+
+    def look(self) -> bool:
+        """Look at the event loop once. Return whether to look again."""
+        now, cpu = self._monotonic(), _cpu_seconds(self._thread_id)
+        passed, used = now - self._looked, cpu - self._cpu
+        self._looked, self._cpu = now, cpu
+        if not used and not self._asked:
+            # The event loop still waits for events.
+            return True
+        if self._called:
+            blocked = self._called - self._began
+            if blocked >= self._seconds:
+                self._log(blocked)
+            self._asked, self._called = False, 0.0
+        frames = self._frames()
+        if any(frame.f_code.co_filename.endswith(_DEBUGGERS) for frame in frames):
+            # A person looks at the application, for any time.
+            self._began, self._seen = now, {}
+            return True
+        place = place_in(frames)
+        if place is None:
+            pass
+        elif self._asked:
+            self._seen[place] = self._seen.get(place, 0) + passed
+            if now - self._began >= max(_ENDLESS_SECONDS, self._seconds * _ENDLESS_LIMITS):
+                self._log(now - self._began, " so far")
+        else:
+            self._seen = {place: 0}
+            late = passed - self._pause
+            if late >= self._seconds and used >= self._seconds:
+                # C code has held the interpreter's lock, so that this thread could not look. The event loop's thread
+                # has used the CPU: no other thread has held the lock, and the process was not stopped.
+                self._log(late)
+            self._asked = True
+            # In the middle between two looks. After a stop of the whole process, more than two pauses have passed.
+            self._began = now - min(passed, 2 * self._pause) / 2
+            with suppress(RuntimeError):
+                # The event loop is closed.
+                self._loop.call_soon_threadsafe(self._call)
+        return len(self._logged) < MOST_PLACES
+
+    def _call(self) -> None:
+        self._called = self._monotonic()
+
+    def _log(self, seconds: float, until: str = "") -> None:
+        """Log the place that was seen for the longest time, once."""
+        place = max(self._seen, key=self._seen.__getitem__, default=None)
+        if place is None or place in self._logged:
+            return
+        self._logged.add(place)
+        logger.warning(
+            "%s: blocked the event loop for about %.1f seconds%s; run such code in a thread (asyncio.to_thread)",
+            place,
+            seconds,
+            until,
+        )
+        if len(self._logged) == MOST_PLACES:
+            logger.warning("watch-loop: %d places have blocked the event loop; it is not watched any more", MOST_PLACES)
+
+    def _frames(self) -> list[FrameType]:
+        """Return what runs inside of the event loop, the innermost frame first."""
+        frames = _frames_of(sys._current_frames().get(self._thread_id))
+        # A greenlet has a stack of its own.
+        if frames and frames[-1] is self._bottom:
+            del frames[-self._depth :]
+        return frames
+
+
+def _frames_of(frame: FrameType | None) -> list[FrameType]:
+    """Return `frame` and its callers, the innermost first."""
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def place_in(frames: list[FrameType]) -> Place | None:
+    """Return the innermost line of the application's own code, or of an installed package if it has none.
+
+    None if only this package and the standard library run. `frames` begins with the innermost frame.
+    """
+    origins = [_origin(frame.f_code.co_filename) for frame in frames]
+    for origin in (_APPLICATION, _INSTALLED_PACKAGE):
+        found = [frame for frame, other in zip(frames, origins, strict=True) if other == origin]
+        if found:
+            code = found[0].f_code
+            return Place(found[-1].f_code.co_qualname, code.co_qualname, code.co_filename, found[0].f_lineno)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _origin(file: str) -> int:
+    if file.startswith((_OWN_FOLDER, "<frozen ")):
+        return _LIBRARY
+    if any(part in file for part in _INSTALLED):
+        return _INSTALLED_PACKAGE
+    return _LIBRARY if file.startswith(_LIBRARY_FOLDER) else _APPLICATION
+
+
+def _cpu_seconds(thread_id: int) -> float:
+    """Return the CPU time of a thread. NaN on macOS, which has no such clock: neither zero nor above any number."""
+    if sys.platform == "darwin":
+        return math.nan
+    return time.clock_gettime(time.pthread_getcpuclockid(thread_id))
