@@ -90,7 +90,9 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
             f"which are different applications; name one, '{module_name}:application' or '{module_name}:app'"
         )
     logger.info(
-        "%r has 'application' and 'app': serving 'application'; name the other as '%s:app'", module_name, module_name
+        "%r has 'application' and 'app': serving 'application'; to serve the other, name '%s:app'",
+        module_name,
+        module_name,
     )
     return application
 

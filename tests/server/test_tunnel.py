@@ -296,7 +296,7 @@ async def test_bytes_of_a_client_that_follow_the_close_of_the_application_are_dr
         await until(lambda: not made.context.connections)
 
 
-async def test_client_that_sends_without_end_after_the_application_has_closed_is_closed() -> None:
+async def test_endless_client_is_closed_after_the_application_has_closed() -> None:
     async with tunnelled() as made:
         made.far.close()  # type: ignore[union-attr]
         assert await made.reader.read() == b""

@@ -112,7 +112,7 @@ class TransportConnection:
         self._send_fin()
 
     def _send_fin(self) -> None:
-        """Close our side of the connection behind the unsent bytes. TLS has no half-close."""
+        """Close our side of the connection after the unsent bytes. TLS has no half-close."""
         if self._transport.can_write_eof():
             # OSError if the client has reset the connection, which the event loop reports in its next iteration.
             with suppress(OSError):
