@@ -94,7 +94,7 @@ class HandlerTasks:
                 task = loop.create_task(handler, context=context.copy())
                 if inner is not None:
                     # If the task is cancelled before its first step, `inner` is never awaited.
-                    task.add_done_callback(lambda task: inner.close())
+                    task.add_done_callback(partial(_close, inner))
         except TypeError:
             if asyncio.iscoroutine(handler):
                 raise  # pragma: no cover (a fault of the event loop itself)
@@ -132,6 +132,11 @@ class HandlerTasks:
             # One more second for handlers that clean up; a handler that swallows the cancellation is abandoned.
             await asyncio.wait(running, timeout=1)
         return len(running)
+
+
+# Not a lambda in `start`, whose variable would become a cell for every request.
+def _close(handler: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
+    handler.close()
 
 
 async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:

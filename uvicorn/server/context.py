@@ -134,6 +134,14 @@ class ServerConfig(Protocol):
 class ServerContext:
     """The state that the connections of one server share."""
 
+    # Without slots, attributes beyond the 30th make the access to all of them slower.
+    __slots__ = (
+        "accepted", "allowed_origins", "arriving", "begun", "buffer", "clock", "connections", "continuing", "counts",
+        "defaults", "ended", "half_buffer", "interface", "lags", "last_frame", "limit_concurrency", "loop",
+        "loop_handler", "messages", "monotonic", "observer", "publish", "serves_websockets", "settings", "stopping",
+        "trusted", "variables", "warnings", "ws_threads", "_exhausted", "_logged_names", "_metrics", "__weakref__",
+    )  # fmt: skip
+
     def __init__(
         self, interface: ServedInterface, settings: Settings, clock: Clock, access_log: AccessLog = log_exchange
     ) -> None:
