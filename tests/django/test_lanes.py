@@ -153,6 +153,19 @@ async def test_call_that_finds_no_thread_in_time_is_refused(
         blocker.release()
 
 
+async def test_lane_counts_its_busy_threads_and_refused_calls(lanes: Lanes) -> None:
+    blockers = take_all(lanes, True)
+    lease = Lease(lanes, is_request=True)
+    with pytest.raises(RequestRefused):
+        await asyncio.wrap_future(lease.submit(thread))
+    assert (lanes.requests.running, lanes.requests.waiting, lanes.requests.refused) == (2, 0, 1)
+    lease.end()
+    for blocker in blockers:
+        blocker.release()
+    wait_until_idle(lanes.requests)
+    assert lanes.requests.running == 0
+
+
 async def test_second_call_of_a_refused_request_is_refused_at_once(lanes: Lanes) -> None:
     blockers = take_all(lanes, True)
     lease = Lease(lanes, is_request=True)

@@ -15,6 +15,9 @@ from django.http import HttpRequest, HttpResponse
 
 from tests.django.conftest import Admin, clients
 from tests.django.site import ALIASES, Client, Row, django_site, event, execute, get, run, scope_of, until
+from uvicorn import Route, Router
+from uvicorn.core.counts import Counts, Place
+from uvicorn.core.endpoint import Endpoint
 from uvicorn.django import DjangoThreads, ThreadsBusy, release_thread
 from uvicorn.django.lanes import Lane, once
 from uvicorn.errors import ConfigError, InterfaceError
@@ -567,3 +570,13 @@ async def test_threads_of_an_application_end_at_its_shutdown() -> None:
     await until(lambda: not site.lanes.calls.leases)
     assert site.lanes.calls.alive == 1
     await site.shutdown()
+
+
+def test_metrics_show_the_threads_of_requests_as_a_lane() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        """An application that is never called."""
+
+    counts = Counts()
+    site = Router(Route("/api/*", DjangoThreads(app, threads=3)))
+    build_interface(site, Settings()).counted_in(counts, Place(Endpoint()))
+    assert {name: lane.threads for name, lane in counts.lanes.items()} == {"/api/*": 3}

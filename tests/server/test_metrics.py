@@ -15,6 +15,7 @@ from uvicorn import Mount, Route, Router, Shift, measurements
 from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.server.context import ServerContext
 from uvicorn.server.metrics import Snapshot, Totals, encoded, text_of
+from uvicorn.utils import threaded
 
 METRICS: Final = "127.0.0.1:0"
 
@@ -98,6 +99,24 @@ async def test_lanes_show_their_threads_and_refused_requests() -> None:
     assert found["uvicorn_lane_threads{lane=*}"] == 16
     assert found["uvicorn_lane_busy{lane=/a}"] == found["uvicorn_lane_waiting{lane=/a}"] == 0
     assert found["uvicorn_lane_refused_total{lane=/a}"] == 0
+
+
+async def test_lane_of_a_threaded_channels_application_is_shown() -> None:
+    def app(message: Any, channels: Any) -> None:
+        channels["reply"].send({"status": 200, "content": b""})
+
+    found = await values(Router(Route("/a", threaded(app, threads=3))), get("/a"))
+    assert found["uvicorn_lane_threads{lane=/a}"] == 3
+
+
+async def test_fallbacks_are_shown_for_the_new_side_of_a_shift_only() -> None:
+    async def unknown(message: Any, channels: Any) -> None:
+        await channels["reply"].send({"status": 404, "content": b""})
+
+    shift = Shift(wsgi_app, unknown, weight=100, fallback=(404,))
+    found = await values(Router(Route("/a", shift), default=wsgi_app), get("/a"))
+    fallbacks = {name: value for name, value in found.items() if "fallbacks" in name}
+    assert fallbacks == {"uvicorn_fallbacks_total{entry=/a,side=new,kind=channels}": 1}
 
 
 async def test_connections_and_the_process_are_counted() -> None:

@@ -53,6 +53,8 @@ class Lane:
     def __init__(self, threads: int, wait: float) -> None:
         self.threads = threads
         self.wait = wait
+        #: The number of calls that have waited too long.
+        self.refused = 0
         self.renew()
         _lanes.add(self)
 
@@ -72,6 +74,16 @@ class Lane:
     @property
     def alive(self) -> int:
         return sum(thread.is_alive() for thread in self._threads)
+
+    @property
+    def waiting(self) -> int:
+        """The number of leases that wait for a thread."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """The number of leases that have a thread."""
+        return self.leases - len(self._waiting)
 
     @property
     def is_full(self) -> bool:
@@ -257,6 +269,7 @@ class Lease(Executor):
         if self._thread:
             return
         if call.take():
+            lane.refused += 1
             refuse = partial(self._refusal, f"all {lane.threads} threads were busy for {lane.wait:g} s")
             if self._keeps_thread:
                 self._broken = refuse

@@ -103,6 +103,11 @@ class DjangoThreads:
                 SyncToAsync.thread_sensitive_context.reset(token)
                 set_script_prefix(script_prefix)
 
+    @property
+    def __uvicorn_lane__(self) -> Lane:
+        """The threads of its requests, for metrics."""
+        return self.lanes[0]
+
     async def startup(self) -> None:
         """Call the application's `startup` if there is one."""
         for lane in self.lanes:

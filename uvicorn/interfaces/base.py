@@ -71,7 +71,7 @@ class Interface:
 
     def counted_in(self, counts: Counts, place: Place) -> None:
         """Have `counts` count the requests of the application at `place`. Call it before the startup."""
-        counts.add(place, self.name)
+        counts.add(place, self.name, getattr(self.app, "__uvicorn_lane__", None))
 
     def at(self, exchange: HTTPExchange) -> Interface:
         """Return the interface that serves a WebSocket handshake."""

@@ -109,6 +109,11 @@ class Threaded:
                 self._own_pool = WorkerPool(self._threads or self.settings.threads, self.settings.thread_queue)
             return self._own_pool
 
+    @property
+    def __uvicorn_lane__(self) -> WorkerPool:
+        """The pool of worker threads, for metrics."""
+        return self.pool
+
     def _calls_to(self, loop: asyncio.AbstractEventLoop) -> LoopCalls:
         loop_calls = self._loop_calls
         if loop_calls is None or loop_calls.loop is not loop:

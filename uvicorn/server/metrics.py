@@ -37,6 +37,8 @@ class Metric(NamedTuple):
 
     name: str
     help: str
+    #: A part of the labels of each sample. Rows without it have no sample.
+    only: str = ""
 
 
 #: The columns of each group. Those of `requests` in the counters stand behind the cells of the histogram.
@@ -44,7 +46,11 @@ _COUNTERS: Final = {
     "requests": (
         Metric("request_content_bytes_total", "Content bytes received, without request heads."),
         Metric("response_content_bytes_total", "Content bytes sent, without response heads."),
-        Metric("fallbacks_total", "Requests that the new application of a Shift has passed on to the old one."),
+        Metric(
+            "fallbacks_total",
+            "Requests that the new side of a Shift has passed on to the old one.",
+            'new",kind=',
+        ),
     ),
     "lanes": (Metric("lane_refused_total", "Requests answered with 503 because too many waited for a thread."),),
     "server": (
@@ -209,7 +215,8 @@ def text_of(snapshot: Snapshot) -> bytes:
         for group, metrics in columns.items():
             rows = section.get(group, {})
             for number, metric in enumerate(metrics, -len(metrics)):
-                lines += _family(metric, kind, ((labels, row[number]) for labels, row in rows.items()))
+                samples = ((labels, row[number]) for labels, row in rows.items() if metric.only in labels)
+                lines += _family(metric, kind, samples)
     return "".join(lines).encode()
 
 
