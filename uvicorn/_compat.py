@@ -15,6 +15,6 @@ def asyncio_run(
     debug: bool = False,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> T:
-    """Run `main` on a new event loop of `loop_factory` and return its result."""
+    """Run `main` on an event loop that `loop_factory` makes. Return the result of `main`."""
     with asyncio.Runner(debug=debug or None, loop_factory=loop_factory) as runner:
         return runner.run(main)

@@ -16,7 +16,7 @@ spawn = multiprocessing.get_context("spawn")
 
 
 def get_subprocess(config: Config, target: Callable[..., None], sockets: list[socket]) -> SpawnProcess:
-    """Return a process that calls `target(sockets=sockets)` when it is started. All arguments must be picklable."""
+    """Return a process, not yet started, that calls `target(sockets=sockets)`. All arguments must be picklable."""
     try:
         stdin = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The exception that ends a handler whose client has disconnected (`uvicorn.errors.ChannelClosed`)."""
+"""`ChannelClosed`, which ends a handler after its client has disconnected."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import asyncio
 
 
 class ChannelClosed(asyncio.CancelledError):
-    """Raised by `send` on the reply channel of a disconnected client, in tasks that serve this client.
+    """Raised by `send` if the client has disconnected and the calling task serves this client.
 
-    It is a CancelledError. An endless `while True: await reply.send(...)` therefore ends without a traceback.
+    A handler that ends with this CancelledError leaves no traceback, such as `while True: await reply.send(...)`.
     """
 
     __module__ = "uvicorn.errors"

@@ -38,14 +38,14 @@ class ChannelNames:
         self._channels: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     def new(self, kind: str, channel: Any = None) -> str:
-        """Return a new name, `<kind>.<process>.<number>`, by which `find` returns `channel`."""
+        """Return a new name `<kind>.<process>.<number>` for `channel`."""
         name = f"{kind}.{self.process}.{next(self._numbers)}"
         if channel is not None:
             self._channels[name] = channel
         return name
 
     def find(self, name: str) -> Any:
-        """Return the channel with this name. None for a freed channel, or one of another process."""
+        """Return the channel with this name, or None if it was freed or belongs to another process."""
         return self._channels.get(name)
 
 
@@ -53,7 +53,7 @@ channel_names: Final = ChannelNames()
 
 
 class Done(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if its caller need not wait (rule R5). All such sends share one object."""
+    """The awaitable that `send` returns if the caller need not wait (rule R5). All sends share this object."""
 
     __slots__ = ()
     # The exhausted iterator's own method: it answers `await` without a call into Python.
@@ -70,7 +70,7 @@ class Done(Coroutine[Any, Any, None]):
 
 
 class LazyAwaitable(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if its caller should wait. It may be dropped without a warning."""
+    """The awaitable that `send` returns if the caller should wait. The caller may drop it without a warning."""
 
     __slots__ = ("_coroutine", "_on_await", "_wait")
 
@@ -115,7 +115,7 @@ async def let_others_run() -> None:
 def send_from_thread(
     loop: asyncio.AbstractEventLoop | None, send: Callable[[Message], Coroutine[Any, Any, None]], message: Message
 ) -> Coroutine[Any, Any, None]:
-    """Await `send(message)` on the thread of `loop`. Block this thread until then."""
+    """Block this thread until the thread of `loop` has awaited `send(message)`."""
 
     async def on_loop() -> None:
         await send(message)
@@ -130,13 +130,13 @@ def send_from_thread(
 
 
 def check_named(message: Message) -> None:
-    """Raise LocalProtocolError if the key of the content in `message` is wrong, such as ASGI's 'body'."""
+    """Raise LocalProtocolError if `message` has its content under a wrong key, such as ASGI's 'body'."""
     if not _MISNAMED.isdisjoint(message):
         raise LocalProtocolError(f"reply.send: expected the content as bytes in 'content', got {shape(message)}")
 
 
 async def call_hook(app: object, name: str) -> None:
-    """Await the application's `startup` or `shutdown`, if it is a coroutine function (rule R15)."""
+    """Await the application's hook `name`, `startup` or `shutdown`. Only coroutine functions are hooks (rule R15)."""
     hook = getattr(app, name, None)
     if inspect.iscoroutinefunction(hook):
         await hook()

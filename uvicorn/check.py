@@ -1,4 +1,4 @@
-"""`--routes` prints the table of a site, and `--check` its mistakes. Neither runs a request or a startup."""
+"""`--routes` prints the table of a site, and `--check` prints its mistakes. No startup and no request is run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """The prefixes of the Mounts above the application, joined with the prefix of a Route below them."""
+        """The joined prefixes of the Mounts above the application, and the prefix of the Route below the last Mount."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:
@@ -68,7 +68,7 @@ class Leaf(NamedTuple):
 
     @property
     def pool(self) -> tuple[object, ...]:
-        """A key that is equal for applications that share a pool of threads."""
+        """A key for the pool of threads. Applications that share a pool have equal keys."""
         own = next((entry for _, entry in reversed(self.places) if entry.threads is not None), None)
         return id(self.app), own or adapted(self.wrappers[0] if self.wrappers else self.app)[1]
 
@@ -120,7 +120,7 @@ def _leaves(
 
 
 def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the innermost application, and the adapters and middleware objects around it."""
+    """Return the innermost application. Also return the adapters and middleware objects around it."""
     wrappers: list[Any] = []
     while True:
         inner = adapted(app)[0]
@@ -133,7 +133,7 @@ def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def table_of(leaves: list[Leaf]) -> list[str]:
-    """Return the lines of the table, with the number of threads below it."""
+    """Return the lines of the table. The last line may have the number of threads."""
     rows = [_HEADINGS, *map(_row, leaves)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -150,7 +150,7 @@ def table_of(leaves: list[Leaf]) -> list[str]:
 
 
 def _connections(leaves: list[Leaf]) -> str:
-    """Return a text about the number of connections that Django's applications may open. Empty without Django."""
+    """Return a text about the database connections that Django's applications may open. Empty without Django."""
     # If the site uses these modules, they have been imported.
     conf, threads = sys.modules.get("django.conf"), sys.modules.get("uvicorn.django.threads")
     if conf is None:
@@ -196,7 +196,7 @@ def _share(shift: Shift) -> str:
 
 
 def name_of(app: Any) -> str:
-    """Return the name by which `app` can be imported. If no module has it, return the name of its class."""
+    """Return the name by which `app` can be imported. If no module has `app`, return the name of its class."""
     if inspect.isroutine(app) or inspect.isclass(app):
         return f"{app.__module__}:{app.__qualname__}"
     # In the order in which imports have ended: the module that has made the object comes first.
@@ -252,7 +252,6 @@ def _reaches(leaf: Leaf, path: str, host: str, protocol: str, method: str) -> bo
 
 
 def _below_root(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
-    """Yield a finding if the entry's path begins like the root path. Unless the server guesses, it is a hint."""
     if leaf.places and settings.root_path:
         entry = leaf.places[0][1]
         if entry.prefix.split("/")[1:2] == settings.root_path.split("/")[1:2]:

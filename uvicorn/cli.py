@@ -135,7 +135,7 @@ def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: bool) -> None:
-    """Store the value of an option that is not a keyword of `Config`."""
+    """Store the value of `option`, because `Config` has no such keyword."""
     if value:
         ctx.meta[option.opts[0]] = value
 
@@ -180,7 +180,7 @@ def _print_routes(app: str, options: dict[str, Any], check: bool) -> int:
 
 
 def work(descriptors: str, payload: BinaryIO) -> None:
-    """Run a worker process. `payload` is a stream with its pickled configuration."""
+    """Run a worker process. `payload` is a stream with the pickled configuration."""
     process_end = ProcessEnd()
     with _ended_by(process_end), errors_reported():
         main_script = pickle.load(payload)
@@ -198,7 +198,7 @@ def work(descriptors: str, payload: BinaryIO) -> None:
 
 
 def _run_main_script(preparation: dict[str, Any]) -> None:
-    """Run the parent's main script as `__mp_main__`, like a process of `multiprocessing`."""
+    """Run the parent's main script as `__mp_main__`, as `multiprocessing` does."""
     # Imported late: few programs need it.
     from multiprocessing import process, spawn
 

@@ -79,7 +79,7 @@ class Config:
 
     `app` is an application or 'module:attribute'. The address is `bind` (one or several, in the syntax of --bind),
     `uds`, `fd`, or `host` and `port`. The other keywords are options of the command line. Every keyword is an
-    attribute. Programs may change it until the server loads the application.
+    attribute. Programs may change the attributes until the server loads the application.
 
     Raises ConfigError for an invalid setting. For an unknown keyword the error is also a TypeError.
     """
@@ -168,7 +168,7 @@ class Config:
             )
 
     def _read(self, given: dict[str, Any]) -> list[str]:
-        """Set `settings` and `addresses` from keywords, and return lines to log. If it raises, nothing changes."""
+        """Set `settings` and `addresses` from keywords, and return lines to log. After an error, both are unchanged."""
         if isinstance(given["port"], str) and given["port"].isdecimal():
             # From an environment variable, as in port=os.environ.get("PORT", 8000).
             given = {**given, "port": int(given["port"])}
@@ -222,7 +222,7 @@ class Config:
             super().__setattr__(name, value)
 
     def configure_logging(self) -> None:
-        """Set up logging from `log_config`, if there is one."""
+        """Set up logging from `log_config`, unless it is None."""
         configure_logging(self.log_config, self.use_colors)
         level = log_level_of(self.log_level)
         if level is not None:
@@ -297,7 +297,7 @@ class Config:
         return interface
 
     def load_app(self) -> Any:
-        """Return the application. Import or create it first, unless it is loaded."""
+        """Return the application. The first call imports or creates it."""
         if self.loaded_app is None:
             app = self._imported(self.app) if isinstance(self.app, str) else self.app
             self.loaded_app = self._made(app, self._source)

@@ -45,7 +45,7 @@ class UnknownKeywordError(ConfigError, TypeError):
 
 
 class ImportFromStringError(ConfigError):
-    """`module:attribute` cannot be imported. An exception of the module itself is the `__cause__`."""
+    """`module:attribute` cannot be imported. If the module raised an exception, it is the `__cause__`."""
 
 
 class InterfaceError(ConfigError):
@@ -103,7 +103,7 @@ class BroadcastUnavailable(BroadcastError):
 
 
 class ApplicationError(UvicornError):
-    """Wraps an exception of the application that the adapter's host would misread. The exception is the `__cause__`."""
+    """Wraps an application's exception that the host of an adapter would misread. The `__cause__` is the exception."""
 
     @classmethod
     def of(cls, error: BaseException) -> ApplicationError:

@@ -77,7 +77,7 @@ def has_controls(value: bytes) -> bool:
 
 
 def is_forbidden_trailer(name: bytes) -> bool:
-    """Return whether the field `name`, in lower case, is forbidden in the trailers of a request or a response."""
+    """Return whether trailers must not contain the field `name`. `name` is in lower case."""
     return name in _FORBIDDEN_TRAILERS or (name.startswith(b"content-") and name not in _INTEGRITY_FIELDS)
 
 
@@ -96,7 +96,7 @@ def lower_name(name: object) -> bytes:
 
 
 def encode_field_line(name: bytes, value: object) -> bytes:
-    """Return a response field as a line. Raise LocalProtocolError for an invalid value. `name` is valid."""
+    """Return a response field as a line. Raise LocalProtocolError for an invalid value. `name` has been checked."""
     if not isinstance(value, bytes):
         raise LocalProtocolError(f"header {name!r}: expected a value of bytes, got {value!r:.200}")
     # As has_controls, without the call: responses have many fields.

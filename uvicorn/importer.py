@@ -37,8 +37,8 @@ def import_from_string(source: Any) -> Any:
 def import_application(source: Any) -> Any:
     """Return the object named by `module:attribute`. `module` alone means its `application` or `app`.
 
-    An object that is not a str is returned unchanged. Raises ImportFromStringError. An exception of the module itself
-    is its `__cause__`.
+    An object that is not a str is returned unchanged. Raises ImportFromStringError. If the module raised an exception,
+    it is the `__cause__`.
     """
     if not isinstance(source, str):
         return source
@@ -110,7 +110,7 @@ def _kind_of(app: Any) -> str | None:
 
 
 def _table_in(app: Any) -> str:
-    """Return `Router` or `Shift` if `app` is one, also inside middleware; otherwise an empty string."""
+    """Return the name of the class if `app` is a Router or a Shift, also inside middleware. Otherwise return ""."""
     # If the module uses one, it has been imported.
     routing = sys.modules.get("uvicorn.routing")
     if routing is None:
@@ -121,7 +121,7 @@ def _table_in(app: Any) -> str:
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
-    """Return whether `outer` consists of adapters of ours around `inner`, so that `inner` can be served directly."""
+    """Return whether `outer` is `inner` inside our adapters only. `inner` can then be served directly."""
     # If the module uses adapters, they have been imported.
     adapters = sys.modules.get("uvicorn.adapters")
     if adapters is None:

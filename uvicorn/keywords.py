@@ -141,7 +141,7 @@ def addresses_of(
 
 
 def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:
-    """Return the signature of `function` with each keyword of the TypedDict `options` in place of `**keywords`."""
+    """Return the signature of `function`. The keywords of the TypedDict `options` replace `**keywords`."""
     signature = inspect.signature(function)
     named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
     more = [

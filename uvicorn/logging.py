@@ -1,4 +1,4 @@
-"""The default logging configuration, formatters and handler, with the names that existing configurations use.
+"""The default logging configuration, with formatters and a handler. Existing configurations use their names.
 
 `%(levelprefix)s` is the level and a colon, padded to eight columns. Access lines have `%(client_addr)s`,
 `%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content), `%(duration).1f` (milliseconds), `%(outcome)s` and
@@ -80,7 +80,7 @@ def _colouring(colours: Mapping[int, str]) -> dict[int, Callable[[str], str]]:
 def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None:
     """Set up logging from a dict, a .json, .yaml or .ini file, or a ConfigParser. Raises ConfigError.
 
-    `use_colors`, unless it is None, is set on the formatters named `default` and `access`.
+    If `use_colors` is not None, it is set on the formatters `default` and `access`.
     """
     if config is None:
         return
@@ -151,7 +151,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 class ColourizedFormatter(logging.Formatter):
-    """A formatter that uses colours on a terminal only, unless `use_colors` decides."""
+    """A formatter with colours. If `use_colors` is None, it uses them on a terminal only."""
 
     #: Functions that colour the name of a level; subclasses may have their own.
     level_name_colors: Mapping[int, Callable[[str], str]] = _colouring(
@@ -183,7 +183,7 @@ class ColourizedFormatter(logging.Formatter):
         return click.style(text, **style) if self.use_colors else text
 
     def color_level_name(self, level_name: str, level_no: int) -> str:
-        """Return the name of a level in its colour, even if colours are not enabled."""
+        """Return the coloured name of a level. Colours need not be enabled."""
         colour = self.level_name_colors.get(level_no)
         return colour(level_name) if colour is not None else level_name
 
@@ -196,7 +196,7 @@ class ColourizedFormatter(logging.Formatter):
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:
-        """Format the traceback with messages escaped, and truncated after 4,000 characters."""
+        """Format the traceback. Escape the messages of exceptions and truncate them after 4,000 characters."""
         kind, error, trace = ei
         if error is None:
             return super().formatException(ei)
@@ -226,7 +226,7 @@ class DefaultFormatter(ColourizedFormatter):
 
 
 class AccessFormatter(ColourizedFormatter):
-    """The formatter for access records. It formats other records of the logger `uvicorn.access` as their message."""
+    """The formatter for access records. Any other record of the logger `uvicorn.access` is formatted as its message."""
 
     #: Functions that colour a status, by its first digit; subclasses may have their own.
     status_code_colours: Mapping[int, Callable[[str], str]] = _colouring(

@@ -43,7 +43,7 @@ INTERFACE_CHOICES: Final = click.Choice(INTERFACES)
 
 
 def run(app: Callable[..., Any] | str, **options: Unpack[RunOptions]) -> None:
-    """Serve `app`, an application or 'module:attribute', until SIGINT or SIGTERM. Keywords: see `Config`.
+    """Serve `app`, an application or 'module:attribute', until SIGINT or SIGTERM. `Config` describes the keywords.
 
     In the main thread, an error that the user can correct ends the process with the command's exit code. In another
     thread, ConfigError or StartupError is raised. Raises SystemExit if the supervisor gives up.

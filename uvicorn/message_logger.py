@@ -35,7 +35,7 @@ def log_messages(interface: Any) -> None:
 
 
 class MessageLoggerMiddleware:
-    """`MessageLoggerMiddleware(app)` logs what `app` receives and sends, on the logger `uvicorn.asgi`."""
+    """`MessageLoggerMiddleware(app)` logs the messages of `app` on the logger `uvicorn.asgi`."""
 
     def __init__(self, app: Callable[..., Awaitable[object]]) -> None:
         self.app = app
@@ -67,7 +67,7 @@ class MessageLoggerMiddleware:
 
 
 class ChannelsMessageLogger:
-    """Logs the messages that a channels application receives, and its replies, on the logger `uvicorn.asgi`."""
+    """Logs the messages and replies of a channels application on the logger `uvicorn.asgi`."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app

@@ -75,7 +75,7 @@ def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, by
 
 
 def load_environment(path: str | os.PathLike[str]) -> None:
-    """Set the variables of an .env file, unless they are set already. Raises ConfigError."""
+    """Set the variables of an .env file. A variable that is already set keeps its value. Raises ConfigError."""
     try:
         from dotenv import load_dotenv
     except ImportError:
@@ -142,7 +142,7 @@ def checked_context(context: Any) -> SSLContext:
 
 
 class UvicornDeprecationWarning(UserWarning):
-    """A warning category, for users' warning filters that name it. This server never issues such a warning."""
+    """A warning category that users' warning filters may name. This server never issues such a warning."""
 
 
 def create_ssl_context(

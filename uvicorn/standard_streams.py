@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether `stream` is a terminal. A standard stream that the parent has closed is None."""
+    """Return whether `stream` is a terminal. `stream` is None if the parent has closed it."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:

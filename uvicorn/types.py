@@ -105,7 +105,7 @@ class SharedBytes(bytes):
 
 @runtime_checkable
 class GroupMember(Protocol):
-    """The methods of a reply channel that groups need, for use on the thread of the channel's event loop.
+    """The methods of a reply channel that groups call on the thread of its event loop.
 
     The attribute `loop_thread` may be the identifier of this thread.
     """
@@ -131,4 +131,4 @@ class GroupMember(Protocol):
         """Abort the connection. Close a WebSocket with 1013. An aborted response does not look complete."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the client disconnects, or now if it has disconnected."""
+        """Call `callback()` once when the client disconnects. If it has disconnected, call `callback()` now."""

@@ -22,12 +22,12 @@ __all__ = [
 
 
 def message_to_environ(message: Message) -> dict[str, Any]:
-    """Return the environ (PEP 3333) of an `http.request` message, without the host's `wsgi.` keys."""
+    """Return the environ (PEP 3333) of an `http.request` message. The host adds its `wsgi.` keys."""
     return build_environ(exchange_from_message(message, HTTPGateway(), has_content=False))
 
 
 def environ_to_message(environ: Mapping[str, Any]) -> Message:
-    """Return the `http.request` message of an environ, without content."""
+    """Return the `http.request` message of an environ. The content is left out."""
     exchange = exchange_from_environ(environ, HTTPGateway(), None)
     endpoint = exchange.endpoint
     return message_template(endpoint) | {

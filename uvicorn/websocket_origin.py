@@ -15,7 +15,7 @@ def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], c
     """Return whether a page of `origin` may open a WebSocket to `host`. Only browsers send an origin.
 
     `allowed` lists origins, or has `*` for any origin. If `allowed` is empty and `checks_origin` is true, only pages of
-    the host itself may open a WebSocket.
+    `host` may open a WebSocket.
     """
     if origin is None or "*" in allowed:
         return True

@@ -1,4 +1,4 @@
-"""Flow control between a producer and a consumer of content, on one thread or on two."""
+"""Flow control between a producer and a consumer of content. They may run on different threads."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FlowControl:
         return self._unsent.last_send()
 
     def consumed(self, count: int) -> bool:
-        """Count `count` consumed bytes. Return whether a producer waits and `wake` has to be called."""
+        """Count `count` consumed bytes. Return whether the caller has to call `wake`."""
         self._consumed += count
         return self._waiters is not None and bool(self._waiters) and not self.above_high_water
 
@@ -77,7 +77,7 @@ class FlowControl:
             self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until the buffer is below the high-water mark, or `wake` is called and `is_over()` is true."""
+        """Wait until the buffer is below the high-water mark. Also return if `is_over()` is true after a `wake`."""
         while self.above_high_water and not is_over():
             waiters = self._waiters
             if waiters is None:

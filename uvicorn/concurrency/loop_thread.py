@@ -1,6 +1,6 @@
-"""One event loop in a thread of its own, shared by all adapters of a process.
+"""The event loop that all adapters of a process share. It runs in a thread of its own.
 
-The thread starts at the first use, which is after the forks of a pre-forking host.
+The thread starts at the first use, after a pre-forking host has forked.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class LoopThread:
         return self._stopping
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run `coroutine` on the loop. Return its future, on which any other thread may wait."""
+        """Run `coroutine` on the loop. Return a future, on which any other thread may wait."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def post(self, callback: Callable[[], object]) -> None:
         """Call `callback` on the loop, in the order of posts. For use on any thread.
 
-        Raises RuntimeError if the loop is stopping or has stopped. The callback may run nevertheless.
+        Raises RuntimeError if the loop is stopping or has stopped. After this error, the callback may still run.
         """
         self._inbox.append(callback)
         if self._stopping:
@@ -77,14 +77,14 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
-        """Return the lock of `owner` in this process. An inherited lock may stay locked."""
+        """Return the lock of `owner` for this process, because a lock inherited from the parent may stay locked."""
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._hooks.append(hook)
 
     def stop(self) -> None:
-        """Await the hooks, then stop the loop. Called when the process ends."""
+        """Await the application's shutdown, then stop the loop. Called when the process ends."""
         if self.process == os.getpid() and not self._stopping:
             stopping = self.submit(self._finish())
             try:
@@ -157,7 +157,7 @@ PATCHERS: Final = {
 
 
 def _check_threads() -> None:
-    """Raise ConfigError if gevent or eventlet has replaced threads, because an event loop would block them all."""
+    """Raise ConfigError if gevent or eventlet has replaced threads, because an event loop would block all of them."""
     for name, (module, question, about) in PATCHERS.items():
         if getattr(sys.modules.get(module), question, lambda module: False)(about):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Calls of blocking applications on worker threads. The event loop sends their content."""
+"""Calls blocking applications on worker threads. The event loop's thread sends the responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Head = tuple[int, bytes, Iterable[Sequence[bytes]]]
 
 
 class ThreadCall:
-    """One call of an application, which responds to `exchange`. Call either `run` on a worker thread or `cancel`."""
+    """One call of an application for `exchange`. Either a worker thread calls `run`, or the pool calls `cancel`."""
 
     __slots__ = (
         "_answered", "_context", "_failed", "_forget", "_loop_calls", "_over", "_returned", "_seconds", "_sent",
@@ -89,7 +89,7 @@ class ThreadCall:
     # On any thread
 
     def cancel(self) -> None:
-        """Respond 503. Called instead of `run` if the pool is shut down first."""
+        """Respond 503, because the pool is shut down before a thread has called `run`."""
         self._loop_calls.post(lambda: refuse(self.exchange))
 
     # On the event loop's thread
@@ -113,7 +113,7 @@ class ThreadCall:
             forget()
 
     def _on_loop_failed(self, error: BaseException) -> None:
-        """Log a failure of the application or of its response, and respond."""
+        """Log `error` and respond. The application or its response has failed."""
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:

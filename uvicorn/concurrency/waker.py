@@ -13,10 +13,10 @@ _ONE: Final = (1).to_bytes(8, "little")
 
 
 class Waker(Protocol):
-    """An object on which one thread waits until any thread wakes it. Wake-ups may be spurious."""
+    """One thread waits until any thread calls `wake`. Wake-ups may be spurious."""
 
     def wake(self) -> None:
-        """Wake the waiting thread, or let its next `wait` return at once. For use on any thread."""
+        """Wake the waiting thread. If no thread waits, the next `wait` returns at once. For use on any thread."""
 
     def wait(self) -> None:
         """Wait until `wake` has been called since the last `wait`. Signal handlers run meanwhile and may raise."""
@@ -82,6 +82,6 @@ class WakerPool:
             return new_waker()
 
     def give_back(self, waker: Waker) -> None:
-        """Return `waker` to the pool. A late `wake` causes a spurious wake-up of the next user."""
+        """Return `waker` to the pool. A `wake` after that causes a spurious wake-up of the next user."""
         if len(self._idle) < _MOST_IDLE:
             self._idle.append(waker)

@@ -39,7 +39,7 @@ class Job(Protocol):
     def run(self) -> object: ...
 
     def cancel(self) -> object:
-        """Cancel the job. Called instead of `run` if the pool is shut down first."""
+        """Cancel the job, because the pool is shut down before a worker has called `run`."""
 
 
 @final
@@ -60,7 +60,7 @@ class WorkerPool(Executor):
         self._renew()
 
     def _renew(self) -> None:
-        """Begin without threads, in a new pool or in a forked process."""
+        """Begin without threads, for a new pool or after a fork."""
         self._forks = forks.forks
         # A new lock: a thread of the parent process may hold the old one.
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class WorkerPool(Executor):
 
     @property
     def alive(self) -> int:
-        """The number of workers that have not ended, without detached workers."""
+        """The number of workers that have not ended. Detached workers do not count."""
         return sum(worker.is_alive() for worker in tuple(self._workers))
 
     @property
@@ -143,7 +143,7 @@ class WorkerPool(Executor):
             loop.call_soon(self._wake_first, loop)
 
     def _take_back(self, job: Job, error: Exception) -> None:
-        """Remove the job and raise `error`. Do nothing if the job was taken or cancelled."""
+        """Remove `job` and raise `error`. If a worker has taken or cancelled the job, do nothing."""
         with suppress(ValueError):
             self._jobs.remove(job)
             raise error
@@ -162,7 +162,7 @@ class WorkerPool(Executor):
         return job.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Reject new jobs, and end the workers after the queued jobs. With `cancel_futures`, cancel the queued jobs."""
+        """Reject new jobs. The workers end after the queued jobs. With `cancel_futures`, cancel the queued jobs."""
         if self._forks != forks.forks:
             self._renew()
         cancelled: list[Job] = []
@@ -186,9 +186,9 @@ class WorkerPool(Executor):
                 worker.join()
 
     def detach(self, thread: int) -> None:
-        """Remove the worker with the identifier `thread`. It ends after its current job. Another worker may replace it.
+        """Remove the worker with the identifier `thread` from the pool, because its current job blocks for long.
 
-        For a job that blocks for long, so that it does not occupy a thread of the pool. For use on any thread.
+        The worker ends after this job. Another worker may replace it. For use on any thread.
         """
         with self._lock:
             worker = next((worker for worker in self._workers if worker.ident == thread), None)
@@ -236,7 +236,7 @@ class WorkerPool(Executor):
             self._watch(loop)
 
     def _wake_one(self) -> bool:
-        """Wake an idle worker, or start one unless the maximum is reached. The caller holds the lock."""
+        """Wake an idle worker or start a new one, up to the maximum. The caller holds the lock."""
         if self._idle:
             self._awake += 1
             self._idle.pop().release()

@@ -23,7 +23,7 @@ _LARGE_BYTES: Final = 16384
 
 
 class ContentTaker(Protocol):
-    """An object that is called with content as it arrives, on the event loop's thread."""
+    """Receives the content of a request. For use on the event loop's thread only."""
 
     def take_content(self, content: bytes) -> int:
         """Take `content`. Return the number of bytes buffered above the high-water mark."""
@@ -67,7 +67,7 @@ class RequestContent:
         self._end(WHOLE)
 
     def break_off(self) -> None:
-        """Mark the content, which has ended early, as BROKEN."""
+        """Mark the content as BROKEN, because it has ended early."""
         self._end(BROKEN)
 
     def _end(self, state: ContentState) -> None:
@@ -118,7 +118,7 @@ class RequestContent:
         return self._receivers
 
     def pass_to(self, taker: ContentTaker) -> None:
-        """Pass `taker` all content, from now on as it arrives, and then the end."""
+        """Pass `taker` the content so far, further content as it arrives, and the end."""
         pieces, self._pieces = self._pieces, None
         for piece in pieces or ():
             self.buffered_bytes = taker.take_content(piece)

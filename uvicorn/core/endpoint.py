@@ -1,4 +1,4 @@
-"""The addresses of a connection's two ends, and its event loop."""
+"""The addresses and the event loop of a connection."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Endpoint:
         self.seen: Endpoint | None = None
 
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
-        """Return a copy of this endpoint for the application at a Router's `entry`, with its root path.
+        """Return a copy of this endpoint for the application at a Router's `entry`. The copy has `root_path`.
 
         The last copy is reused if the next request has the same entry. Older copies are dropped to save memory.
         """
@@ -83,7 +83,7 @@ class Endpoint:
         return seen
 
     def release(self) -> None:
-        """Drop the contexts at the end of the connection, because they refer to the endpoint."""
+        """Drop the contexts that refer to this endpoint. Called when the connection ends."""
         self.context = None
         if self.seen is not None:
             self.seen.release()
@@ -96,7 +96,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether the parent process owns the connection, because this process was forked later."""
+        """Whether this process was forked after the endpoint was made, so that the parent owns the connection."""
         return self.forks != forks.forks
 
     @property

@@ -93,7 +93,7 @@ class HTTPGateway:
         self.send_content(exchange, b"", False)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of a file, from `start`, as content. A thread reads the file at the client's pace."""
+        """Send `count` bytes of `file`, beginning at byte `start`, as content. A thread reads them at the client's pace."""
         loop = asyncio.get_running_loop()
         if start:
             file.seek(start)
@@ -110,7 +110,7 @@ class HTTPGateway:
         raise NotImplementedError
 
     def content_taken(self, exchange: HTTPExchange) -> None:
-        """Resume reading, because the application has taken the content that had arrived."""
+        """Resume reading, because the application has taken the arrived content."""
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         """Handle the end of the exchange, which is COMPLETE or CLOSED."""
@@ -126,11 +126,11 @@ class HTTPGateway:
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` after `seconds`, unless the returned callback is called before."""
+        """Call `cancel` after `seconds`. Return a callback that prevents this call."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Raise the application's exception to the caller of the adapter. Return False if there is no adapter."""
+        """Pass the application's exception `error` to the caller of the adapter. Without an adapter, return False."""
         return False
 
     async def drain(self) -> None:
@@ -199,7 +199,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.thread_held: Callable[[], bool] | None = None
 
     def twin(self, gateway: HTTPGateway) -> HTTPExchange:
-        """Return another exchange for the same request, without content. `gateway` gets the response."""
+        """Return an exchange with the same request head and no content. `gateway` gets the response."""
         twin = HTTPExchange.__new__(HTTPExchange)
         for name in _HEAD:
             setattr(twin, name, getattr(self, name))
@@ -249,7 +249,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         return received
 
     def receive_whole(self) -> bytes | None:
-        """Return the whole content if it has arrived, otherwise None. Requests without content have b""."""
+        """Return the whole content if it has arrived, otherwise None. For a request without content, return b""."""
         content = self.content.take_whole()
         if content is not None and self.has_content:
             self.gateway.content_taken(self)
@@ -274,7 +274,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     ) -> None:
         """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError for a second or an invalid response. An invalid response may be replaced by another.
+        Raises LocalProtocolError for a second or an invalid response. After an invalid one, the caller may respond again.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:
@@ -323,7 +323,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     def write_trailers(self, headers: Headers) -> None:
-        """End the response with trailers. If the framing allows no trailers, leave them out. Raises like `write`."""
+        """End the response with trailers. If the framing allows no trailers, send none. Raises like `write`."""
         if self.state is not STREAMING:
             return self.write(b"", more_content=False)
         try:
@@ -336,7 +336,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     async def write_file(self, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of a file, from `start`, and end the response. After an error, abort the response."""
+        """Send `count` bytes of `file`, beginning at byte `start`, and end the response. After an error, abort it."""
         if self.state is STREAMING:
             try:
                 await self.gateway.send_file(self, file, count, start)
@@ -361,7 +361,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         await self.gateway.drain()
 
     def app_failed(self, reason: str) -> None:
-        """Respond 500 if the response has not begun; otherwise abort it. Logs nothing."""
+        """If the response has begun, abort it. Otherwise respond 500. Logs nothing."""
         if self.state is WAITING:
             self.respond(500, ERROR_HEADERS, b"Internal Server Error\n")
         elif self.state is STREAMING:
@@ -382,7 +382,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     # For gateways
 
     def half_close(self, content_follows: bool = False) -> None:
-        """Note that the client has closed its side. It may still read."""
+        """Note that the client has closed its side of the connection. The client may still read."""
         if not content_follows:
             self.content.break_off()
         self._client_closed()

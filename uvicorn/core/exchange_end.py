@@ -78,7 +78,7 @@ class ExchangeEnd:
 
 
 def run_callbacks(owner: object, name: str, callbacks: Iterable[Callable[..., object]], *arguments: object) -> None:
-    """Call each of the callbacks. Log an exception of a callback and continue."""
+    """Call all `callbacks`. If a callback raises, log its exception and continue."""
     for callback in callbacks:
         try:
             callback(*arguments)

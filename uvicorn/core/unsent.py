@@ -1,7 +1,7 @@
 """Limits on the unsent bytes and messages of a slow client (interface rule R17).
 
-A send counts as unawaited until its result is awaited. The limit on awaited sends is higher, because their senders
-stop while they wait.
+A send counts as unawaited until its result is awaited. Awaited sends have a higher limit, because a task that awaits
+a send makes no other send meanwhile.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ UNAWAITED_MESSAGES: Final = 256
 
 @final
 class UnsentSends:
-    """The sends to one client since it became slow. Drop this object when the client has caught up.
+    """The sends to one slow client. Drop this object when the client has caught up.
 
-    In all methods, `unsent` is the number of bytes that the connection buffers at the time of the call. Call a
-    `shortage` method before each send is written, and `add` afterwards.
+    In all methods, `unsent` is the number of bytes that the connection buffers at the time of the call. Before a send is
+    written, call a `shortage` method. Afterwards, call `add`.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class UnsentSends:
         )
 
     def unawaited_shortage(self, size: int, unsent: int, most: int, most_messages: int = 0) -> str:
-        """Like `shortage`, for unawaited sends only. With `most_messages` 0, only bytes are limited."""
+        """Like `shortage`, for unawaited sends only. If `most_messages` is 0, only bytes are limited."""
         self._forget_taken(unsent)
         if 0 < most_messages <= len(self._ends) - self._awaited_messages:
             return f"over {most_messages} unread messages that were not awaited"
@@ -104,5 +104,4 @@ class UnsentSends:
             self._large_end = self._large_bytes = 0
 
     def _untaken(self, total: int, end: int, size: int, unsent: int) -> int:
-        """Return the unsent part of `total` bytes, whose first send has `size` bytes and ends at `end`."""
         return total - max(0, self._position - unsent - (end - size))

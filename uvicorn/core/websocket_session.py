@@ -63,17 +63,17 @@ class WebSocketGateway:
     def hand_over(self, session: WebSocketSession) -> socket.socket:
         """Pass the client's bytes through a socket pair, and return the application's end of the pair.
 
-        Raises OSError if the system has no descriptors left. Nothing has changed then.
+        Raises OSError, without any other effect, if the system has no descriptors left.
         """
         raise NotImplementedError
 
     def catch_up(self) -> None:
-        """Send the bytes that the application has written to its socket, before the end of its call is handled."""
+        """Send all bytes that the application has written to its socket. Called before the end of a call is handled."""
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
         """Check whether a worker thread may take the connection over. If not, reject the handshake and return None.
 
-        The caller calls the returned function when the thread has ended.
+        Otherwise return a function, which the caller calls when the thread has ended.
         """
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class WebSocketGateway:
         raise NotImplementedError
 
     def send_close(self, code: int, reason: str) -> None:
-        """Start the closing handshake. Call `session.disconnect` when it ends or times out."""
+        """Start the closing handshake. Call `session.disconnect` when the handshake ends or times out."""
         raise NotImplementedError
 
     def pause_receiving(self) -> None:
@@ -149,7 +149,7 @@ class WebSocketSession:
     # For interfaces: the application's side
 
     def accept(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
-        """Open the connection. Raises LocalProtocolError for invalid arguments, or if it is already open."""
+        """Open the connection. Raises LocalProtocolError for invalid arguments, and for an open connection."""
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
@@ -161,8 +161,8 @@ class WebSocketSession:
     def hand_over(self) -> socket.socket:
         """Leave the connection to the application, and return a socket for it. The application sends the 101 response.
 
-        Raises LocalProtocolError after the handshake was decided, and ClientDisconnected after a disconnect. Raises
-        OSError if the system has no descriptors left.
+        Raises LocalProtocolError if the handshake has been decided, and ClientDisconnected if the client has disconnected.
+        Raises OSError if the system has no descriptors left.
         """
         if self.state is not CONNECTING:
             raise LocalProtocolError(f"websocket: expected an undecided handshake, got state {self.state.name}")
@@ -202,7 +202,7 @@ class WebSocketSession:
         await self.gateway.drain()
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the connection ends for any reason, accepted or not."""
+        """Call `callback()` once when the connection ends for any reason, even before it is accepted."""
         if self.state is CLOSED:
             callback()
         else:
@@ -241,7 +241,7 @@ class WebSocketSession:
 
 
 def check_message(text: object, data: object) -> None:
-    """Raise LocalProtocolError for a malformed message. `text` or `data` may be None."""
+    """Raise LocalProtocolError for malformed `text` or `data`. Either may be None."""
     if text is not None:
         if not isinstance(text, str):
             raise _wrong_type("text", "str", text)

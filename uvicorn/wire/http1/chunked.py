@@ -29,7 +29,7 @@ _TRAILER: Final = 3
 
 @final
 class ChunkedDecoder:
-    """Decodes the content of one message. Call `decode` until `complete`; then `rest` has the bytes that follow."""
+    """Decodes the content of one message. Call `decode` until `complete` is true. Then `rest` has the next bytes."""
 
     # llhttp is not used: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
 

@@ -63,8 +63,8 @@ class ContentTooLong(LocalProtocolError):
 class HTTP1ResponseEncoder:
     """Encodes the responses of one connection, one after another.
 
-    `start` sets `keep_alive` to whether another response may follow on the connection. `start` sets `dropped` to the
-    names of the application's fields that are not sent.
+    After `start`, `keep_alive` is true if another response may follow on the connection, and `dropped` has the names of
+    the application's fields that are not sent.
     """
 
     def __init__(self, defaults: DefaultFields) -> None:
@@ -87,10 +87,10 @@ class HTTP1ResponseEncoder:
         content: bytes,
         more_content: bool,
     ) -> list[bytes]:
-        """Begin a response. Return the head and the content so far as pieces that the caller joins and sends.
+        """Begin a response. Return pieces of the head and of the content so far, which the caller joins and sends.
 
-        The framing cannot change later (RFC 9112, section 6). Content without a known length is chunked, or on 1.0 ends
-        at the close.
+        The framing cannot change later (RFC 9112, section 6). Content of unknown length is chunked. On HTTP/1.0, it ends
+        when the connection closes.
 
         Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
         call `start` again with another response.
@@ -157,13 +157,13 @@ class HTTP1ResponseEncoder:
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether the content has no content-length, so that it may end at any time."""
+        """Whether the content may end at any time, because it has no content-length."""
         return self._framing in (_CHUNKED, _UNTIL_CLOSE)
 
     def content(self, content: bytes, more_content: bool) -> bytes:
         """Frame a piece of content. It is the last piece if `more_content` is false.
 
-        Raises ContentTooLong, or LocalProtocolError when the content ends short of content-length.
+        Raises ContentTooLong, or LocalProtocolError if the content ends before content-length is reached.
         """
         framing = self._framing
         if framing == _LENGTH:
@@ -183,7 +183,7 @@ class HTTP1ResponseEncoder:
         return content if framing == _UNTIL_CLOSE else b""
 
     def framing_around(self, count: int) -> tuple[bytes, bytes] | None:
-        """Return the bytes to send before and after `count` bytes of a file, or None without content.
+        """Return the bytes to send before and after `count` bytes of a file. Without content, return None.
 
         The caller then ends the content by `content` or `trailers`. Raises LocalProtocolError if the file is too long.
         """

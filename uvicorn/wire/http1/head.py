@@ -103,7 +103,7 @@ class RequestHead:
         self._good_host: bytes | None = None
 
     def _read_usual_head(self, match: re.Match[bytes], head: bytes) -> bool:
-        """Read a head that USUAL_HEAD matches. Return whether the result holds for an identical head that follows."""
+        """Read a head that USUAL_HEAD matches. Return whether an identical head may reuse the result."""
         method, target, minor = match.groups()
         if method not in METHODS:
             self._read_head(head)
@@ -152,7 +152,7 @@ class RequestHead:
         self._seen.clear()
 
     def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Have llhttp check a head. Return its fields by name, as spelled in the head."""
+        """Have llhttp check a head. Return its fields by name. The names keep their spelling."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp
@@ -171,7 +171,7 @@ class RequestHead:
         return seen
 
     def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Read again a head that has repeated field names. Return the values by name, joined by commas."""
+        """Read again a head that has repeated field names. Return the values by name, and join repeated ones by commas."""
         pairs: list[tuple[bytes, bytes]] = []
         llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
         # llhttp has accepted this head before, so it can only report an upgrade again.
@@ -217,7 +217,7 @@ class RequestHead:
         return authority
 
     def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
-        """Check the fields that determine framing, connection and host, and set the attributes derived from them."""
+        """Check the fields for framing, connection and host. Set the attributes that depend on them."""
         modern = self.http_version == "1.1"
         host = fields.get(b"host")
         if host is None:

@@ -31,7 +31,7 @@ class RequestSink(Protocol):
     """The methods that the parser calls. They must not call the parser's `receive_data`."""
 
     def on_request(self) -> None:
-        """Handle a complete head, which the parser's attributes describe. A request without content is complete."""
+        """Handle a complete head, which the parser's attributes describe. Without content, the request is complete."""
 
     def on_content(self, content: bytes) -> None: ...
 
@@ -69,7 +69,7 @@ class HTTP1RequestParser(RequestHead):
         """Parse bytes from the network and call the sink.
 
         Stops after the end of a message and keeps the rest until `next_message`. Raises RemoteProtocolError. After
-        that, all input is ignored, so that nothing after a rejected request is parsed as a request.
+        this error, all input is ignored, so that nothing after a rejected request is parsed as a request.
         """
         try:
             if self._state != _HEAD:

@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): compressed messages, which are inflated in steps within their limit."""
+"""Compresses messages (permessage-deflate, RFC 7692), and inflates them in steps within a limit."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PerMessageDeflate:
     def inflate(self, data: bytes, final: bool, room: int) -> Iterator[bytes]:
         """Inflate a part of a message and yield it in pieces. `final` is true for the last part.
 
-        Yields at most `room + 1` bytes; the caller rejects a message of more than `room` bytes. Raises
+        Yields at most `room + 1` bytes. The caller rejects a message of more than `room` bytes. Raises
         WebSocketProtocolError for malformed data.
         """
         if final:
@@ -105,7 +105,7 @@ class PerMessageDeflate:
             self._decompressor = decompressor
 
     def deflate(self, data: bytes) -> bytes:
-        """Compress a message. Send messages in the order of compression, because each may refer to earlier ones."""
+        """Compress a message. Send messages in the order of compression, because each depends on earlier ones."""
         compressor = self._compressor
         if compressor is None:
             compressor = zlib.compressobj(wbits=self._deflate_bits, memLevel=_MEMORY_LEVEL)

@@ -43,7 +43,7 @@ class MessageEncoder:
     """Encodes the frames that are sent on one connection."""
 
     def __init__(self, deflate: PerMessageDeflate | None = None, cache: FrameCache | None = None) -> None:
-        """`cache` is shared by connections that may be sent the same messages."""
+        """Connections that may send the same messages share `cache`."""
         self._deflate = deflate
         self._cache = FrameCache() if cache is None else cache
 
@@ -82,7 +82,7 @@ class MessageEncoder:
         return control_frame(PONG, data)
 
     def encode_close(self, code: int, reason: str) -> bytes:
-        """Return a close frame, which is empty for code 1005. Send nothing after it.
+        """Return a close frame, which is empty for code 1005. Send no frame after it.
 
         Raises LocalProtocolError for a code that must not be sent, and for a reason over 123 bytes.
         """

@@ -1,10 +1,10 @@
-"""Frame cache, in a separate file so that a server without WebSockets does not load the codec."""
+"""A cache of one frame. It has its own file, so that a server without WebSockets does not load the codec."""
 
 from __future__ import annotations
 
 
 class FrameCache:
-    """The last message and its frame, uncompressed, for an application that sends the same object to many clients."""
+    """The last message and its uncompressed frame. An application may send the same object to many clients."""
 
     __slots__ = ("frame", "message")
 

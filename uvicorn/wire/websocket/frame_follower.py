@@ -72,7 +72,7 @@ class FrameFollower:
         self._left = max(0, start - end)
 
     def _follow_head(self, data: bytes) -> bytes:
-        """Follow the head of the response, and return the bytes behind it."""
+        """Follow the head of the response, and return the bytes after the head."""
         head = self._head
         assert head is not None
         searched = max(0, len(head) - len(_HEAD_END) + 1)

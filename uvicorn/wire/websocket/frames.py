@@ -105,14 +105,14 @@ class WebSocketCodec(MessageEncoder):
 
     @property
     def announced_bytes(self) -> int:
-        """The number of bytes of the current or rejected frame that have not arrived."""
+        """The number of missing bytes of the current or rejected frame."""
         held = len(self._buffer) - self._position
         return max(0, self._left - held) if self._in_frame else 0
 
     def receive_data(self, data: bytes) -> None:
         """Decode bytes from the network and call the sink.
 
-        Raises WebSocketProtocolError for the first fault. The caller closes the connection with the code of the error.
+        Raises WebSocketProtocolError for the first fault. The caller closes the connection with the error's `code`.
         After a fault, and after `on_close`, all input is ignored.
         """
         if self._between and len(data) > 7:

@@ -69,7 +69,7 @@ class WebSocketHandshake:
         """Return the response that opens the WebSocket, and the negotiated compression or None.
 
         Raises LocalProtocolError for a subprotocol that was not offered, and for a field that is invalid or reserved.
-        After that, `accept` may be called again.
+        After this error, `accept` may be called again.
         """
         if subprotocol is not None and subprotocol not in self.subprotocols:
             offered = self.subprotocols
