@@ -93,7 +93,7 @@ class HTTPGateway:
         self.send_content(exchange, b"", False)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of `file`, beginning at byte `start`, as content. A thread reads them at the client's pace."""
+        """Send `count` bytes of `file` as content, from byte `start`. A thread reads them at the client's pace."""
         loop = asyncio.get_running_loop()
         if start:
             file.seek(start)
@@ -274,7 +274,8 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     ) -> None:
         """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError for a second or an invalid response. After an invalid one, the caller may respond again.
+        Raises LocalProtocolError for a second or an invalid response. After an invalid one, the caller may respond
+        again.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:
@@ -336,7 +337,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     async def write_file(self, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of `file`, beginning at byte `start`, and end the response. After an error, abort it."""
+        """Send `count` bytes of `file` from byte `start`, and end the response. After an error, abort the response."""
         if self.state is STREAMING:
             try:
                 await self.gateway.send_file(self, file, count, start)

@@ -20,8 +20,8 @@ UNAWAITED_MESSAGES: Final = 256
 class UnsentSends:
     """The sends to one slow client. Drop this object when the client has caught up.
 
-    In all methods, `unsent` is the number of bytes that the connection buffers at the time of the call. Before a send is
-    written, call a `shortage` method. Afterwards, call `add`.
+    In all methods, `unsent` is the number of bytes that the connection buffers at the time of the call. Before a send
+    is written, call a `shortage` method. Afterwards, call `add`.
     """
 
     __slots__ = (

@@ -161,8 +161,8 @@ class WebSocketSession:
     def hand_over(self) -> socket.socket:
         """Leave the connection to the application, and return a socket for it. The application sends the 101 response.
 
-        Raises LocalProtocolError if the handshake has been decided, and ClientDisconnected if the client has disconnected.
-        Raises OSError if the system has no descriptors left.
+        Raises LocalProtocolError if the handshake has been decided, and ClientDisconnected if the client has
+        disconnected. Raises OSError if the system has no descriptors left.
         """
         if self.state is not CONNECTING:
             raise LocalProtocolError(f"websocket: expected an undecided handshake, got state {self.state.name}")

@@ -89,8 +89,8 @@ class HTTP1ResponseEncoder:
     ) -> list[bytes]:
         """Begin a response. Return pieces of the head and of the content so far, which the caller joins and sends.
 
-        The framing cannot change later (RFC 9112, section 6). Content of unknown length is chunked. On HTTP/1.0, it ends
-        when the connection closes.
+        The framing cannot change later (RFC 9112, section 6). Content of unknown length is chunked. On HTTP/1.0, it
+        ends when the connection closes.
 
         Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
         call `start` again with another response.

@@ -171,7 +171,7 @@ class RequestHead:
         return seen
 
     def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Read again a head that has repeated field names. Return the values by name, and join repeated ones by commas."""
+        """Read a head with repeated field names again. Return the values by name. Join repeated values by commas."""
         pairs: list[tuple[bytes, bytes]] = []
         llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
         # llhttp has accepted this head before, so it can only report an upgrade again.

@@ -18,7 +18,7 @@ class WebSocketSink(Protocol):
     def on_pong(self, data: bytes) -> None: ...
 
     def on_close(self, code: int, reason: str) -> None:
-        """Close the connection, because the client asks for it. A missing code is 1005. No other method is called later."""
+        """Close the connection, because the client asks for it. A missing code is 1005. No further call follows."""
 
     def on_busy(self) -> None:
         """Called after many frames in a row. Pause the codec if other connections should be served first."""
