@@ -231,7 +231,7 @@ class Settings:
     ws_threads: int = setting(
         200,
         WEBSOCKETS,
-        "Most threads of WSGI applications that serve WebSockets; 503 above it. 0: WSGI applications have none.",
+        "Most threads of WSGI applications that serve WebSockets; 503 above it. 0: they have no WebSockets.",
     )
     # 20 s and 20 s: shorter than the minute after which most proxies close an idle connection.
     ws_ping_interval: float = setting(20.0, WEBSOCKETS, "Idle time after which the client is pinged. 0: never.")

@@ -67,6 +67,7 @@ async def test_second_accept_raises_local_protocol_error() -> None:
     site = await opened(call)
     assert await site.close_frame() == 1011
     assert isinstance(call.error, LocalProtocolError)
+    assert "accepted already" in str(call.error)
     await site.end()
 
 

@@ -1,4 +1,4 @@
-"""Moves the connection of a WebSocket handshake, and the worker thread that serves it, out of HTTP."""
+"""Takes the connection of a WebSocket handshake over, for a WSGI application."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Final, TypeVar, final
 from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.thread_call import refuse
 from uvicorn.concurrency.worker_pool import WorkerPool
-from uvicorn.core.exchange import WAITING
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.handlers import log_failure
@@ -59,11 +58,11 @@ class Takeover:
         self.worker = 0
 
     def take(self, begin: Callable[[], T]) -> T:
-        """Take the connection over by `begin()`, which the event loop's thread calls, and return its result.
+        """Call `begin()` on the event loop's thread, and return its result. The worker thread leaves its pool.
 
-        For use on any other thread. The worker thread leaves its pool. Raises the exception of `begin`.
-        Raises ClientDisconnected if the server rejects the handshake, or the client has disconnected. Raises
-        LocalProtocolError if the connection has been taken over.
+        For use on any thread except that of the event loop. Raises the exceptions of `begin`. Raises ClientDisconnected
+        if the server rejects the handshake, and if the client has disconnected. Raises LocalProtocolError after a
+        takeover.
         """
         with self._lock:
             if self.is_taken:
@@ -78,13 +77,15 @@ class Takeover:
     def _on_loop_take(self, begin: Callable[[], T]) -> T:
         session = self.session
         request = session.request
-        if session.state is not CONNECTING or request.state is not WAITING or request.half_closed or self._has_ended:
-            raise ClientDisconnected("websocket: the client has disconnected, or the handshake has been answered")
+        if request.status:
+            raise ClientDisconnected(f"websocket: the handshake has been answered with {request.status}")
+        if session.state is not CONNECTING or request.half_closed or self._has_ended:
+            raise ClientDisconnected("websocket: the client has disconnected")
         if self._thread_ended is None:
             self._thread_ended = session.gateway.admit(session)
             if self._thread_ended is None:
                 self.was_rejected = True
-                raise ClientDisconnected("websocket: the server has rejected the handshake, which the log explains")
+                raise ClientDisconnected("websocket: the server has rejected the handshake; its log has the reason")
             self._pool.detach(self.worker)
         try:
             begun = begin()

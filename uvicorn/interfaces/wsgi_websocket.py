@@ -1,4 +1,4 @@
-"""`environ['uvicorn.websocket']`: the WebSocket of a WSGI application, for use on threads. Our codec serves it."""
+"""The WebSocket of a WSGI application, `environ['uvicorn.websocket']`. Its methods block."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Inbox(WebSocketListener):
             or self._messages.qsize() + 1 >= settings.ws_max_queue
         )
         if is_full:
-            # Set first: the thread that takes the last message has receiving resumed.
+            # Set before the message is put, because the thread that takes it checks this.
             self._paused = True
         self._messages.put(message)
         if is_full:
@@ -121,12 +121,12 @@ class Inbox(WebSocketListener):
 
 @final
 class WSGIWebSocket:
-    """`environ['uvicorn.websocket']`: the WebSocket that a client asks for, for use on any thread.
+    """`environ['uvicorn.websocket']` of a WebSocket handshake, for use on any thread.
 
-    An ordinary response rejects the handshake. The first `accept`, `receive` or `send` accepts it, and ends HTTP: what
-    the application returns later is dropped, and closes the WebSocket with 1000. An exception closes it with 1011.
+    The first `accept`, `receive` or `send` accepts the handshake. From then on the application's response is dropped. A
+    return closes the WebSocket with 1000, an exception with 1011. Without such a call, the response is sent.
 
-    After the end of the connection, `receive` and `send` raise ClientDisconnected, which has the close code.
+    After the end of the connection, `receive` and `send` raise ClientDisconnected with the close code.
     """
 
     __slots__ = (
@@ -166,10 +166,12 @@ class WSGIWebSocket:
     def accept(self, subprotocol: str | None = None) -> None:
         """Accept the handshake, with one of the subprotocols that the client offers.
 
-        Raises ClientDisconnected if the client has disconnected, or if the server rejects the handshake because of its
-        origin (403) or of too many threads (503). Raises LocalProtocolError for a subprotocol that was not offered, and
-        after the accept.
+        Raises ClientDisconnected if the client has disconnected, and if the server rejects the handshake: with 403 for
+        its origin, or with 503 above `--ws-threads`. Raises LocalProtocolError for a subprotocol that was not offered,
+        and for a second call.
         """
+        if self._reply is not None:
+            raise LocalProtocolError("websocket.accept: the handshake has been accepted already")
         self._takeover.take(lambda: self._on_loop_accept(subprotocol))
 
     def receive(self, timeout: float | None = None) -> str | bytes | None:
