@@ -417,3 +417,21 @@ async def test_message_taken_after_the_disconnect_does_not_resume_reading() -> N
     await until(call.has_ended.is_set)
     assert call.returned == "only"
     await site.end()
+
+
+@pytest.mark.parametrize("method", ["accept", "receive", "send"])
+async def test_blocking_call_on_the_event_loops_thread_raises_instead_of_blocking_the_loop(method: str) -> None:
+    websockets: list[WSGIWebSocket] = []
+    proceed = threading.Event()
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        websockets.append(websocket)
+        proceed.wait()
+
+    site = await opened(Call(serve))
+    await until(lambda: websockets)
+    with pytest.raises(LocalProtocolError, match="another thread"):
+        getattr(websockets[0], method)(*(["text"] if method == "send" else []))
+    proceed.set()
+    assert await site.answer() == 200
+    await site.end()

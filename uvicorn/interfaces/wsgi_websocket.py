@@ -121,7 +121,7 @@ class Inbox(WebSocketListener):
 
 @final
 class WSGIWebSocket:
-    """`environ['uvicorn.websocket']` of a WebSocket handshake, for use on any thread.
+    """`environ['uvicorn.websocket']` of a WebSocket handshake, for use on any thread except that of the event loop.
 
     The first `accept`, `receive` or `send` accepts the handshake. From then on the application's response is dropped. A
     return closes the WebSocket with 1000, an exception with 1011. Without such a call, the response is sent.
@@ -170,6 +170,7 @@ class WSGIWebSocket:
         its origin, or with 503 above `--ws-threads`. Raises LocalProtocolError for a subprotocol that was not offered,
         and for a second call.
         """
+        self._check_thread()
         if self._reply is not None:
             raise LocalProtocolError("websocket.accept: the handshake has been accepted already")
         self._takeover.take(lambda: self._on_loop_accept(subprotocol))
@@ -179,6 +180,7 @@ class WSGIWebSocket:
 
         Only one thread may receive at a time. Raises ClientDisconnected when the connection has ended.
         """
+        self._check_thread()
         if self._reply is None:
             self._accept_once()
         return self._inbox.take(timeout)
@@ -188,6 +190,7 @@ class WSGIWebSocket:
 
         Raises ClientDisconnected when the connection has ended, or after `close`.
         """
+        self._check_thread()
         if isinstance(message, str):
             check_message(message, None)
         elif isinstance(message, (bytes, bytearray, memoryview)):
@@ -227,6 +230,10 @@ class WSGIWebSocket:
         with suppress(ClientDisconnected):
             while (message := self.receive()) is not None:
                 yield message
+
+    def _check_thread(self) -> None:
+        if threading.get_ident() == self._session.endpoint.thread:
+            raise LocalProtocolError("websocket: expected a call on another thread than that of the event loop")
 
     def _accept_once(self) -> None:
         """Accept, unless another thread has done so."""
