@@ -128,8 +128,9 @@ class Paths(Generic[E]):
         if entry is not None and protocol == HTTP:
             return entry
         for entry in self._candidates[number]:
-            if _takes(entry, protocol, method):
-                return entry
+            if entry.protocol is None or entry.protocol == protocol:
+                if entry.methods is None or (protocol == HTTP and method in entry.methods):
+                    return entry
         return None
 
 
@@ -166,12 +167,6 @@ def _certain(candidates: Iterable[E]) -> E | None:
 
 def _rank(entry: TableEntry) -> tuple[bool, bool]:
     return entry.protocol is None, entry.methods is None
-
-
-def _takes(entry: TableEntry, protocol: str, method: str) -> bool:
-    return (entry.protocol is None or entry.protocol == protocol) and (
-        entry.methods is None or (protocol == HTTP and method in entry.methods)
-    )
 
 
 def _overlap(one: TableEntry, other: TableEntry) -> bool:
