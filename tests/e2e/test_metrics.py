@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from typing import Final
 
 import pytest
 
+from tests.e2e.gunicorn_process import running_gunicorn
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
 from tests.server.test_metrics import samples
 
@@ -124,3 +126,40 @@ def test_worker_with_an_entry_for_metrics_does_not_start(tmp_path: Path) -> None
     ended = run_command(tmp_path, "app:app", "--bind", "127.0.0.1:0", "--workers", "2")
     assert ended.returncode == 2
     assert "metrics: each of several processes would show its own requests only" in ended.stderr
+
+
+REPORTING: Final = """
+from uvicorn import Route, Router, report
+from uvicorn.workers import UvicornWorker
+
+class Worker(UvicornWorker):
+    CONFIG_KWARGS = {"metrics": "127.0.0.1:0"}
+
+def site(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+
+app = Router(Route("/_status", report(token="0123456789abcdef")), default=site)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--access-logfile", "-")], ids=["without access log", "with access log"])
+def test_report_counts_the_requests_of_a_gunicorn_worker(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "app.py").write_text(REPORTING)
+    with running_gunicorn(tmp_path, "app:app", *options) as server:
+        for _ in range(3):
+            server.get("/x")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{server.port}/_status",
+            headers={"authorization": "Bearer 0123456789abcdef", "accept": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=LONGEST_WAIT) as response:
+            entries = json.loads(response.read())["entries"]
+    assert {entry["entry"]: entry["requests"] for entry in entries} == {"/_status": 0, "*": 3}
+
+
+def test_gunicorn_worker_with_an_address_for_metrics_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(REPORTING)
+    ended = run_command(tmp_path, "app:app", "-b", "127.0.0.1:0", "-k", "app.Worker", program=("-m", "gunicorn"))
+    assert ended.returncode != 0
+    assert "metrics: gunicorn's workers cannot share an address; use gunicorn's --statsd-host" in ended.stderr

@@ -184,8 +184,8 @@ class HTTP1Connection(HTTP1Gateway):
         )
         if parser.forwarded is not None and self._trusted is not None:
             exchange.forwarded = self._trusted.client(parser.forwarded, self._endpoint.client, self._endpoint.scheme)
-        if (context := self._context).observer is not None:
-            self.began = context.monotonic()
+        if self._context.observer is not None:
+            self.began = self._context.monotonic()
         if has_content:
             self._content_done = False
             self._continue_due = parser.expect_continue
