@@ -234,7 +234,7 @@ def test_asgi_adapter_follows_the_settings_of_each_server() -> None:
     assert [pool.threads for pool in pools] == [2, 3]
 
 
-def test_threads_of_the_asgi_adapter_override_the_servers_setting() -> None:
+def test_asgi_adapter_with_threads_overrides_the_setting_of_the_server() -> None:
     interface: Any = build_interface(ASGIAdapter(wsgi_apps.app, threads=5), Settings(threads=2))
     assert interface.executor.threads == 5
 
@@ -358,7 +358,9 @@ async def test_application_sees_context_variables_that_a_middleware_has_set() ->
     assert trace.get() == "the middleware's"
 
 
-async def test_executor_that_pickles_its_calls_gives_503_and_a_logged_reason(caplog: pytest.LogCaptureFixture) -> None:
+async def test_request_to_an_executor_that_pickles_calls_is_503_and_the_reason_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class ProcessLikeExecutor(ThreadPoolExecutor):
         """An executor that pickles its calls, as one of processes does."""
 
@@ -421,7 +423,7 @@ async def test_asgi_adapter_does_not_wait_for_unread_content() -> None:
     await conversation.lose()
 
 
-async def test_C10_cancelled_handler_releases_an_application_that_waits_for_content() -> None:
+async def test_C10_application_that_waits_for_content_is_released_when_its_handler_is_cancelled() -> None:
     raised: list[BaseException] = []
     begun = threading.Event()
 

@@ -188,7 +188,7 @@ async def test_content_of_a_response_that_must_not_have_any_is_not_sent_to_the_a
 
 
 @pytest.mark.parametrize("length", [b"4", b"6", b"x"])
-async def test_wrong_content_length_of_a_response_is_raised_to_the_host(length: bytes) -> None:
+async def test_error_for_a_wrong_content_length_of_a_response_is_raised_to_the_host(length: bytes) -> None:
     app = Recorder({"status": 200, "headers": [[b"content-length", length]], "content": b"hello"})
     host = Host(app, HTTP)
     with pytest.raises(LocalProtocolError) as raised:
@@ -296,7 +296,7 @@ async def test_http_disconnect_after_the_content_ends_the_call_of_the_asgi3_adap
     await host.adapter._interface.shutdown(0)
 
 
-async def test_response_after_http_disconnect_is_dropped_with_timeout_half_closed_0() -> None:
+async def test_with_timeout_half_closed_0_a_response_after_http_disconnect_is_dropped() -> None:
     closed = asyncio.Event()
 
     async def app(message: Message, channels: Message) -> None:
@@ -342,7 +342,7 @@ async def test_handler_that_returns_without_answering_a_half_closed_client_sends
     assert host.sent == []
 
 
-async def test_os_error_of_the_hosts_send_counts_as_a_disconnect() -> None:
+async def test_os_error_raised_by_send_of_the_host_counts_as_a_disconnect() -> None:
     host = Host(Recorder(), HTTP)
     host.gone = True
     await host.task
@@ -503,7 +503,7 @@ async def test_asgi3_adapter_turns_websocket_events_into_messages() -> None:
     ]
 
 
-async def test_websocket_close_waits_for_the_hosts_disconnect_event() -> None:
+async def test_websocket_close_waits_for_the_disconnect_event_of_the_host() -> None:
     app = Recorder({"accept": True, "bytes": b"x", "close": 4001, "reason": "bye"})
     host = Host(app, WEBSOCKET, CONNECT)
     await settle()
@@ -517,7 +517,7 @@ async def test_websocket_close_waits_for_the_hosts_disconnect_event() -> None:
     assert app.messages[1]["code"] == 4001
 
 
-async def test_wait_for_the_hosts_disconnect_event_is_bounded() -> None:
+async def test_websocket_closes_with_1006_if_the_host_sends_no_disconnect_event_in_time() -> None:
     app = Recorder({"accept": True, "close": True})
     events: asyncio.Queue[Message] = asyncio.Queue()
     events.put_nowait(CONNECT)
@@ -645,7 +645,7 @@ async def test_websocket_that_does_not_begin_with_connect_is_not_served() -> Non
     assert host.sent == []
 
 
-async def test_exception_of_the_hosts_receive_counts_as_a_disconnect() -> None:
+async def test_exception_raised_by_receive_of_the_host_counts_as_a_disconnect() -> None:
     app = Recorder({"accept": True})
     host = Host(app, WEBSOCKET, CONNECT)
     await settle()
@@ -654,7 +654,7 @@ async def test_exception_of_the_hosts_receive_counts_as_a_disconnect() -> None:
     assert app.messages[1]["code"] == 1006
 
 
-async def test_os_error_of_the_hosts_websocket_send_counts_as_a_disconnect() -> None:
+async def test_os_error_raised_by_websocket_send_of_the_host_counts_as_a_disconnect() -> None:
     app = Recorder({"accept": True})
     host = Host(app, WEBSOCKET, CONNECT)
     host.gone = True

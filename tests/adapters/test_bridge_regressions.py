@@ -56,7 +56,7 @@ def test_response_that_has_begun_does_not_become_500(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_environ_keys_of_the_wsgi_host_reappear_in_the_applications_environ(way: str) -> None:
+def test_environ_keys_of_the_wsgi_host_reappear_in_the_environ_of_the_application(way: str) -> None:
     own = object()
     _, seen = serve(Script(calls=(Start(),)), Request(own=(("test.own", own), ("REMOTE_USER", "me"))), way)
     assert (seen.environ.get("test.own"), seen.environ.get("REMOTE_USER")) == (own, "me")
@@ -142,7 +142,9 @@ SOURCES = [from_the_server, from_a_host, from_a_host_that_says_the_raw_target, f
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_C4_every_path_of_two_bytes_is_in_environ_as_wsgiref_has_it(source: Callable[[bytes], HTTPExchange]) -> None:
+def test_C4_path_info_of_every_path_of_two_bytes_is_the_same_as_with_wsgiref(
+    source: Callable[[bytes], HTTPExchange],
+) -> None:
     wrong = []
     for path in all_paths_of_two_bytes():
         environ = build_environ(source(path))

@@ -175,7 +175,7 @@ def test_the_message_of_an_application_error_is_one_short_line() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_system_exit_of_an_application_does_not_end_the_hosts_event_loop(error: BaseException) -> None:
+def test_system_exit_of_an_application_does_not_end_the_event_loop_of_the_host(error: BaseException) -> None:
     async def serve() -> None:
         host = Host(raising(error, late=True), HTTP)
         with pytest.raises(ApplicationError):

@@ -252,13 +252,13 @@ async def test_content_shorter_than_content_length_aborts_the_response_and_is_lo
     assert caplog.text.count("content-length is 5 but the app sent 4 bytes and stopped") == 1
 
 
-async def test_direct_call_that_raises_client_disconnected_before_its_response_is_400() -> None:
+async def test_direct_call_gets_400_if_it_raises_client_disconnected_before_its_response() -> None:
     site = Site(raises(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.status, site.raised) == (400, [])
 
 
-async def test_direct_call_that_raises_client_disconnected_midway_aborts_its_response() -> None:
+async def test_direct_call_aborts_its_response_if_it_raises_client_disconnected_midway() -> None:
     site = Site(breaks(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.complete, type(site.raised[0])) == (False, ResponseAborted)
@@ -281,14 +281,14 @@ async def test_disconnect_ends_a_direct_call_and_closes_its_iterable() -> None:
     await site.end()
 
 
-async def test_direct_call_that_the_executor_rejects_is_503() -> None:
+async def test_direct_call_gets_503_if_the_executor_rejects_it() -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     [response] = await Site(wsgi_apps.hello, executor=executor).responses()
     assert response.status == 503
 
 
-async def test_waiting_direct_call_is_503_when_the_adapter_shuts_down() -> None:
+async def test_waiting_direct_call_gets_503_when_the_adapter_shuts_down() -> None:
     app = Blocking()
     site = Site(app)
     first, _ = site.conversation.connect()
@@ -325,13 +325,13 @@ class Impatient(Site):
 
 
 @pytest.mark.parametrize("app", [wsgi_apps.hello, wsgi_apps.generator, wsgi_apps.file])
-async def test_content_sent_after_the_caller_of_a_direct_call_was_cancelled_is_dropped(app: Callable[..., Any]) -> None:
+async def test_content_of_a_direct_call_is_dropped_after_its_caller_was_cancelled(app: Callable[..., Any]) -> None:
     blocking = Blocking(app)
     [response] = await Impatient(blocking).cancelled(blocking)
     assert response.content == b"from the site"
 
 
-async def test_file_sent_after_the_caller_of_a_direct_call_was_cancelled_is_dropped(tmp_path: Path) -> None:
+async def test_file_of_a_direct_call_is_dropped_after_its_caller_was_cancelled(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(b"x" * (1 << 20))
 
@@ -344,7 +344,7 @@ async def test_file_sent_after_the_caller_of_a_direct_call_was_cancelled_is_drop
     assert response.content == b"from the site"
 
 
-async def test_exception_after_the_caller_of_a_direct_call_was_cancelled_is_logged(
+async def test_exception_of_a_direct_call_is_logged_after_its_caller_was_cancelled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blocking = Blocking(raises(ValueError("late")))

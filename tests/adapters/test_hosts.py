@@ -188,7 +188,7 @@ class TestAnApplicationThatRaises:
 
     @on(_ONE_PROCESS)
     @pytest.mark.parametrize("when", ["before", "midway", "after"])
-    def test_failing_application_does_not_end_the_hosts_process(self, host: Host, error: str, when: str) -> None:
+    def test_failing_application_does_not_end_the_process_of_the_host(self, host: Host, error: str, when: str) -> None:
         pid = ask(host.port, "/pid").content
         with suppress(RemoteDisconnected):
             # uWSGI logs 500, and closes without a response, whatever application raises.

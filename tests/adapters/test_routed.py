@@ -49,7 +49,7 @@ def test_M6_the_host_field_in_environ_selects_the_application() -> None:
     assert on_wsgi(adapter, "/x", HTTP_HOST="other.example")[0] == "wsgi"
 
 
-def test_M5_a_preflight_on_a_wsgi_host_reaches_the_application_of_its_requested_method() -> None:
+def test_M5_a_preflight_on_a_wsgi_host_reaches_the_application_for_the_requested_method() -> None:
     adapter = WSGIAdapter(Router(Route("/a", channels_app, methods=("PUT",)), default=wsgi_app))
     fields = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "PUT"}
     assert on_wsgi(adapter, "/a", method="OPTIONS", **fields)[0] == "channels"
@@ -74,21 +74,21 @@ def test_M33_unusual_path_from_a_wsgi_host_is_routed_the_same_for_every_kind_of_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_M13_a_mount_moves_its_whole_prefix_of_a_path_that_the_wsgi_host_has_decoded(kind: str) -> None:
+def test_M13_a_mount_moves_its_whole_prefix_if_the_wsgi_host_has_decoded_the_path(kind: str) -> None:
     environ = {**Request().environ(strict=True), "SCRIPT_NAME": "/\u0436", "PATH_INFO": "/\u20ac/x"}
     received = StrictHost(Request()).serve(WSGIAdapter(Router(Mount("/\u20ac", KINDS[kind]))), environ)
     assert json.loads(received.content) == [kind, "/\u0436/\u20ac", "/\u0436/\u20ac/x"]
 
 
 @pytest.mark.parametrize(("weight", "kind"), [(0, "wsgi"), (100, "channels")])
-def test_M36_an_application_of_a_shift_gets_the_root_path_of_its_mount_on_a_wsgi_host(weight: int, kind: str) -> None:
+def test_M36_on_a_wsgi_host_an_application_of_a_shift_gets_the_root_path_of_its_mount(weight: int, kind: str) -> None:
     shift = Shift(wsgi_app, channels_app, weight=weight)
     for app in (shift, Router(Mount("/shop", shift))):
         root_path = "/base" if app is shift else "/base/shop"
         assert on_wsgi(WSGIAdapter(app), "/shop/cart", "/base") == [kind, root_path, "/base/shop/cart"]
 
 
-def test_M41_the_key_of_a_request_on_a_wsgi_host_decides() -> None:
+def test_M41_on_a_wsgi_host_the_key_of_a_request_selects_the_application() -> None:
     adapter = WSGIAdapter(Shift(wsgi_app, channels_app, weight=50, key=cookie("v"), name="search"))
     visitor = next(f"v{number}" for number in range(100) if is_new(50, "search", f"v{number}"))
     assert [on_wsgi(adapter, "/x", HTTP_COOKIE=text)[0] for text in ("v=", f"a=b; v={visitor}")] == ["wsgi", "channels"]
@@ -99,7 +99,7 @@ def test_M64_a_websocket_handshake_on_a_wsgi_host_is_routed_as_a_GET_request() -
     assert on_wsgi(adapter, "/live", HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade") == ["wsgi", "", "/live"]
 
 
-def test_M61_a_wsgi_application_is_called_on_the_hosts_thread() -> None:
+def test_M61_a_wsgi_application_is_called_on_the_thread_of_the_host() -> None:
     threads: list[int] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -112,7 +112,7 @@ def test_M61_a_wsgi_application_is_called_on_the_hosts_thread() -> None:
     assert threads == [threading.get_ident()] * 3
 
 
-def test_M61_a_route_passes_the_hosts_environ_and_a_mount_passes_a_copy() -> None:
+def test_M61_a_route_passes_the_environ_of_the_host_and_a_mount_passes_a_copy() -> None:
     seen: list[dict[str, Any]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -230,7 +230,9 @@ async def test_M13_each_kind_of_application_gets_its_root_path_and_path_on_an_as
 
 
 @pytest.mark.parametrize(("weight", "kind"), [(0, "asgi3"), (100, "wsgi")])
-async def test_M36_a_shift_on_an_asgi_host_has_the_place_of_its_entry(weight: int, kind: str) -> None:
+async def test_M36_on_an_asgi_host_an_application_of_a_shift_gets_the_root_path_of_its_mount(
+    weight: int, kind: str
+) -> None:
     shift = Shift(asgi3_app, wsgi_app, weight=weight)
     for app in (shift, Router(Mount("/shop", shift))):
         root_path = "/base" if app is shift else "/base/shop"
@@ -255,7 +257,7 @@ async def test_M10_an_unknown_websocket_on_an_asgi_host_is_404() -> None:
         assert host.sent[0]["type"] == ("websocket.http.response.start" if first else "websocket.close")
 
 
-async def test_M62_an_asgi_application_is_called_with_the_hosts_receive_and_send() -> None:
+async def test_M62_an_asgi_application_is_called_with_receive_and_send_of_the_host() -> None:
     seen: list[Any] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -84,7 +84,7 @@ def test_wsgi_adapter_passes_request_and_response_content(size: int) -> None:
     assert call(WSGIAdapter(echo), environ_of("/a", "POST", content), validate=False).content == b"POST /a " + content
 
 
-def test_content_of_unknown_length_is_read_to_its_end_with_wsgi_input_terminated() -> None:
+def test_with_wsgi_input_terminated_content_of_unknown_length_is_read_to_its_end() -> None:
     environ = environ_of("/", "POST", **{"wsgi.input": io.BytesIO(b"chunked"), "wsgi.input_terminated": True})
     assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / chunked"
 
@@ -218,7 +218,7 @@ def test_exception_midway_is_raised_by_the_iterable_of_the_wsgi_adapter() -> Non
         call(WSGIAdapter(app), validate=False)
 
 
-def test_content_shorter_than_content_length_is_raised_by_the_iterable() -> None:
+def test_iterable_raises_if_the_content_is_shorter_than_content_length() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         headers = [[b"content-length", b"5"]]
         await channels["reply"].send({"status": 200, "headers": headers, "content": b"ab", "more_content": True})
@@ -356,7 +356,7 @@ def test_application_is_disconnected_when_start_response_of_the_host_raises() ->
 trace: ContextVar[str] = ContextVar("trace", default="none")
 
 
-def test_application_sees_context_variables_of_the_wsgi_hosts_middleware() -> None:
+def test_application_sees_context_variables_that_a_wsgi_middleware_has_set() -> None:
     seen: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -373,7 +373,7 @@ def test_application_sees_context_variables_of_the_wsgi_hosts_middleware() -> No
     assert seen == ["the middleware's", "none"]
 
 
-def test_synchronous_consumer_sees_context_variables_of_the_wsgi_hosts_middleware() -> None:
+def test_synchronous_consumer_sees_context_variables_that_a_wsgi_middleware_has_set() -> None:
     seen: list[str] = []
 
     def app(message: dict[str, Any]) -> None:

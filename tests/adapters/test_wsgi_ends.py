@@ -111,7 +111,9 @@ def test_response_that_replaces_a_rejected_response_reaches_the_host() -> None:
 
 
 @pytest.mark.parametrize("headers", [[[b"content-length", b"x"]], [[b"content-length", b"0"]] * 2])
-def test_B2_malformed_content_length_of_a_response_is_raised_to_the_host(headers: list[list[bytes]]) -> None:
+def test_B2_error_for_a_malformed_content_length_of_a_response_is_raised_to_the_host(
+    headers: list[list[bytes]],
+) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "headers": headers})
 
@@ -233,7 +235,7 @@ def test_wsgi_host_may_iterate_on_another_thread() -> None:
         assert thread.submit(lambda: b"".join(iterable)).result(30) == b"0\n1\n2\n3\n4\n"
 
 
-def test_closing_the_iterable_wakes_another_host_thread_that_waits_for_content() -> None:
+def test_closing_the_iterable_wakes_another_thread_that_waits_for_content() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "content": b"first", "more_content": True})
         await asyncio.Event().wait()
@@ -290,7 +292,7 @@ def run_python(source: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
 
 
-def test_exception_of_the_hosts_signal_handler_is_raised_and_disconnects_the_application() -> None:
+def test_exception_of_a_signal_handler_is_raised_and_disconnects_the_application() -> None:
     process = run_python(GUNICORN_LIKE)
     assert process.stdout == "7 and the application has ended: True\n", process.stderr
 
@@ -372,7 +374,7 @@ def test_failed_startup_raises_in_the_first_request_and_is_retried_by_the_next(e
     assert App.starts == 2
 
 
-def test_wsgi_adapter_called_on_its_own_loop_raises() -> None:
+def test_wsgi_adapter_raises_if_it_is_called_on_its_own_loop() -> None:
     inner = WSGIAdapter(hello)
 
     async def app(message: Message, channels: Channels) -> None:
@@ -465,7 +467,7 @@ def test_a_host_that_does_not_decode_chunked_content_is_logged_once(caplog: pyte
     assert [record.levelname for record in caplog.records if "chunked" in record.message] == ["WARNING"]
 
 
-def test_announced_content_without_wsgi_input_counts_as_a_disconnect() -> None:
+def test_missing_wsgi_input_for_announced_content_counts_as_a_disconnect() -> None:
     environ = environ_of("/", "POST", CONTENT_LENGTH="3")
     del environ["wsgi.input"]
 
@@ -482,7 +484,7 @@ def test_wsgi_adapter_starts_a_new_event_loop_after_the_old_loop_was_stopped() -
     assert call(adapter).content == b"hello"
 
 
-def test_a_host_waiting_on_a_stopped_loop_gets_an_exception() -> None:
+def test_a_host_that_waits_when_the_loop_stops_gets_an_exception() -> None:
     begun = threading.Event()
 
     async def app(message: Message, channels: Channels) -> None:
@@ -496,7 +498,7 @@ def test_a_host_waiting_on_a_stopped_loop_gets_an_exception() -> None:
         assert calling.result(30).status == "500 Internal Server Error"
 
 
-def test_a_host_reading_after_the_loop_stopped_gets_an_exception() -> None:
+def test_a_host_that_reads_after_the_loop_has_stopped_gets_an_exception() -> None:
     iterable = iter(WSGIAdapter(endless)(environ_of(), ignore))
     next(iterable)
     loop_thread().stop()

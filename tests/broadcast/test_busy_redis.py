@@ -109,7 +109,7 @@ def publishers(backend: Any) -> list[RedisPublisher]:
     return [backend._server.publisher]
 
 
-async def test_a_group_joined_while_redis_is_busy_is_subscribed_later_without_a_gap(
+async def test_joining_a_group_while_redis_is_busy_subscribes_the_group_later_without_a_gap(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with subscribed(site) as (backend, recorder):
@@ -122,7 +122,7 @@ async def test_a_group_joined_while_redis_is_busy_is_subscribed_later_without_a_
         assert (await recorder.receive(1), recorder.gaps) == ([b"x"], [])
 
 
-async def test_a_connection_made_while_redis_is_busy_subscribes_all_groups_later_with_one_gap(
+async def test_a_reconnect_while_redis_is_busy_subscribes_all_groups_later_with_one_gap(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with subscribed(site, "one", "two", "three") as (backend, recorder):
@@ -172,7 +172,7 @@ async def test_a_publisher_without_an_event_loop_waits_for_a_busy_redis(
         assert b'"text":"a"' in payload
 
 
-async def test_a_redis_that_is_busy_at_startup_is_used(tmp_path: Path) -> None:
+async def test_a_local_redis_that_is_busy_at_startup_is_chosen(tmp_path: Path) -> None:
     with running(RedisServer(tmp_path, *SOON)) as server:
         site = Site(server.url, [server])
         await site.hold_up()
@@ -210,7 +210,7 @@ async def scripted_redis(answers: dict[bytes, list[bytes]]) -> AsyncIterator[int
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
 @pytest.mark.parametrize("code", ["BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"])
-async def test_a_transient_error_loses_neither_message_nor_connection(driver: str, code: str) -> None:
+async def test_a_transient_error_keeps_the_message_and_the_connection(driver: str, code: str) -> None:
     refusal = b"-%b not now\r\n" % code.encode()
     answers = {b"PING": [refusal, b"+PONG\r\n"], b"PUBLISH": [refusal, refusal, b":1\r\n"]}
     answers[b"SUBSCRIBE"] = [refusal, b"*3\r\n$9\r\nsubscribe\r\n$4\r\nchat\r\n:1\r\n"]
@@ -238,7 +238,7 @@ async def test_a_permanent_error_loses_the_message_and_keeps_the_connection(driv
 
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
-async def test_a_redis_whose_disk_is_full_is_used(driver: str) -> None:
+async def test_a_redis_whose_disk_is_full_accepts_messages(driver: str) -> None:
     answers = {b"PING": [b"-MISCONF no disk\r\n"], b"PUBLISH": [b":1\r\n"]}
     async with (
         scripted_redis(answers) as port,

@@ -56,7 +56,7 @@ def test_bytearray_and_memoryview_arrive_as_bytes(kind: Any) -> None:
     assert decode(encode({"bytes": kind(b"ab")}).numbered("s", 1))[0] == {"bytes": b"ab"}
 
 
-def test_plain_json_from_another_publisher_is_decoded_without_a_sender() -> None:
+def test_plain_json_from_another_publisher_is_decoded_and_has_no_sender() -> None:
     assert decode(b' {"text": "hi"}\n') == ({"text": "hi"}, "", 0)
 
 

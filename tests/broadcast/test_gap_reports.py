@@ -101,7 +101,7 @@ async def test_a_sender_that_restarts_its_sequence_numbers_causes_no_gap() -> No
     await hub.stop()
 
 
-async def test_missing_sequence_numbers_in_a_gap_from_the_backend_are_not_reported_again() -> None:
+async def test_a_gap_that_the_backend_has_reported_is_not_reported_again_by_sequence_numbers() -> None:
     backend, hub, _, recorder = await with_member("chat")
     backend.receive("chat", {}, number=1)
     backend.lose("chat", since=77.0)

@@ -28,7 +28,7 @@ def subscribed(backend: ScriptedBackend) -> set[str]:
     return {group for group in groups if not group.startswith("uvicorn.process.")}
 
 
-async def test_a_group_is_subscribed_from_its_first_member_to_its_last() -> None:
+async def test_a_group_is_subscribed_while_it_has_members() -> None:
     backend, hub, reply, _ = await with_member("chat")
     other = Reply()
     hub.add("chat", other.name, other, Context())
@@ -165,7 +165,7 @@ async def test_a_message_that_the_backend_rejects_raises_and_is_logged_once(capl
     await hub.stop()
 
 
-async def test_the_end_of_an_outage_is_logged_within_a_minute_while_nothing_is_sent(
+async def test_the_end_of_an_outage_is_logged_within_a_minute_even_if_nothing_is_sent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.hub.LOG_SECONDS", 0.001)

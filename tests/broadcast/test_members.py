@@ -108,7 +108,7 @@ async def test_a_slow_client_does_not_delay_other_members() -> None:
         assert other.sent == ["a", "b"]
 
 
-async def test_the_policy_close_disconnects_a_client_with_too_many_queued_messages() -> None:
+async def test_the_close_policy_disconnects_a_client_with_too_many_queued_messages() -> None:
     async with Group(messages=3) as group:
         slow, other = await group.member(), await group.member()
         slow.is_ready = False
@@ -121,7 +121,7 @@ async def test_the_policy_close_disconnects_a_client_with_too_many_queued_messag
         assert (group.hub.metrics.closed_slow, group.hub.metrics.dropped_slow) == (1, 4)
 
 
-async def test_the_policy_close_disconnects_a_client_with_too_many_queued_bytes() -> None:
+async def test_the_close_policy_disconnects_a_client_with_too_many_queued_bytes() -> None:
     async with Group(messages=100, octets=50) as group:
         slow = await group.member()
         slow.is_ready = False
@@ -131,7 +131,7 @@ async def test_the_policy_close_disconnects_a_client_with_too_many_queued_bytes(
         assert slow.broken_off == "slow consumer"
 
 
-async def test_the_policy_drop_oldest_puts_a_gap_before_the_first_remaining_message() -> None:
+async def test_the_drop_oldest_policy_puts_a_gap_before_the_first_remaining_message() -> None:
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member()
         slow.is_ready = False
@@ -144,7 +144,7 @@ async def test_the_policy_drop_oldest_puts_a_gap_before_the_first_remaining_mess
         assert group.hub.metrics.dropped_slow == 2
 
 
-async def test_the_policy_drop_newest_puts_a_gap_after_the_last_queued_message() -> None:
+async def test_the_drop_newest_policy_puts_a_gap_after_the_last_queued_message() -> None:
     async with Group(messages=2, policy="drop_newest") as group:
         slow = await group.member()
         slow.is_ready = False
@@ -330,7 +330,7 @@ async def test_a_slow_client_that_leaves_its_only_group_gets_no_queued_message()
         assert reply.sent == []
 
 
-async def test_a_client_whose_break_off_raises_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_is_forgotten_if_its_method_break_off_raises(caplog: pytest.LogCaptureFixture) -> None:
     class Stubborn(Reply):
         def break_off(self, reason: str) -> None:
             raise RuntimeError("no")
@@ -345,7 +345,7 @@ async def test_a_client_whose_break_off_raises_is_forgotten(caplog: pytest.LogCa
         assert "RuntimeError: no" in caplog.text
 
 
-async def test_a_client_whose_wait_ready_raises_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_is_forgotten_if_its_method_wait_ready_raises(caplog: pytest.LogCaptureFixture) -> None:
     class Unreliable(Reply):
         async def wait_ready(self) -> None:
             raise OSError("unknown state")

@@ -386,7 +386,7 @@ async def test_applications_of_each_interface_have_groups(kind: str, app: Any) -
 
 
 @pytest.mark.parametrize("app", [asgi3, asgi2])
-async def test_the_middleware_serves_asgi_2_and_3_when_called_as_asgi_2(app: Any) -> None:
+async def test_the_middleware_serves_asgi_2_and_3_applications_when_it_is_called_as_asgi_2(app: Any) -> None:
     backend, sent = ScriptedBackend(), []
     middleware = BroadcastMiddleware(app, backend=backend)
 
@@ -553,7 +553,7 @@ async def test_a_failed_startup_of_the_application_disconnects_the_backend() -> 
     assert backend.stopped
 
 
-async def test_the_middleware_has_the_wants_http_disconnect_of_its_application() -> None:
+async def test_the_middleware_copies_the_attribute_wants_http_disconnect_of_its_application() -> None:
     class Wants:
         wants_http_disconnect = True
 

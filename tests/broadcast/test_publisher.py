@@ -483,7 +483,7 @@ async def test_the_function_publish_uses_the_middleware_that_started_first() -> 
         await middleware.shutdown()
 
 
-async def test_the_function_publish_does_not_deadlock_with_an_event_loop_that_waits_for_its_thread(
+async def test_publish_does_not_deadlock_with_an_event_loop_that_waits_for_the_publishing_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.publisher._LOOP_SECONDS", -0.9)
@@ -494,7 +494,7 @@ async def test_the_function_publish_does_not_deadlock_with_an_event_loop_that_wa
     await middleware.shutdown()
 
 
-async def test_the_function_publish_raises_when_the_server_stops_before_it_has_sent_the_message(
+async def test_the_function_publish_raises_if_the_server_stops_before_the_message_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     middleware, _ = await started("memory://here")
@@ -537,7 +537,7 @@ def test_wsgi_groups_can_send_without_an_event_loop(redis_server: RedisServer) -
         ({"group": "chat", "send": {}, "add": "reply.0.1"}, "need a host with an event loop"),
     ],
 )
-def test_wsgi_groups_without_an_event_loop_reject_all_keys_but_send(message: Any, said: str) -> None:
+def test_wsgi_groups_without_an_event_loop_reject_all_keys_except_send(message: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         SendingGroups(Publisher("redis://127.0.0.1:1")).send(message)
 

@@ -382,7 +382,7 @@ async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_
     await hub.stop()
 
 
-async def test_only_the_first_of_two_hubs_with_one_backend_url_adds_a_channel_on_request() -> None:
+async def test_two_hubs_with_the_same_backend_url_add_a_requested_channel_once() -> None:
     backends = ScriptedBackend(), ScriptedBackend()
     hubs = [await started_hub(backend) for backend in backends]
     for hub in hubs:

@@ -139,7 +139,7 @@ async def visit(kind: str, policy: str) -> AsyncIterator[tuple[Site, Visit, Broa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_the_policy_close_ends_the_connection_of_a_slow_member(
+async def test_B10_the_close_policy_ends_the_connection_of_a_slow_member(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with visit(kind, "close") as (site, client, app):
@@ -154,7 +154,7 @@ async def test_B10_the_policy_close_ends_the_connection_of_a_slow_member(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_the_policy_drop_oldest_keeps_the_newest_messages_after_a_gap(kind: str) -> None:
+async def test_B10_the_drop_oldest_policy_keeps_the_newest_messages_after_a_gap(kind: str) -> None:
     async with visit(kind, "drop_oldest") as (site, client, app):
         await client.receive(*"abcde")
         await client.read_on()
@@ -164,7 +164,7 @@ async def test_B10_the_policy_drop_oldest_keeps_the_newest_messages_after_a_gap(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_the_policy_drop_newest_keeps_the_oldest_messages_before_a_gap(kind: str) -> None:
+async def test_B10_the_drop_newest_policy_keeps_the_oldest_messages_before_a_gap(kind: str) -> None:
     async with visit(kind, "drop_newest") as (site, client, app):
         await client.receive(*"abcde")
         await client.read_on()
@@ -175,7 +175,7 @@ async def test_B10_the_policy_drop_newest_keeps_the_oldest_messages_before_a_gap
         assert (app.metrics["members"], app.metrics["dropped_slow"]) == (1, 2)
 
 
-async def test_a_wsgi_request_that_reads_groups_name_gets_an_error() -> None:
+async def test_a_wsgi_request_that_reads_the_name_of_its_groups_channel_gets_an_error() -> None:
     said: list[str] = []
 
     def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:

@@ -14,7 +14,7 @@ from uvicorn.errors import ClientDisconnected
 pytestmark = pytest.mark.any_loop
 
 
-async def test_calls_posted_by_a_thread_run_in_order_on_the_event_loops_thread() -> None:
+async def test_calls_that_a_thread_posts_run_in_order_on_the_thread_of_the_event_loop() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[tuple[int, int]] = []
 
@@ -28,7 +28,7 @@ async def test_calls_posted_by_a_thread_run_in_order_on_the_event_loops_thread()
     assert made == [(number, threading.get_ident()) for number in range(3)]
 
 
-async def test_call_posted_by_a_loop_call_runs_in_a_later_loop_iteration() -> None:
+async def test_call_that_a_loop_call_posts_runs_in_a_later_loop_iteration() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[str] = []
 
@@ -73,7 +73,7 @@ async def test_posting_a_call_to_a_closed_event_loop_returns_false() -> None:
     assert not LoopCalls(loop).post(lambda: None)
 
 
-async def test_call_returns_the_result_of_the_event_loops_thread() -> None:
+async def test_call_returns_the_result_from_the_thread_of_the_event_loop() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     assert await asyncio.to_thread(calls.call, threading.get_ident) == threading.get_ident()
 

@@ -131,7 +131,7 @@ def test_C12_forked_process_can_submit_a_job_to_the_pool() -> None:
     pool.shutdown()
 
 
-def test_C12_pool_shutdown_in_a_forked_process_leaves_the_parents_pool_running() -> None:
+def test_C12_pool_shutdown_in_a_forked_process_leaves_the_pool_of_the_parent_running() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
 

@@ -49,7 +49,7 @@ async def counted(app: Any, *requests: bytes, **settings: Any) -> list[tuple[str
     ]
 
 
-async def test_requests_are_not_counted_unless_metrics_are_asked_for() -> None:
+async def test_requests_are_not_counted_by_default() -> None:
     assert Conversation(channels_app).context.counts is None
     assert Conversation(channels_app).context.observer is None
 
@@ -95,7 +95,7 @@ async def test_entries_of_a_router_that_is_mounted_twice_are_counted_separately(
     assert [(entry[0], entry[3]) for entry in found] == [("/a/x", {"2xx": 1}), ("/b/x", {"2xx": 2})]
 
 
-async def test_entries_with_one_path_are_counted_under_different_names() -> None:
+async def test_entries_with_the_same_path_are_counted_under_different_names() -> None:
     table = Router(
         Route("/a", channels_app, methods=("GET",)),
         Route("/a", wsgi_app, host="b.example"),
@@ -180,7 +180,7 @@ def test_lane_is_named_after_the_first_entry_that_uses_it() -> None:
     assert counts.lanes == {"/a": pool}
 
 
-def test_two_lanes_with_one_name_are_both_kept() -> None:
+def test_two_lanes_with_the_same_name_are_both_kept() -> None:
     counts = Counts()
     for _ in range(2):
         counts.add(Place(Endpoint(), "/a"), "wsgi", WorkerPool(1))

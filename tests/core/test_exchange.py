@@ -226,7 +226,7 @@ def test_content_taker_is_notified_of_an_earlier_or_a_later_end_of_the_content(
     assert taker.taken == [b"a", b"b", whole]
 
 
-def test_content_above_the_takers_high_water_mark_is_counted_as_buffered() -> None:
+def test_content_above_the_high_water_mark_of_its_taker_is_counted_as_buffered() -> None:
     made, gateway = exchange(has_content=True)
     made.pass_content(Taker())
     made.content.feed(b"1234")
@@ -349,7 +349,7 @@ async def test_cancelled_receive_does_not_withhold_content_from_another_receive(
     assert cancelled.cancelled()
 
 
-def test_exchange_ends_once_if_sending_trailers_finds_the_client_disconnected() -> None:
+def test_exchange_ends_once_if_the_client_disconnects_while_trailers_are_sent() -> None:
     class Gone(RecordingGateway):
         def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
             exchange.disconnect()

@@ -62,7 +62,7 @@ def test_send_that_exceeded_the_high_water_mark_counts_as_awaited_after_an_await
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_sends_that_the_client_has_taken_no_longer_count_as_unsent() -> None:
+def test_sends_stop_counting_as_unsent_when_the_client_has_taken_them() -> None:
     client = Client()
     client.send(900)
     client.take(500)
@@ -72,7 +72,7 @@ def test_sends_that_the_client_has_taken_no_longer_count_as_unsent() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_part_of_an_awaited_send_that_the_client_has_taken_is_deducted_once() -> None:
+def test_taken_part_of_an_awaited_send_is_deducted_once() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)
@@ -115,7 +115,7 @@ def test_pings_of_the_server_do_not_count_as_unsent_messages() -> None:
     assert client.shortage(messages=1) == ""
 
 
-def test_awaited_and_unawaited_unsent_bytes_together_are_bounded() -> None:
+def test_sum_of_awaited_and_unawaited_unsent_bytes_is_bounded() -> None:
     client = Client()
     client.sends.last_send()()
     for _ in range(9):
@@ -144,7 +144,7 @@ def test_only_one_large_unawaited_send_is_exempt_from_the_limit() -> None:
     assert client.shortage(4000) == "over 1000 unread bytes that were not awaited"
 
 
-def test_send_above_the_limit_no_longer_counts_once_the_client_has_taken_it() -> None:
+def test_send_above_the_limit_stops_counting_when_the_client_has_taken_it() -> None:
     client = Client()
     client.send(50_000, awaited=True)
     client.take(50_100)

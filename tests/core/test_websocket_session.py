@@ -139,7 +139,7 @@ def test_state_table_of_the_session_has_every_event() -> None:
 
 
 @pytest.mark.parametrize("state", [OPEN, CLOSING])
-def test_end_of_an_accepted_handshake_exchange_does_not_end_the_session(state: SessionState) -> None:
+def test_session_outlives_the_exchange_of_its_accepted_handshake(state: SessionState) -> None:
     made = Made(state)
     assert (made.request.state, made.request.status) == (COMPLETE, 101)
     made.request.disconnect()

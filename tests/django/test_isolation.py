@@ -499,7 +499,7 @@ async def test_request_within_a_request_is_refused_when_its_outer_request_holds_
     assert sent[0]["status"] == 503
 
 
-async def test_process_forked_while_another_thread_holds_the_lane_lock_begins_without_leases(threads_of: Make) -> None:
+async def test_forked_process_begins_without_leases_if_another_thread_held_the_lane_lock(threads_of: Make) -> None:
     site = threads_of(app_of(lambda: sync_to_async(int)("5")), threads=1)
     await call(site)
     await until(lambda: not site.lanes.requests.leases)

@@ -61,7 +61,7 @@ async def wait_for_threads(site: DjangoThreads) -> None:
 
 
 @pytest.mark.parametrize("alias", [*ALIASES, "unlimited"])
-async def test_120_concurrent_requests_find_their_own_tenant_and_locks_with_each_connection_setting(
+async def test_with_each_connection_setting_120_requests_find_their_own_tenant_and_locks(
     alias: str, unlimited: None, threads_of: Make
 ) -> None:
     together = asyncio.Barrier(4)
@@ -140,7 +140,7 @@ async def test_requests_find_their_own_tenant_while_another_request_is_cancelled
     await wait_for_threads(site)
 
 
-async def test_requests_that_fail_or_time_out_or_leave_a_transaction_open_mix_up_no_tenants(
+async def test_requests_mix_up_no_tenants_if_they_fail_or_time_out_or_leave_transactions_open(
     threads_of: Make,
 ) -> None:
     dice = random.Random(5)

@@ -249,7 +249,7 @@ async def test_event_whose_call_was_refused_waits_for_a_thread_again_at_its_next
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-def test_closed_lane_ends_its_thread_after_each_lease_until_it_is_opened_again(lanes: Lanes) -> None:
+def test_closed_lane_ends_its_thread_after_each_lease_until_the_lane_is_opened_again(lanes: Lanes) -> None:
     """Tasks may run after the shutdown, and a program may serve an application twice."""
     lane = lanes.calls
     for _ in range(3):
@@ -370,9 +370,7 @@ def test_unread_rows_of_an_ended_request_are_not_read_by_the_next_owner_of_its_t
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
-def test_connection_of_an_iterator_that_another_thread_collects_is_closed_before_the_next_owner(
-    lanes: Lanes, admin: Admin
-) -> None:
+def test_connection_is_closed_if_another_thread_collects_its_iterator(lanes: Lanes, admin: Admin) -> None:
     """The iterator's `finally` may be using the connection at that time."""
     lease = Lease(lanes, is_request=False)
     iterator = (execute("SELECT pg_backend_pid()") for _ in range(9))
@@ -384,7 +382,7 @@ def test_connection_of_an_iterator_that_another_thread_collects_is_closed_before
     lease.end()
 
 
-def test_connection_of_an_iterator_that_its_own_thread_collects_is_kept(lanes: Lanes, admin: Admin) -> None:
+def test_connection_is_kept_if_the_same_thread_collects_its_iterator(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=False)
     iterators = [(execute("SELECT pg_backend_pid()") for _ in range(9))]
     process = lease.submit(submitted(next, iterators[0])).result()

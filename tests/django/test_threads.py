@@ -442,7 +442,7 @@ async def test_event_that_finds_no_thread_raises(threads_of: Make) -> None:
     release()
 
 
-async def test_request_refused_in_a_group_of_tasks_is_answered_with_503(threads_of: Make) -> None:
+async def test_request_that_is_refused_in_a_group_of_tasks_is_answered_with_503(threads_of: Make) -> None:
     work = Holding()
 
     async def grouped() -> None:
@@ -457,7 +457,7 @@ async def test_request_refused_in_a_group_of_tasks_is_answered_with_503(threads_
     await holder
 
 
-async def test_request_refused_after_its_response_has_begun_raises(threads_of: Make) -> None:
+async def test_request_that_is_refused_after_its_response_has_begun_raises(threads_of: Make) -> None:
     work = Holding()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -516,7 +516,7 @@ def test_django_threads_rejects_an_invalid_number_of_threads(threads: Any) -> No
 
 
 @pytest.mark.parametrize("wait", [-1, "5", float("inf")])
-def test_django_threads_rejects_an_invalid_wait(wait: Any) -> None:
+def test_django_threads_rejects_an_invalid_number_of_seconds_to_wait(wait: Any) -> None:
     with pytest.raises(ConfigError, match="wait: expected seconds"):
         DjangoThreads(hello, wait=wait)
 

@@ -379,7 +379,7 @@ def test_requests_that_outlast_the_grace_period_are_reset(patient: Path) -> None
         assert server.stop() == 1
 
 
-def test_signal_during_the_applications_startup_ends_the_server(folder: Path) -> None:
+def test_signal_during_the_startup_of_the_application_ends_the_server(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import asyncio, sys\n\n\nclass Slow:\n"
         "    async def startup(self):\n"
@@ -477,7 +477,7 @@ def test_the_error_for_a_module_without_application_lists_its_names(folder: Path
     )
 
 
-def test_the_error_for_a_file_name_names_the_module_to_give(folder: Path) -> None:
+def test_the_error_for_a_file_name_shows_the_module_name_to_use(folder: Path) -> None:
     assert "'app'" in mistake(folder, "app.py").partition(";")[2]
 
 
@@ -544,7 +544,7 @@ def test_error_for_an_event_loop_that_is_not_installed_is_one_line_with_the_reme
     assert "--loop asyncio" in mistake(folder, "app:hello", "--loop", "uvloop", "--bind", "127.0.0.1:0")
 
 
-def test_error_for_a_module_that_raises_has_the_users_own_traceback_and_one_line(folder: Path) -> None:
+def test_error_for_a_module_that_raises_has_the_traceback_of_its_code_and_one_line(folder: Path) -> None:
     (folder / "app.py").write_text("import settings\n")
     (folder / "settings.py").write_text("def load():\n    raise RuntimeError('no secret')\n\n\nload()\n")
     ended = run_command(folder, "app:hello")
@@ -566,7 +566,7 @@ def test_error_for_a_module_that_raises_has_the_users_own_traceback_and_one_line
     )
 
 
-def test_the_error_for_a_module_whose_import_is_missing_names_the_import(folder: Path) -> None:
+def test_the_error_for_a_module_that_imports_a_missing_module_names_the_missing_module(folder: Path) -> None:
     (folder / "app.py").write_text("import warehouse_that_is_missing\n")
     assert run_command(folder, "app:hello").stderr.splitlines()[-1] == (
         "uvicorn: cannot import 'app:hello': module 'app' needs 'warehouse_that_is_missing', which is not installed"

@@ -25,7 +25,7 @@ class RecordedConnection(RedisConnection):
         self.aborted = True
 
 
-async def test_closing_a_connection_returns_if_the_driver_never_reports_its_end(
+async def test_closing_a_connection_returns_even_if_the_driver_never_reports_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.001)
@@ -99,7 +99,7 @@ async def test_an_unexpected_error_reply_is_reported_as_the_reason_for_the_lost_
     assert connection.lost.result() == "Redis refuses: ERR max number of clients reached"
 
 
-async def test_after_receive_pushes_every_reply_is_passed_to_the_callback() -> None:
+async def test_every_reply_is_passed_to_the_callback_after_a_call_of_receive_pushes() -> None:
     connection = RecordedConnection()
     pushes: list[Reply] = []
     connection.receive_pushes(pushes.append, lambda: None)

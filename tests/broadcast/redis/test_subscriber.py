@@ -93,7 +93,7 @@ async def test_subscribing_waits_for_the_acknowledgement_of_each_group() -> None
         assert talk.connection.sent == [(b"PING",), (b"SUBSCRIBE", b"a", b"b")]
 
 
-async def test_a_gap_of_a_group_is_reported_before_its_first_message_after_a_reconnect() -> None:
+async def test_after_a_reconnect_a_gap_is_reported_before_the_first_message_of_its_group() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -130,7 +130,7 @@ async def test_a_pending_subscribe_returns_when_the_group_is_unsubscribed() -> N
         await subscribing
 
 
-async def test_a_lost_connection_ends_a_pending_subscribe_with_a_gap_in_its_group() -> None:
+async def test_a_pending_subscribe_ends_with_a_gap_in_its_group_when_the_connection_is_lost() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()

@@ -158,7 +158,7 @@ async def test_a_group_that_is_unsubscribed_while_redis_is_busy_is_not_retried()
         assert talk.subscriber.all_subscribed
 
 
-async def test_a_group_that_is_subscribed_again_before_its_unsubscribe_is_accepted_stays_subscribed() -> None:
+async def test_a_group_that_is_subscribed_again_after_a_refused_unsubscribe_stays_subscribed() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.subscriber.unsubscribe([b"a"])
