@@ -1,4 +1,4 @@
-"""Adapter that makes an application of any kind usable as a channels application."""
+"""Makes an application of any kind usable as a channels application."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ class ASGIAdapter:
     """`ASGIAdapter(wsgi_app)` is an application `async def app(message, channels)`.
 
     The WSGI application runs on `threads` threads, or on `executor`, which may be any `concurrent.futures.Executor` of
-    threads. If too many requests wait for a thread, the next one gets 503. WebSockets are rejected.
+    threads. If too many requests wait for a thread, the next request gets 503. WebSockets are rejected.
 
-    A server that serves the adapter itself runs its startup and shutdown. Another application may await the adapter's
-    `startup` and `shutdown` in its own. Otherwise the startup runs before the first request.
+    If the adapter is the whole site, the server runs its startup and shutdown. If another application calls the
+    adapter, that application may await the adapter's `startup` and `shutdown`. Otherwise the startup runs before the
+    first request.
 
     `interface` selects another kind of application (asgi3, consumer) to adapt.
     """
@@ -82,7 +83,7 @@ class ASGIAdapter:
         return self.app, None if pool == (None, None) else pool
 
     def mapped(self, wrap: Callable[[Any], Any]) -> ASGIAdapter:
-        """Return an adapter of `wrap(app)` with the same settings, for middleware inside the adapter."""
+        """Return an adapter for `wrap(app)` with the same settings. `wrap` may add middleware."""
         return ASGIAdapter(wrap(self.app), threads=self._threads, executor=self._executor, interface=self._name)
 
     async def startup(self) -> None:
@@ -234,7 +235,7 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
 
 
 def copied_fields(headers: Headers, what: str) -> list[list[bytes]]:
-    """Copy fields into new lists. Raise LocalProtocolError if they are not bytes."""
+    """Copy fields into new lists. Raise LocalProtocolError for a name or value that is not bytes."""
     try:
         return [
             [

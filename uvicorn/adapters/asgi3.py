@@ -1,4 +1,4 @@
-"""Adapter that makes an application of any kind usable as an ASGI 3 application, on any ASGI server."""
+"""Makes an application of any kind usable as an ASGI 3 application, on any ASGI server."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class ASGI3Adapter:
 
     `app` may be a channels, consumer or WSGI application. `interface` names its kind, by default detected from the
     signature. The `startup` of `app` is awaited on `lifespan.startup`, or else before the first request. Pages of
-    `allowed_origins`, such as `https://a.example`, may open a WebSocket; `*` allows any. By default channels
+    `allowed_origins`, such as `https://a.example`, may open a WebSocket. `*` allows all origins. By default channels
     applications accept pages of the requested host only. `timeout_half_closed` is the time in seconds that a response
     may continue after `http.disconnect`. WSGI applications and plain functions run on `threads` threads, by default 16.
 
-    Raises ConfigError for an application of no known kind, and for an invalid keyword.
+    Raises ConfigError for an application of an unknown kind, and for an invalid keyword.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ASGI3Adapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """For a Router, the function that builds its interface, because our server needs no adapter. Otherwise None."""
+        """For a Router, the function that builds its interface. Our server then needs no adapter. Otherwise None."""
         return (
             getattr(self.app, "__uvicorn_interface__", None) if isinstance(self._interface, OwningInterface) else None
         )

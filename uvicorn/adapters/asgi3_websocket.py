@@ -1,4 +1,4 @@
-"""Gateway from a WebSocket of an ASGI host to the session of an application of another kind."""
+"""Connects a WebSocket of an ASGI host with the session of an application."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Reject the handshake. If the host does not support other responses, reject with 403."""
+        """Reject the handshake with this response. If the host cannot send it, reject with 403."""
         _, fields, content = self._checks.start(status, reason, headers, content, more_content)
         if not self._takes_responses:
             self._put({"type": "websocket.close"})

@@ -1,4 +1,4 @@
-"""Exceptions of an application that an adapter raises to its caller."""
+"""Passes exceptions through an adapter, from the application to the caller."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def crossing(error: BaseException) -> Exception:
 
 
 def log_uncaught(where: str, error: Exception) -> None:
-    """Log an exception that cannot be raised to the caller. A ResponseAborted has already been logged."""
+    """Log an exception that cannot be raised to the caller. Ignore ResponseAborted, which is logged elsewhere."""
     if not isinstance(error, ResponseAborted):
         log_failure(where, error)

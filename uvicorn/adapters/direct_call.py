@@ -1,4 +1,4 @@
-"""Calls a WSGI application directly when a channels application passes on a request of our own server.
+"""Calls a WSGI application directly, if a channels application passes it a request of our own server.
 
 This doubles the requests per second of such a site (bench/wsgi.py, `mixed`).
 """

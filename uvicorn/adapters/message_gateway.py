@@ -1,4 +1,4 @@
-"""The base class of the gateways that send messages to a host: a queue of messages, and a task that sends them."""
+"""The base class of gateways that send messages to a host. It has a queue of messages and a sending task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Calls a Router's applications directly on hosts of the same kind, without a queue, a thread or a conversion."""
+"""Calls a Router's application directly, if the host calls applications of the same kind.
+
+Such a call needs no queue, no thread and no conversion.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from uvicorn.routing.table import HTTP, WEBSOCKET, host_name
 
 
 def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return the WSGI application for a request, and its environ. Return None for an application of another kind."""
+    """Return `(application, environ)` for a request. Return None for an application of another kind than WSGI."""
     path_info: str = environ.get("PATH_INFO", "")
     script_name: str = environ.get("SCRIPT_NAME", "")
     if (script_name and path_info and not path_info.startswith("/")) or not (script_name or path_info):
@@ -42,7 +45,7 @@ def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callabl
 
 
 def asgi_call(router: RouterInterface, scope: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return the ASGI application for a connection, and its scope. Return None for an application of another kind."""
+    """Return `(application, scope)` for a connection. Return None for an application of another kind than ASGI 3."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path") or ""
     below = path

@@ -1,4 +1,4 @@
-"""The startup of an adapted application, run once for all its event loops."""
+"""Runs the startup of an adapted application once, for all event loops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StartupOnce:
         return task is not None and task.done() and not task.cancelled() and task.exception() is None
 
     async def ended(self) -> None:
-        """Wait for the end of the startup. Raise StartupError if the startup fails. The next call retries it."""
+        """Wait for the end of the startup. If it fails, raise StartupError. The next call then retries the startup."""
         task = self._task
         if task is None:
             with self._lock:
@@ -46,7 +46,7 @@ class StartupOnce:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for a task on any event loop, and do not cancel it if the caller is cancelled."""
+    """Wait for `task`, which may run on another event loop. Cancelling the caller does not cancel the task."""
     ended: Future[None] = Future()
 
     def on_end(task: asyncio.Task[None]) -> None:

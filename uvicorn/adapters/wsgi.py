@@ -1,4 +1,4 @@
-"""Adapter that makes an asynchronous application usable as a WSGI callable (PEP 3333).
+"""Makes an asynchronous application usable as a WSGI callable (PEP 3333).
 
 The application runs on the event loop of `loop_thread`, which all requests of the process share. The host's thread
 reads `wsgi.input` when the application asks for content, and yields the application's content.
@@ -77,7 +77,7 @@ class WSGIAdapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """For a Router, the function that builds its interface, because our server needs no adapter. Otherwise None."""
+        """For a Router, the function that builds its interface. Our server then needs no adapter. Otherwise None."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:
@@ -212,7 +212,7 @@ class WSGIGateway(HTTPGateway):
             self._post(self._on_loop_broken)
 
     def _read_some(self, count: int) -> bytes:
-        """Read up to `count` bytes. Prefer `read1`, because `read` waits for all bytes and they may never arrive."""
+        """Read up to `count` bytes. Prefer `read1`, because `read` waits until all `count` bytes have arrived."""
         if self._reads_some and hasattr(self._input, "read1"):
             try:
                 return self._input.read1(count)  # type: ignore[no-any-return]

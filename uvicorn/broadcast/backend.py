@@ -89,15 +89,16 @@ class Backend:
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         """Connect. Return after the first attempt, even if the attempt fails (see `metrics.connected`).
 
-        The backend reconnects after a loss. It calls `on_gap` once for each gap, before the group's next message.
+        A backend that has lost its connection reconnects. It calls `on_gap` once for each gap, before the group's next
+        message.
         """
         raise NotImplementedError
 
     async def subscribe(self, groups: Collection[str]) -> None:
         """Subscribe to `groups`. Return when the server has subscribed them.
 
-        Returns early without a connection, or if the server denies a group or stays busy. The backend then subscribes
-        as soon as it can, and calls `on_gap`. Cancelling the caller unsubscribes no group.
+        Returns early if the backend is not connected, and if the server denies a group or stays busy. The backend then
+        subscribes as soon as it can, and calls `on_gap`. Cancelling the caller unsubscribes no group.
         """
         raise NotImplementedError
 

@@ -22,7 +22,7 @@ MAX_WAITING_BYTES: Final = 16 << 20
 
 
 class _Exchange:
-    """The subscribers and queued messages of all backends with the same name on one event loop."""
+    """The subscribers and queued messages for one backend name on one event loop."""
 
     def __init__(self) -> None:
         # Immutable tuples, because a queued message keeps its subscribers.
@@ -60,7 +60,7 @@ _exchanges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str,
 
 
 class MemoryBackend(Backend):
-    """Carries payloads to the backends with the same name and prefix on the same event loop."""
+    """Carries payloads to all backends on the same event loop that have the same name and prefix."""
 
     def __init__(self, name: str = "", *, publish_timeout: float = PUBLISH_TIMEOUT, prefix: str = "") -> None:
         super().__init__()

@@ -116,7 +116,7 @@ class BroadcastMiddleware:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The Router's entry point for our server, with groups for all applications. None without a Router."""
+        """For a Router, the function that builds its interface, with groups for all applications. Otherwise None."""
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
@@ -167,7 +167,7 @@ class BroadcastMiddleware:
 
     @property
     def metrics(self) -> dict[str, int | bool]:
-        """The counters of this process, summed over all hubs. {} before startup."""
+        """The counters of this process, summed over all hubs. Empty before startup."""
         total: dict[str, int | bool] = {}
         for hub in self._hubs.values():
             for name, value in hub.snapshot().items():

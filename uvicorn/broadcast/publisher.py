@@ -30,8 +30,8 @@ _LOOP_SECONDS: Final = 5.0
 def publish(group: str, message: Message, *, url: str | None = None) -> None:
     """Send `message` to all members of `group` in all processes. Return when the backend has accepted the message.
 
-    Without `url`, the first BroadcastMiddleware that has started in this process chooses the backend. If none has
-    started, the URL is UVICORN_BROADCAST_URL, else Redis on localhost. Call this in any thread or forked process.
+    Without `url`, the first BroadcastMiddleware that has started in this process chooses the backend. If no middleware
+    has started, the URL is UVICORN_BROADCAST_URL, else Redis on localhost. Call this in any thread or forked process.
 
     Raises BroadcastUnavailable if the message is not accepted within a second, and LocalProtocolError for an invalid
     message.
@@ -76,8 +76,8 @@ class Publisher:
     def publish(self, group: str, message: Message) -> None:
         """Send `message` to all members of `group`. Return when Redis has accepted the message.
 
-        Raises BroadcastUnavailable when the timeout ends; the message may have arrived. Raises LocalProtocolError for
-        an invalid message.
+        Raises BroadcastUnavailable when the timeout ends. The message may have arrived nevertheless. Raises
+        LocalProtocolError for an invalid message.
         """
         name = group_name(group)
         encoded = encode(message, self._max_message_bytes)

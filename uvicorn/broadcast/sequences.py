@@ -18,7 +18,7 @@ _MAX_GROUPS: Final = 10_000
 
 @final
 class SentSequences:
-    """The last number of the messages sent to each group."""
+    """The sequence number of the last message sent to each group."""
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}

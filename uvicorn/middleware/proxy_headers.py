@@ -1,4 +1,4 @@
-"""Sets client address and scheme from header fields of trusted proxies, for ASGI applications on any server."""
+"""Sets the client's address and scheme from header fields of trusted proxies. Works on any ASGI server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.server.proxy import TrustedPeers
 
 
 class _TrustedHosts:
-    """A set of trusted peers, for `host in trusted`. Other programs import this class, although its name is private."""
+    """A set of trusted peers, for `host in trusted`. Other programs import this private class."""
 
     def __init__(self, trusted_hosts: list[str] | str) -> None:
         items = trusted_hosts.split(",") if isinstance(trusted_hosts, str) else trusted_hosts

@@ -17,7 +17,7 @@ __all__ = ["WSGIMiddleware", "WSGIResponder", "build_environ"]
 
 
 class WSGIMiddleware(ASGI3Adapter):
-    """`WSGIMiddleware(app)` is an ASGI 3 application that calls the WSGI application `app` on `workers` threads."""
+    """`WSGIMiddleware(app)` is an ASGI 3 application. It calls the WSGI application `app` on `workers` threads."""
 
     def __init__(self, app: WSGIApp, workers: int = 10) -> None:
         super().__init__(app, interface="wsgi", threads=workers)
@@ -28,11 +28,11 @@ _WSGIMiddleware = WSGIMiddleware
 
 
 class WSGIResponder(Placeholder):
-    """A class for imports and annotations, without instances. `ASGI3Adapter` does its work."""
+    """A class for imports and annotations. It has no instances, because `ASGI3Adapter` does its work."""
 
 
 def build_environ(scope: Scope, message: Any, body: io.BytesIO) -> Environ:
-    """Return the environ (PEP 3333) of an HTTP scope, with `body` as its content. `message` has no effect."""
+    """Return the environ (PEP 3333) of an HTTP scope. Its content is `body`. `message` has no effect."""
     environ = environ_of(exchange_from_message(scope, HTTPGateway(), has_content=True))
     environ.update({"wsgi.input": body, "wsgi.errors": ErrorLog(), "wsgi.multithread": True})
     return environ

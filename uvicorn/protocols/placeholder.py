@@ -1,4 +1,4 @@
-"""Base classes of placeholders, which are classes of the public release for imports, annotations and options."""
+"""Base classes of placeholders. A placeholder is a class of the public release for imports and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for connections, for programs and middleware that import them from here."""
+"""Helpers that programs and middleware import from here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
 
 
 def get_remote_addr(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
-    """Return host and port of the peer. None for a Unix socket."""
+    """Return the host and port of the peer. For a Unix socket, return None."""
     sock = transport.get_extra_info("socket")
     try:
         name = transport.get_extra_info("peername") if sock is None else sock.getpeername()
@@ -27,25 +27,25 @@ def get_remote_addr(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
 
 
 def get_local_addr(transport: asyncio.BaseTransport) -> tuple[str, int | None] | None:
-    """Return host and port that the peer connected to. For a Unix socket with a path, return `(path, None)`."""
+    """Return the host and port that the peer has connected to. For a Unix socket with a path, return `(path, None)`."""
     sock = transport.get_extra_info("socket")
     name = transport.get_extra_info("sockname") if sock is None else sock.getsockname()
     return (name, None) if isinstance(name, str) and name else _host_and_port(name)
 
 
 def is_ssl(transport: asyncio.BaseTransport) -> bool:
-    """Return whether the connection is encrypted by TLS."""
+    """Return whether TLS encrypts the connection."""
     return bool(transport.get_extra_info("sslcontext"))
 
 
 def get_client_addr(scope: Mapping[str, Any]) -> str:
-    """Return `host:port` of an ASGI scope's client, or an empty string."""
+    """Return `host:port` of an ASGI scope's client. If the scope has no client, return an empty string."""
     client = scope.get("client")
     return f"{client[0]}:{client[1]}" if client else ""
 
 
 def get_path_with_query_string(scope: Mapping[str, Any]) -> str:
-    """Return an ASGI scope's path, percent-encoded, with its query string."""
+    """Return the percent-encoded path of an ASGI scope, followed by the query string."""
     path, query = quote(scope["path"]), scope["query_string"].decode("ascii")
     return f"{path}?{query}" if query else path
 

@@ -1,4 +1,4 @@
-"""Accept connections, and create the transport and the protocol object of each."""
+"""Accepts connections, and creates a transport and a protocol object for each connection."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Accepted: TypeAlias = list[tuple[socket.socket, HTTP1Connection]]
 
 @final
 class Acceptor:
-    """Accepts the connections of one listening socket, a bounded number in each iteration of the event loop."""
+    """Accepts the connections of one listening socket. Each iteration of the event loop accepts a bounded number."""
 
     def __init__(self, context: ServerContext, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         self._context = context
@@ -93,7 +93,7 @@ class Acceptor:
             self._retry = None
 
     def _accept(self, most: int) -> None:
-        """Accept up to `most` connections from the kernel's queue, and have their first requests read."""
+        """Accept up to `most` connections from the kernel's queue. Then read their first requests."""
         accepted: _Accepted = []
         self._accept_queued(most, accepted)
         if accepted and self._reads_first:
@@ -132,7 +132,7 @@ class Acceptor:
             accepted.append((sock, self._start(sock)))
 
     def _read_first_requests(self, accepted: _Accepted) -> None:
-        """Serve the first requests of `accepted` connections before the event loop polls the other connections."""
+        """Serve the first requests of `accepted` connections. The event loop polls other connections afterwards."""
         # Otherwise 100 new clients would wait for the requests of 200 busy connections, 5 ms.
         connections = self._context.connections
         waiting = {sock.fileno(): (sock, connection) for sock, connection in accepted if connection in connections}
@@ -192,7 +192,7 @@ def _reads_when_ready(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _read(sock: socket.socket, connection: HTTP1Connection) -> None:
-    """Read once from `sock`, and pass the bytes to `connection`. The event loop handles a FIN and errors."""
+    """Read once from `sock`, and pass the bytes to `connection`. Leave a FIN and errors to the event loop."""
     try:
         count = sock.recv_into(connection.get_buffer(-1))
     except OSError:

@@ -26,7 +26,7 @@ _WARNINGS_A_SECOND: Final = 10
 
 
 def printable(text: str | bytes) -> str:
-    r"""Truncate `text` to 1,000 characters. Escape quotes, backslashes and all but printable ASCII as `\xNN`."""
+    r"""Truncate `text` to 1,000 characters. Escape quotes, backslashes, control characters and non-ASCII as `\xNN`."""
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     cut = data[:_LONGEST]
     shown = cut.decode("ascii") if _HARMLESS.fullmatch(cut) else "".join(map(_ESCAPED.__getitem__, cut))
@@ -50,8 +50,8 @@ def trace(client: tuple[str, int] | None, event: str) -> None:
 def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
     """Log one line for an exchange whose response has ended.
 
-    `sent` is the number of content bytes, and `seconds` is the duration. `outcome` is the reason why the response is
-    incomplete, and is empty for a complete response.
+    `sent` is the number of content bytes, and `seconds` is the duration. `outcome` is the reason for an incomplete
+    response, and is empty for a complete response.
     """
     target, query = exchange.raw_path, exchange.query_string
     if query:
@@ -86,7 +86,7 @@ class ClientWarnings:
         self._held_back = 0
 
     def warn(self, client: tuple[str, int] | None, what: str) -> None:
-        """Log `what` about `client`. After ten warnings in a second, count further warnings instead."""
+        """Log `what` about `client`. After ten warnings in a second, count warnings without logging them."""
         if self._left:
             self._left -= 1
             server_logger.warning("%s %s", peer_name(client), what)
@@ -94,7 +94,7 @@ class ClientWarnings:
             self._held_back += 1
 
     def tick(self) -> None:
-        """Log the number of warnings that were suppressed in the last second, and begin a new second."""
+        """Log how many warnings were suppressed in the last second. Begin a new second."""
         if self._held_back:
             server_logger.warning("%d more clients were refused or dropped within a second", self._held_back)
             self._held_back = 0

@@ -16,7 +16,7 @@ _LAG_SECONDS: Final = 10.0
 
 
 class Clock:
-    """Ticks once a second. Deadlines may expire late, because they count from ticks, but never early."""
+    """Ticks once a second. A deadline counts from a tick, so it may expire late but never early."""
 
     def __init__(self) -> None:
         #: The monotonic time of the last tick, and the seconds between the last two ticks.
@@ -41,7 +41,7 @@ class Clock:
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Return whether `seconds` have passed since an event. `since` is the value of `now` at the event."""
+        """Return whether `seconds` have passed since an event. The event happened when `now` was `since`."""
         # The event may be up to a tick later than `since`.
         return self.now - since >= seconds + self._longest
 
@@ -53,7 +53,7 @@ class Clock:
         return time.time()
 
     def jitter(self) -> float:
-        """Return a random number from 0 to 1, which spreads deadlines that would otherwise expire together."""
+        """Return a random number from 0 to 1. It spreads deadlines that would otherwise expire together."""
         return random.random()
 
     def tick(self) -> None:

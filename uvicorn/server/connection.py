@@ -74,7 +74,7 @@ class TransportConnection:
             await self._drainers.wait(self._drainers.add())
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the callback for an application that awaits its last send, or None if writing is not paused."""
+        """Return a callback that marks the last send as awaited. If writing is not paused, return None."""
         if not self.write_paused:
             return None
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
@@ -103,7 +103,7 @@ class TransportConnection:
     # Lingering close
 
     def _begin_discarding(self, most: int, pace: MinimumRate | None) -> None:
-        """Close our side of the connection, then drop up to `most` bytes of input."""
+        """Close the server's side of the connection, then drop up to `most` bytes of input."""
         self._since = self._context.clock.now
         self._discarded = 0
         self._linger_bytes = most
@@ -112,14 +112,14 @@ class TransportConnection:
         self._send_fin()
 
     def _send_fin(self) -> None:
-        """Close our side of the connection after the unsent bytes. TLS has no half-close."""
+        """Send a FIN after the unsent bytes. TLS connections send none, because TLS has no half-close."""
         if self._transport.can_write_eof():
             # OSError if the client has reset the connection, which the event loop reports in its next iteration.
             with suppress(OSError):
                 self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
-        """Drop `count` bytes of input. Close the connection after more than `_linger_bytes` in all."""
+        """Drop `count` bytes of input. Close the connection once more than `_linger_bytes` have been dropped."""
         self._discarded += count
         if self._discarded > self._linger_bytes:
             self._close()

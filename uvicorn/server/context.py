@@ -53,7 +53,7 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ServedInterface(Protocol):
-    """The interface to the application, as the server calls it without importing it."""
+    """The interface to the application. The server calls it without importing it."""
 
     name: str
     #: Whether it serves WebSockets; if not, requests to upgrade are served as other requests.
@@ -83,23 +83,23 @@ class ServedInterface(Protocol):
 
 
 class Connection(Protocol):
-    """The methods that the server calls on a connection, which speaks HTTP/1.1 or WebSocket."""
+    """The methods that the server calls on a connection. A connection speaks HTTP/1.1 or WebSocket."""
 
     def served(self) -> tuple[Endpoint, bool] | None:
-        """Return the endpoint of the request or WebSocket that is served now, and whether it is a WebSocket."""
+        """Return `(endpoint, is_websocket)` of the request or WebSocket that is served now."""
 
     def tick(self) -> None:
         """Check the deadlines. Called once a second."""
 
     def stop(self) -> None:
-        """Close as soon as no request would be lost, because the server is stopping."""
+        """Close as soon as no request would be lost. Called when the server stops."""
 
     def reset(self) -> None:
         """Reset the connection now."""
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep some MiB of freed memory instead of returning them to the kernel."""
+    """Make glibc keep some MiB of freed memory for later allocations."""
     # Freeing a mapped block raises glibc's threshold to twice the size of the block.
     bytes(_KEPT_BYTES // 2)
 
@@ -206,7 +206,7 @@ class ServerContext:
         return counts
 
     def open_metrics(self) -> None:
-        """Serve the metrics, if the settings have an address for them. Raise ConfigError for an unusable address."""
+        """If the settings have an address for metrics, serve them. Raise ConfigError for an unusable address."""
         if self.settings.metrics:
             from uvicorn.server.metrics_listener import MetricsListener
 
@@ -220,7 +220,7 @@ class ServerContext:
         return snapshot_of(self.counts, len(self.connections), self.accepted, self.messages, max(self.lags))
 
     def served(self) -> Iterator[tuple[Endpoint, bool]]:
-        """Yield the endpoint of each request and WebSocket that is served now, and whether it is a WebSocket."""
+        """Yield `(endpoint, is_websocket)` of each request and WebSocket that is served now."""
         for connection in self.connections:
             if (served := connection.served()) is not None:
                 yield served
@@ -231,7 +231,7 @@ class ServerContext:
         return self.begun - self.ended
 
     def ws_thread_ended(self) -> None:
-        """Count the end of a worker thread that has taken a connection over."""
+        """Note the end of a worker thread that has served a WebSocket."""
         self.ws_threads -= 1
 
     def tick(self) -> None:
@@ -252,7 +252,7 @@ class ServerContext:
                 connection.reset()
 
     def close(self) -> None:
-        """Stop serving metrics, and reset the connections that are left after a failure or a cancellation."""
+        """Stop serving metrics. Reset connections that are left after a failure or a cancellation."""
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = self.publish = None
@@ -265,7 +265,7 @@ class ServerContext:
             connection.reset()
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
-        """Log a warning, once for each name, about fields that only the server may send."""
+        """Log a warning about fields that only the server may send. Log each name once."""
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)
@@ -282,7 +282,7 @@ class ServerContext:
             loop.default_exception_handler(report)
 
     def accept_failed(self, error: OSError) -> None:
-        """Log that a connection cannot be accepted. At a limit of the system, log at most once a second."""
+        """Log that a connection cannot be accepted. If the system has reached a limit, log at most once a second."""
         if error.errno not in _EXHAUSTED:
             logger.error("cannot accept connections: %s", error)
         elif not self._exhausted:

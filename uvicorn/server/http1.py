@@ -52,7 +52,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 @final
 class HTTP1Connection(HTTP1Gateway):
-    """The protocol object of one connection, called by the event loop. It serves one request after another."""
+    """The protocol object of one connection. The event loop calls it. It serves one request after another."""
 
     __slots__ = ("_advancing", "_continuing", "_over_limit", "_trusted", "__weakref__")
 
@@ -95,12 +95,12 @@ class HTTP1Connection(HTTP1Gateway):
         trace(self._endpoint.client, "HTTP connection made")
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the buffer that the event loop reads into, which all connections share."""
+        """Return the buffer that the event loop reads into. All connections share this buffer."""
         # Only half of it while input is held: the connection then never holds more than the whole buffer.
         return self._context.buffer if self.phase is not BUSY or not self._held() else self._context.half_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Copy `nbytes` of input from the shared buffer, which other connections use next."""
+        """Copy `nbytes` of input from the shared buffer, before another connection uses the buffer."""
         self.data_received(self._context.buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
@@ -130,7 +130,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._await_head()
 
     def eof_received(self) -> bool:
-        """Handle a FIN. The client may still read, so a response may continue for some time."""
+        """Handle a FIN. A response may continue for some time, because the client may still read."""
         self._eof = True
         if self.phase is not BUSY or self._is_handshake():
             self._close()
@@ -161,7 +161,7 @@ class HTTP1Connection(HTTP1Gateway):
     # What the server calls
 
     def served(self) -> tuple[Endpoint, bool] | None:
-        """Return the endpoint of the current request, and False. Without a request, return None."""
+        """Return `(endpoint, False)` for the current request. Without a request, return None."""
         exchange = self._exchange
         is_served = exchange is not None and self.phase is BUSY and exchange.state < COMPLETE
         return (exchange.endpoint, False) if exchange is not None and is_served else None
@@ -205,7 +205,7 @@ class HTTP1Connection(HTTP1Gateway):
     # What the exchange calls
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Log the ended response, then serve the next request, or close."""
+        """Log the ended response. Then serve the next request or close the connection."""
         context = self._context
         context.ended += 1
         if context.observer is not None:
@@ -227,7 +227,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._update_reading()
 
     def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
-        """Cancel a handler later, unless it ends first. Return the function to call at its end."""
+        """Call `cancel` after `seconds`. Return a callback that prevents this call."""
         handler = self._context.continuing.add(cancel, seconds)
         if self._continuing is not None:
             self._continuing.cancel()
@@ -237,7 +237,7 @@ class HTTP1Connection(HTTP1Gateway):
     # One exchange after another
 
     def _advance(self, fault: RemoteProtocolError | None = None) -> None:
-        """Serve the current request, then pipelined ones as long as each is answered immediately."""
+        """Serve the current request, then pipelined requests as long as each is answered immediately."""
         context = self._context
         self._advancing = True
         while True:
@@ -296,7 +296,7 @@ class HTTP1Connection(HTTP1Gateway):
         return self._over_limit or context.requests + len(context.continuing) > context.limit_concurrency
 
     def _exchange_done(self) -> None:
-        """Serve the next request, or wait for one. The response and the request content are complete."""
+        """Serve the next request, or wait for it. The response and the request content are complete."""
         self._exchange = None
         parser = self._parser
         if not (parser.buffer or self.write_paused or self._eof):
@@ -318,7 +318,7 @@ class HTTP1Connection(HTTP1Gateway):
         self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _await_head(self) -> None:
-        """Start the deadline of the next head if its first bytes have arrived."""
+        """Start the deadline for the next head, if its first bytes have arrived."""
         if self._eof:
             self._close()
         elif self._parser.buffer:

@@ -18,7 +18,7 @@ _COPY_BYTES: Final = 65536
 
 
 class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
-    """The gateway of a connection's exchanges. The subclass `HTTP1Connection` receives the requests."""
+    """The gateway for the exchanges of one connection. The subclass `HTTP1Connection` receives the requests."""
 
     __slots__ = ("began", "content_sent", "sends_files")
 
@@ -33,7 +33,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Write the head together with the content that is available."""
+        """Write the head together with the first content."""
         encoder = self._encoder
         keep_alive = self._parser.keep_alive and not self._context.stopping
         if not self._content_done or self._continue_due:
@@ -174,7 +174,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self._parser.upgrade = b""
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """Hand the transport over to another protocol, with the bytes received after the request."""
+        """Hand the transport over to another protocol. The bytes after the request are handed over too."""
         exchange = self._exchange
         assert exchange is not None
         received = bytes(self._parser.buffer)
@@ -190,7 +190,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     # Flow control
 
     def _has_room(self, size: int) -> bool:
-        """Return whether `size` more bytes of content may be sent to a slow client. If not, log a warning."""
+        """Return whether a slow client may be sent `size` more bytes of content. If not, log a warning."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         unsent = self._track_unsent(buffered)
@@ -218,7 +218,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._transport.resume_reading()
 
     def _held(self) -> int:
-        """Return the number of bytes buffered for the application or for the next request."""
+        """Return the number of buffered bytes of content and of further requests."""
         held = len(self._parser.buffer)
         exchange = self._exchange
         return held if exchange is None else max(held, exchange.content.buffered_bytes)

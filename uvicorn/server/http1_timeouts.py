@@ -127,7 +127,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._check_stall()
 
     def stop(self) -> None:
-        """Close the connection if it is idle. Called repeatedly until it is closed."""
+        """Close the connection if it is idle. Called repeatedly until the connection is closed."""
         if self.phase is BUSY:
             self._end_idle_stream()
         if self.phase is IDLE or (self.phase is HEAD and not self._parser.buffer):
@@ -144,7 +144,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # Disconnects
 
     def _half_close(self, content_follows: bool = False) -> None:
-        """Start the time in which a response may continue after the client has closed its side."""
+        """Start a deadline for the response, because the client has closed its side."""
         if self._eof_since is None:
             self._eof_since = self._context.clock.monotonic()
         if not self._context.settings.half_closed_seconds:
@@ -175,7 +175,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _end_idle_stream(self) -> None:
-        """End an event stream that has been idle for some time. Its client reconnects by itself."""
+        """End an event stream that has been idle for some time. The client reconnects by itself."""
         exchange = self._exchange
         if (
             exchange is not None
@@ -193,12 +193,12 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # Closing
 
     def _warn(self, what: str) -> None:
-        """Log `what` about the client of the current request, or about the peer between requests."""
+        """Log `what` about the client of the current request. Between requests, log it about the peer."""
         exchange = self._exchange
         self._context.warnings.warn(self._endpoint.client if exchange is None else exchange.client, what)
 
     def _refuse(self, error: RemoteProtocolError) -> None:
-        """Close with an error response, unless a response has begun. Further input is discarded."""
+        """Send an error response, unless a response has begun. Discard further input, then close."""
         if self.phase >= LINGERING:
             return
         exchange = self._exchange
@@ -250,7 +250,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # Slow clients
 
     def _check_pace(self) -> None:
-        """Reject a client that sends content too slowly, unless the server has paused reading."""
+        """Reject a client that sends content too slowly. Do nothing while the server has paused reading."""
         if self._reading_paused or self._continue_due:
             return
         if self._pace is None:
@@ -274,7 +274,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._break_off("write timeout")
 
     def _takes_too_slowly(self, unsent: int) -> bool:
-        """Return whether the client reads slower than `min_response_rate` while a thread waits for it."""
+        """Return whether a thread waits for the client, and the client reads slower than `min_response_rate`."""
         exchange = self._exchange
         thread_held = exchange.thread_held if exchange is not None else None
         if exchange is None or thread_held is None or not thread_held():

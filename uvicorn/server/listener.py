@@ -1,4 +1,4 @@
-"""Listening sockets: parse `--bind` and open the sockets."""
+"""Parses `--bind` and opens listening sockets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Address:
 
 
 class _OwnUnixSocket(socket.socket):
-    """A Unix socket whose file this process created. `remove_file` keeps the file of another server."""
+    """A Unix socket that created its file. `remove_file` keeps a file that another server has created."""
 
     def remember_file(self, path: str) -> None:
         self._path = os.path.abspath(path)
@@ -61,7 +61,7 @@ class _OwnUnixSocket(socket.socket):
 
 
 def parse_bind(text: str, option: str = "bind") -> Address:
-    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError, which names the option."""
+    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError, with `option` in its message."""
     expected = "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
     if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
@@ -96,7 +96,7 @@ def parse_mode(text: str) -> int | None:
 def open_sockets(
     addresses: Sequence[Address], backlog: int, uds_mode: int | None = None, option: str = "bind"
 ) -> list[socket.socket]:
-    """Open non-blocking listening sockets on all `addresses`, or on none. Raises ConfigError.
+    """Open non-blocking listening sockets on all `addresses`. If one fails, open none and raise ConfigError.
 
     A Unix socket gets the permissions `uds_mode`. If `uds_mode` is None, an existing path keeps its permissions, and a
     new path gets 0666.
@@ -119,7 +119,7 @@ def open_sockets(
 
 
 def check_for_debug(addresses: Sequence[Address] = (), sockets: Sequence[socket.socket] = (), workers: int = 1) -> None:
-    """Raise ConfigError for several workers, and for an address or socket that is not on loopback."""
+    """Raise ConfigError for several workers. Also raise it for an address or socket that is not on loopback."""
     public = [str(address) for address in addresses if not (address.is_tcp and address.host in _LOOPBACK)]
     public += [describe(sock).removeprefix("http://") for sock in sockets if not _is_on_loopback(sock)]
     if public or workers > 1:
@@ -136,7 +136,7 @@ def _is_on_loopback(sock: socket.socket) -> bool:
 
 
 def close_sockets(sockets: Sequence[socket.socket]) -> None:
-    """Close the sockets, and remove the files of Unix sockets that this process created."""
+    """Close the sockets. Remove the files of Unix sockets that this process created."""
     for sock in sockets:
         if isinstance(sock, _OwnUnixSocket):
             sock.remove_file()

@@ -17,7 +17,7 @@ async def notifying(
 ) -> AsyncIterator[None]:
     """While the context is active, await `callback()` at once and then every `seconds`.
 
-    If a call raises, `on_failure()` is called, and the end of the context raises the exception again.
+    If a call raises, `on_failure()` is called. The context then raises the exception at its end.
     """
     if callback is None:
         yield

@@ -41,7 +41,7 @@ def log_observer(log: AccessLog, monotonic: Callable[[], float]) -> Observer:
 
 
 def counting_observer(counts: Counts, following: Observer | None, monotonic: Callable[[], float]) -> Observer:
-    """Return an observer that counts ended responses, and then calls the observer `following`."""
+    """Return an observer that counts ended responses and then calls `following`, another observer."""
     first = BOUNDS[0]
 
     def observe(connection: ObservedConnection, exchange: HTTPExchange) -> None:

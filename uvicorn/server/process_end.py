@@ -43,7 +43,7 @@ class ProcessEnd:
         self._last_words: threading.Thread | None = None
 
     def begin(self, status: int, seconds: float = 0.0) -> None:
-        """Start the deadline, because the server has stopped. `seconds` of its grace period are left."""
+        """Note that the server has stopped, and start the deadline. `seconds` of the grace period are left."""
         self.status = status
         if self._deadline:
             return
@@ -54,7 +54,7 @@ class ProcessEnd:
         threading.Thread(target=self._watch, name="uvicorn-process-end", daemon=True).start()
 
     def main_returns(self, error: BaseException | None) -> None:
-        """Note that the main thread has returned or raised `error`."""
+        """Note that the main thread has ended, normally or with `error`."""
         self.begin(self.status if error is None else _status_of(error))
         self._main_has_returned = True
 
@@ -64,7 +64,7 @@ class ProcessEnd:
                 return
 
     def look(self) -> bool:
-        """End the process if threads keep it alive after the deadline. Return whether it was ended."""
+        """End the process if threads keep it alive after the deadline. Return whether `leave` has been called."""
         threads = foreign_threads()
         if not threads and self._main_has_returned:
             # Python is exiting, and may still run code, such as a profiler that writes its report.
@@ -109,7 +109,7 @@ def foreign_threads() -> list[threading.Thread]:
 
 
 def places(threads: Sequence[threading.Thread]) -> str:
-    """Name each thread and the line that it executes."""
+    """Return a text that names each thread and the line that the thread executes."""
     frames = sys._current_frames()
     listed = []
     for thread in threads[:_MOST_THREADS]:
@@ -126,7 +126,7 @@ def places(threads: Sequence[threading.Thread]) -> str:
 
 
 def _status_of(error: BaseException) -> int:
-    """Return the exit code that Python gives a process ended by `error`."""
+    """Return Python's exit code for a process that `error` has ended."""
     if isinstance(error, KeyboardInterrupt):
         return 130
     if not isinstance(error, SystemExit):

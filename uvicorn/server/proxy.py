@@ -1,4 +1,4 @@
-"""The client's address and scheme behind trusted proxies: X-Forwarded-For and X-Forwarded-Proto.
+"""Finds the client's address and scheme behind trusted proxies, in X-Forwarded-For and X-Forwarded-Proto.
 
 X-Forwarded-For is read from its right end, up to the first address that is not a trusted proxy. The client may have
 forged the addresses further left.
@@ -87,7 +87,7 @@ class TrustedPeers:
         return found if client and named else (client or peer, named or scheme)
 
     def _find(self, forwarded: tuple[bytes, bytes]) -> tuple[tuple[str, int] | None, str]:
-        """Parse the values, and remember the result: None or an empty scheme if a value has none."""
+        """Parse the values. Without a valid client address return None, and without a valid scheme ""."""
         forwarded_for, forwarded_proto = forwarded
         scheme = _SCHEMES.get(forwarded_proto[forwarded_proto.rfind(b",") + 1 :].strip().lower(), "")
         found = self._client(forwarded_for), scheme
@@ -121,7 +121,7 @@ def build_trusted_peers(text: str) -> TrustedPeers:
 
 
 def everybody_may_open(path: str) -> bool:
-    """Return whether every user may connect to the Unix socket at `path`. True if that is unknown."""
+    """Return whether every user may connect to the Unix socket at `path`. If this is unknown, return True."""
     try:
         if not path or not os.stat(path).st_mode & stat.S_IWOTH:
             return not path

@@ -24,7 +24,7 @@ TEMPLATES: Final = (".html", ".txt")
 
 
 def reload_folders(folders: Sequence[Any], includes: Sequence[str], excludes: Sequence[str]) -> list[Path]:
-    """Return the absolute paths of the folders to watch. Without any, return the current folder."""
+    """Return the absolute paths of the folders to watch. If `folders` is empty, return the current folder."""
     watched = {*_resolved(folders), *_folders_among(includes)}
     excluded = _folders_among(excludes)
     watched = {path for path in watched if excluded.isdisjoint((path, *path.parents))}
@@ -49,7 +49,7 @@ def _resolved(folders: Sequence[Any]) -> set[Path]:
 class Selection:
     """The files in `folders` that match one of `includes` and none of `excludes`.
 
-    A pattern is compared with names and paths. The path of a folder matches all files in the folder.
+    A pattern is compared with names and paths. A pattern that is a folder's path matches all files in the folder.
     """
 
     def __init__(self, folders: Sequence[str | Path], includes: Sequence[str], excludes: Sequence[str]) -> None:
@@ -80,7 +80,7 @@ def _fits(path: Path, patterns: Sequence[str]) -> bool:
 
 
 class Reloader(Supervisor):
-    """Restarts its one worker after each change. After a failed start it waits for the next change."""
+    """Restarts one worker after each change. After a failed start, it waits for the next change."""
 
     kind = "reloader"
     level = logging.DEBUG

@@ -1,4 +1,4 @@
-"""From listening sockets to the last response: start, serve, drain, stop."""
+"""Runs a server: startup, serving, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Server:
 
     @property
     def should_exit(self) -> bool:
-        """Whether to stop. Any thread may set it."""
+        """Whether to stop. Any thread may set this attribute."""
         return self._should_exit
 
     @should_exit.setter
@@ -92,7 +92,7 @@ class Server:
 
     @property
     def force_exit(self) -> bool:
-        """Whether to stop without waiting for requests in flight. Any thread may set it."""
+        """Whether to stop without waiting for requests in flight. Any thread may set this attribute."""
         return self._force_exit
 
     @force_exit.setter
@@ -107,7 +107,7 @@ class Server:
         return self._context.begun + self._context.messages if self._context is not None else 0
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Load the application, listen, serve, drain. If given, `sockets` replace the configured addresses.
+        """Load the application, serve it, and shut down. If given, `sockets` replace the configured addresses.
 
         Raises ConfigError for an invalid setting, and StartupError if the application's startup fails.
         """
@@ -168,11 +168,11 @@ class Server:
         self.started = True
 
     def begin_metrics(self, context: ServerContext) -> None:
-        """Serve the metrics of this process, if the settings have an address for them."""
+        """If the settings have an address for metrics, serve the metrics of this process."""
         context.open_metrics()
 
     def announce(self, sock: socket.socket) -> None:
-        """Log that connections are accepted on `sock`."""
+        """Log that the server accepts connections on `sock`."""
         logger.info(RUNNING, running_on(sock, "https" if self._tls else "http"))
         name = sock.getsockname()
         trusted = self._context.trusted if self._context is not None else None
@@ -200,7 +200,7 @@ class Server:
                     self._changed.clear()
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop. A subclass may override this method, which is then called ten times a second."""
+        """Return whether to stop. Called ten times a second if a subclass overrides this method."""
         return self._should_exit
 
     async def _notify(self) -> None:
@@ -226,12 +226,12 @@ class Server:
             self.retire(f"Maximum request limit of {self.limit_max_requests} exceeded")
 
     def retire(self, reason: str) -> None:
-        """Stop, since this process has served enough requests."""
+        """Stop, because this process has served enough requests."""
         logger.info("%s. Terminating process.", reason)
         self.should_exit = True
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Run `serve` on a new event loop. After a graceful stop by Ctrl-C, raise KeyboardInterrupt."""
+        """Run `serve` on a new event loop. Raise KeyboardInterrupt after Ctrl-C and a graceful shutdown."""
         self._is_alone, self.interrupted = True, False
         # Import before the event loop exists, because asyncio delays a Ctrl-C until the import has ended.
         self.lifespan = self.config.load()
@@ -271,7 +271,7 @@ class Server:
         logger.info("Application startup complete.")
 
     async def _drain(self, context: ServerContext) -> None:
-        """Finish the requests of all connections that were accepted, within the grace period."""
+        """Finish the requests of all accepted connections, within the grace period."""
         context.stopping = True
         context.continuing.stop()
         clock = context.clock
@@ -298,7 +298,7 @@ class Server:
             self.on_stopped(0 if self._force_exit else end - clock.monotonic())
 
     async def _shut_down(self, seconds: float) -> None:
-        """Run the application's shutdown once, if its startup succeeded."""
+        """Run the application's shutdown once. Do nothing if its startup did not succeed."""
         if not self._application_runs or self.lifespan is None:
             return
         self._application_runs = False
@@ -323,7 +323,7 @@ class Server:
             logger.info("Application shutdown complete.")
 
     async def _pause(self) -> None:
-        """Wait for a tenth of a second; a signal ends the wait."""
+        """Wait for a tenth of a second, or until a signal arrives."""
         assert self._changed is not None
         self._changed.clear()
         with suppress(TimeoutError):
@@ -335,7 +335,7 @@ class Server:
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop this server on a signal inside the block. Raise the signal again afterwards. May be overridden."""
+        """Within this context, a signal stops the server. At the end, the signal is raised again. May be overridden."""
         self.install_signal_handlers()
         try:
             yield
@@ -344,7 +344,7 @@ class Server:
         self._pass_signals_on()
 
     def install_signal_handlers(self) -> None:
-        """Stop on SIGINT and SIGTERM, if this is the main thread. May be overridden."""
+        """In the main thread, stop on SIGINT and SIGTERM. May be overridden."""
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -354,7 +354,7 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully, or at once at a second signal. Ignore a SIGTERM after Ctrl-C."""
+        """Stop gracefully. At a second signal, stop at once. Ignore a SIGTERM after Ctrl-C."""
         if self._should_exit and not (sig == signal.SIGTERM and self._captured == [signal.SIGINT]):
             self.force_exit = True
         self.should_exit = True
@@ -373,7 +373,7 @@ class Server:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
-        """Raise again each signal that has stopped the server, for the embedding program."""
+        """Raise each signal again that has stopped the server, because the embedding program may handle it."""
         captured, self._captured = self._captured, []
         signals, self._signals = self._signals, {}
         for number in captured:
@@ -384,7 +384,7 @@ class Server:
                 signal.raise_signal(number)
 
     def _close(self) -> None:
-        """Close all sockets and connections, whether serving has ended normally or not."""
+        """Close all sockets and connections. Called after every kind of end."""
         servers, self.servers = self.servers, []
         for acceptor in servers:
             acceptor.abort()

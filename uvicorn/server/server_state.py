@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ServerState:
-    """A view of a running server, which is empty until the server has started."""
+    """A view of a running server. The view is empty until the server has started."""
 
     def __init__(self, context: ServerContext | None = None) -> None:
         self.context = context

@@ -1,4 +1,4 @@
-"""Detect slow clients. Sans-IO: called on each tick with the elapsed time and the byte counts."""
+"""Detects slow clients. Sans-IO: each tick passes the elapsed time and the byte counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RATE_AFTER_SECONDS: Final = 10.0
 
 
 class MinimumRate:
-    """Measure how fast request content arrives, counting only the time in which the server reads."""
+    """Measures how fast request content arrives. Only the time in which the server reads is counted."""
 
     __slots__ = ("_idle", "_received", "_seconds")
 
@@ -42,7 +42,7 @@ _RESPONSE_RATE_SECONDS: Final = 60.0
 
 
 class ResponseRate:
-    """Measure how fast a client reads a response, counting only the time in which bytes are unsent."""
+    """Measures how fast a client reads a response. Only the time in which bytes are unsent is counted."""
 
     __slots__ = ("_bytes", "_seconds", "_taken")
 
@@ -52,7 +52,7 @@ class ResponseRate:
         self._bytes = 0
 
     def check(self, elapsed: float, taken: int, least_rate: int) -> bool:
-        """Return whether the client was too slow over the last minute. `taken` is the number of bytes received."""
+        """Return whether the client was too slow over the last minute. `taken` counts the bytes that it has read."""
         before, self._taken = self._taken, taken
         if before is None:
             return False
@@ -66,12 +66,12 @@ class ResponseRate:
         return is_slow
 
     def pause(self) -> None:
-        """Stop counting until the next check, because all bytes have been sent."""
+        """Stop the measurement until the next check, because no byte is unsent."""
         self._taken = None
 
 
 class WriteTimeout:
-    """Measure how long a client has received none of the unsent bytes."""
+    """Measures how long a client has received none of the unsent bytes."""
 
     __slots__ = ("_seconds", "_taken")
 

@@ -1,8 +1,8 @@
-"""Several worker processes on the same sockets: start, watch, replace, restart one by one, stop.
+"""Runs several worker processes on the same sockets. Starts, watches, replaces and stops them.
 
 Each worker is a new interpreter that inherits the listening sockets and reports over a socket pair. SIGINT and SIGTERM
-begin a graceful shutdown, and a second one stops all workers at once. SIGHUP replaces the workers one by one. SIGTTIN
-adds a worker, and SIGTTOU removes one.
+begin a graceful shutdown, and a second signal stops all workers at once. SIGHUP replaces the workers one by one.
+SIGTTIN adds a worker, and SIGTTOU removes a worker.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Supervisor:
     # Starting and stopping workers
 
     def _adjust_workers(self) -> None:
-        """Start missing workers, and stop surplus ones."""
+        """Start missing workers, and stop surplus workers."""
         if self._stopping:
             return
         running = [worker for worker in self._workers if not worker.stopped and worker.replaces is None]
@@ -215,7 +215,7 @@ class Supervisor:
         self._replace_next()
 
     def _replace_next(self) -> None:
-        """Start the next replacement, unless one is starting."""
+        """Start the next replacement, unless another replacement is starting."""
         if any(worker.replaces is not None for worker in self._workers):
             return
         while self._to_replace and not self._stopping:
@@ -226,7 +226,7 @@ class Supervisor:
                 return
 
     def _stop(self, worker: Worker) -> None:
-        """Send `worker` SIGTERM for a graceful shutdown, once."""
+        """Send `worker` a SIGTERM, once, so that it shuts down gracefully."""
         if worker.stopped:
             return
         worker.stopped = time.monotonic()
@@ -317,7 +317,7 @@ class Supervisor:
         logger.info("workers: %d", self._count)
 
     def _stop_all(self) -> None:
-        """Stop all workers gracefully. On the second call, stop them at once."""
+        """Stop all workers gracefully. At the second call, stop all workers at once."""
         if self._stopping:
             for worker in self._workers:
                 self._break_off(worker)
@@ -359,7 +359,7 @@ class Supervisor:
                 logger.warning("worker %d is still starting, after %.0f seconds", worker.process.pid, silent)
 
     def _pause(self) -> float:
-        """Return the seconds until the next deadline, but at most one second."""
+        """Return the number of seconds until the next deadline. Return at most 1."""
         now = time.monotonic()
         dues = [worker.deadline - now for worker in self._workers if worker.deadline]
         if self._not_before > now and not self._stopping:

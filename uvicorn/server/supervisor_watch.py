@@ -1,4 +1,4 @@
-"""End a worker whose supervisor has died, even if its event loop is blocked."""
+"""Ends a worker after its supervisor has died, even if the worker's event loop is blocked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOG_SECONDS: Final = 1.0
 
 # Not PR_SET_PDEATHSIG, which follows the thread that forked, and gives no grace period.
 class SupervisorWatch:
-    """Calls `kill()` when `grace` seconds have passed since the supervisor closed its end of `channel`."""
+    """Calls `kill()` when `grace` seconds have passed since the supervisor's end of `channel` was closed."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SupervisorWatch:
         self._thread = threading.Thread(target=self._watch, name="uvicorn-supervisor-watch", daemon=True)
 
     def start(self) -> None:
-        """Start watching. Call it before importing the application, which may block too."""
+        """Start watching. Call this before the import of the application, which may block."""
         self._thread.start()
 
     def finish(self) -> None:
@@ -68,7 +68,7 @@ class SupervisorWatch:
             self.supervisor_has_died()
 
     def supervisor_has_died(self) -> None:
-        """Wait the grace period for the event loop to stop, then kill the process."""
+        """Give the event loop the grace period to stop, then kill the process."""
         never = threading.Event()
         self._wait(never, self._grace)
         if self.noticed.is_set():

@@ -55,7 +55,7 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Load or reload certificate and key. Raises ConfigError without changing the context."""
+    """Load or reload the certificate and its key. If they are invalid, raise ConfigError and keep the old ones."""
     _check_file("ssl_certfile", settings.ssl_certfile)
     if settings.ssl_keyfile:
         _check_file("ssl_keyfile", settings.ssl_keyfile)
@@ -78,7 +78,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
 
 
 def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Read the certificates again. If they are invalid, log the reason and keep the old ones."""
+    """Read the certificates again. If they are invalid, log the reason and keep the old certificates."""
     try:
         load_certificates(context, settings)
     except ConfigError as error:

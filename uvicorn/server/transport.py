@@ -1,4 +1,4 @@
-"""Operations that asyncio's transports lack: reset, state of the client's side, sendfile on any event loop."""
+"""Operations that asyncio's transports lack: reset, state of the client's side, and sendfile."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _TURN_BYTES: Final = 1 << 20
 async def send_file(
     exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes of the descriptor `file`, from `start`, to the descriptor `connected` of a socket.
+    """Send `count` bytes of a file, from byte `start`, to a socket. `file` and `connected` are their descriptors.
 
     Raises OSError if the client has disconnected, and LocalProtocolError if the file has become shorter.
     """
@@ -101,7 +101,7 @@ async def send_file(
 
 
 def unacknowledged_bytes(sock: Any) -> int:
-    """Return the number of written bytes that the client has not acknowledged, or 0 if it is unknown."""
+    """Return the number of written bytes that the client has not acknowledged. If it is unknown, return 0."""
     # Linux accepts bytes in bursts of a third of its buffer, so accepted bytes do not show how fast a client reads.
     try:
         taken: bytes = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))

@@ -35,7 +35,7 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 @final
 class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
-    """The protocol object that the event loop calls, and the gateway of its session."""
+    """The protocol object of one WebSocket, and the gateway of its session. The event loop calls it."""
 
     __slots__ = ("_handshake", "_http", "_last", "_last_pong", "_resuming")
 
@@ -89,7 +89,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     # What the server calls
 
     def served(self) -> tuple[Endpoint, bool]:
-        """Return the endpoint of the session, and True."""
+        """Return `(endpoint, True)` for the session."""
         return self.session.endpoint, True
 
     # What the codec calls
@@ -105,7 +105,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self.session.listener.on_bytes(data)  # type: ignore[union-attr]
 
     def on_ping(self, data: bytes) -> None:
-        """Send a pong. While writing is paused, keep only the latest pong, and send it later (section 5.5.3)."""
+        """Send a pong. While writing is paused, keep only the latest pong for later (section 5.5.3)."""
         if self.write_paused:
             self._last_pong = data
         elif self.phase is OPEN:
@@ -115,7 +115,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         """Do nothing, because `data_received` has noted that the client is alive."""
 
     def on_close(self, code: int, reason: str) -> None:
-        """Handle the client's close frame. Reply with ours, then close (section 5.5.1)."""
+        """Handle the client's close frame. Reply with a close frame, then close (section 5.5.1)."""
         self._close_code, self._close_reason = code, reason
         if self.phase is OPEN:
             # Set first, so that messages that the application sends now are dropped: none may follow a close frame.
@@ -164,7 +164,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self.resume_receiving()
 
     def hand_over(self, session: WebSocketSession) -> socket.socket:
-        """Leave the transport to a tunnel, and return the application's end of it."""
+        """Leave the transport to a tunnel. Return the application's end of the tunnel."""
         # Imported on first use: few applications have WebSocket code of their own.
         from uvicorn.server.tunnel import open_tunnel
 
@@ -174,7 +174,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         return application_end
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
-        """Check the origin, and count a worker thread that takes the connection over."""
+        """Check the origin, and count a worker thread, because it takes the connection over."""
         context, request = self._context, session.request
         assert self._handshake is not None
         if admits_origin(context, request, self._handshake) and admits_thread(context, request):
@@ -196,7 +196,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self._send(self._codec.encode_bytes(data))
 
     def send_close(self, code: int, reason: str) -> None:
-        """Send a close frame, and wait for the client's."""
+        """Send a close frame, and wait for the client's close frame."""
         self.phase = CLOSING
         self._since = self._context.clock.now
         self._write(self._codec.encode_close(code, reason))
@@ -230,7 +230,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._written += len(data)
 
     def _has_room(self, size: int) -> bool:
-        """Return whether a message of `size` bytes may be sent to a slow client. If not, log a warning."""
+        """Return whether a slow client may be sent a message of `size` bytes. If not, log a warning."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         shortage = self._track_unsent(buffered).shortage(

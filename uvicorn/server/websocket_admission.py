@@ -1,4 +1,4 @@
-"""Decides whether a handshake may become a WebSocket. A rejected handshake has one line in the log."""
+"""Decides whether a handshake may become a WebSocket. Each rejected handshake is logged in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 def admits_origin(
     context: ServerContext, request: HTTPExchange, handshake: WebSocketHandshake, checks_origin: bool = True
 ) -> bool:
-    """Return whether the origin of a handshake is allowed. If not, respond 403."""
+    """Return whether the origin of a handshake is allowed. If it is forbidden, respond 403."""
     if is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
         return True
     context.warnings.warn(
@@ -24,7 +24,7 @@ def admits_origin(
 
 
 def admits_thread(context: ServerContext, request: HTTPExchange) -> bool:
-    """Count one more thread that takes a connection over, and return True. Above `ws_threads`, respond 503."""
+    """Count a thread that takes a connection over, and return True. Above `ws_threads`, respond 503."""
     most = context.settings.ws_threads
     if context.ws_threads < most:
         context.ws_threads += 1

@@ -17,7 +17,7 @@ from uvicorn.wire.websocket.frames import WebSocketCodec
 
 
 class WebSocketPhase(IntEnum):
-    """The phase of a connection, which determines its deadlines. See the docstring of `websocket`."""
+    """The phase of a connection, which determines its deadlines. The docstring of `websocket` has the phases."""
 
     OPENING = 0  # the handshake has not been accepted
     OPEN = 1
@@ -86,7 +86,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._check_stall()
 
     def stop(self) -> None:
-        """Notify the application, then the client, that the server is stopping."""
+        """Notify the application that the server is stopping. Then notify the client."""
         if self.phase is OPEN:
             self._close_code = 1012
             self._report_disconnect()
@@ -121,12 +121,12 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         context.loop.call_soon(self._close_faulty, context=context.variables)
 
     def _close_faulty(self) -> None:
-        """Close after the client has violated the protocol."""
+        """Close the connection, because the client has violated the protocol."""
         if self.phase < LINGERING:
             self._fail(self._close_code, self._close_reason)
 
     def _fail(self, code: int, reason: str) -> None:
-        """Send a close frame and close, without waiting for the client's close frame (section 7.1.7)."""
+        """Send a close frame, then close without waiting for the client's close frame (section 7.1.7)."""
         self._close_code, self._close_reason = code, reason
         self._send_close_and_linger(code, reason)
         self._report_disconnect()
@@ -137,7 +137,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Drop further input, until the client has had time to read the last frames."""
+        """Drop further input until the client has had time to read the last frames."""
         # Closing a socket with unread input may destroy the last frames.
         settings = self._context.settings
         self.phase = LINGERING

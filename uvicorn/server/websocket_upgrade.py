@@ -1,4 +1,4 @@
-"""Accept or reject a request to upgrade to WebSocket (RFC 6455, section 4.2)."""
+"""Accepts or rejects requests to upgrade to WebSocket (RFC 6455, section 4.2)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
-    """Pass a handshake to the application. Reject a malformed handshake, or an origin that is not allowed.
+    """Pass a handshake to the application. Reject a malformed handshake, and a forbidden origin.
 
-    An application without WebSockets gets the handshake as an ordinary request, and may take the connection over.
+    An application without WebSockets gets the handshake as an ordinary request. It may take the connection over.
     """
     interface = context.interface.at(request)
     if not interface.serves_websockets:

@@ -18,7 +18,7 @@ _LONGEST_LINE_BYTES: Final = 2 << 20
 
 @dataclass(eq=False)
 class Worker:
-    """A worker process and the supervisor's end of the socket pair."""
+    """A worker process, and the supervisor's end of the socket pair to this worker."""
 
     process: subprocess.Popen[bytes]
     channel: socket.socket
@@ -36,7 +36,7 @@ class Worker:
     buffer: bytes = b""
 
     def received_lines(self) -> list[tuple[str, str]] | None:
-        """Return the lines that have arrived, each as its first word and the rest. None after the worker has closed."""
+        """Return the arrived lines, split after the first word. Return None if the worker has closed its end."""
         try:
             data = self.channel.recv(_READ_BYTES)
         except BlockingIOError:
@@ -56,7 +56,8 @@ def start_worker(
 ) -> Worker:
     """Start a process that inherits `sockets` and reads `payload`. Raises OSError.
 
-    The last argument of `command` lists the descriptors of `sockets` and of the worker's end of the socket pair.
+    The last argument of `command` lists the descriptors of `sockets`, then the descriptor of the worker's end of the
+    socket pair.
     """
     ours, theirs = socket.socketpair()
     try:
@@ -75,7 +76,7 @@ def start_worker(
 
 
 def describe_end(status: int) -> str:
-    """Describe how a process with this exit code has ended."""
+    """Return a text about the end of a process with this exit code."""
     if status >= 0:
         return f"has ended with exit code {status}"
     try:

@@ -1,4 +1,4 @@
-"""The server in a worker process. It reports to its supervisor, and stops on SIGTERM."""
+"""The server in a worker process. It reports to a supervisor, and stops on SIGTERM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class WorkerServer(Server):
-    """A server that reports to its supervisor on `channel`: `ready`, `alive`, `retiring REASON`, `metrics NUMBERS`."""
+    """Reports to its supervisor on `channel`: `ready`, `alive`, `retiring REASON`, `metrics NUMBERS`."""
 
     def __init__(self, config: ServerConfig, channel: socket.socket, watch: SupervisorWatch) -> None:
         super().__init__(config)
@@ -36,7 +36,7 @@ class WorkerServer(Server):
         self._unsent = b""
 
     def install_signal_handlers(self) -> None:
-        """Stop on SIGTERM. Leave the terminal's signals to the supervisor."""
+        """Stop on SIGTERM. Ignore signals of the terminal, which the supervisor handles."""
         assert self._loop is not None
         for number in (signal.SIGINT, signal.SIGHUP):
             # Not SIG_IGN, which the application's own child processes would inherit.
@@ -50,7 +50,7 @@ class WorkerServer(Server):
             faulthandler.enable(sys.__stderr__)
 
     def begin_metrics(self, context: ServerContext) -> None:
-        """Send the numbers of this process to the supervisor, which serves the metrics of all workers."""
+        """Send the numbers of this process to the supervisor. The supervisor serves the metrics of all workers."""
         if self.config.settings.metrics:
             context.publish = self.report_metrics
 
@@ -81,7 +81,7 @@ class WorkerServer(Server):
         self.report("alive")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        """Stop gracefully. A further SIGTERM changes nothing."""
+        """Stop gracefully. Ignore a second SIGTERM."""
         # Both systemd and the supervisor send one.
         self.should_exit = True
 
@@ -95,7 +95,7 @@ class WorkerServer(Server):
             self.report(line)
 
     def report(self, line: str) -> None:
-        """Send a line to the supervisor. Drop it while a line before it is unsent, unless the line is `ready`."""
+        """Send `line` to the supervisor. If an earlier line is unsent, drop every line but `ready`."""
         if not self._unsent or line == "ready":
             self._unsent += line.encode() + b"\n"
         try:
@@ -106,7 +106,7 @@ class WorkerServer(Server):
             self._supervisor_has_died()
 
     def _supervisor_has_died(self) -> None:
-        """Stop, because nothing would replace or stop this worker any more."""
+        """Stop, because no supervisor can replace or stop this worker."""
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._watch.noticed.set()
         if not self.should_exit:

@@ -1,4 +1,4 @@
-"""Supervisors of worker processes, and of one worker that restarts when a file changes."""
+"""Supervisors: `Multiprocess` for several workers, and `ChangeReload` for one worker that it restarts."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
 class Multiprocess:
     """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
 
-    Workers call a picklable `target` with the sockets. By default they run `Server.run` of `config`. Without `sockets`,
-    the sockets of the configuration are opened.
+    Workers call a picklable `target` with the sockets. Without a `target` they run `Server.run` of `config`. Without
+    `sockets`, the sockets of the configuration are opened.
     """
 
     what = "workers"
@@ -91,12 +91,12 @@ class Multiprocess:
 
 
 class ChangeReload(Multiprocess):
-    """`ChangeReload(config, target, sockets).run()` serves in one process, and restarts it when a file changes."""
+    """`ChangeReload(config, target, sockets).run()` serves in one process, which restarts when a file changes."""
 
     what = "reload"
 
     def prepare(self) -> None:
-        """Set the short grace period of a reloading server."""
+        """Set the short grace period for reloading."""
         graceful = min(self.config.settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
         self.config.timeout_graceful_shutdown = graceful
 
@@ -122,7 +122,7 @@ BaseReload = ChangeReload
 
 
 def _main_script() -> dict[str, Any]:
-    """Return the data with which a worker runs the main script, like a process of `multiprocessing`."""
+    """Return data for workers, which run the main script as `multiprocessing` does."""
     # Imported late: few programs need it.
     from multiprocessing.spawn import get_preparation_data
 
@@ -133,7 +133,7 @@ def _main_script() -> dict[str, Any]:
 
 
 def _is_run_of(target: Callable[..., object] | None, config: Config) -> bool:
-    """Return whether `target` is `Server(config).run` or None. Then workers need no target."""
+    """Return whether `target` is None or `Server(config).run`. Workers then need no target."""
     if target is None:
         return True
     from uvicorn.server.server import Server

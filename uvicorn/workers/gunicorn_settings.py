@@ -59,12 +59,12 @@ IGNORED: Final = {
 
 
 def ignored_settings(cfg: Any) -> list[str]:
-    """Return the names of ignored settings that the user changed."""
+    """Return the names of settings that the user has changed but this worker ignores."""
     return [name for name in IGNORED if name in cfg.settings and _is_changed(cfg.settings[name])]
 
 
 def keywords_of(cfg: Any) -> dict[str, Any]:
-    """Return keywords of `uvicorn.Config` for a gunicorn configuration. Older gunicorns lack some settings."""
+    """Return the keywords of `uvicorn.Config` for gunicorn's configuration `cfg`."""
     known = cfg.settings
     keywords = {ours: known[theirs].get() for theirs, ours in _AS_THEY_ARE.items() if theirs in known}
     for theirs, ours in _IF_CHANGED.items():

@@ -65,7 +65,7 @@ class Observer:
         self.post_request = cfg.post_request if cfg.post_request is not config.PostRequest.post_request else None
 
     def log(self, exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
-        """Log an exchange, complete or aborted, to gunicorn's access log."""
+        """Log a complete or aborted exchange to gunicorn's access log."""
         gateway = exchange.gateway
         # Requests that never reached the application, such as a 503 of an overloaded server, have no recorded duration.
         observed = gateway if isinstance(gateway, ObservedGateway) else ObservedGateway(gateway, exchange, self)
@@ -77,7 +77,7 @@ class Observer:
 
 @final
 class ObservedInterface(Interface):
-    """An interface whose exchanges are recorded for an observer."""
+    """An interface that records its exchanges for an observer."""
 
     def __init__(self, interface: Any, observer: Observer) -> None:
         self._interface = interface
@@ -104,7 +104,7 @@ class ObservedInterface(Interface):
         return self if interface is self._interface else ObservedInterface(interface, self._observer)
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Serve an exchange through an observed gateway, after `pre_request`."""
+        """Call `pre_request`. Then serve the exchange through an observed gateway."""
         if self._begin(exchange):
             self._interface.serve_http(exchange)
 
@@ -147,7 +147,7 @@ class ObservedGateway(HTTPGateway):
 
     @cached_property
     def environ(self) -> dict[str, Any]:
-        """The environ (PEP 3333), with the path escaped for a log line."""
+        """The environ (PEP 3333). The path is escaped for a log line."""
         endpoint = self._exchange.endpoint
         # Restored below, because the interface may have added keys to it.
         template = endpoint.environ_template
@@ -160,7 +160,7 @@ class ObservedGateway(HTTPGateway):
         return environ
 
     def _server_path(self, path: str) -> dict[str, str]:
-        """Return the path that the server has received, with the prefix of a Mount."""
+        """Return the path as the server has received it, including the prefix of a Mount."""
         root_path = self._observer.root_path
         if not is_below(self._exchange.path, root_path):
             root_path = ""
@@ -233,7 +233,7 @@ class ObservedGateway(HTTPGateway):
 
 
 def _writes_access_log(cfg: Any) -> bool:
-    """Return whether gunicorn writes access lines, by the conditions of gunicorn's logger."""
+    """Return whether gunicorn's logger writes access lines."""
     return bool(
         cfg.accesslog
         or cfg.logconfig

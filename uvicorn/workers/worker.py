@@ -37,7 +37,7 @@ _POLL_SECONDS: Final = 1.0
 
 
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
-    """Kill this process some time after its arbiter has died. If `noticed` is set, wait longer."""
+    """Wait until the arbiter has died, and some time after that. Then kill this process."""
     while os.getppid() == ppid:
         time.sleep(_POLL_SECONDS)
     time.sleep(grace)
@@ -56,7 +56,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
 
     def init_process(self) -> None:
-        """Send our log lines to gunicorn's error log, then initialize the process as gunicorn does."""
+        """Send the server's log lines to gunicorn's error log. Then initialize the process as gunicorn does."""
         self._status = 0
         self._noticed = threading.Event()
         # Started before the application is imported, because the import may block too.
@@ -99,7 +99,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             sys.exit(self._status)
 
     def handle_abort(self, number: int, frame: FrameType | None) -> Never:
-        """Handle SIGABRT, which gunicorn sends when the event loop is blocked for longer than its timeout."""
+        """Handle SIGABRT. gunicorn sends it if the event loop is blocked for longer than the timeout."""
         # Not on the blocked loop: a plain signal handler, whose SystemExit interrupts the blocking call.
         self.alive = False
         self._status = 1
@@ -135,7 +135,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         return _Server(self, loaded, clock, observer.log if observer.logs else log_exchange)
 
     def install_signal_handlers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Handle the arbiter's signals on the event loop, except SIGABRT."""
+        """On the event loop, handle all signals of the arbiter except SIGABRT."""
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         for number in (signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._quit)
@@ -194,7 +194,7 @@ class _Server(Server):
 
 
 class _Loaded:
-    """The configuration of a server whose application is loaded, and whose TLS and sockets come from gunicorn."""
+    """A configuration with a loaded application. gunicorn supplies its TLS context and its sockets."""
 
     def __init__(self, cfg: Any, settings: Settings, interface: ServedInterface) -> None:
         self.settings = settings

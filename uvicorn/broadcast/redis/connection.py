@@ -50,7 +50,7 @@ def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Return the first result of `ask(host, port)`. Each call has `seconds`. Raises ConnectFailed if all fail."""
+    """Return the first result of `ask(host, port)`. Each call has `seconds`. Raises ConnectFailed if all calls fail."""
     reasons = []
     for host, port in hosts:
         try:
@@ -96,7 +96,7 @@ class RedisConnection:
         raise NotImplementedError
 
     def execute(self, *command: bytes) -> asyncio.Future[Reply]:
-        """Send a command. The future returns its reply, or raises RedisRefusal or ConnectionLost.
+        """Send a command. Return a future for the reply. It may raise RedisRefusal or ConnectionLost.
 
         Cancelling the future affects no other command.
         """
@@ -165,7 +165,7 @@ class RedisConnection:
             future.set_result(reply)
 
     def connection_lost(self, reason: str) -> None:
-        """Raise ConnectionLost from all commands without a reply."""
+        """Fail all commands without a reply with ConnectionLost."""
         if self._step is not None:
             self._step.cancel()
         self._on_push = None

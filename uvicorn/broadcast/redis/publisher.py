@@ -35,7 +35,7 @@ LONGEST_RETRY_SECONDS: Final = 0.4
 
 @final
 class _Held:
-    """A message that Redis was too busy to accept, or a message behind such a message."""
+    """A message that waits while Redis is too busy to accept it or an earlier message."""
 
     __slots__ = ("number", "command", "size", "outcome", "refusal", "refused_again", "is_sent", "is_held")
 
@@ -56,8 +56,8 @@ class _Held:
 class RedisPublisher(ReconnectingConnection):
     """Publishes within the publish timeout, or raises.
 
-    While Redis is busy, messages are held until their timeout. Only the oldest one is retried. When Redis accepts it,
-    the others follow in order.
+    While Redis is busy, messages are held until their timeout. Only the oldest message is retried. When Redis accepts
+    it, the other messages follow in order.
     """
 
     def __init__(self, connect: Connect, where: str, options: BackendOptions, metrics: BackendMetrics) -> None:
@@ -75,7 +75,7 @@ class RedisPublisher(ReconnectingConnection):
         self._denials_logged: set[bytes] = set()
 
     async def publish(self, verb: bytes, channel: bytes, payload: bytes) -> None:
-        """Publish. Raises BroadcastUnavailable unless Redis confirms it."""
+        """Publish `payload`. Raises BroadcastUnavailable unless Redis confirms the payload."""
         try:
             await self._publish(verb, channel, payload)
         except BroadcastUnavailable:
@@ -205,7 +205,7 @@ class RedisPublisher(ReconnectingConnection):
             message.outcome.set_result(error)
 
     def _on_accepted(self, number: int, channel: bytes) -> None:
-        """Drop earlier messages of the group that are still held, because sending them now would break the order."""
+        """Drop held messages that are older than an accepted message of the group, to keep the order."""
         for held in self._held:
             if held.number < number and held.command[1] == channel:
                 why = f"Redis refuses: {held.refusal}; not sent, because a later message was accepted"

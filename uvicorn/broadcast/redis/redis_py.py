@@ -46,7 +46,7 @@ class RedisPyConnection(RedisConnection):
 
     @property
     def is_reading(self) -> bool:
-        """Whether `open` has succeeded, so that the end of the connection sets `lost`."""
+        """Whether `open` has succeeded. After that, the end of the connection sets `lost`."""
         return self._task is not None
 
     @property
@@ -117,7 +117,7 @@ def _is_reply(error: BaseException) -> bool:
 
 
 def _text(error: BaseException) -> str:
-    """Return the text of an error, with the code that redis-py removes from an error reply."""
+    """Return the text of an error reply, including the code that redis-py has removed."""
     code = getattr(error, "status_code", None)
     return f"{code} {error}" if code else str(error)
 

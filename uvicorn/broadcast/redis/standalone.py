@@ -24,7 +24,7 @@ class RedisServer(NamedTuple):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the process can publish, and is subscribed to every group except denied ones."""
+        """Whether the process can publish, and is subscribed to every group except denied groups."""
         return self.subscriber.all_subscribed and self.publisher.current is not None
 
 

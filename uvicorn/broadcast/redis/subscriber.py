@@ -74,7 +74,7 @@ class Subscriber(ReconnectingConnection):
     # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Add subscriptions. Wait at most 5 s until all are acknowledged or denied. Return at once if not connected."""
+        """Add subscriptions. If connected, wait at most 5 s until all are acknowledged or denied."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return

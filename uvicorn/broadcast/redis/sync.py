@@ -53,7 +53,7 @@ class SyncClient:
         self.connection(self.find(deadline), deadline)
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Publish without retries. Raises FAILURES, after which the message may have arrived."""
+        """Publish without retries. Raises one of FAILURES. The message may have arrived nevertheless."""
         self.connection(self.find(deadline), deadline).execute(deadline, self.verb, channel, payload)
 
     def find(self, deadline: float) -> RedisAddress:
@@ -79,7 +79,7 @@ class SyncClient:
 
 @final
 class SentinelClient(SyncClient):
-    """Publishes to the master of `service`, whose address the sentinels know."""
+    """Asks the sentinels for the master of `service`, and publishes to this server."""
 
     def __init__(self, sentinels: list[RedisAddress], service: str, password: str) -> None:
         super().__init__([replace(address, username="", password=password, database=0) for address in sentinels])
@@ -218,7 +218,7 @@ def connect(address: RedisAddress, deadline: float) -> SyncConnection:
 
 
 def left(deadline: float) -> float:
-    """Return the seconds until `deadline`. Raises TimeoutError if it has passed."""
+    """Return the seconds until `deadline`. After `deadline`, raises TimeoutError."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError("no reply from Redis in time")
