@@ -26,7 +26,6 @@ from uvicorn.interfaces.takeover import Takeover
 from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.interfaces.wsgi_input import ContentReader
 from uvicorn.interfaces.wsgi_response import encode_response
-from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -343,6 +342,9 @@ class WSGIInterface(ThreadedInterface):
 
     def serve_handshake(self, session: WebSocketSession) -> None:
         """Queue the call. Its environ has the objects by which the application takes the connection over."""
+        # Imported on first use, because most WSGI sites have no WebSockets.
+        from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
+
         loop_calls = self.loop_calls()
         assert isinstance(self.executor, WorkerPool)
         takeover = Takeover(session, loop_calls, self.executor)
