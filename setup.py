@@ -86,6 +86,11 @@ setup(
             "falcon>=4",
             "flask>=3",
             "pyramid>=2",
+            # Packages with WebSocket code of their own; the client of Flask-SocketIO, with its transports.
+            "flask-sock>=0.7",
+            "flask-socketio>=5.5",
+            "python-socketio[client]>=5.12",
+            "simple-websocket>=1.1",
             # What tests of Django's databases connect with, and its pool; and the runner of sites that they run.
             "psycopg[binary,pool]>=3.2",
             "pytest-django>=4.11",

@@ -112,7 +112,7 @@ EVENTS: dict[str, tuple[Callable[[Made], object], list[Any]]] = {
     "send_bytes": (lambda made: made.session.send_bytes(b"x"), [b"x"]),
     "close": (lambda made: made.session.close(), [(1000, "")]),
     "close, invalid code": (lambda made: made.session.close(1006), []),
-    "application_closed": (lambda made: made.session.application_closed(), []),
+    "close_begun": (lambda made: made.session.close_begun(), []),
     "disconnect": (lambda made: made.session.disconnect(1001, "bye"), []),
     "handshake denied": (lambda made: made.request.respond(403), [403]),
     "client gone": (lambda made: made.request.disconnect(), []),

@@ -389,6 +389,22 @@ async def test_session_is_closing_once_the_close_frame_of_the_application_has_pa
         assert made.session.state is CLOSING
 
 
+async def test_session_is_closing_once_the_close_frame_of_the_client_has_passed() -> None:
+    async with tunnelled() as made:
+        made.writer.write(b"\x88\x80mask")
+        assert await made.hear() == b"\x88\x80mask"
+        assert made.session.state is CLOSING
+
+
+async def test_application_that_ignores_the_close_frame_of_the_client_is_ended_after_the_close_timeout() -> None:
+    async with tunnelled(ws_close_timeout=3) as made:
+        made.writer.write(b"\x88\x80mask")
+        assert await made.hear() == b"\x88\x80mask"
+        made.clock.advance(4)
+        assert await made.hear() == b""
+        await until(lambda: not made.context.connections)
+
+
 async def test_session_is_closing_once_the_application_has_closed_its_socket() -> None:
     async with tunnelled() as made:
         made.far.close()  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ tests/core/test_websocket_session.py reads the table.
     send_bytes            error        OPEN             drop             drop
     close                 error        CLOSING          ignore           ignore
     close, invalid code   error        error            error            error
-    application_closed    -            CLOSING          ignore           ignore
+    close_begun           -            CLOSING          ignore           ignore
     disconnect            CLOSED       notify, CLOSED   notify, CLOSED   ignore
     handshake denied      CLOSED       -                -                -
     client gone           CLOSED       -                -                -
@@ -217,8 +217,8 @@ class WebSocketSession:
         if listener is not None:
             listener.on_disconnect(code, reason)
 
-    def application_closed(self) -> None:
-        """Note that the application has sent its own close frame through its socket (`hand_over`)."""
+    def close_begun(self) -> None:
+        """Note that one side has sent a close frame, or that the application has closed its socket (`hand_over`)."""
         if self.state is OPEN:
             self.state = CLOSING
 

@@ -21,6 +21,7 @@ from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.environ import build_environ
 from uvicorn.interfaces.file_wrapper import FilePart, FileWrapper, part_to_send
+from uvicorn.interfaces.handed_socket import HandedSocket
 from uvicorn.interfaces.handlers import answer_failure, is_disconnect
 from uvicorn.interfaces.takeover import Takeover
 from uvicorn.interfaces.threaded import ThreadedInterface
@@ -288,7 +289,7 @@ class HandshakeCall(WSGICall):
         try:
             super().run()
         finally:
-            self._loop_calls.post(self._takeover.ended)
+            self._loop_calls.post(self._on_loop_ended)
 
     def _start_response(
         self, status: str, headers: Iterable[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -301,6 +302,10 @@ class HandshakeCall(WSGICall):
     def _write(self, content: bytes) -> None:
         if not self.drops_response:
             super()._write(content)
+
+    def _on_loop_ended(self) -> None:
+        # A method of the call, which keeps the environ and thereby the application's socket open until now.
+        self._takeover.ended()
 
     def _on_loop_failed(self, error: BaseException) -> None:
         if self.drops_response:
@@ -350,6 +355,7 @@ class WSGIInterface(ThreadedInterface):
         takeover = Takeover(session, loop_calls, self.executor)
         environ = self.environ_of(session.request, loop_calls)
         environ["uvicorn.websocket"] = WSGIWebSocket(takeover, loop_calls, self.settings)
+        environ["werkzeug.socket"] = HandedSocket(takeover)
         self.queue(HandshakeCall(self, session.request, environ, loop_calls, takeover), session.request)
 
     def environ_of(self, exchange: HTTPExchange, loop_calls: LoopCalls) -> dict[str, Any]:

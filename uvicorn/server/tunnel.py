@@ -43,6 +43,8 @@ def open_tunnel(context: ServerContext, http: HTTP1Gateway, session: WebSocketSe
         raise ClientDisconnected("the client has disconnected")
     near, far = socket.socketpair()
     near.setblocking(False)
+    # Whatever `socket.setdefaulttimeout` has set: with a timeout, `send` may send a part only.
+    far.setblocking(True)
     transport, received = http.switch()
     tunnel = session.gateway = Tunnel(context, session, transport, near)
     tunnel.start(received)
@@ -53,7 +55,7 @@ class TunnelPhase(IntEnum):
     """The phase of a tunnel, which determines its deadlines."""
 
     OPEN = 0
-    CLOSING = 1  # the application has sent a close frame; the client has some time for its own
+    CLOSING = 1  # one side has sent a close frame; the other side has some time for its own
     LINGERING = 2  # the application has closed its end; input is passed on or dropped until the client has closed
     CLOSED = 3
 
@@ -65,7 +67,7 @@ OPEN, CLOSING, LINGERING, CLOSED = TunnelPhase
 class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     """The protocol object of the client's transport, and the owner of one end of a socket pair."""
 
-    __slots__ = ("_application_reads", "_backlog", "_follower", "_near", "_session", "phase")
+    __slots__ = ("_application_reads", "_backlog", "_near", "_received", "_sent", "_session", "phase")
 
     def __init__(
         self, context: ServerContext, session: WebSocketSession, transport: asyncio.Transport, near: socket.socket
@@ -74,7 +76,8 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         self._session = session
         self._transport = transport
         self._near = near
-        self._follower = FrameFollower()
+        self._sent = FrameFollower(has_head=True)
+        self._received = FrameFollower(has_head=False)
         # The bytes of the client that the pair had no room for. While there are any, reading is paused.
         self._backlog = b""
         # False after the application has closed its end: then the client's bytes are dropped.
@@ -102,7 +105,9 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         if not self._application_reads:
             if self.phase is LINGERING:
                 self._discard(len(data))
-        elif self._backlog:
+            return
+        self._follow(self._received, data)
+        if self._backlog:
             # The event loop may have read before reading was paused.
             self._backlog += data
         else:
@@ -157,18 +162,21 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             # The application has closed its end without reading everything.
             data = b""
         if not data:
-            self._linger()
+            self._application_ended()
             return False
-        self._follower.follow(data)
+        self._follow(self._sent, data)
         # After a failed write the event loop calls `connection_lost` in its next iteration.
         if not self._transport.is_closing():
             self._transport.write(data)
             self._written += len(data)
-        if self._follower.has_closed and self.phase is OPEN:
+        return True
+
+    def _follow(self, follower: FrameFollower, data: bytes) -> None:
+        follower.follow(data)
+        if follower.has_closed and self.phase is OPEN:
             self.phase = CLOSING
             self._since = self._context.clock.now
-            self._session.application_closed()
-        return True
+            self._session.close_begun()
 
     def _send_backlog(self) -> None:
         sent = self._send_application(self._backlog)
@@ -250,42 +258,47 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._near.shutdown(socket.SHUT_WR)
 
     def _drop_input(self) -> None:
-        """Drop the client's bytes from now on."""
+        """Drop the client's bytes from now on, because the application has closed its end."""
         self._application_reads = False
         if self._backlog:
             self._backlog = b""
             self._context.loop.remove_writer(self._near.fileno())
         if self.phase is LINGERING:
-            self._begin_discarding(_LINGER_DRAINS * self._context.settings.max_drain_bytes, None)
+            self._linger()
         else:
             self._read_on()
 
-    def _linger(self) -> None:
+    def _application_ended(self) -> None:
         """Close our side, because the application has closed its side."""
         self._context.loop.remove_reader(self._near.fileno())
-        self.phase = LINGERING
-        self._since = self._context.clock.now
-        self._session.application_closed()
-        if self._application_reads and socket_state(self._near) == RESET:
-            self._application_reads = False
-        if not self._application_reads:
-            self._close_pair()
-        if self._eof_since is not None or not (self._application_reads or self._transport.can_write_eof()):
-            self._close()
-        elif not self._application_reads:
-            self._drop_input()
-        else:
+        self._session.close_begun()
+        if self._application_reads and socket_state(self._near) != RESET and self._eof_since is None:
+            # Half-closed: the application still reads.
+            self.phase = LINGERING
+            self._since = self._context.clock.now
             self._send_fin()
+        elif self._transport.can_write_eof():
+            self._linger()
+        else:
+            # TLS has no half-close: the client would wait.
+            self._close()
 
     def _close_with(self, code: int) -> None:
         """Close both ends. If the last bytes ended a frame, send a close frame first."""
-        transport = self._transport
-        if self._follower.is_between_frames and not transport.is_closing():
-            transport.write(MessageEncoder().encode_close(code, ""))
+        if self._sent.is_between_frames and not self._transport.is_closing():
+            self._transport.write(MessageEncoder().encode_close(code, ""))
+        self._linger()
+        self._disconnect(code)
+
+    def _linger(self) -> None:
+        """Close the application's end, and drop input until the client has closed."""
         self._close_pair()
         self.phase = LINGERING
-        self._drop_input()
-        self._disconnect(code)
+        if self._eof_since is None:
+            self._begin_discarding(_LINGER_DRAINS * self._context.settings.max_drain_bytes, None)
+        else:
+            self._since = self._context.clock.now
+            self._close()
 
     def _close(self) -> None:
         """Close after the unsent bytes have been sent."""

@@ -25,7 +25,7 @@ FRAMES: Final = (
 
 
 def follow(*pieces: bytes) -> FrameFollower:
-    follower = FrameFollower()
+    follower = FrameFollower(has_head=True)
     for piece in pieces:
         follower.follow(piece)
     return follower
@@ -47,7 +47,7 @@ def ends_of_frames(frames: tuple[bytes, ...]) -> set[int]:
 def test_frame_follower_is_between_frames_only_at_the_end_of_a_frame() -> None:
     frames = (*FRAMES[:6], *FRAMES[7:])
     stream = HEAD + b"".join(frames)
-    follower = FrameFollower()
+    follower = FrameFollower(has_head=True)
     found = set()
     for position in range(len(stream)):
         follower.follow(stream[position : position + 1])
@@ -73,7 +73,7 @@ def test_frame_follower_ignores_the_split_of_the_stream_into_random_pieces() -> 
     ends = ends_of_frames(FRAMES)
     chance = random.Random(1)
     for _ in range(300):
-        follower = FrameFollower()
+        follower = FrameFollower(has_head=True)
         position = 0
         while position < len(stream):
             size = min(chance.choice((1, 2, 7, 100, 5000, 70000)), len(stream) - position)
@@ -125,3 +125,14 @@ def test_frame_follower_is_never_between_frames_after_a_length_above_63_bits() -
 def test_frame_follower_skips_a_payload_of_63_bits_without_a_buffer() -> None:
     follower = follow(HEAD, b"\x82\x7f\x7f" + b"\xff" * 7, *[bytes(65536)] * 20)
     assert not follower.is_between_frames
+
+
+def test_frame_follower_without_a_head_finds_the_close_frame_of_a_client_for_every_split() -> None:
+    stream = FRAMES[7] + b"\x88\x82mask\x00\x00"
+    for split in range(len(FRAMES[7]) + 5):
+        follower = FrameFollower(has_head=False)
+        assert follower.is_between_frames
+        follower.follow(stream[:split])
+        assert follower.is_between_frames is (split in (0, len(FRAMES[7]))), split
+        follower.follow(stream[split:])
+        assert follower.has_closed, split

@@ -15,16 +15,16 @@ _SWITCHED: Final = b"HTTP/1.1 101"
 
 @final
 class FrameFollower:
-    """Follows the bytes from the server to the client: the head of a 101 response, then frames.
+    """Follows the bytes of one direction. From the server to the client, frames follow the head of a 101 response.
 
     It buffers at most one head or one header of a frame. Payloads are skipped by their length.
     """
 
     __slots__ = ("_header", "_head", "_is_lost", "_left", "has_closed")
 
-    def __init__(self) -> None:
+    def __init__(self, has_head: bool) -> None:
         # The incomplete head of the response; None after its end.
-        self._head: bytearray | None = bytearray()
+        self._head: bytearray | None = bytearray() if has_head else None
         # The first bytes of an incomplete header of a frame.
         self._header = b""
         # The bytes of the current payload that are still to come.

@@ -1,0 +1,268 @@
+"""flask-sock on a real server, with its own WebSocket code and without a change."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from websockets.client import ClientProtocol
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
+from websockets.uri import parse_uri
+
+from tests.certificates import Certificates
+from tests.e2e.client import Client
+from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
+
+SITES: Final = Path(__file__).parents[1] / "frameworks"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def tls(request: pytest.FixtureRequest, certificates: Certificates) -> Certificates | None:
+    return certificates if request.param == "tls" else None
+
+
+@contextmanager
+def serving(*options: str, tls: Certificates | None = None, **variables: str) -> Iterator[ServerProcess]:
+    encrypted = () if tls is None else ("--ssl-certfile", str(tls.chain), "--ssl-keyfile", str(tls.key))
+    with running_server(SITES, "flask_sock_site:app", *encrypted, *options, env=variables) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(tls: Certificates | None) -> Iterator[ServerProcess]:
+    with serving(tls=tls) as server:
+        yield server
+        assert server.stop() == 0
+        assert "Traceback" not in server.stderr.replace("ValueError: fail", ""), server.stderr
+
+
+def opened(
+    server: ServerProcess, path: str = "/echo", tls: Certificates | None = None, **options: Any
+) -> ClientConnection:
+    context: ssl.SSLContext | None = tls.client() if tls is not None else None
+    scheme = "wss" if tls is not None else "ws"
+    return connect(f"{scheme}://127.0.0.1:{server.port}{path}", ssl=context, open_timeout=LONGEST_WAIT, **options)
+
+
+def test_flask_sock_echoes_messages(server: ServerProcess, tls: Certificates | None) -> None:
+    with opened(server, tls=tls) as client:
+        for message in ("hello", "Grüße", b"\x00\xff", "", "x" * 125):
+            client.send(message)
+            assert client.recv(LONGEST_WAIT) == message
+
+
+@pytest.mark.parametrize("message", ["é" * 150_000, os.urandom(300_000)], ids=["text", "bytes"])
+def test_flask_sock_echoes_a_message_of_300_KB(
+    message: str | bytes, server: ServerProcess, tls: Certificates | None
+) -> None:
+    with opened(server, tls=tls, max_size=None) as client:
+        client.send(message)
+        assert client.recv(LONGEST_WAIT) == message
+
+
+def test_flask_sock_echoes_a_message_of_300_KB_without_compression(
+    server: ServerProcess, tls: Certificates | None
+) -> None:
+    message = os.urandom(300_000)
+    with opened(server, tls=tls, max_size=None, compression=None) as client:
+        client.send(message)
+        assert client.recv(LONGEST_WAIT) == message
+
+
+def test_flask_sock_chooses_a_subprotocol(server: ServerProcess, tls: Certificates | None) -> None:
+    with opened(server, tls=tls, subprotocols=[Subprotocol("a"), Subprotocol("b")]) as client:
+        assert client.subprotocol == "b"
+
+
+def test_client_receives_the_close_frame_of_a_flask_sock_view_that_returns(
+    server: ServerProcess, tls: Certificates | None
+) -> None:
+    with opened(server, tls=tls) as client:
+        client.send("close")
+        with pytest.raises(ConnectionClosed):
+            client.recv(LONGEST_WAIT)
+        assert client.close_code == 1000
+
+
+def test_flask_sock_view_ends_when_the_client_closes(server: ServerProcess, tls: Certificates | None) -> None:
+    ended = server.stdout.count("echo ended")
+    with opened(server, tls=tls) as client:
+        client.send("hello")
+        assert client.recv(LONGEST_WAIT) == "hello"
+    server.wait_for_line("echo ended", "stdout", ended + 1)
+
+
+def test_flask_sock_view_ends_when_the_client_resets_the_connection() -> None:
+    with serving() as server:
+        client = Client(server)
+        client.send(handshake())
+        client.receive_until(b"\r\n\r\n")
+        client.reset()
+        server.wait_for_line("echo ended", "stdout")
+        assert server.stop() == 0
+        assert "Traceback" not in server.stderr, server.stderr
+
+
+def handshake(path: str = "/echo") -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+        "sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ).encode()
+
+
+def test_frame_in_the_same_packet_as_the_handshake_reaches_flask_sock() -> None:
+    with serving() as server, Client(server) as client:
+        client.send(handshake() + b"\x81\x85\0\0\0\0hello")
+        client.receive_until(b"\x81\x05hello")
+
+
+def test_flask_sock_pings_a_client_and_keeps_it_while_it_answers() -> None:
+    protocol = ClientProtocol(parse_uri("ws://x/echo"))
+    pings = 0
+    with serving(PING_INTERVAL="0.05") as server, Client(server) as client:
+        client.send(handshake_of(protocol))
+        while pings < 5:
+            pings += sum(
+                isinstance(event, Frame) and event.opcode is Opcode.PING for event in events_of(client, protocol)
+            )
+        protocol.send_text(b"hello")
+        client.send(b"".join(protocol.data_to_send()))
+        while not any(isinstance(event, Frame) and event.data == b"hello" for event in events_of(client, protocol)):
+            pass
+
+
+def handshake_of(protocol: ClientProtocol) -> bytes:
+    protocol.send_request(protocol.connect())
+    return b"".join(protocol.data_to_send())
+
+
+def events_of(client: Client, protocol: ClientProtocol) -> list[Any]:
+    """Read once, answer pings, and return the events."""
+    data = client.socket.recv(65536)
+    assert data
+    protocol.receive_data(data)
+    client.send(b"".join(protocol.data_to_send()))
+    return protocol.events_received()
+
+
+def test_flask_sock_closes_a_client_that_answers_no_ping_with_1008() -> None:
+    with serving(PING_INTERVAL="0.05") as server, Client(server) as client:
+        client.send(handshake())
+        client.receive_until(b"\x88\x13\x03\xf0Ping/Pong timeout")
+
+
+def test_redirect_of_a_flask_view_before_flask_sock_reaches_the_client() -> None:
+    with serving() as server:
+        with Client(server) as client:
+            client.send(handshake("/private"))
+            head = client.receive_until(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 302 ")
+            assert b"\r\nlocation: /login\r\n" in head.lower()
+        with pytest.raises(InvalidStatus, match="404"):
+            opened(server, "/nowhere")
+
+
+def test_flask_sock_refuses_a_page_of_another_origin_and_names_the_option() -> None:
+    with serving() as server:
+        with pytest.raises(InvalidStatus, match="403"):
+            opened(server, origin=Origin("https://evil.example"))
+        server.wait_for_line("--ws-allowed-origins")
+        assert "echo began" not in server.stdout
+        with opened(server, origin=Origin(f"http://127.0.0.1:{server.port}")) as client:
+            client.send("hello")
+            assert client.recv(LONGEST_WAIT) == "hello"
+
+
+def test_flask_sock_serves_an_allowed_origin() -> None:
+    with serving("--ws-allowed-origins", "https://shop.example") as server:
+        with opened(server, origin=Origin("https://shop.example")) as client:
+            client.send("hello")
+            assert client.recv(LONGEST_WAIT) == "hello"
+
+
+def test_exception_of_a_flask_sock_view_is_logged_and_closes_the_connection() -> None:
+    with serving() as server:
+        with opened(server, "/fail") as client:
+            client.send("hello")
+            with pytest.raises(ConnectionClosed):
+                client.recv(LONGEST_WAIT)
+            assert client.close_code in (1000, 1011)
+        server.wait_for_line("ValueError: fail")
+
+
+def test_flask_sock_view_that_sends_without_end_ends_at_the_write_timeout() -> None:
+    with serving("--timeout-write-stall", "1") as server, Client(server) as client:
+        client.send(handshake("/busy"))
+        server.wait_for_line("the client read no byte for 1 seconds")
+        assert server.stop() == 0
+
+
+def test_20_open_flask_sock_pages_leave_the_two_threads_of_the_pool_to_http() -> None:
+    with serving("--threads", "2") as server, ExitStack() as clients:
+        opened_clients = [clients.enter_context(opened(server)) for _ in range(20)]
+        for client in opened_clients:
+            client.send("hello")
+        assert [client.recv(LONGEST_WAIT) for client in opened_clients] == ["hello"] * 20
+        assert server.get() == (200, "hello")
+
+
+def test_flask_sock_page_over_ws_threads_is_refused_with_503() -> None:
+    with serving("--ws-threads", "2") as server, ExitStack() as clients:
+        for _ in range(2):
+            clients.enter_context(opened(server))
+        with pytest.raises(InvalidStatus, match="503"):
+            opened(server)
+        server.wait_for_line("--ws-threads")
+        assert server.get() == (200, "hello")
+
+
+def test_thread_of_a_closed_flask_sock_page_serves_another_page() -> None:
+    with serving("--ws-threads", "1") as server:
+        for number in range(1, 4):
+            with opened(server) as client:
+                client.send("hello")
+                assert client.recv(LONGEST_WAIT) == "hello"
+            server.wait_for_line("echo ended", "stdout", number)
+            wait_for_room(server)
+
+
+def wait_for_room(server: ServerProcess) -> None:
+    """Wait until the thread that has printed its last line has left the call."""
+    while True:
+        try:
+            with opened(server, "/fail"):
+                return
+        except InvalidStatus:
+            pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_closes_flask_sock_pages_with_1012_and_exits_with_0(number: signal.Signals) -> None:
+    with serving() as server, ExitStack() as clients:
+        opened_clients = [clients.enter_context(opened(server)) for _ in range(5)]
+        for client in opened_clients:
+            client.send("hello")
+            assert client.recv(LONGEST_WAIT) == "hello"
+        server.send_signal(number)
+        for client in opened_clients:
+            with pytest.raises(ConnectionClosed):
+                client.recv(LONGEST_WAIT)
+            assert client.close_code == 1012
+        assert server.wait() == 0
+        assert server.stdout.count("echo ended") == 5
+        assert not re.search("ERROR|Traceback|ResourceWarning", server.stderr), server.stderr
