@@ -44,6 +44,12 @@ def test_reloader_of_a_django_site_watches_its_templates(
     assert (str(tmp_path / name) in Selection([str(tmp_path)], [], [])) is expected
 
 
+def test_reloader_of_a_folder_with_manage_py_watches_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    (tmp_path / "manage.py").touch()
+    assert str(tmp_path / "templates" / "page.html") in Selection([str(tmp_path)], [], [])
+
+
 def test_reloader_without_django_settings_ignores_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
     assert str(tmp_path / "templates" / "page.html") not in Selection([str(tmp_path)], [], [])

@@ -58,8 +58,10 @@ class Selection:
         # As in the public release, the user's `includes` replace equal default `excludes`.
         self._excludes = [*(pattern for pattern in EXCLUDED if pattern not in includes), *excludes]
         self._includes = [pattern for pattern in self._includes if pattern not in excludes]
-        # Django keeps templates in memory, with DEBUG too; only its own reloader drops them.
-        self._includes_templates = "DJANGO_SETTINGS_MODULE" in os.environ
+        # Django keeps templates in memory, with DEBUG too; only its own reloader drops them. Most applications set the
+        # variable themselves, so in the worker only.
+        has_manage = any((folder / "manage.py").is_file() for folder in self.folders)
+        self._includes_templates = has_manage or "DJANGO_SETTINGS_MODULE" in os.environ
 
     def __contains__(self, name: str) -> bool:
         path = Path(name)
