@@ -308,7 +308,7 @@ def test_websocket_client_that_answers_no_ping_is_closed_with_1011(folder: Path)
             assert (1011).to_bytes(2) in client.receive()
 
 
-def test_ws_option_none_switches_websockets_off(folder: Path) -> None:
+def test_option_ws_with_the_value_none_switches_websockets_off(folder: Path) -> None:
     for server in serving(folder, "app", "--ws", "none"):
         with pytest.raises(InvalidStatus, match="200"):
             talk(server)
@@ -364,7 +364,7 @@ MOUNTED = ["/api", "/api/show"]
         ("auto", {"/show": MOUNTED, "/api/show": MOUNTED, "/apiary": ["/api", "/api/apiary"]}),
     ],
 )
-def test_every_kind_of_application_gets_the_same_paths_with_root_path_cut(
+def test_with_the_option_root_path_cut_every_kind_of_application_gets_the_same_paths(
     folder: Path, kind: str, cut: str, targets: dict[str, list[str]]
 ) -> None:
     arguments = ("--root-path", "/api", "--root-path-cut", cut)
@@ -401,7 +401,7 @@ def test_application_without_lifespan_is_served_by_default(folder: Path) -> None
         assert server.get() == (200, "hello")
 
 
-def test_application_without_lifespan_is_not_served_with_lifespan_on(folder: Path) -> None:
+def test_with_lifespan_on_an_application_without_lifespan_is_not_served(folder: Path) -> None:
     assert run_command(folder, "app:asgi", "--lifespan", "on", "--port", "0").returncode == 3
 
 

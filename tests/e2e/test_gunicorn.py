@@ -168,7 +168,7 @@ def test_client_without_a_required_certificate_is_rejected_under_gunicorn(
 
 
 @covers("ciphers")
-def test_gunicorns_ciphers_setting_is_applied(certificates: Certificates, tls: list[str]) -> None:
+def test_ciphers_setting_of_gunicorn_is_applied(certificates: Certificates, tls: list[str]) -> None:
     chosen = "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
     trusting = certificates.client()
     trusting.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -177,7 +177,7 @@ def test_gunicorns_ciphers_setting_is_applied(certificates: Certificates, tls: l
 
 
 @covers("ssl_context")
-def test_ssl_context_hook_of_gunicorn_decides_all_but_the_alpn_protocol(
+def test_ssl_context_hook_of_gunicorn_decides_everything_except_the_alpn_protocol(
     certificates: Certificates, tmp_path: Path
 ) -> None:
     conf = tmp_path / "conf.py"
@@ -206,7 +206,7 @@ def conf(tmp_path: Path) -> Path:
 
 
 @covers("backlog", "keepalive", "limit_request_line", "limit_request_fields", "worker_connections", "config")
-def test_gunicorns_limits_are_applied_to_the_worker(conf: Path) -> None:
+def test_limits_of_gunicorn_are_applied_to_the_worker(conf: Path) -> None:
     conf.write_text(
         "backlog = 7\nkeepalive = 0\nlimit_request_line = 200\nlimit_request_fields = 5\nworker_connections = 2\n"
     )
@@ -232,7 +232,7 @@ def test_gunicorns_limits_are_applied_to_the_worker(conf: Path) -> None:
 
 
 @covers("threads")
-def test_gunicorns_threads_setting_is_applied_to_consumers() -> None:
+def test_threads_setting_of_gunicorn_is_applied_to_consumers() -> None:
     contents: list[bytes] = []
 
     def ask() -> None:
@@ -250,7 +250,7 @@ def test_gunicorns_threads_setting_is_applied_to_consumers() -> None:
 
 @covers("asgi_loop", "root_path")
 @pytest.mark.skipif(not knows("asgi_loop"), reason="this gunicorn has no such settings")
-def test_settings_of_gunicorns_own_asgi_worker_are_applied() -> None:
+def test_settings_of_the_asgi_worker_of_gunicorn_are_applied() -> None:
     arguments = ("--asgi-loop", "asyncio", "--root-path", "/mounted")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as client:
         description = described(client.get("/x"))
@@ -286,7 +286,7 @@ def test_forwarded_fields_of_a_proxy_that_gunicorn_trusts_are_applied(trusted: s
         assert (description["scheme"], description["client"][0]) == (scheme, client)
 
 
-def test_forwarded_fields_of_a_proxy_on_gunicorns_unix_socket_are_applied(tmp_path: Path) -> None:
+def test_forwarded_fields_of_a_proxy_on_a_unix_socket_of_gunicorn_are_applied(tmp_path: Path) -> None:
     path = f"{tmp_path}/socket"
     with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}") as server, Client(server, path=path) as client:
         assert described(client.get("/", "x-forwarded-proto: https"))["scheme"] == "https"
@@ -294,7 +294,7 @@ def test_forwarded_fields_of_a_proxy_on_gunicorns_unix_socket_are_applied(tmp_pa
 
 @covers("asgi_disconnect_grace_period")
 @pytest.mark.skipif(not knows("asgi_disconnect_grace_period"), reason="this gunicorn has no such setting")
-def test_handler_is_cancelled_after_gunicorns_disconnect_grace_period() -> None:
+def test_handler_is_cancelled_after_the_disconnect_grace_period_of_gunicorn() -> None:
     with running_gunicorn(HOSTED, "app:app", "--asgi-disconnect-grace-period", "0") as server:
         with Client(server) as client:
             client.send(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -317,7 +317,7 @@ def test_unchanged_gunicorn_settings_log_no_warning() -> None:
 
 
 @covers("raw_env", "chdir", "pidfile", "worker_tmp_dir", "pythonpath", "user", "group")
-def test_gunicorns_settings_for_environment_folder_and_user_are_applied(tmp_path: Path) -> None:
+def test_gunicorn_settings_for_environment_folder_and_user_are_applied(tmp_path: Path) -> None:
     arguments = ["-e", "SAID=so", "--chdir", str(tmp_path), "-p", f"{tmp_path}/pid"]
     arguments += ["--worker-tmp-dir", str(tmp_path), "--pythonpath", str(HOSTED)]
     # The same user: another one may not be able to read the interpreter.
@@ -332,7 +332,7 @@ def test_gunicorns_settings_for_environment_folder_and_user_are_applied(tmp_path
 
 
 @covers("umask")
-def test_a_unix_socket_has_the_permissions_of_gunicorns_umask(tmp_path: Path) -> None:
+def test_a_unix_socket_has_the_permissions_of_the_gunicorn_umask(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}", "-m", "0o27") as server:
         assert path.stat().st_mode & 0o777 == 0o750
@@ -341,13 +341,13 @@ def test_a_unix_socket_has_the_permissions_of_gunicorns_umask(tmp_path: Path) ->
 
 
 @covers("preload_app")
-def test_gunicorn_loads_the_application_before_the_fork_with_preload_app() -> None:
+def test_with_preload_app_gunicorn_loads_the_application_before_the_fork() -> None:
     with running_gunicorn(HOSTED, "app:app", "--preload", workers=2) as server:
         assert server.get()[0] == 200
 
 
 @covers("reuse_port")
-def test_workers_serve_with_gunicorns_reuse_port_setting() -> None:
+def test_workers_serve_with_the_reuse_port_setting_of_gunicorn() -> None:
     with running_gunicorn(HOSTED, "app:app", "--reuse-port") as server:
         assert server.get()[0] == 200
 

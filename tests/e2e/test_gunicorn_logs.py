@@ -49,7 +49,7 @@ def text_of(file: Path, wanted: str) -> str:
 
 
 @covers("accesslog", "access_log_format")
-def test_gunicorns_access_log_format_is_applied() -> None:
+def test_access_log_format_of_gunicorn_is_applied() -> None:
     atoms = "%(h)s|%(l)s|%(u)s|%(m)s|%(U)s|%(q)s|%(H)s|%(r)s|%(s)s|%(B)s|%(f)s|%(a)s|%(T)s|%(p)s"
     more = "|%({x-mine}i)s|%({transfer-encoding}o)s|%({content-type}o)s|%({wsgi.url_scheme}e)s|%(D)s|%(L)s|%(M)s"
     with (
@@ -69,7 +69,7 @@ def test_gunicorns_access_log_format_is_applied() -> None:
     assert re.fullmatch(r"\d+\.\d{6}", seconds)
 
 
-def test_path_cannot_forge_a_line_of_gunicorns_access_log() -> None:
+def test_path_cannot_forge_a_line_of_the_gunicorn_access_log() -> None:
     with (
         running_gunicorn(HOSTED, "app:wsgi", "--access-logfile", "-", "--access-logformat", "%(U)s|") as server,
         Client(server) as client,
@@ -107,12 +107,12 @@ def test_access_line_of_a_file_has_the_number_of_bytes_sent(scheme: str, tmp_pat
         assert server.stdout.split() == ["200", str(len(content))]
 
 
-def test_trailers_are_sent_with_gunicorns_access_log() -> None:
+def test_trailers_are_sent_if_gunicorn_has_an_access_log() -> None:
     with running_gunicorn(HOSTED, "app:asgi3", "--access-logfile", "-") as server, Client(server) as client:
         assert client.get("/trailers", "te: trailers").endswith(b"\r\n0\r\nx-sum: 5\r\n\r\n")
 
 
-def test_a_rejected_request_is_in_gunicorns_access_log() -> None:
+def test_a_rejected_request_is_in_the_gunicorn_access_log() -> None:
     arguments = ("--access-logfile", "-", "--access-logformat", "%(s)s.", "--worker-connections", "1")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as first:
         first.send(b"POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n")
@@ -140,7 +140,7 @@ def ask_nonsense(path: Path) -> None:
 
 
 @covers("errorlog", "loglevel")
-def test_the_workers_log_lines_go_to_gunicorns_error_log_at_its_level(tmp_path: Path) -> None:
+def test_the_gunicorn_error_log_has_the_log_lines_of_the_worker_at_the_configured_level(tmp_path: Path) -> None:
     errors, address = tmp_path / "errors", tmp_path / "socket"
     arguments = ("-b", f"unix:{address}", "--log-file", str(errors), "--log-level", "warning")
     with running_gunicorn(HOSTED, "app:app", *arguments, said=False):
@@ -151,7 +151,7 @@ def test_the_workers_log_lines_go_to_gunicorns_error_log_at_its_level(tmp_path: 
 
 
 @covers("capture_output")
-def test_the_applications_output_goes_to_gunicorns_error_log_with_capture_output(tmp_path: Path) -> None:
+def test_with_capture_output_the_gunicorn_error_log_has_the_output_of_the_application(tmp_path: Path) -> None:
     errors, address = tmp_path / "errors", tmp_path / "socket"
     arguments = ("-b", f"unix:{address}", "--log-file", str(errors), "--capture-output")
     with running_gunicorn(HOSTED, "app:lifespan", *arguments, said=False):
@@ -207,7 +207,7 @@ def test_syslog_receives_errors_and_requests(collector: socket.socket) -> None:
 
 
 @covers("disable_redirect_access_to_syslog")
-def test_syslog_receives_only_errors_with_disable_redirect_access_to_syslog(collector: socket.socket) -> None:
+def test_disable_redirect_access_to_syslog_keeps_requests_out_of_syslog(collector: socket.socket) -> None:
     address = f"udp://127.0.0.1:{collector.getsockname()[1]}"
     arguments = ("--log-syslog", "--log-syslog-to", address, "--disable-redirect-access-to-syslog")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server:
@@ -256,7 +256,7 @@ def as_ini(folder: Path) -> list[str]:
 
 @covers("logconfig", "logconfig_dict", "logconfig_json")
 @pytest.mark.parametrize("form", [as_dict, as_json, as_ini])
-def test_gunicorns_logging_configuration_is_applied(form: Callable[[Path], list[str]], tmp_path: Path) -> None:
+def test_logging_configuration_of_gunicorn_is_applied(form: Callable[[Path], list[str]], tmp_path: Path) -> None:
     with running_gunicorn(HOSTED, "app:app", *form(tmp_path)) as server:
         assert server.get("/path")[0] == 200
         server.wait_for_line('"GET /path HTTP/1.1" 200')

@@ -304,7 +304,7 @@ def test_every_hook_of_gunicorn_is_called(tmp_path: Path) -> None:
     assert (lines.count("pre_request"), lines.count("post_request")) == (1, 1)
 
 
-def test_gunicorns_request_hooks_get_the_request_and_the_response(tmp_path: Path) -> None:
+def test_request_hooks_of_gunicorn_get_the_request_and_the_response(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text(
         "def post_request(worker, req, environ, resp):\n"
@@ -342,7 +342,7 @@ def test_gunicorn_worker_is_replaced_although_its_worker_int_hook_raises(tmp_pat
 
 @covers("websocket_max_message_size")
 @pytest.mark.skipif(not knows("websocket_max_message_size"), reason="this gunicorn has no such setting")
-def test_gunicorns_websocket_max_message_size_is_applied() -> None:
+def test_websocket_max_message_size_of_gunicorn_is_applied() -> None:
     with running_gunicorn(HOSTED, "app:app", "--websocket-max-message-size", "1000") as server:
         with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=LONGEST_WAIT) as client:
             client.send(1000 * "x")

@@ -66,7 +66,7 @@ def ask(server: ServerProcess, count: int) -> set[int]:
     return {int(server.get("/async")[1]) for _ in range(count)}
 
 
-def test_metrics_have_the_requests_of_all_workers(server: ServerProcess) -> None:
+def test_metrics_count_the_requests_of_all_workers(server: ServerProcess) -> None:
     ask(server, 20)
     server.get("/other")
     found = scraped_until(server, lambda found: found[ASYNC] == 20 and found.get(SITE) == 1)
@@ -106,7 +106,7 @@ def test_metrics_are_answered_while_slow_clients_hold_connections(server: Server
         client.close()
 
 
-def test_supervisor_whose_address_for_metrics_is_in_use_ends_with_exit_code_2(tmp_path: Path) -> None:
+def test_supervisor_exits_with_code_2_if_its_address_for_metrics_is_in_use(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -82,7 +82,9 @@ def test_each_step_of_the_flask_migration_explains_how_to_go_back(step: int) -> 
     assert "\n**Go back:**" in STORY.section(step)
 
 
-def test_flask_migration_steps_undone_in_reverse_order_give_the_same_sites(sites: list[Path], tmp_path: Path) -> None:
+def test_undoing_the_flask_migration_steps_in_reverse_order_gives_the_same_sites(
+    sites: list[Path], tmp_path: Path
+) -> None:
     site = shutil.copytree(sites[3], tmp_path / "site")
     for step in reversed(STEPS):
         STORY.apply(site, step, "-R")
@@ -108,7 +110,7 @@ def test_routing_table_of_the_flask_migration_passes_the_check_option(step: int,
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_note_is_saved_without_live_notes_under_gunicorn(sites: list[Path]) -> None:
+def test_under_gunicorn_a_note_is_saved_without_live_notes(sites: list[Path]) -> None:
     with under_gunicorn(sites[3]) as server:
         assert "<li>hello</li>" in Browser(server).submit("/notes", {"text": "hello"}).text
 

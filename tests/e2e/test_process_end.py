@@ -69,7 +69,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
         yield server
 
 
-def test_threads_still_running_after_the_stop_are_logged_and_end_with_the_process(folder: Path) -> None:
+def test_threads_that_run_after_the_stop_are_logged_and_end_with_the_process(folder: Path) -> None:
     with serving(folder) as server:
         for path in ("/pool", "/thread", "/loop"):
             assert server.get(path)[0] == 200
@@ -77,7 +77,7 @@ def test_threads_still_running_after_the_stop_are_logged_and_end_with_the_proces
         assert_ends_and_names_threads(server, folder, 3)
 
 
-def test_thread_still_running_after_the_stop_is_logged_and_ends_with_the_worker(folder: Path) -> None:
+def test_thread_that_runs_after_the_stop_is_logged_and_ends_with_the_worker(folder: Path) -> None:
     with serving(folder, "--workers", "2") as server:
         assert server.get("/thread")[0] == 200
         server.wait_for_line("sleeping", "stdout")
@@ -92,7 +92,7 @@ def assert_ends_and_names_threads(server: ServerProcess, folder: Path, count: in
     assert "atexit has run" in server.stdout
 
 
-def test_process_ended_despite_running_threads_has_its_usual_exit_code(folder: Path) -> None:
+def test_process_that_is_ended_despite_running_threads_has_its_usual_exit_code(folder: Path) -> None:
     with serving(folder) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
         server.get("/pool")
         hanging = pool.submit(server.get, "/hanging")
@@ -109,7 +109,7 @@ def test_idle_thread_pool_does_not_delay_the_exit(folder: Path) -> None:
         assert WARNING not in server.stderr
 
 
-def test_failed_startup_exits_3_although_a_thread_still_runs(folder: Path) -> None:
+def test_failed_startup_exits_3_although_a_thread_runs(folder: Path) -> None:
     (folder / "failing.py").write_text(
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(3600,)).start()\n"

@@ -84,7 +84,7 @@ def test_each_watcher_reports_saved_files(server: ServerProcess, folder: Path) -
     assert server.get()[1] == "two"
 
 
-def test_reload_waits_for_the_next_save_after_a_mistake(server: ServerProcess, folder: Path) -> None:
+def test_after_a_syntax_error_reload_waits_for_the_next_save(server: ServerProcess, folder: Path) -> None:
     save(folder, "text = ")
     server.wait_for_line("waiting for a file to change")
     save(folder, "text = 'two'")
@@ -142,9 +142,7 @@ def test_a_touched_file_causes_a_reload(server: ServerProcess, folder: Path) -> 
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_restarts_and_the_stop_of_a_reloading_server_are_logged_as_by_the_public_release(
-    folder: Path, level: str
-) -> None:
+def test_reloading_server_logs_restarts_and_its_stop_like_the_public_release(folder: Path, level: str) -> None:
     with running_server(folder, "channels:app", "--reload", "--log-level", level) as server:
         save(folder, "text = 'two'")
         ready(server, 2)

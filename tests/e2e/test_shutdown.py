@@ -126,7 +126,7 @@ def test_D13_a_handler_that_hangs_is_cancelled_at_the_end_of_the_grace_period(fo
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])
 @pytest.mark.parametrize("fault", ["reset", "close"])
-def test_D16_disconnect_ends_only_the_clients_own_handler(folder: Path, loop: str, fault: str) -> None:
+def test_D16_disconnect_of_a_client_ends_only_its_own_handler(folder: Path, loop: str, fault: str) -> None:
     with running_server(folder, "app:endless", "--loop", loop) as server:
         connection = socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT)
         connection.sendall(GET)
@@ -175,7 +175,7 @@ app = Endless()
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")])
-def test_D13_a_second_signal_cancels_the_applications_shutdown(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_D13_a_second_signal_cancels_the_shutdown_of_the_application(folder: Path, arguments: tuple[str, ...]) -> None:
     (folder / "endless.py").write_text(ENDLESS)
     with running_server(folder, "endless:app", *arguments) as server:
         server.send_signal(signal.SIGTERM)
@@ -184,7 +184,7 @@ def test_D13_a_second_signal_cancels_the_applications_shutdown(folder: Path, arg
         assert "the application's shutdown has not ended" in server.stderr
 
 
-def test_D13_the_applications_shutdown_is_cancelled_at_the_end_of_the_grace_period(folder: Path) -> None:
+def test_D13_the_shutdown_of_the_application_is_cancelled_at_the_end_of_the_grace_period(folder: Path) -> None:
     (folder / "endless.py").write_text(ENDLESS)
     with running_server(folder, "endless:app", "--timeout-graceful-shutdown", "0") as server:
         assert server.stop() == 1

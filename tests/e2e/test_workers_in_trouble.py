@@ -145,7 +145,7 @@ def test_SIGHUP_before_the_first_worker_is_ready_restarts_the_worker(folder: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_workers_that_are_still_importing_stop_without_a_traceback(folder: Path, number: int) -> None:
+def test_workers_that_import_the_application_can_be_stopped_without_a_traceback(folder: Path, number: int) -> None:
     (folder / "wait").touch()
     with running_server(folder, "app:app", "--workers", "2", addresses=0) as server:
         server.wait_for_line("waiting")

@@ -90,7 +90,7 @@ def test_W6_server_with_all_ws_threads_in_use_rejects_a_websocket_and_answers_ht
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_W7_handler_that_ignores_the_stop_does_not_keep_the_process(folder: Path, number: int) -> None:
+def test_W7_handler_that_ignores_the_stop_does_not_keep_the_process_alive(folder: Path, number: int) -> None:
     with serving(folder, "--timeout-disconnect", "0") as server, talk(server, "/stay") as client:
         echo(client, "hello")
         server.send_signal(number)

@@ -160,7 +160,7 @@ async def test_asgi_receive_after_the_response_returns_http_disconnect(stream: b
 # Sending
 
 
-async def test_asgi_start_and_body_leave_in_one_write() -> None:
+async def test_asgi_start_and_body_are_sent_in_one_write() -> None:
     conversation = await answered(App())
     assert len(conversation.transport.writes) == 1
     response = conversation.responses()[0]
@@ -168,7 +168,7 @@ async def test_asgi_start_and_body_leave_in_one_write() -> None:
     assert response.header(b"content-length") == b"5"
 
 
-async def test_asgi_start_and_body_sent_after_a_wait_leave_in_one_write() -> None:
+async def test_asgi_start_and_body_after_a_wait_are_sent_in_one_write() -> None:
     conversation = await answered(App(None, START, BODY))
     assert len(conversation.transport.writes) == 1
 
@@ -318,7 +318,7 @@ async def test_asgi_generator_is_closed_if_its_piece_cannot_be_sent() -> None:
 
 
 @pytest.mark.any_loop
-async def test_asgi_generator_is_closed_if_the_client_disconnects_while_its_piece_waits() -> None:
+async def test_asgi_generator_is_closed_if_the_client_disconnects_while_a_piece_waits() -> None:
     app = Streaming(size=70000)
     conversation = await answered(app)
     conversation.transport.client_takes = False
@@ -540,7 +540,7 @@ async def test_asgi_application_that_is_cancelled_is_500(caplog: pytest.LogCaptu
     assert "was cancelled before its response was complete" in caplog.text
 
 
-async def test_asgi_application_cancelled_after_its_response_is_not_logged() -> None:
+async def test_asgi_application_that_is_cancelled_after_its_response_is_not_logged() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         await send(BODY)
@@ -663,7 +663,7 @@ async def test_pathsend_to_a_head_request_sends_only_the_length(file: Path) -> N
     assert conversation.received.endswith(b"content-length: 262144\r\n\r\n")
 
 
-async def test_pathsend_of_a_file_that_has_grown_sends_up_to_its_content_length(file: Path) -> None:
+async def test_pathsend_of_a_file_that_has_grown_sends_the_file_up_to_content_length(file: Path) -> None:
     start = {**START, "headers": [(b"content-length", b"100000")]}
     conversation = await answered_with_a_file(App(start, pathsend(file)))
     assert conversation.responses()[0].content == CONTENT[:100000]

@@ -178,7 +178,7 @@ async def test_asgi_websocket_may_be_opened_by_a_page_of_any_origin() -> None:
     await conversation.lose()
 
 
-async def test_asgi_accept_sends_the_applications_subprotocol_and_headers() -> None:
+async def test_asgi_accept_sends_the_subprotocol_and_headers_of_the_application() -> None:
     accept = {**ACCEPT, "subprotocol": "b", "headers": [(b"Set-Cookie", b"a=1")]}
     conversation = await opened(App(accept), subprotocols=["a", "b"])
     assert conversation.client.subprotocol == "b"
@@ -218,7 +218,7 @@ async def test_unfinished_asgi_denial_response_is_aborted() -> None:
 # How the application ends
 
 
-async def test_asgi_websocket_application_that_returns_without_a_decision_is_500(
+async def test_asgi_websocket_application_gives_500_if_it_returns_without_a_decision(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -229,7 +229,9 @@ async def test_asgi_websocket_application_that_returns_without_a_decision_is_500
 
 
 @pytest.mark.parametrize("event", [{"type": "websocket.http.response.start", "status": 401}])
-async def test_asgi_websocket_application_that_returns_before_its_denial_content_is_500(event: dict[str, Any]) -> None:
+async def test_asgi_websocket_application_gives_500_if_it_returns_before_its_denial_content(
+    event: dict[str, Any],
+) -> None:
     assert (await opened(App(event, returns=True))).status == 500
 
 
@@ -279,7 +281,7 @@ async def test_asgi_websocket_is_closed_if_its_application_is_cancelled(
     assert (conversation.status, conversation.close_code) == (status, code)
 
 
-async def test_asgi_handshake_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_handshake_that_is_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -290,7 +292,7 @@ async def test_asgi_handshake_not_decided_in_time_is_rejected(caplog: pytest.Log
     await until(lambda: not conversation.interface.tasks.running)
 
 
-async def test_asgi_denial_response_begun_in_time_may_end_later() -> None:
+async def test_asgi_denial_response_that_begins_in_time_may_end_later() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -411,7 +413,7 @@ async def test_asgi_accept_with_an_invalid_subprotocol_or_header_is_500(event: d
         ({"headers": [(b"sec-websocket-protocol", b"a")]}, "expected the subprotocol in 'subprotocol'"),
     ],
 )
-async def test_asgi_accept_may_be_repeated_after_it_raised_for_a_subprotocol_not_offered(
+async def test_asgi_accept_may_be_repeated_after_a_subprotocol_that_was_not_offered(
     fields: dict[str, Any], expected: str
 ) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

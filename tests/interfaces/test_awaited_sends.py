@@ -272,7 +272,7 @@ async def test_unawaited_sends_are_counted_apart_from_awaited_sends(dropped: int
     await conversation.lose()
 
 
-async def test_cancelled_wait_for_a_send_is_not_counted_again() -> None:
+async def test_cancelling_the_wait_for_a_send_does_not_count_the_send_twice() -> None:
     async def talk(send: Send) -> None:
         for _ in range(600):
             waiting = asyncio.ensure_future(send(b"x"))
@@ -313,7 +313,7 @@ async def test_waiting_sends_of_threads_that_serve_no_client_do_not_reset_a_slow
     assert len(conversation.responses()[0].content) == 400_000
 
 
-async def test_waiting_sends_of_a_clients_threads_do_not_close_its_slow_websocket() -> None:
+async def test_waiting_sends_of_threads_of_a_client_do_not_close_its_slow_websocket() -> None:
     sent = asyncio.Event()
 
     async def talk(send: Send) -> None:
@@ -327,7 +327,7 @@ async def test_waiting_sends_of_a_clients_threads_do_not_close_its_slow_websocke
     await conversation.lose()
 
 
-async def test_waiting_sends_of_a_sync_consumers_threads_do_not_reset_a_slow_response() -> None:
+async def test_waiting_sends_of_threads_of_a_sync_consumer_do_not_reset_a_slow_response() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})
@@ -348,7 +348,7 @@ async def test_waiting_sends_of_a_sync_consumers_threads_do_not_reset_a_slow_res
     await conversation.interface.shutdown(1)
 
 
-async def test_awaited_sends_of_a_sync_consumers_channel_do_not_reset_a_slow_response() -> None:
+async def test_awaited_sends_of_the_channel_of_a_sync_consumer_do_not_reset_a_slow_response() -> None:
     channels: list[Any] = []
     release = threading.Event()
 

@@ -191,7 +191,7 @@ async def test_R5_invalid_message_from_another_thread_raises_in_that_thread() ->
     assert conversation.statuses == [200]
 
 
-async def test_R6_send_after_the_client_has_disconnected_ends_its_handler_at_once() -> None:
+async def test_R6_handler_that_sends_after_the_client_has_disconnected_ends_at_once() -> None:
     outcome: list[BaseException] = []
     may_go_on = asyncio.Event()
 
@@ -254,7 +254,7 @@ async def test_R6_send_after_a_disconnect_ends_a_task_that_the_handler_started()
     assert tasks[0].cancelled()
 
 
-async def test_R6_send_of_another_clients_task_to_a_disconnected_client_is_dropped() -> None:
+async def test_R6_send_to_a_disconnected_client_by_a_task_of_another_client_is_dropped() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -286,7 +286,7 @@ async def test_R6_send_of_another_clients_task_to_a_disconnected_client_is_dropp
     await settle()
 
 
-async def test_R6_handler_that_continues_after_a_disconnect_is_cancelled_after_its_timeout() -> None:
+async def test_R6_handler_that_continues_after_a_disconnect_is_cancelled_after_a_timeout() -> None:
     cancelled = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -479,7 +479,7 @@ async def test_R8_exception_in_the_handler_of_http_disconnect_is_logged(caplog: 
     await conversation.lose()
 
 
-async def test_R8_application_that_has_not_requested_http_disconnect_gets_none() -> None:
+async def test_R8_http_disconnect_is_not_sent_to_an_application_that_has_not_requested_it() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)
@@ -693,7 +693,7 @@ async def test_R15_exception_in_an_on_close_callback_is_logged_and_the_next_call
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_R17_too_many_unsent_bytes_of_another_clients_task_abort_the_connection() -> None:
+async def test_R17_too_many_unsent_bytes_of_a_task_of_another_client_abort_the_connection() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -743,7 +743,7 @@ async def test_status_text_of_a_reply_is_the_reason_phrase() -> None:
     assert conversation.received.startswith(b"HTTP/1.1 200 Fine\r\n")
 
 
-async def test_channels_application_that_raises_before_replying_is_500_with_one_traceback(
+async def test_channels_application_that_raises_before_replying_gives_500_and_one_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -839,7 +839,9 @@ async def test_dropping_the_last_reference_to_the_reply_channel_is_500_at_once(
     assert "the handler returned and sent no reply" in caplog.text
 
 
-async def test_response_returned_instead_of_sent_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_response_that_is_returned_instead_of_sent_gives_500_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> Any:
         return {"status": 200, "content": b"ok"}
 

@@ -275,7 +275,7 @@ async def test_receive_after_the_client_has_left_returns_a_closed_chunk() -> Non
         assert received == [{"closed": True, "more_content": False}]
 
 
-async def test_threaded_requests_beyond_a_clients_share_wait_while_other_clients_are_served() -> None:
+async def test_threaded_requests_of_a_client_wait_for_its_share_while_other_clients_are_served() -> None:
     release = threading.Semaphore(0)
 
     def app(message: Message, channels: Channels) -> None:
@@ -425,7 +425,7 @@ async def test_websocket_messages_wait_for_a_thread_when_the_queue_of_the_pool_i
     assert app.events.count("disconnect") == 6
 
 
-async def test_cancelling_a_threaded_event_that_waits_lets_another_connection_begin() -> None:
+async def test_cancelling_a_waiting_threaded_event_lets_another_connection_begin() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     loop = asyncio.get_running_loop()
@@ -459,7 +459,7 @@ async def test_threaded_handshake_is_rejected_with_503_when_the_queue_of_the_poo
         await until(lambda: "waits" in app.events)
 
 
-async def test_endless_send_of_a_threaded_websocket_ends_after_1000_drops_when_the_client_has_left(
+async def test_after_a_disconnect_endless_sends_of_a_threaded_websocket_end_after_1000_drops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(channels_websocket, "_DISCONNECT_SECONDS", 3600.0)
@@ -590,7 +590,7 @@ async def test_threaded_application_joins_groups_and_sends_to_them_without_await
 
 
 @pytest.mark.parametrize("host", [ASGI3Adapter, WSGIAdapter, lambda app: Router(Route("/", app))])
-async def test_threaded_application_answers_below_adapters_and_in_a_router(host: Callable[[Any], Any]) -> None:
+async def test_threaded_application_answers_behind_an_adapter_or_in_a_router(host: Callable[[Any], Any]) -> None:
     async with http(host(threaded(hello))) as conversation:
         await conversation.interface.startup()
         conversation.send(POST)
@@ -598,7 +598,7 @@ async def test_threaded_application_answers_below_adapters_and_in_a_router(host:
         assert conversation.responses("POST")[0].content == b"uvicorn-worker-1"
 
 
-async def test_threaded_application_echoes_websocket_messages_below_an_adapter() -> None:
+async def test_threaded_application_behind_an_adapter_echoes_websocket_messages() -> None:
     async with opened(ASGI3Adapter(threaded(echo))) as conversation:
         await conversation.say("one", "two")
         await until(lambda: len(conversation.heard) == 2)
@@ -639,7 +639,7 @@ def test_invalid_number_of_threads_is_rejected_by_threaded(threads: Any) -> None
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(None, 7), (3, 3)])
-def test_pool_of_a_threaded_application_has_the_size_of_the_server_setting_by_default(
+def test_by_default_the_pool_of_a_threaded_application_has_the_size_of_the_server_setting(
     threads: int | None, expected: int
 ) -> None:
     app = threaded(echo, threads)
@@ -675,7 +675,7 @@ async def test_hooks_of_a_threaded_application_are_called_and_its_threads_end_at
     assert app.hooks == ["startup", "shutdown", "shutdown"]
 
 
-async def test_threaded_call_that_no_thread_has_begun_at_shutdown_is_cancelled() -> None:
+async def test_threaded_call_that_has_not_begun_at_the_shutdown_is_cancelled() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     replies = [type("Reply", (), {})() for _ in range(2)]
@@ -710,7 +710,7 @@ async def test_threaded_event_raises_if_the_call_before_it_outlasts_the_shutdown
         await second
 
 
-def test_threaded_application_serves_clients_at_their_share_on_several_event_loops() -> None:
+def test_threaded_application_on_several_event_loops_keeps_clients_within_their_shares() -> None:
     calls: list[str] = []
     application = threaded(lambda message, channels: calls.append(message["channel"]), threads=3)
     application.__uvicorn_interface__(Settings(thread_queue=5, threads_per_client=2))

@@ -131,7 +131,7 @@ async def test_empty_websocket_message_is_sent_once_the_connection_is_open() -> 
     assert conversation.heard == ["", b""]
 
 
-async def test_channels_accept_sends_the_applications_subprotocol_and_headers() -> None:
+async def test_channels_accept_sends_the_subprotocol_and_headers_of_the_application() -> None:
     answer = {"accept": True, "subprotocol": "b", "headers": [[b"Set-Cookie", b"a=1"]]}
     conversation = await opened(Answering(answer), subprotocols=["a", "b"])
     assert conversation.status == 101
@@ -140,7 +140,7 @@ async def test_channels_accept_sends_the_applications_subprotocol_and_headers() 
     assert conversation.response.headers["set-cookie"] == "a=1"
 
 
-async def test_channels_accept_with_a_subprotocol_not_offered_is_500_and_logged(
+async def test_channels_accept_of_a_subprotocol_that_was_not_offered_gives_500_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = await opened(Answering({"accept": True, "subprotocol": "c"}), subprotocols=["a"])
@@ -148,7 +148,9 @@ async def test_channels_accept_with_a_subprotocol_not_offered_is_500_and_logged(
     assert "subprotocol" in caplog.text
 
 
-async def test_channels_accept_with_a_subprotocol_header_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_accept_with_a_subprotocol_header_gives_500_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     answer = {"accept": True, "headers": [[b"sec-websocket-protocol", b"a"]]}
     conversation = await opened(Answering(answer), subprotocols=["a"])
     assert conversation.status == 500
@@ -194,7 +196,7 @@ async def test_connect_handler_that_raises_system_exit_ends_its_handshake_only(
     assert conversation.status == 500
 
 
-async def test_channels_handshake_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_handshake_that_is_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -225,7 +227,7 @@ async def test_websocket_messages_are_not_received_before_accept() -> None:
     del early
 
 
-async def test_websocket_messages_are_handled_while_the_connect_handler_still_runs() -> None:
+async def test_websocket_messages_are_handled_while_the_connect_handler_runs() -> None:
     seen: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -300,7 +302,7 @@ async def test_single_websocket_message_may_exceed_the_total_limit_of_messages_i
     await conversation.lose()
 
 
-async def test_messages_are_handled_one_after_another_with_ws_handlers_1() -> None:
+async def test_with_ws_handlers_1_messages_are_handled_one_after_another() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -340,7 +342,7 @@ async def test_lost_websocket_connection_has_close_code_1006() -> None:
     assert app.messages[-1]["code"] == 1006
 
 
-async def test_close_by_the_application_ends_with_the_clients_close_frame() -> None:
+async def test_websocket_that_the_application_closes_ends_with_the_close_frame_of_the_client() -> None:
     app = Answering({"accept": True, "close": 4002, "reason": "so long"})
     conversation = await opened(app)
     assert conversation.close_code == 4002
@@ -351,7 +353,7 @@ async def test_close_by_the_application_ends_with_the_clients_close_frame() -> N
     assert app.messages[-1]["code"] == 4002
 
 
-async def test_client_messages_after_the_servers_close_are_ignored() -> None:
+async def test_client_messages_after_the_close_frame_of_the_server_are_ignored() -> None:
     app = Answering({"accept": True, "close": True})
     conversation = await opened(app)
     conversation.send(b"\x81\x88\0\0\0\0too late")
@@ -359,7 +361,7 @@ async def test_client_messages_after_the_servers_close_are_ignored() -> None:
     assert app.events == ["connect"]
 
 
-async def test_websocket_send_of_other_tasks_after_a_disconnect_is_dropped() -> None:
+async def test_websocket_send_by_another_task_is_dropped_after_a_disconnect() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     reply = app.channels[0]["reply"]
@@ -431,7 +433,7 @@ async def test_in_memory_chat_continues_while_clients_connect_and_disconnect() -
     assert len(clients) == 2
 
 
-async def test_websocket_send_waits_for_a_slow_client_only_in_tasks_of_this_client() -> None:
+async def test_websocket_send_waits_for_a_slow_client_only_in_tasks_of_that_client() -> None:
     log: list[str] = []
     channel: list[Any] = []
 
@@ -510,7 +512,7 @@ async def test_connect_decision_with_a_misspelled_key_is_500_and_not_accepted(ca
 
 
 @pytest.mark.parametrize("ending", ["refused", "failed", "lost", "closed"])
-async def test_on_close_callback_of_a_websocket_is_called_once_however_it_ends(
+async def test_on_close_callback_is_called_once_however_the_websocket_ends(
     ending: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     called: list[str] = []

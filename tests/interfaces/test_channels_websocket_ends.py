@@ -67,7 +67,7 @@ async def test_task_of_a_rejected_websocket_client_ends_with_its_connection(answ
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_task_of_a_client_that_left_early_ends_after_the_connect_handler() -> None:
+async def test_task_of_a_client_that_disconnects_early_ends_after_the_connect_handler() -> None:
     app = Ticking(waits=True)
     conversation = await opened(app, timeout_disconnect=0.0)
     await conversation.lose()
@@ -75,7 +75,7 @@ async def test_task_of_a_client_that_left_early_ends_after_the_connect_handler()
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_connect_handler_may_continue_after_it_has_rejected() -> None:
+async def test_connect_handler_may_continue_after_it_has_rejected_the_handshake() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -169,7 +169,7 @@ async def test_cancelled_connect_handler_is_500_and_logged(caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("answer", [{"accept": 0}, {"accept": 0, "text": "a"}, {"accept": ""}])
-async def test_false_accept_value_rejects_the_handshake(answer: Message) -> None:
+async def test_accept_with_a_false_value_rejects_the_handshake(answer: Message) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send(answer)
 
@@ -305,7 +305,7 @@ async def test_handlers_that_end_after_a_disconnect_do_not_resume_receiving() ->
     assert len(held.waiting) == 1
 
 
-async def test_denial_response_begun_before_ws_accept_timeout_continues_after_it() -> None:
+async def test_denial_response_that_begins_before_ws_accept_timeout_may_end_later() -> None:
     loop = asyncio.get_running_loop()
     time_is_up: asyncio.Future[None] = loop.create_future()
 

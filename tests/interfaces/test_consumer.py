@@ -188,7 +188,7 @@ async def test_consumer_content_above_the_limit_is_413(
 
 @WAYS
 @pytest.mark.parametrize("coded", [True, False])
-async def test_consumer_content_above_the_limit_is_413_before_all_content_has_arrived(
+async def test_consumer_content_above_the_limit_gives_413_before_all_content_has_arrived(
     coded: bool, way: Callable[[Consumer], Consumer]
 ) -> None:
     stream = chunked(b"65\r\n" + b"x" * 101) if coded else request(POST, b"content-length: 101", content=b"x")
@@ -201,7 +201,7 @@ async def test_consumer_content_above_the_limit_is_413_before_all_content_has_ar
 
 
 @WAYS
-async def test_consumer_content_announced_above_the_limit_is_413_without_100_continue(
+async def test_announced_consumer_content_above_the_limit_gives_413_and_no_100_continue(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     stream = request(POST, b"content-length: 101", b"expect: 100-continue")

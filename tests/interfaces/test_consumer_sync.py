@@ -200,7 +200,7 @@ async def test_R6_thread_that_waits_in_send_is_released_when_the_client_disconne
     await conversation.interface.shutdown(1)
 
 
-async def test_sync_consumers_channel_never_blocks_the_event_loops_thread() -> None:
+async def test_channel_of_a_sync_consumer_never_blocks_the_thread_of_the_event_loop() -> None:
     replies: list[Any] = []
     conversation = Conversation(lambda message: replies.append(message["reply_channel"]), interface="consumer")
     conversation.transport.client_takes = False
@@ -266,7 +266,7 @@ async def test_change_of_content_after_send_does_not_affect_the_response() -> No
         ([{"status": 200, "more_content": True}, {"content": 1}], "content: expected bytes, got int 1"),
     ],
 )
-async def test_invalid_message_of_a_sync_consumer_raises_local_protocol_error_in_its_thread(
+async def test_invalid_message_raises_local_protocol_error_in_the_thread_of_the_sync_consumer(
     messages: list[Any], said: str
 ) -> None:
     raised: list[str] = []
@@ -322,7 +322,7 @@ async def test_sync_consumer_content_that_contradicts_content_length_aborts_the_
     assert "content-length is 3" in caplog.text
 
 
-async def test_coroutine_returned_by_a_plain_consumer_runs_on_the_loop() -> None:
+async def test_coroutine_that_a_plain_consumer_returns_runs_on_the_event_loop() -> None:
     threads: list[int] = []
 
     async def app(message: dict[str, Any]) -> None:
@@ -333,14 +333,14 @@ async def test_coroutine_returned_by_a_plain_consumer_runs_on_the_loop() -> None
     assert threads == [threading.get_ident()]
 
 
-async def test_coroutine_returned_by_a_plain_consumer_that_fails_is_500() -> None:
+async def test_failing_coroutine_that_a_plain_consumer_returns_gives_500() -> None:
     async def app(message: dict[str, Any]) -> None:
         raise ValueError
 
     assert (await talk(lambda message: app(message))).statuses == [500]
 
 
-async def test_C9_requests_above_the_thread_queue_are_503_with_retry_after() -> None:
+async def test_C9_requests_above_the_thread_queue_get_503_with_retry_after() -> None:
     release = threading.Event()
 
     def app(message: dict[str, Any]) -> None:
@@ -431,7 +431,7 @@ async def test_large_content_that_arrives_with_the_head_reaches_the_sync_consume
     await conversation.interface.shutdown(1)
 
 
-async def test_finished_coroutine_returned_by_a_plain_consumer_is_500() -> None:
+async def test_finished_coroutine_that_a_plain_consumer_returns_gives_500() -> None:
     async def app(message: dict[str, Any]) -> None: ...
 
     handler = app({})
@@ -463,7 +463,7 @@ async def test_sync_consumer_that_returns_after_a_disconnect_logs_nothing(
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="a task that is started later raises out of the event loop")
-async def test_coroutine_of_a_plain_consumer_that_raises_system_exit_is_500() -> None:
+async def test_system_exit_in_the_coroutine_of_a_plain_consumer_gives_500() -> None:
     async def app(message: dict[str, Any]) -> None:
         raise SystemExit
 

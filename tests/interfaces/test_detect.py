@@ -134,7 +134,7 @@ def kept_signature(function: Callable[..., Any]) -> Callable[..., Any]:
         (Consumer, "consumer"),
     ],
 )
-def test_interface_is_detected_from_the_applications_parameters(app: Any, name: str) -> None:
+def test_interface_is_detected_from_the_parameters_of_the_application(app: Any, name: str) -> None:
     assert detect_interface(app) == name
 
 
@@ -223,7 +223,7 @@ def test_configured_interface_rejects_an_object_that_is_not_callable() -> None:
 
 
 @pytest.mark.parametrize("kind", [Router, WSGIAdapter, Threaded])
-def test_class_is_rejected_in_place_of_its_object(kind: type) -> None:
+def test_class_that_is_given_instead_of_an_object_is_rejected(kind: type) -> None:
     with pytest.raises(InterfaceError, match=rf"^Route\('/a'\): {kind.__name__} is a class; expected an object of it"):
         Route("/a", kind)
 

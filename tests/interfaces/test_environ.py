@@ -66,7 +66,7 @@ def test_environ_of_a_unix_socket_has_neither_client_nor_port() -> None:
 
 
 @pytest.mark.parametrize("target", ["http://a.example/x%2Fy?q", "/other", "x", "%2Fx"])
-def test_raw_uri_that_contradicts_the_environs_path_is_rebuilt_from_the_path(target: str) -> None:
+def test_raw_uri_that_contradicts_the_path_in_environ_is_rebuilt_from_the_path(target: str) -> None:
     exchange = read(RAW_URI=target, PATH_INFO="/x/y", QUERY_STRING="q")
     assert (exchange.raw_path, exchange.query_string) == (b"/x/y", b"q")
 
@@ -105,7 +105,7 @@ def test_raw_uri_that_does_not_decode_to_the_path_is_rebuilt_from_the_path(
     assert read(RAW_URI=raw, SCRIPT_NAME=script_name, PATH_INFO=path).target == target
 
 
-def test_raw_uri_that_matches_the_environs_path_is_kept() -> None:
+def test_raw_uri_that_matches_the_path_in_environ_is_kept() -> None:
     assert read(REQUEST_URI="/x%2fy?q", PATH_INFO="/x/y").raw_path == b"/x%2fy"
 
 

@@ -157,7 +157,7 @@ async def test_file_that_the_kernel_cannot_send_is_read(kind: str, path: Path, s
     assert (response.complete, response.content == content, sent_by_the_kernel) == (True, True, [])
 
 
-async def test_wsgi_file_is_read_instead_of_sent_by_the_kernel_over_tls(
+async def test_over_tls_a_wsgi_file_is_read_and_not_sent_by_the_kernel(
     path: Path, tmp_path: Path, sent_by_the_kernel: list[int]
 ) -> None:
     certificates = Certificates(tmp_path)
@@ -182,7 +182,7 @@ async def test_wsgi_file_shorter_than_its_content_length_aborts_the_response(pat
     assert not response.complete
 
 
-async def test_file_returned_after_write_is_sent_after_the_written_content(
+async def test_file_that_is_returned_after_write_is_sent_after_the_written_content(
     path: Path, sent_by_the_kernel: list[int]
 ) -> None:
     def app(environ: Any, start_response: Any) -> Any:
@@ -210,7 +210,7 @@ async def test_wsgi_file_is_not_sent_in_response_to_head(path: Path) -> None:
     assert (response.content, response.header(b"content-length")) == (b"", b"1048576")
 
 
-async def test_wsgi_file_without_start_response_is_500_and_closed(path: Path) -> None:
+async def test_wsgi_file_without_start_response_gives_500_and_is_closed(path: Path) -> None:
     opened: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -221,7 +221,7 @@ async def test_wsgi_file_without_start_response_is_500_and_closed(path: Path) ->
     await until(lambda: opened[0].closed)
 
 
-async def test_wsgi_file_with_an_invalid_response_head_is_500_and_closed(path: Path) -> None:
+async def test_wsgi_file_with_an_invalid_response_head_gives_500_and_is_closed(path: Path) -> None:
     opened: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> Any:

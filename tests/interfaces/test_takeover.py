@@ -45,7 +45,7 @@ async def response_to(request: bytes, app: Callable[..., Any], **settings: Any) 
 # What is not taken over
 
 
-async def test_W3_ordinary_response_to_a_handshake_is_that_of_a_server_without_websockets() -> None:
+async def test_W3_ordinary_response_to_a_handshake_is_the_same_without_websockets() -> None:
     served = await response_to(HANDSHAKE, Call(ignore), date_header=False)
     assert served == await response_to(HANDSHAKE, Call(ignore), date_header=False, ws=False)
     assert served.endswith(b"ordinary")
@@ -169,7 +169,7 @@ def stop(websocket: WSGIWebSocket) -> None:
     raise StopIteration
 
 
-async def test_W2_stop_iteration_after_the_takeover_is_a_return(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W2_stop_iteration_after_the_takeover_closes_with_1000(caplog: pytest.LogCaptureFixture) -> None:
     site = await opened(Call(stop))
     assert await site.close_frame() == 1000
     assert caplog.text == ""
@@ -206,7 +206,7 @@ async def test_W2_exception_after_the_disconnect_is_logged_at_debug(caplog: pyte
     await site.end()
 
 
-async def test_W2_exception_after_a_close_by_the_application_is_logged_and_keeps_its_code(
+async def test_W2_exception_after_a_close_by_the_application_is_logged_and_keeps_the_close_code(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def serve(websocket: WSGIWebSocket) -> None:
@@ -221,7 +221,7 @@ async def test_W2_exception_after_a_close_by_the_application_is_logged_and_keeps
     await site.end()
 
 
-async def test_W2_generator_that_takes_over_while_it_is_iterated_is_closed_at_its_next_piece() -> None:
+async def test_W2_generator_that_takes_over_during_its_iteration_is_closed_at_its_next_piece() -> None:
     steps: list[str] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -395,7 +395,7 @@ async def test_W6_takeover_by_another_thread_moves_the_worker_of_the_call() -> N
     await site.end()
 
 
-async def test_websocket_gives_its_clients_share_of_the_threads_back() -> None:
+async def test_websocket_does_not_count_towards_the_thread_share_of_its_client() -> None:
     site = await opened(Call(echo), threads_per_client=1)
     assert await site.answer() == 101
     http, transport = site.connect()
@@ -437,7 +437,7 @@ async def test_W7_receive_raises_with_1012_when_the_server_stops() -> None:
     await site.end()
 
 
-async def test_W7_handler_that_ignores_the_stop_is_left_after_timeout_disconnect() -> None:
+async def test_W7_shutdown_stops_waiting_for_a_handler_after_timeout_disconnect() -> None:
     release = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -463,7 +463,7 @@ async def test_W7_shutdown_waits_for_handlers_that_end() -> None:
     assert site.interface.executor.detached == 0  # type: ignore[attr-defined]
 
 
-async def test_handshake_whose_client_has_gone_raises_client_disconnected_at_the_takeover() -> None:
+async def test_takeover_after_the_client_has_disconnected_raises_client_disconnected() -> None:
     gone = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:

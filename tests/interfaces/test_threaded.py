@@ -17,7 +17,7 @@ from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
 
-def test_worker_threads_end_without_an_event_loop_after_end_workers() -> None:
+def test_calling_end_workers_ends_worker_threads_without_an_event_loop() -> None:
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
     assert pool is not None
@@ -34,7 +34,7 @@ def test_worker_threads_end_without_an_event_loop_after_end_workers() -> None:
     assert pool.alive == 0
 
 
-def test_wait_for_a_worker_thread_that_does_not_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calling_end_workers_waits_a_bounded_time_for_a_worker_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooled, "_CLOSE_SECONDS", 0.02)
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
@@ -64,7 +64,7 @@ class CancellingExecutor(Executor):
         return future
 
 
-async def test_request_whose_call_the_executor_rejects_is_503(caplog: pytest.LogCaptureFixture) -> None:
+async def test_request_gets_503_if_the_executor_rejects_its_call(caplog: pytest.LogCaptureFixture) -> None:
     conversation = Conversation(ASGIAdapter(wsgi_apps.app, executor=FullExecutor()))
     conversation.send(GET)
     await settle()
@@ -73,7 +73,7 @@ async def test_request_whose_call_the_executor_rejects_is_503(caplog: pytest.Log
     await conversation.lose()
 
 
-async def test_request_whose_call_the_executor_cancels_is_503() -> None:
+async def test_request_gets_503_if_the_executor_cancels_its_call() -> None:
     conversation = Conversation(ASGIAdapter(wsgi_apps.app, executor=CancellingExecutor()))
     conversation.send(GET)
     await settle()

@@ -83,7 +83,7 @@ class Clients:
 
 
 @pytest.mark.parametrize("kind", ["wsgi", "consumer", "adapter", "executor"])
-async def test_requests_of_a_client_above_its_thread_share_wait_while_other_clients_pass(kind: str) -> None:
+async def test_requests_of_a_client_wait_for_its_thread_share_while_other_clients_are_served(kind: str) -> None:
     app = Blocking()
     with ThreadPoolExecutor(8) as executor:
         apps = {

@@ -69,7 +69,7 @@ async def test_wsgi_application_waits_for_a_slow_client() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C10_wsgi_close_runs_on_the_thread_that_iterated(way: str) -> None:
+async def test_C10_wsgi_close_runs_on_the_thread_that_has_iterated(way: str) -> None:
     kept = Kept([b"a", b"b"])
     await response_of(GET, way, app_of(kept))
     assert kept.closed == [kept.iterated]
@@ -205,7 +205,7 @@ def test_C10_wsgi_iterable_is_closed_after_the_event_loop_has_closed() -> None:
     assert len(kept.closed) == 1
 
 
-async def test_wsgi_call_cancelled_after_a_disconnect_sends_nothing() -> None:
+async def test_wsgi_call_that_is_cancelled_after_a_disconnect_sends_nothing() -> None:
     loop = asyncio.get_running_loop()
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", ((), ()), has_content=False)
     exchange.disconnect()
@@ -214,7 +214,7 @@ async def test_wsgi_call_cancelled_after_a_disconnect_sends_nothing() -> None:
     assert exchange.state.name == "CLOSED"
 
 
-async def test_wsgi_list_returned_after_a_disconnect_is_dropped() -> None:
+async def test_wsgi_list_that_is_returned_after_a_disconnect_is_dropped() -> None:
     begun, release, closed = threading.Event(), threading.Event(), threading.Event()
 
     def app(environ: Any, start_response: Any) -> list[bytes]:

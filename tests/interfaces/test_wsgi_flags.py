@@ -58,7 +58,7 @@ async def test_wsgi_multithread_follows_the_number_of_threads_of_the_adapter(thr
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_wsgi_multithread_follows_the_number_of_threads_of_the_users_executor(workers: int) -> None:
+async def test_wsgi_multithread_follows_the_number_of_threads_of_an_executor_of_the_user(workers: int) -> None:
     with ThreadPoolExecutor(workers) as executor:
         assert await flags_of(ASGIAdapter(flags, executor=executor)) == (workers > 1, False)
 

@@ -21,7 +21,7 @@ def echo(websocket: WSGIWebSocket) -> None:
         websocket.send(message)
 
 
-async def test_W1_messages_that_are_received_and_sent_are_text_or_bytes() -> None:
+async def test_W1_received_and_sent_messages_are_text_or_bytes() -> None:
     site = await opened(Call(echo))
     assert await site.answer() == 101
     await site.say("text", b"bytes")
@@ -79,7 +79,7 @@ async def test_W1_receive_returns_none_after_its_timeout() -> None:
     await site.end()
 
 
-async def test_W1_receive_raises_client_disconnected_with_the_clients_code_and_reason() -> None:
+async def test_W1_receive_raises_client_disconnected_with_the_code_and_reason_of_the_client() -> None:
     call = Call(lambda websocket: websocket.receive())
     site = await opened(call)
     await site.answer()
@@ -164,7 +164,7 @@ async def test_send_after_close_raises_client_disconnected() -> None:
     await site.end()
 
 
-async def test_second_close_and_close_after_the_disconnect_do_nothing() -> None:
+async def test_closing_twice_or_after_the_disconnect_does_nothing() -> None:
     gone = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:

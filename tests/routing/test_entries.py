@@ -76,7 +76,7 @@ def test_M2_a_mount_with_an_impossible_prefix_raises_an_error_with_the_correctio
     assert advice in str(caught.value)
 
 
-def test_a_mount_with_the_arguments_of_starlettes_mount_raises_an_error_that_names_starlette() -> None:
+def test_a_mount_with_arguments_of_a_starlette_mount_raises_an_error_that_names_starlette() -> None:
     with pytest.raises(ConfigError, match="Starlette's Mount"):
         Mount("/shop", routes=[])
 
@@ -153,7 +153,7 @@ def unclear(one: Any, two: Any, three: Any) -> None: ...
         (lambda app: Shift(app, pages), "Shift: old", "Router(Route('/*', app, interface=...))"),
     ],
 )
-def test_M34_error_for_an_application_of_unknown_kind_shows_how_a_table_names_its_kind(
+def test_M34_error_for_an_application_of_unknown_kind_shows_how_to_name_the_kind(
     make: Any, where: str, keyword: str
 ) -> None:
     named = f"name its kind by {keyword}: channels, consumer, wsgi, asgi3 or asgi2"

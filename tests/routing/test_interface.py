@@ -226,7 +226,9 @@ async def test_M7_the_same_path_may_have_an_application_for_each_protocol() -> N
 
 
 @pytest.mark.parametrize(("path", "status"), [("/ours", 403), ("/theirs", 101)])
-async def test_M26_a_websocket_origin_is_checked_by_the_kind_of_the_application(path: str, status: int) -> None:
+async def test_M26_the_check_of_a_websocket_origin_depends_on_the_kind_of_the_application(
+    path: str, status: int
+) -> None:
     table = Router(Route("/ours", channels_app), Route("/theirs", asgi3_app))
     conversation = WebSocketConversation(table, path=path, origin="http://elsewhere.example")
     await conversation.open()
@@ -281,7 +283,7 @@ class Site:
         return wsgi_app(environ, start_response)
 
 
-def test_M20_equal_applications_share_an_interface_inside_adapters_and_as_bound_methods() -> None:
+def test_M20_equal_bound_methods_share_an_interface_even_inside_adapters() -> None:
     site = Site()
     one, two, three = interfaces_of(
         Router(Route("/a", site.wsgi), Mount("/b", ASGIAdapter(site.wsgi)), default=site.wsgi)
@@ -335,7 +337,7 @@ async def test_M22_calls_that_never_end_do_not_block_the_pool_of_another_entry()
         await conversation.interface.shutdown(1)
 
 
-async def test_M23_an_adapter_as_an_entry_is_not_called_through_messages() -> None:
+async def test_M23_an_entry_with_an_adapter_has_the_interface_of_the_adapted_application() -> None:
     [interface] = interfaces_of(Router(Route("/a", ASGIAdapter(wsgi_app, threads=4))))
     assert interface.name == "wsgi"
 

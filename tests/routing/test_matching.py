@@ -67,7 +67,7 @@ def test_M5_a_CORS_preflight_goes_to_the_entry_for_the_requested_method(asked: b
     assert find_entry(Table([NEW, OTHER]), "/a", fields, "http", "OPTIONS") is entry
 
 
-def test_M5_other_options_requests_go_to_the_entry_for_options() -> None:
+def test_M5_an_OPTIONS_request_other_than_a_preflight_goes_to_the_entry_for_OPTIONS() -> None:
     options = Route("/a", application, methods=("OPTIONS",))
     assert find_entry(Table([NEW, options]), "/a", split_pairs([]), "http", "OPTIONS") is options
 

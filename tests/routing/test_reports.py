@@ -51,7 +51,7 @@ async def test_K4_report_counts_itself_as_in_flight() -> None:
     assert [entry["in_flight"] for entry in entries] == [1, 0, 0, 0]
 
 
-async def test_M50_fallbacks_are_reported_by_path_the_most_frequent_first() -> None:
+async def test_M50_most_frequent_fallback_paths_are_reported_first() -> None:
     answer = await reported(get("/account/name"), *[get("/account/avatar")] * 3)
     assert json.loads(answer.content)["fallbacks"] == [
         {"entry": "/account/*", "path": "/account/avatar", "times": 3},
@@ -59,7 +59,7 @@ async def test_M50_fallbacks_are_reported_by_path_the_most_frequent_first() -> N
     ]
 
 
-async def test_M50_text_says_which_paths_old_has_answered_although_moved() -> None:
+async def test_M50_text_lists_the_moved_paths_that_the_old_application_has_answered() -> None:
     answer = await reported(get("/account/name"), *[get("/account/avatar")] * 31, accept=b"accept: */*")
     assert answer.content.decode().splitlines()[-2:] == [
         "answered by old although moved: /account/avatar 31 times",
@@ -93,13 +93,13 @@ def test_K4_text_is_a_table_with_a_line_for_each_entry() -> None:
     ]
 
 
-def test_K4_text_begins_with_the_process_and_the_begin_of_the_counts() -> None:
+def test_K4_first_line_of_the_text_has_the_process_and_the_start_time_of_the_counts() -> None:
     counts = Counts()
     counts.since = 1_000_000_000.0
     assert next(lines_of(figures_of(counts))) == f"process {os.getpid()} since 2001-09-09T01:46:40Z"
 
 
-def test_K4_text_says_that_other_processes_report_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_K4_text_notes_that_each_process_reports_its_own_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_count, "count", 4)
     assert next(lines_of(figures_of(Counts()))).endswith("; each of 4 processes reports its own requests")
 

@@ -49,7 +49,7 @@ def test_M3_a_router_rejects_two_entries_for_the_same_requests() -> None:
 @pytest.mark.parametrize(
     "arguments", [({}, lambda *arguments: None), ({"type": "http"}, None, None), ({"type": "http"},), ()]
 )
-def test_M24_a_router_called_as_wsgi_or_asgi_raises_an_error_that_names_the_adapters(arguments: Any) -> None:
+def test_M24_a_router_raises_an_error_that_names_the_adapters_if_called_as_wsgi_or_asgi(arguments: Any) -> None:
     with pytest.raises(InterfaceError) as caught:
         _ = Router(default=wsgi_app)(*arguments)
     for name in ("WSGIAdapter(router)", "ASGI3Adapter(router)", "-k uvicorn.workers.UvicornWorker"):
@@ -152,7 +152,7 @@ async def test_M11_a_test_can_call_a_router_with_httpx() -> None:
             assert (await client.get(path)).json()[0] == kind
 
 
-def test_M25_each_distinct_application_is_wrapped_once_by_mapped() -> None:
+def test_M25_the_function_mapped_wraps_each_distinct_application_once() -> None:
     wrapped: list[Any] = []
 
     def wrap(app: Any) -> Any:

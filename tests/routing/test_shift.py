@@ -63,7 +63,7 @@ PLACES: dict[str, Callable[[Shift], Any]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("weight", [0, 100])
-async def test_M36_a_shift_is_usable_wherever_an_application_is(place: str, weight: int) -> None:
+async def test_M36_a_shift_can_be_used_in_every_place_of_an_application(place: str, weight: int) -> None:
     app = PLACES[place](Shift(wsgi_app, channels_app, weight=weight))
     kind = "channels" if weight else "wsgi"
     assert await answers(app, get("/shop/cart"), root_path="/base") == [[kind, "/base", "/base/shop/cart"]]
@@ -178,7 +178,7 @@ async def test_M41_a_failing_key_function_is_logged_and_the_old_application_resp
     assert record.getMessage().endswith(": the key function failed; the old application responds")
 
 
-async def test_M42_the_path_of_the_entry_is_the_name_unless_one_is_given() -> None:
+async def test_M42_the_name_of_a_shift_is_the_path_of_its_entry_by_default() -> None:
     visitors = [f"visitor-{number}" for number in range(40)]
     moved = [visitor for visitor in visitors if is_new(50, "/a", visitor) != is_new(50, "/b", visitor)]
     requests = [get(path, f"cookie: v={visitor}".encode()) for visitor in moved for path in ("/a", "/b")]
@@ -188,7 +188,7 @@ async def test_M42_the_path_of_the_entry_is_the_name_unless_one_is_given() -> No
         assert [one == other for one, other in zip(found[::2], found[1::2], strict=True)] == expected
 
 
-async def test_M43_the_weight_function_runs_on_a_thread_after_startup_and_its_answer_decides() -> None:
+async def test_M43_after_startup_the_weight_function_runs_on_a_thread_and_sets_the_weight() -> None:
     threads: list[Any] = []
 
     def weight() -> float:
@@ -232,7 +232,7 @@ async def test_M43_the_weight_function_is_called_again_until_shutdown(monkeypatc
 
 
 @pytest.mark.parametrize(("visitor", "kind"), [(NEW, "channels"), (OLD, "asgi3")])
-async def test_M44_a_websocket_is_decided_by_the_key_of_its_handshake(visitor: str, kind: str) -> None:
+async def test_M44_the_key_of_a_handshake_selects_the_application_of_a_websocket(visitor: str, kind: str) -> None:
     shift = Shift(asgi3_app, channels_app, weight=50, key=lambda head: head.path[1:])
     conversation = WebSocketConversation(shift, path=f"/{visitor}")
     await conversation.open()

@@ -73,7 +73,9 @@ async def test_K4_scheme_of_the_token_is_not_case_sensitive(entry: StatusEntry, 
         b"authorization: 0123456789abcdef",
     ],
 )
-async def test_K4_response_without_the_token_is_that_of_an_unknown_path(entry: StatusEntry, field: bytes) -> None:
+async def test_K4_response_without_the_token_is_the_same_as_for_an_unknown_path(
+    entry: StatusEntry, field: bytes
+) -> None:
     refused, unknown = await responses(Router(Route("/_status", entry)), get("/_status", field), get("/other", field))
     assert refused.status == unknown.status == 404
     assert refused.content == unknown.content
@@ -86,7 +88,7 @@ async def test_K4_token_in_the_query_gets_404(entry: StatusEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-async def test_K4_method_other_than_GET_and_HEAD_gets_405_with_the_token_and_404_without(entry: StatusEntry) -> None:
+async def test_K4_method_other_than_GET_and_HEAD_gets_405_with_the_token_and_404_without_it(entry: StatusEntry) -> None:
     requests = get("/_status", AUTHORIZED, method=b"DELETE"), get("/_status", method=b"DELETE")
     answers = await responses(site(entry), *requests)
     assert [answer.status for answer in answers] == [405, 404]
@@ -125,12 +127,12 @@ PLACES: Final[dict[str, Callable[[StatusEntry], Any]]] = {
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
 @pytest.mark.parametrize("place", PLACES)
-async def test_K4_it_is_served_at_every_place_of_a_site(entry: StatusEntry, place: str) -> None:
+async def test_K4_status_is_served_at_every_place_of_a_site(entry: StatusEntry, place: str) -> None:
     assert (await response(PLACES[place](entry), get("/_status", AUTHORIZED))).status == 200
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-async def test_on_a_host_that_does_not_count_the_response_is_503(entry: StatusEntry) -> None:
+async def test_status_response_is_503_on_a_host_that_does_not_count_requests(entry: StatusEntry) -> None:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -147,7 +149,7 @@ async def test_on_a_host_that_does_not_count_the_response_is_503(entry: StatusEn
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-def test_call_as_an_application_raises_an_error_that_says_where_it_belongs(entry: StatusEntry) -> None:
+def test_status_entry_raises_an_error_that_names_its_place_if_called_as_an_application(entry: StatusEntry) -> None:
     with pytest.raises(InterfaceError, match=r"applications for an entry of a Router"):
         entry({}, None, None)
 

@@ -141,7 +141,7 @@ def test_M4_the_default_takes_every_method_and_path() -> None:
     assert find(entry, path="/c", method="POST", default=default) is default
 
 
-def test_M5_a_get_entry_takes_head_and_no_websocket() -> None:
+def test_M5_an_entry_for_GET_takes_HEAD_and_no_websocket() -> None:
     entry = route("/a", methods=("GET",))
     assert find(entry, path="/a", method="HEAD") is entry
     assert find(entry, path="/a", protocol="websocket") is None
@@ -154,7 +154,7 @@ def test_M7_a_handshake_prefers_an_entry_for_websockets_to_an_entry_for_both_pro
 
 
 @pytest.mark.parametrize("path", ["/" * 8000, "/a" + "/" * 8000, "/a/b/c" * 1000, "a" * 8000])
-def test_M8_a_long_path_is_compared_with_as_few_paths_as_the_size_of_the_table_allows(path: str) -> None:
+def test_M8_a_long_path_is_compared_with_ten_paths_at_most_in_a_table_of_254_entries(path: str) -> None:
     compared: list[str] = []
 
     class Counting(str):

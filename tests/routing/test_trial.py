@@ -102,7 +102,7 @@ async def test_M48_a_response_that_is_not_dropped_comes_from_the_new_application
 
 
 @pytest.mark.parametrize("value", [b"1", b"0"])
-async def test_M47_the_new_application_may_pass_a_request_on_by_a_field(value: bytes) -> None:
+async def test_M47_a_response_field_of_the_new_application_passes_the_request_on_to_the_old(value: bytes) -> None:
     async def passing(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 202, "headers": [[b"X-Uvicorn-Pass", value]]})
 
@@ -132,7 +132,7 @@ async def test_M47_without_a_fallback_no_response_of_the_new_application_is_drop
 
 
 @pytest.mark.parametrize("fallback", [(401,), (403,), (404, 407), (429,), (500,), (503,), ("404",), (True,), "404"])
-def test_M47_a_fallback_for_a_status_code_that_is_a_decision_is_rejected(fallback: Any) -> None:
+def test_M47_a_fallback_other_than_a_permitted_status_code_is_rejected(fallback: Any) -> None:
     with pytest.raises(ConfigError, match=r"^Shift: fallback: expected status codes such as \(404,\)"):
         Shift(wsgi_app, channels_app, fallback=fallback)
 
@@ -223,7 +223,7 @@ async def test_M47_a_request_falls_back_on_an_asgi_host() -> None:
     assert await on_asgi(adapter, "/x") == ["asgi3", "", "/x"]
 
 
-def test_M48_an_exception_of_the_new_application_is_raised_in_a_wsgi_host() -> None:
+def test_M48_an_exception_of_the_new_application_is_raised_to_a_wsgi_host() -> None:
     adapter = WSGIAdapter(Shift(wsgi_app, failing, weight=100, fallback=(404,)))
     with pytest.raises(LookupError, match="no database"):
         list(adapter({"REQUEST_METHOD": "GET", "PATH_INFO": "/x", "SERVER_NAME": "x", "SERVER_PORT": "80"}, print))

@@ -100,7 +100,7 @@ def test_C4_every_path_of_two_bytes_is_the_same_behind_two_adapters() -> None:
 
 
 @pytest.mark.parametrize("target", [b"//evil.example/a", b"/a/../b", b"/a//b", b"/./a", b"/%2e%2e/a", b"/a%00b", b"/%"])
-def test_C4_a_path_is_neither_normalized_nor_decoded_twice(target: bytes) -> None:
+def test_C4_a_path_is_not_normalized_and_is_decoded_once(target: bytes) -> None:
     environ = environ_of(target)
     assert environ["PATH_INFO"].encode("latin-1") == unquote_to_bytes(target)
     assert behind_two_bridges(environ)["PATH_INFO"] == environ["PATH_INFO"]

@@ -409,7 +409,7 @@ async def test_D12_no_stream_of_bytes_raises_an_exception_in_the_event_loop() ->
         await conversation.lose()
 
 
-async def test_D13_a_request_in_flight_when_the_server_stops_is_answered_and_its_connection_is_closed() -> None:
+async def test_D13_a_request_in_flight_at_the_stop_is_answered_and_its_connection_is_closed() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

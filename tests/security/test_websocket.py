@@ -293,7 +293,7 @@ async def test_E6_messages_before_a_protocol_error_are_answered() -> None:
     await conversation.lose()
 
 
-async def test_E6_a_protocol_error_right_before_the_clients_FIN_closes_with_its_code() -> None:
+async def test_E6_a_protocol_error_just_before_the_FIN_of_the_client_closes_with_its_code() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.send(frame(TEXT | RSV1))
@@ -403,7 +403,7 @@ async def test_E8_a_flood_of_control_frames_does_not_block_other_connections() -
     await conversation.lose()
 
 
-async def test_E8_a_flood_after_our_close_frame_does_not_hide_the_clients_close_frame() -> None:
+async def test_E8_a_flood_after_our_close_frame_does_not_hide_the_close_frame_of_the_client() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     app.channels[0]["reply"].send({"close": 3000})

@@ -237,14 +237,14 @@ async def test_new_client_is_served_before_a_request_that_a_busy_client_sends_af
     assert await paths_of_busy_and_new_client() == ["/new", "/busy"]
 
 
-async def test_loop_that_may_have_a_read_in_progress_serves_a_new_client_in_its_usual_order(
+async def test_loop_that_may_have_a_read_in_progress_serves_a_new_client_in_the_usual_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_reads_when_ready", lambda loop: False)
     assert await paths_of_busy_and_new_client() == ["/busy", "/new"]
 
 
-def test_loop_of_an_unknown_library_may_have_a_read_in_progress() -> None:
+def test_loop_of_an_unknown_library_counts_as_having_a_read_in_progress() -> None:
     assert not module._reads_when_ready(asyncio.AbstractEventLoop())  # type: ignore[abstract]
 
 
@@ -278,7 +278,7 @@ async def test_request_is_served_although_another_new_client_has_reset_its_conne
             await until(lambda: "/stayed" in app.paths)
 
 
-async def test_connection_reset_while_its_first_request_is_read_is_closed_by_the_event_loop(
+async def test_event_loop_closes_a_connection_that_is_reset_while_its_first_request_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app = Recorder()
@@ -367,7 +367,7 @@ async def test_clients_waiting_in_the_queue_of_a_stopping_server_get_a_response(
     assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 100
 
 
-async def test_connection_closed_in_its_first_iteration_closes_its_descriptor_once() -> None:
+async def test_connection_that_is_closed_in_its_first_iteration_closes_its_descriptor_once() -> None:
     class Closing(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             transport.close()

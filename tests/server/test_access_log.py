@@ -70,11 +70,11 @@ def test_peer_name_of_an_ipv6_client_has_the_host_in_brackets() -> None:
 # Escapes
 
 
-def test_printable_function_leaves_plain_text_unchanged() -> None:
+def test_the_function_printable_leaves_plain_text_unchanged() -> None:
     assert printable("/shop?page=2&q=%41~") == "/shop?page=2&q=%41~"
 
 
-def test_B4_printable_function_shows_every_octet_in_printable_ascii() -> None:
+def test_B4_the_function_printable_shows_every_octet_in_printable_ascii() -> None:
     assert set(printable(bytes(range(256)))) <= PRINTABLE
 
 
@@ -82,19 +82,19 @@ def test_B4_printable_function_shows_every_octet_in_printable_ascii() -> None:
     ("octets", "shown"),
     [(b"\r\n", r"\x0d\x0a"), (b"\x1b[31m", r"\x1b[31m"), (b"\0", r"\x00"), (b"\x7f", r"\x7f"), (b"\t", r"\x09")],
 )
-def test_B4_printable_function_escapes_control_octets(octets: bytes, shown: str) -> None:
+def test_B4_the_function_printable_escapes_control_octets(octets: bytes, shown: str) -> None:
     assert printable(b"/" + octets) == "/" + shown
 
 
-def test_B4_printable_function_escapes_octets_outside_ascii() -> None:
+def test_B4_the_function_printable_escapes_octets_outside_ascii() -> None:
     assert printable(b"/\xe9\xff") == r"/\xe9\xff"
 
 
-def test_B4_printable_function_escapes_the_utf_8_octets_of_text_outside_ascii() -> None:
+def test_B4_the_function_printable_escapes_the_utf_8_octets_of_text_outside_ascii() -> None:
     assert printable("/\u00e9\u202e") == r"/\xc3\xa9\xe2\x80\xae"
 
 
-def test_B4_printable_function_accepts_a_lone_surrogate() -> None:
+def test_B4_the_function_printable_accepts_a_lone_surrogate() -> None:
     assert set(printable("/\ud800")) <= PRINTABLE
 
 
@@ -111,11 +111,11 @@ def test_B4_long_path_is_truncated_in_the_access_line(caplog: pytest.LogCaptureF
     assert len(access_line(caplog, b"/" + b"x" * 100_000, b"y" * 100_000)) < 1100
 
 
-def test_B4_printable_function_ends_truncated_text_with_dots() -> None:
+def test_B4_the_function_printable_ends_truncated_text_with_dots() -> None:
     assert printable(b"x" * 1001) == "x" * 1000 + "..."
 
 
-def test_B4_printable_function_adds_no_dots_to_complete_text() -> None:
+def test_B4_the_function_printable_adds_no_dots_to_complete_text() -> None:
     assert printable(b"x" * 1000) == "x" * 1000
 
 

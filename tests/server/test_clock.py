@@ -67,7 +67,7 @@ def test_deadline_expires_up_to_a_tick_late_and_never_early(later: float, is_ove
     assert clock.is_over(began, 5.0) is is_over
 
 
-def test_late_tick_does_not_expire_a_deadline_that_began_just_before_it() -> None:
+def test_late_tick_does_not_expire_a_deadline_that_began_just_before_the_tick() -> None:
     clock = HandClock()
     began = clock.now
     clock.seconds += 10
