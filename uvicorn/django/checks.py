@@ -40,7 +40,7 @@ _DEFAULTS: Final = (
 
 
 def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
-    """Return an error if another application's `runserver` command would hide ours."""
+    """Return an error if the `runserver` command of another application would hide the one of this package."""
     names = [config.name for config in apps.get_app_configs()]
     before = names[: names.index("uvicorn.django")]
     if "daphne" in names:
@@ -54,7 +54,7 @@ def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckM
 
 
 class Leaf(NamedTuple):
-    """The asynchronous application inside all middleware, and its `DjangoThreads` or None."""
+    """The asynchronous application inside all middleware, and the `DjangoThreads` around it, if any."""
 
     app: Any
     threads: DjangoThreads | None

@@ -15,7 +15,7 @@ _UNFINISHED: Final = (1, 2, 3)
 
 
 def opened() -> list[Any]:
-    """Return all connection wrappers of this thread."""
+    """Return all database connections of this thread."""
     try:
         return list(connections.all(initialized_only=True))
     except Exception:
@@ -24,7 +24,7 @@ def opened() -> list[Any]:
 
 
 def in_transaction(connection: Any) -> bool:
-    """Return whether a transaction has begun, by Django or by a plain SQL statement."""
+    """Return whether Django or a plain SQL statement has begun a transaction."""
     driver = connection.connection
     if connection.in_atomic_block or driver is None:
         return bool(connection.in_atomic_block)
@@ -32,7 +32,7 @@ def in_transaction(connection: Any) -> bool:
 
 
 def _reports_transaction(driver: Any) -> bool:
-    """Return whether psycopg or sqlite3 reports a transaction, because Django does not notice a plain SQL `BEGIN`."""
+    """Return whether psycopg or sqlite3 reports a transaction. Django does not notice a plain SQL `BEGIN`."""
     try:
         status = getattr(getattr(driver, "info", None), "transaction_status", None)
         return status in _UNFINISHED or getattr(driver, "in_transaction", False) is True

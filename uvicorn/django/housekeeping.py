@@ -1,7 +1,7 @@
 """Recognises calls that do not use the database and do not call the site's code.
 
-Such a call needs no thread, so an asynchronous view without database does not hold one. Any function that is not
-recognised counts as a call that uses the database.
+Such a call needs no thread, so an asynchronous view that does not use the database holds no thread. An unknown function
+counts as a call that uses the database.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _inner(function: Callable[[], Any]) -> partial[Any] | None:
 
 
 def _closes_quietly(response: HttpResponseBase) -> bool:
-    """Return whether `response.close()` closes no object of the site, and only Django receives its signal."""
+    """Return whether `response.close()` closes no object of the site and sends its signal to Django only."""
     for closer in response._resource_closers:
         request = getattr(closer, "__self__", None)
         if not isinstance(request, HttpRequest) or not _is_djangos(request) or getattr(request, "_files", None):
@@ -87,7 +87,7 @@ def _closes_quietly(response: HttpResponseBase) -> bool:
 
 
 def _is_quiet(middleware: type, hook: str, arguments: tuple[Any, ...]) -> bool:
-    """Return whether the hook neither uses the database nor calls code of the site."""
+    """Return whether the hook uses no database and calls no code of the site."""
     name = f"{middleware.__module__}.{middleware.__qualname__}"
     is_response = hook == "process_response"
     if name not in _MIDDLEWARE or len(arguments) <= is_response or (is_response and not _is_djangos(arguments[1])):

@@ -1,8 +1,8 @@
-"""Lends threads to requests and events, so that ORM calls find the database connections they have used before.
+"""Lends threads to requests and events. ORM calls then find the database connections of earlier calls.
 
-A request keeps its thread from its first call to its end. A WebSocket event, or a task that outlives its request, has a
-thread for one call. It keeps the thread while a transaction is open or an iterator over rows is unfinished. Before the
-first call of an owner and after the last one, the thread cleans its connections.
+A request keeps its thread from its first call to the end of the request. A WebSocket event, or a task that outlives its
+request, has a thread for one call. If this call leaves a transaction or an iterator over rows open, the thread is kept.
+The thread cleans its connections before the first call of an owner and after the last call.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Lane:
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Begin without threads, in a new lane or in a forked process."""
+        """Begin without threads, for a new lane or after a fork."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # The inboxes of idle threads. None ends the thread.
@@ -98,7 +98,7 @@ class Lane:
             self.leases += 1
 
     def withdraw(self, serve: Callable[[], None]) -> bool:
-        """Remove `serve`, which has waited too long. Return False if a thread has already called it."""
+        """Remove the function `serve`, which has waited too long. Return False if a thread has called `serve`."""
         with self._lock:
             if serve not in self._waiting:
                 return False
@@ -107,7 +107,7 @@ class Lane:
             return True
 
     def open(self) -> None:
-        """Undo `close`. Threads that leases give back are kept again."""
+        """Undo `close`. The lane again keeps threads that leases give back."""
         with self._lock:
             self._closed = False
 
@@ -188,7 +188,7 @@ class _Call:
         self._untaken = threading.Lock()
 
     def take(self) -> bool:
-        """Take the call. Return False if the call was taken before or is cancelled."""
+        """Take the call. Return False if the call has been taken or cancelled."""
         return self._untaken.acquire(blocking=False) and self.future.set_running_or_notify_cancel()
 
 
@@ -264,7 +264,7 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _refuse(self, call: _Call, lane: Lane) -> None:
-        """Refuse a call that has waited too long, unless this lease has got a thread."""
+        """Refuse a call that has waited too long. Do nothing if this lease has got a thread."""
         self._stop_waiting()
         if self._thread:
             return

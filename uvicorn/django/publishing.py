@@ -1,4 +1,4 @@
-"""`publish_on_commit`: broadcast messages that are sent after a transaction is committed."""
+"""`publish_on_commit` sends broadcast messages after a transaction is committed."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ _REQUESTS: Final = frozenset(("http", "http.request"))
 def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
     """Return a Django request for an HTTP request or a WebSocket handshake. `message` may be an ASGI scope.
 
-    The request has META, COOKIES, GET and LANGUAGE_CODE, and `session` and `auser()` if their applications are
-    installed. Do not change the session, because the client gets no cookie. POST and FILES are parsed from `body`. The
-    default of `body` is the message's content.
+    The request has META, COOKIES, GET and LANGUAGE_CODE. It has `session` and `auser()` if their Django applications
+    are installed. Do not change the session, because the client gets no cookie. POST and FILES are parsed from `body`.
+    The default of `body` is the message's content.
 
     Sets the script prefix of the calling task, so that `reverse()` includes the root path.
     """
@@ -69,10 +69,10 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
 def login_required(handler: Handler) -> Handler:
     """Call `handler` only for users that are logged in.
 
-    `handler` is `async def handler(message, channels)` or an ASGI application. In a request or a handshake, its message
-    or scope has the keys `request` and `user`. Without a login, a request is redirected to LOGIN_URL with 302, and a
+    `handler` is `async def handler(message, channels)` or an ASGI application. The message or scope of a request or
+    handshake has the keys `request` and `user`. Without a login, a request is redirected to LOGIN_URL with 302, and a
     handshake is rejected with 403. Requests with an unsafe method, such as POST, need the CSRF token in the field
-    X-CSRFToken. Without the token they are answered with 403. Each HTTP response has `Vary: Cookie`.
+    X-CSRFToken. Without the token, the response is 403. Each HTTP response has `Vary: Cookie`.
 
     The login is checked once, so a WebSocket stays open after a logout.
     """
@@ -146,7 +146,7 @@ def _no_response(request: HttpRequest) -> HttpResponse:
 
 @lru_cache(maxsize=8)
 def _session_class(engine: str) -> Any:
-    """Return a subclass of the session store that never changes a session's key."""
+    """Return a subclass of the session store. The subclass never changes the key of a session."""
     # `auser()` would change the key of a session that a key of SECRET_KEY_FALLBACKS has signed.
     store = import_module(engine).SessionStore
 

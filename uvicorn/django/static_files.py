@@ -1,6 +1,6 @@
-"""Find out whether anything serves the static files of a site, for `uvicorn --reload`.
+"""Finds out whether the static files of a site are served, for `uvicorn --reload`.
 
-Django's own `runserver` serves these files. No other server does, so pages have no styles there.
+Django's own `runserver` serves these files. Other servers do not, so pages have no styles there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`DjangoThreads`: runs the ORM calls of coroutines on a bounded number of threads. Each request has its own thread.
+"""`DjangoThreads` runs the ORM calls of coroutines on a bounded number of threads.
 
-asgiref runs ORM calls on the executor of the task's `ThreadSensitiveContext`. `DjangoThreads` gives each request, and
-each event of a WebSocket or channels application, a context whose executor is a `Lease` of one of its threads.
+asgiref runs ORM calls on the executor of the task's `ThreadSensitiveContext`. `DjangoThreads` sets such a context for
+each request and each event. The executor of this context is a `Lease`, which borrows one thread.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _BUSY_HEADERS: Final = [*ERROR_HEADERS, (b"retry-after", b"1")]
 
 @final
 class DjangoThreads:
-    """Middleware for an ASGI or a channels application whose coroutines use Django's ORM.
+    """Middleware for ASGI and channels applications that use Django's ORM in coroutines.
 
-    A request has one of `threads` threads to itself from its first ORM call to its end. WebSocket events and tasks that
-    outlive their request have a thread for each call, from a second pool of `threads` threads. If no thread is free
-    within `wait` seconds, a request is answered with 503. Any other call raises ThreadsBusy.
+    Each request has a thread to itself, from its first ORM call to the end of the request. WebSocket events, and tasks
+    that outlive their request, have a thread for each call, from a second pool. Both pools have `threads` threads. If
+    no thread is free within `wait` seconds, a request is answered with 503. Any other call raises ThreadsBusy.
 
-    With DEBUG, an exception of the application is shown by Django's debug page.
+    With DEBUG, Django's debug page shows an exception of the application.
 
     Raises ConfigError for an application of another kind, and for an invalid `threads` or `wait`.
     """
@@ -105,7 +105,7 @@ class DjangoThreads:
 
     @property
     def __uvicorn_lane__(self) -> Lane:
-        """The threads of its requests, for metrics."""
+        """The pool of threads for requests, for metrics."""
         return self.lanes[0]
 
     async def startup(self) -> None:
@@ -152,7 +152,7 @@ async def _answer(
 
 
 def _refusal_in(error: BaseException) -> BaseException | None:
-    """Return `error` if it is a refusal, or the first refusal in an exception group."""
+    """Return the first refusal in `error`, which may be an exception group."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_refusal_in, error.exceptions)), None)
     return error if isinstance(error, (RequestRefused, ThreadsBusy)) else None

@@ -1,4 +1,4 @@
-"""ASGI 3, `async def app(scope, receive, send)`, and ASGI 2, where `app(scope)` returns a coroutine function."""
+"""Calls ASGI 3 applications, `async def app(scope, receive, send)`, and ASGI 2 applications."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RESPONSE_EVENTS: Final = frozenset(f"http.response.{name}" for name in ("body",
 
 @final
 class HTTPCall:
-    """One call of an ASGI application for a request, with `receive` and `send` for this call."""
+    """One call of an ASGI application for a request. The application gets the methods `receive` and `send`."""
 
     # Initial values are in the class, because most calls never change them, and each request makes a call.
 
@@ -246,7 +246,7 @@ class ASGI3Interface(Interface):
                 self.state = lifespan.state
 
     async def shutdown(self, seconds: float) -> None:
-        """Give handlers `seconds` to finish, cancel the others, and send `lifespan.shutdown`."""
+        """Give handlers `seconds` to finish, then cancel them. Afterwards send `lifespan.shutdown`."""
         await self.finish_handlers(seconds)
         if self._lifespan is not None:
             await self._lifespan.shutdown(self.settings.graceful_seconds)
@@ -346,7 +346,7 @@ class ASGI3Interface(Interface):
 
 
 class ASGI2Interface(ASGI3Interface):
-    """Calls `app(scope)`, then calls the returned coroutine function with `(receive, send)`."""
+    """Calls `app(scope)`, which returns a coroutine function. Then calls this function with `(receive, send)`."""
 
     name = "asgi2"
     version = "2.0"

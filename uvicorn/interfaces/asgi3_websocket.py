@@ -25,7 +25,7 @@ _INTERNAL_ERROR: Final = 1011
 
 @final
 class WebSocketCall(WebSocketListener):
-    """One call of an ASGI application for a WebSocket, with `receive` and `send` for this call."""
+    """One call of an ASGI application for a WebSocket. The application gets the methods `receive` and `send`."""
 
     __slots__ = ("_connected", "_denial", "_disconnect", "_queue", "_queued", "_receivers", "_session", "_settings")
 

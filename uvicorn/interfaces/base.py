@@ -49,12 +49,12 @@ class Interface:
         self.returns_awaitables = inspect.iscoroutinefunction(app if is_function else type(app).__call__)
 
     async def startup(self) -> None:
-        """Await the application's `startup` method, if it has one (rule R15)."""
+        """If the application has a `startup` method, await it (rule R15)."""
         if self.runs_hooks:
             await call_hook(self.app, "startup")
 
     async def shutdown(self, seconds: float) -> None:
-        """Give handlers `seconds` to finish, cancel the others, then await the application's `shutdown` method."""
+        """Give handlers `seconds` to finish, then cancel them. Afterwards await the application's `shutdown` method."""
         await self.finish_handlers(seconds)
         if self.runs_hooks:
             await call_hook(self.app, "shutdown")
@@ -70,7 +70,7 @@ class Interface:
         return (self,)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Have `counts` count the requests of the application at `place`. Call it before the startup."""
+        """Have `counts` count the requests of the application at `place`. Call this before the startup."""
         counts.add(place, self.name, getattr(self.app, "__uvicorn_lane__", None))
 
     def at(self, exchange: HTTPExchange) -> Interface:
@@ -97,7 +97,7 @@ class Interface:
         self.serve_http(session.request)
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call a plain function, and hold its response until it returns (`call_held`)."""
+        """Call a plain function. Hold its response until the function returns (`call_held`)."""
         returned = call_held(exchange, self.app, arguments)
         self.returns_awaitables = hasattr(returned, "__await__")
         return returned

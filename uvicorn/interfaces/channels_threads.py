@@ -125,7 +125,7 @@ def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
     """Return a channels application that calls the plain function `app(message, channels)` on worker threads.
 
     The calls for one connection are made one after another, in the order of its events. During a call, `send` and
-    `receive` of its channels need no `await`, and block while the client is slow. `threads` is the size of the pool.
+    `receive` of the channels need no `await`, and block while the client is slow. `threads` is the size of the pool.
     The default is the server's `--threads`.
 
     Raises ConfigError for a coroutine function, and InterfaceError for an object that does not take two arguments.
@@ -139,7 +139,7 @@ class _Connection:
     __slots__ = ("_app", "_calls", "_client", "_is_busy", "_pool", "loop_calls")
 
     def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
-        """`client` is the address whose share of the threads the calls use. An empty address has no limit."""
+        """The calls count toward the share of the address `client`. An empty address has no limit."""
         self._app = app
         self._calls: deque[_Call] = deque()
         self._client = client
@@ -260,7 +260,7 @@ class _Call:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether handler and client still wait for the call. Always true for `websocket.disconnect`."""
+        """Whether the handler and the client still wait for the call. Always true for `websocket.disconnect`."""
         if not self.is_awaited or (self._reply is not None and self._reply.has_lost_client):
             return self.kind == "websocket.disconnect"
         return True
@@ -296,7 +296,7 @@ class _Call:
     # On the event loop's thread
 
     def fail(self, error: BaseException) -> None:
-        """Pass `error` to the handler, or log it if the handler has been cancelled."""
+        """Pass `error` to the handler. If the handler has been cancelled, log `error`."""
         if isinstance(error, StopIteration) or not isinstance(error, (Exception, asyncio.CancelledError)):
             # SystemExit would end the event loop.
             error = ApplicationError.of(error)
@@ -318,7 +318,7 @@ class _Call:
 
 @final
 class BlockingBody:
-    """`channels['body']` of a plain function, which receives the request's content."""
+    """`channels['body']` of a plain function. Receives the request's content."""
 
     __slots__ = ("_body", "_loop", "_thread")
 

@@ -40,7 +40,7 @@ class SharedJob:
             self.give_back()
 
     def give_back(self) -> None:
-        """Give the client's share back, once. Call it earlier if the job stops to occupy a thread of the pool."""
+        """Give the client's share back, once. Also called if the job no longer occupies a thread of the pool."""
         if self._lock.acquire(blocking=False):
             self._shares.give_back(self)
 
@@ -105,7 +105,7 @@ class ClientShares:
             return None
 
     def forget(self, job: SharedJob) -> None:
-        """Remove `job` if it is held back, because its client has disconnected."""
+        """If `job` is held back, remove it, because its client has disconnected."""
         with self._lock:
             self._waiting.get(job.client, OrderedDict()).pop(job, None)
             self._tidy(job.client)

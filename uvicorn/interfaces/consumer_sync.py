@@ -49,7 +49,7 @@ class ThreadReplyChannel(HTTPReply):
 
 
 class _Send:
-    """Content that a send passes to the event loop."""
+    """Content on its way from `send` to the event loop."""
 
     __slots__ = ("awaited", "content", "more_content", "on_await")
 
@@ -64,7 +64,7 @@ class _Send:
 
 @final
 class ConsumerCall(ThreadCall):
-    """One call of a consumer. It does not refer to the reply channel, so that an unused channel is freed."""
+    """One call of a consumer. The call does not refer to the reply channel, so that an unused channel is freed."""
 
     __slots__ = ("_interface", "_lock", "_message", "_state")
 

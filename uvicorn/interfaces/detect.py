@@ -1,4 +1,4 @@
-"""Detect the interface of an application from its signature, and build it."""
+"""Detects the interface of an application from its signature, and builds the interface."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ def build_interface(
 ) -> Interface:
     """Build the interface that `settings.interface` names, or the detected one. Raises InterfaceError.
 
-    `source` and `keyword` are for errors. `source` is the name of the application, and `keyword` the way to name its
-    interface.
+    Errors use `source`, the name of the application, and `keyword`, the option that names an interface.
     """
     factory = _declared(app)
     if settings.interface == "auto" and callable(factory):
@@ -109,7 +108,7 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
 
 
 def detect_interface(app: Any, source: str = "the application", keyword: str = "--interface") -> str:
-    """Return the name of the interface of `app`. `source` and `keyword` are for errors, as in `build_interface`.
+    """Return the name of the interface of `app`. Errors use `source` and `keyword`, as in `build_interface`.
 
     An attribute `__uvicorn_interface__` takes precedence, then the usual names of parameters. Otherwise the number of
     required parameters decides: 3 means asgi3, 2 means channels or wsgi, 1 means consumer. Raises InterfaceError.
@@ -176,7 +175,7 @@ def _why_no_kind(app: Any) -> str:
 
 
 def _wrapped_in_object(app: Any) -> Any:
-    """Return the application inside a middleware object with the same interface, or None."""
+    """Return the application inside a middleware object, or None. Both have the same interface."""
     if inspect.isroutine(app) or inspect.isclass(app):
         return None
     return inspect.getattr_static(app, "__wrapped__", None)

@@ -70,7 +70,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
-    """Build the environ of a request, without `wsgi.input`. `own` has the interface's constant keys."""
+    """Build the environ of a request, without `wsgi.input`. `own` has the constant keys of the interface."""
     endpoint = exchange.endpoint
     kept = endpoint.environ_template
     if kept is None or kept[0] is not own:
@@ -117,7 +117,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
 def exchange_from_environ(
     environ: Mapping[str, Any], gateway: HTTPGateway, loop: asyncio.AbstractEventLoop | None, length: int | None = None
 ) -> HTTPExchange:
-    """Create the exchange of an environ, which may lack keys. Call it on the thread of `loop`."""
+    """Create an exchange from an environ, which may lack keys. For use on the thread of `loop`."""
     script_name, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING", "")
     target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
@@ -179,7 +179,7 @@ def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
-    """Return the content length of an environ, UNTIL_END, or UNREADABLE."""
+    """Return the content length of an environ. If it is unknown, return UNTIL_END or UNREADABLE."""
     declared = environ.get("CONTENT_LENGTH")
     if declared:
         length = parse_length(str(declared))

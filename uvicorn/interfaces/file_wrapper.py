@@ -48,7 +48,7 @@ class FileWrapper:
 
 
 class FilePart(NamedTuple):
-    """`length` bytes of a file, from `start`, that the kernel can send."""
+    """A part of a file that the kernel can send: `length` bytes from byte `start`."""
 
     file: FileIO
     start: int

@@ -61,7 +61,7 @@ class HandlerTasks:
     """The running handlers of one interface."""
 
     def __init__(self, expected: str, alternative: str) -> None:
-        """`expected` is the signature of an application. `alternative` is another way to write one."""
+        """`expected` is the signature of an application. `alternative` is another valid signature."""
         self._expected = expected
         self._alternative = alternative
         self._has_refused = False
@@ -121,7 +121,7 @@ class HandlerTasks:
         )
 
     async def finish(self, seconds: float) -> int:
-        """Wait up to `seconds` for all handlers to end. Cancel the rest, and return the number cancelled."""
+        """Wait up to `seconds` for all handlers to end. Cancel the others, and return their number."""
         if self.running:
             logging.getLogger("uvicorn.error").info("Waiting for background tasks to complete. (CTRL+C to force quit)")
             await asyncio.wait(self.running, timeout=max(seconds, 0))
@@ -162,7 +162,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
-    """Watch a handler and its `exchange`. When one of the two ends, limit the time of the other."""
+    """Watch a handler and its `exchange`. When one of them ends, limit the time of the other."""
     if task.done():
         _handler_ended(exchange, reply, settings, task)
     else:
@@ -260,7 +260,7 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Return whether `error` reports a disconnected client. Frameworks have exceptions of their own for that."""
+    """Return whether `error` reports a disconnected client. Frameworks have their own exceptions for a disconnect."""
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         if isinstance(link, ClientDisconnected) or type(link).__name__ in _DISCONNECTS:
@@ -282,7 +282,7 @@ def is_reported(error: BaseException) -> bool:
 
 
 def log_failure(where: object, error: BaseException, general: str = _FAILURE) -> None:
-    """Log an exception that the application raised while serving `where`."""
+    """Log the application's exception `error`. The line begins with `where`."""
     if isinstance(error, MessageTooLarge):
         logger.warning("%s: %s", where, error)
     elif not isinstance(error, NoAwaitable):
@@ -294,7 +294,7 @@ def log_failure(where: object, error: BaseException, general: str = _FAILURE) ->
 
 
 def _sentence(error: BaseException, general: str) -> str:
-    """Return the message or the hint for a known error. For other errors, return `general`."""
+    """Return the message for `error`. For an unknown error, return `general`."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
     key, trace = error.args[0] if type(error) is KeyError and error.args else "", error.__traceback__

@@ -1,4 +1,4 @@
-"""Holds the response of a plain function until the return value shows whether to send it."""
+"""Holds the response of a plain function until the function returns. Its result decides about the response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.types import Headers
 
 @final
 class HeldResponse(HTTPGateway):
-    """The gateway of `exchange` during the call of a plain function. It holds the response."""
+    """The gateway of `exchange` during the call of a plain function. The gateway holds the response."""
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
@@ -68,7 +68,7 @@ class HeldResponse(HTTPGateway):
 
 
 def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a plain function and return its result. Drop its response unless the result is awaitable."""
+    """Call `app` and return its result. If the result is awaitable, send the held response. Otherwise drop it."""
     held = HeldResponse(exchange)
     try:
         returned = app(*arguments)

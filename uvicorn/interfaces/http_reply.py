@@ -29,7 +29,7 @@ class HTTPReply:
         return not self._exchange.write_paused
 
     def offer_text(self, text: str) -> bool:
-        """Return False, because a response has content, not text messages."""
+        """Return False, because a response has no text messages."""
         return False
 
     async def wait_ready(self) -> None:

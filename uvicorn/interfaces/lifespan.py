@@ -23,7 +23,7 @@ class Lifespan:
     """The lifespan call of an application. `state` is `scope['state']`, which the application fills."""
 
     def __init__(self, app: Callable[..., Any], asgi: dict[str, str], must_work: bool) -> None:
-        """With `must_work`, raise StartupError for an application without lifespan support."""
+        """With `must_work`, `startup` raises StartupError for an application without lifespan support."""
         self.state: dict[str, Any] = {}
         self._app = app
         self._asgi = asgi
@@ -103,7 +103,7 @@ class Lifespan:
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:
-        """Send an event and return the application's answer. None if the application ended without one."""
+        """Send an event and return the application's answer. If the application ends without an answer, return None."""
         assert self._task is not None
         self._asked = what
         answer = self._answer = asyncio.get_running_loop().create_future()

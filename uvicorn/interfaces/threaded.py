@@ -114,7 +114,7 @@ class ThreadedInterface(Interface):
     async def shutdown(self, seconds: float) -> None:
         """End the workers. Running calls have `seconds` to finish, and one more second to close their resources.
 
-        Calls that have taken a connection over have `disconnect_seconds`, because the connection has ended.
+        Calls that serve a WebSocket have `disconnect_seconds`, because the connection has ended.
         """
         await super().shutdown(seconds)
         for job in self._shares.take_back() if self._shares is not None else ():
@@ -123,7 +123,7 @@ class ThreadedInterface(Interface):
             await asyncio.sleep(_POLL_SECONDS)
 
     def end_workers(self) -> None:
-        """End the workers of a process that exits without `shutdown`, after its event loop has closed."""
+        """End the workers, because the process exits without `shutdown`. The event loop has been closed."""
         for _ in self._end_pool(_CLOSE_SECONDS):
             time.sleep(_POLL_SECONDS)
 

@@ -99,7 +99,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface of an equal application with the same pool. Without one, add `interface`."""
+        """Return the interface of an equal application with the same pool. If there is none yet, add `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry
@@ -111,7 +111,7 @@ class Applications:
         return interface
 
     async def startup(self, seconds: float) -> None:
-        """Start all applications in order. If one fails, shut down the started ones within `seconds`."""
+        """Start all applications in order. If an application fails, shut down the started ones within `seconds`."""
         for application in self._found:
             try:
                 await application.startup()
@@ -158,7 +158,7 @@ class Application:
         self._interfaces: list[tuple[object, Interface]] = [(pool, interface)]
 
     def interface(self, pool: object, new: Interface) -> Interface:
-        """Return the interface that uses `pool`. Without one, add `new`."""
+        """Return the interface that uses `pool`. If no interface uses it, add `new`."""
         for known, interface in self._interfaces:
             if known == pool:
                 return interface

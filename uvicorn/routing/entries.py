@@ -70,7 +70,7 @@ class Entry:
         return entry
 
     def build(self, settings: Settings) -> Interface:
-        """Return a new interface of the application. Raises InterfaceError, which names the entry."""
+        """Return a new interface of the application. An InterfaceError names the entry."""
         settings = replace(settings, interface=self.interface, threads=self.threads or settings.threads)
         try:
             return build_interface(self.app, settings, keyword=self.keyword)
@@ -79,7 +79,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The path of the entry, with the host and the methods or protocol that it requires."""
+        """The path of the entry, and the host, methods or protocol that the entry requires."""
         methods = ",".join(sorted(self.methods)) if self.methods is not None else self.protocol or ""
         return f"{methods} {self.host or ''}{self.path}".lstrip()
 
@@ -108,7 +108,7 @@ class Route(Entry):
     application. `interface` names the kind of the application, which is detected by default. `name` replaces the path
     in log lines.
 
-    Raises ConfigError for an invalid argument, and InterfaceError for an application of no known kind.
+    Raises ConfigError for an invalid argument, and InterfaceError for an application of an unknown kind.
     """
 
     def __init__(

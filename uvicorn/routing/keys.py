@@ -31,7 +31,7 @@ class Key:
 
 
 def cookie(name: str) -> Key:
-    """Return a key for `Shift` that is the value of a cookie. Raises ConfigError for an invalid name."""
+    """Return a key function for `Shift`. The key is the cookie `name`. Raises ConfigError for an invalid name."""
     _check_name("cookie", name)
     wanted = name.encode()
 
@@ -49,14 +49,14 @@ def cookie(name: str) -> Key:
 
 
 def header(name: str) -> Key:
-    """Return a key for `Shift` that is the value of a header field. Raises ConfigError for an invalid name."""
+    """Return a key function for `Shift`. The key is the header field `name`. Raises ConfigError for an invalid name."""
     _check_name("header", name)
     wanted = name.lower().encode()
     return Key(f"header {name.lower()}", lambda head: field_value(head.fields, wanted))
 
 
 def client() -> Key:
-    """Return a key for `Shift` that is the client's address. Behind a proxy, set `--forwarded-allow-ips`."""
+    """Return a key function for `Shift`. The key is the client's address. Behind a proxy, set --forwarded-allow-ips."""
     return Key("client", lambda head: None if head.client is None else head.client[0])
 
 

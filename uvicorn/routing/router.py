@@ -27,11 +27,11 @@ _NO_KIND: Final = (
 
 @final
 class Router:
-    """`Router(*entries, default=app)` passes each request to the application of the most specific entry for it.
+    """`Router(*entries, default=app)` passes each request to the application of the most specific entry.
 
     `entries` are `Route` and `Mount` objects, in any order. `default` takes all other requests. Without a default, such
-    requests get 404 or 405. Each distinct application is started once, in the order of the entries, with the default
-    last. Raises ConfigError for entries that take the same requests.
+    requests get 404 or 405. Each distinct application is started once, in the order of the entries. The default is
+    started last. Raises ConfigError for entries that take the same requests.
     """
 
     __slots__ = ("__weakref__", "_entries", "_table")
@@ -68,7 +68,7 @@ class Router:
         return None if self._table.default is None else self._table.default.app
 
     def find(self, path: str, *, host: str = "", protocol: str = HTTP, method: str = "GET") -> Entry | None:
-        """Return the entry that takes a request, or None. `path` is decoded, without the root path."""
+        """Return the entry that takes a request, or None. `path` is decoded, and lacks the root path."""
         return self._table.find(path, host_name(host), protocol, method)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> Router:

@@ -38,14 +38,15 @@ class Shift:
     """`Shift(old, new, weight=5, key=cookie("visitor"))` passes five percent of the visitors to `new`.
 
     `weight` is a percentage, or a function that returns it. The function is called on a thread once a second. Until it
-    first returns, the weight is 0. `key` is `cookie(name)`, `header(name)`, `client()`, or a function of the request's
-    head that returns text. Requests with equal keys get the same application. A request without a key goes to `old`,
-    unless the weight is 100. Shifts with the same `name` decide alike. The default `name` is the path of the entry.
+    first returns, the weight is 0. `key` is `cookie(name)`, `header(name)`, `client()`, or a function that gets the
+    request's head and returns text. Requests with equal keys get the same application. A request without a key goes to
+    `old`, unless the weight is 100. Shifts with the same `name` decide alike. The default `name` is the path of the
+    entry.
 
     `fallback` lists status codes. `old` responds to a GET or HEAD request if `new` responds with one of these codes, or
     with a field `x-uvicorn-pass: 1`.
 
-    Raises ConfigError for an invalid argument, and InterfaceError for an application of no known kind.
+    Raises ConfigError for an invalid argument, and InterfaceError for an application of an unknown kind.
     """
 
     old: Any
@@ -123,7 +124,7 @@ class Side(Entry):
 
 @final
 class ShiftInterface(OwningInterface):
-    """Passes each exchange to the old or to the new application, depending on its key."""
+    """Passes each exchange to the old or the new application. The key of the exchange decides."""
 
     name = "shift"
 

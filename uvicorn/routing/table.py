@@ -62,7 +62,7 @@ class Table(Generic[E]):
         self.has_methods = any(entry.methods is not None for entry in self.entries)
 
     def find(self, path: str, host: str, protocol: str, method: str) -> E | None:
-        """Return the entry for a request, or None. `path` is decoded, without the root path."""
+        """Return the entry for a request, or None. `path` is decoded, and lacks the root path."""
         entry = None
         if self.has_hosts and (paths := self._hosts.get(host)) is not None:
             entry = paths.find(path, protocol, method)
@@ -93,8 +93,8 @@ def host_name(field: str) -> str:
 class Paths(Generic[E]):
     """The entries for one host, or for all hosts.
 
-    The bounds divide all paths, in the order of their characters, into ranges whose paths have the same entries. A
-    lookup is a binary search, so the size of the table limits its work, however long the path is.
+    All paths, in the order of their characters, are divided into ranges. The paths of a range have the same entries. A
+    lookup is a binary search over these ranges, so its work is limited however long the path is.
     """
 
     __slots__ = ("bounds", "certain", "_candidates")
@@ -147,7 +147,7 @@ def _add(entry: E, entries: list[E]) -> None:
 
 
 def _bounds(prefix: str) -> tuple[str, ...]:
-    """Return the bounds of the paths that an entry may take: `prefix`, and all that begin with `prefix` and a slash."""
+    """Return the bounds of the paths that an entry may take: `prefix`, and paths that begin with `prefix` and `/`."""
     return prefix, prefix + "\0", prefix + "/", prefix + chr(ord("/") + 1)
 
 
@@ -160,7 +160,7 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _certain(candidates: Iterable[E]) -> E | None:
-    """Return the entry that takes every HTTP request, if it is the first for HTTP."""
+    """Return the first entry for HTTP if it takes every HTTP request, otherwise None."""
     entry = next((entry for entry in candidates if entry.protocol != WEBSOCKET), None)
     return entry if entry is None or entry.methods is None else None
 

@@ -40,7 +40,7 @@ def is_new(weight: float, name: str, key: str) -> bool:
 
 @final
 class WeightFunction:
-    """Keeps the last weight that a function has returned. The weight is 0 until then."""
+    """Keeps the last weight that a function has returned. Before the first result, the weight is 0."""
 
     def __init__(
         self, function: Callable[[], Any], has_key: bool, where: object, clock: Callable[[], float] = time.monotonic
