@@ -68,7 +68,7 @@ MISTAKES = {
     ],
     ("session_cookies",): [
         "Mount('/shop') and Mount('/forum'): both have the session cookie 'session', and each empties the other's "
-        "session; set another SESSION_COOKIE_NAME, or the same SECRET_KEY, in one of them"
+        "session; set another SESSION_COOKIE_NAME in one of them, or the same SECRET_KEY in both"
     ],
 }
 
@@ -176,12 +176,12 @@ def test_hints_of_the_check_option_are_printed_and_leave_the_exit_code_0(invoke:
     assert (lines[len(TABLE.splitlines()) :], status) == (
         [
             "hint: Route('/form', methods=('POST',)): taken for the kind wsgi because of its parameters (request, "
-            "respond); name the kind by interface=... if it is another one",
+            "respond); if this is wrong, name the kind by interface=...",
             "hint: Route('/cart'): '/cart/' is taken by Route('/cart/'); add an entry for '/cart/' if both are the "
             "same page",
             "hint: Route('/cart/'): '/cart' is taken by Route('/cart'); add an entry for '/cart' if both are the "
             "same page",
-            "hint: Route('/live', protocol='websocket'): a WSGI host has no WebSockets; serve the Router by uvicorn",
+            "hint: Route('/live', protocol='websocket'): a WSGI host has no WebSockets; serve the Router with uvicorn",
             "hint: Route('/health'): threads= has no effect on a WSGI host, which calls WSGI applications on threads "
             "of its own; set the number of threads of that host",
         ],

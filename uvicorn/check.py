@@ -312,7 +312,7 @@ def _guessed(leaf: Leaf) -> Iterator[Finding]:
         yield Finding(
             str(leaf),
             f"taken for the kind {leaf.interface.name} because of its parameters ({', '.join(names)})",
-            "name the kind by interface=... if it is another one" if entry is not None else "pass --interface",
+            "if this is wrong, name the kind by interface=..." if entry is not None else "pass --interface",
             is_hint=True,
         )
 
@@ -326,7 +326,7 @@ def _slashed_twin(leaf: Leaf) -> Iterator[Finding]:
             yield Finding(
                 repr(entry),
                 f"{twin!r} is taken by {other!r}",
-                f"add an entry for {twin!r} if both are the same page",
+                f"add an entry for {twin!r} if both paths are the same page",
                 is_hint=True,
             )
 
@@ -344,7 +344,7 @@ def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
             yield Finding(
                 f"{other} and {leaf}",
                 f"both have the session cookie {config['SESSION_COOKIE_NAME']!r}, and each empties the other's session",
-                "set another SESSION_COOKIE_NAME, or the same SECRET_KEY, in one of them",
+                "set another SESSION_COOKIE_NAME in one of them, or the same SECRET_KEY in both",
             )
 
 
@@ -370,7 +370,7 @@ def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
                 is_hint=True,
             )
         if entry is not None and entry.protocol == WEBSOCKET:
-            yield Finding(repr(entry), "a WSGI host has no WebSockets", "serve the Router by uvicorn", is_hint=True)
+            yield Finding(repr(entry), "a WSGI host has no WebSockets", "serve the Router with uvicorn", is_hint=True)
 
 
 def report(app: Any, settings: Settings, source: str, *, check: bool) -> tuple[list[str], int]:

@@ -73,15 +73,18 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
     """Choose between a module's `application` and `app`."""
     if application is app:
         return application
-    for outer, inner, name in ((application, app, "application"), (app, application, "app")):
+    sides = (application, app, "application", "app"), (app, application, "app", "application")
+    for outer, inner, name, other in sides:
         if (table := _table_in(outer)) and _wraps(outer, inner):
             logger.info(
-                "%r has 'application' and 'app': serving %r, a %s that serves the other", module_name, name, table
+                "%r has 'application' and 'app': serving %r, a %s that serves %r", module_name, name, table, other
             )
             return outer
-    for outer, inner, name in ((application, app, "app"), (app, application, "application")):
+    for outer, inner, name, other in sides:
         if _adapts(outer, inner):
-            logger.info("%r has 'application' and 'app': serving %r; the other is its adapter", module_name, name)
+            logger.info(
+                "%r has 'application' and 'app': serving %r, because %r only adapts %r", module_name, other, name, other
+            )
             return inner
     kinds = _kind_of(application), _kind_of(app)
     if None not in kinds and kinds[0] != kinds[1] and not (_wraps(application, app) or _wraps(app, application)):
@@ -90,7 +93,7 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
             f"which are different applications; name one, '{module_name}:application' or '{module_name}:app'"
         )
     logger.info(
-        "%r has 'application' and 'app': serving 'application'; to serve the other, name '%s:app'",
+        "%r has 'application' and 'app': serving 'application'; to serve 'app', name '%s:app'",
         module_name,
         module_name,
     )

@@ -118,7 +118,7 @@ def addresses_of(
     """Return the addresses that the keywords name. Raises ConfigError."""
     for name, given in (("host", host), ("uds", uds), *(("bind", bind) for bind in binds)):
         if given == "":
-            raise ConfigError(f"{name}: expected an address, got an empty string; leave it out for the default")
+            raise ConfigError(f"{name}: expected an address, got an empty string; leave {name} out for the default")
     if fd is not None and fd < 0:
         raise ConfigError(f"fd: expected the number of an inherited socket, got {fd}")
     # As in the public release, fd takes precedence over uds, and both over host and port.

@@ -52,7 +52,7 @@ def test_a_broadcast_url_without_a_scheme_is_rejected() -> None:
     ("url", "complaint"),
     [
         ("redis+sentinel://host", "expected redis\\+sentinel://host:port,host:port/service"),
-        ("redis+py://one,two", "expected one host; several need redis\\+cluster:// or redis\\+sentinel://"),
+        ("redis+py://one,two", "expected one host; several hosts need redis\\+cluster:// or redis\\+sentinel://"),
         ("redis+py://host:seven", "broadcast URL: expected a port from 0 to 65535"),
         ("redis+cluster://one:1,two:99999", "broadcast URL: expected a port from 0 to 65535"),
         ("redis+py://host/one", "expected the number of a database, .* got 'one'"),

@@ -606,10 +606,13 @@ def test_the_arguments_host_and_port_become_a_redis_url(arguments: tuple[Any, ..
     ("options", "said"),
     [
         ({"url": "carrier-pigeon://x"}, "scheme 'carrier-pigeon'"),
-        ({"host": "a", "url": "memory://"}, "exclude each other"),
+        ({"host": "a", "url": "memory://"}, "pass only one of these"),
         ({"url": "memory://", "slow": "wait"}, "expected one of close, drop_oldest, drop_newest, got 'wait'"),
         ({"url": "memory://", "unavailable": "ignore"}, "expected 'raise' or 'drop', got 'ignore'"),
-        ({"host": "redis://:secret@localhost"}, "host: expected a name or an address without a port; or pass url="),
+        (
+            {"host": "redis://:secret@localhost"},
+            "host: expected a name or an address; pass a port by port=, or pass url=",
+        ),
         ({"host": "localhost:6379"}, "host: expected a name or an address without a port"),
         ({"host": 6379}, "host: expected a name or an address without a port"),
         ({"host": "localhost", "port": "redis"}, "expected a port from 0 to 65535"),

@@ -41,8 +41,8 @@ def test_an_outage_is_logged_at_its_beginning_at_its_end_and_each_minute_between
     outage.succeeded()
     assert caplog.messages == [
         "groups: publishing fails: Redis is down",
-        "groups: publishing still fails, 60 messages since the last line: Redis is down",
-        "groups: publishing still fails, 60 messages since the last line: Redis is down",
+        "groups: publishing still fails; 60 messages failed since the last line: Redis is down",
+        "groups: publishing still fails; 60 messages failed since the last line: Redis is down",
         "groups: publishing works again after 150.0 s; 150 messages failed",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}

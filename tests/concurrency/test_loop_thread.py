@@ -186,7 +186,7 @@ def test_hanging_stop_hook_of_the_loop_thread_does_not_prevent_the_process_exit(
     thread.stop()
     thread._thread.join(30)
     assert thread.loop.is_closed()
-    assert "application shutdown cancelled after" in caplog.text
+    assert "the application's shutdown was cancelled after" in caplog.text
 
 
 def test_system_exit_of_a_task_does_not_end_the_loop_thread() -> None:

@@ -224,7 +224,9 @@ def test_configured_interface_rejects_an_object_that_is_not_callable() -> None:
 
 @pytest.mark.parametrize("kind", [Router, WSGIAdapter, Threaded])
 def test_class_that_is_given_instead_of_an_object_is_rejected(kind: type) -> None:
-    with pytest.raises(InterfaceError, match=rf"^Route\('/a'\): {kind.__name__} is a class; expected an object of it"):
+    with pytest.raises(
+        InterfaceError, match=rf"^Route\('/a'\): {kind.__name__} is a class; expected an object, such as"
+    ):
         Route("/a", kind)
 
 

@@ -84,7 +84,7 @@ LINES: Final = {
     "Invalid HTTP/2 frame received: *": "HTTP/2 is not served",
     "Invalid UTF-8 sequence received from client.": _CLIENT,
     "New child process [*] was not ready in time; keeping worker [*] and aborting the restart.": (
-        "`worker *, the replacement of another, ...; the old workers continue`"
+        "`replacement worker * ...; the old workers continue`"
     ),
     "No supported WebSocket library detected. Please use \"pip install 'uvicorn[standard]'\", or install 'websockets' "
     "or 'wsproto' manually.": "WebSockets need no other package",

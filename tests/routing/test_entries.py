@@ -128,7 +128,7 @@ def test_M21_an_entry_accepts_threads_for_an_application_that_blocks(app: Any) -
 
 
 def test_M21_an_entry_rejects_threads_for_an_adapter_with_threads_of_its_own() -> None:
-    with pytest.raises(ConfigError, match="ASGIAdapter has threads or an executor as well"):
+    with pytest.raises(ConfigError, match="ASGIAdapter sets threads or an executor too"):
         Route("/a", ASGIAdapter(pages, threads=3), threads=2)
 
 

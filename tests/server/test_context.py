@@ -128,7 +128,7 @@ def _equal(found: object, expected: object) -> None:
 
 def test_a_dropped_response_field_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with_context(lambda context: context.dropped_fields((b"connection",)))
-    assert caplog.messages == ["the application sends connection, which only the server may send; dropping it"]
+    assert caplog.messages == ["the application sends connection, which only the server may send; dropping this field"]
 
 
 def test_a_dropped_response_field_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

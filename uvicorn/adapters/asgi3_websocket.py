@@ -91,7 +91,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         if not allowed:
             logger.warning(
                 "%s: websocket rejected with 403, origin %.200r is not allowed for host %.200r; "
-                "list it in ASGI3Adapter(..., allowed_origins=[...])",
+                "list the origin in ASGI3Adapter(..., allowed_origins=[...])",
                 request.client,
                 origin,
                 host,

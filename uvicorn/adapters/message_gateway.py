@@ -130,7 +130,7 @@ class MessageGateway(HTTPGateway):
         """Return whether `size` more bytes may be queued. If not, abort the response."""
         shortage = self._backlog.shortage(size, self._settings)
         if shortage:
-            logger.warning("%s: response aborted, the host has %s", self.exchange, shortage)
+            logger.warning("%s: response aborted, because the host has %s", self.exchange, shortage)
             self.exchange.break_off("too much unsent")
         return not shortage
 

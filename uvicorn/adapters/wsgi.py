@@ -70,8 +70,8 @@ class WSGIAdapter:
         if "HTTP_TRANSFER_ENCODING" in environ and not self._has_warned and content_length(environ) == UNREADABLE:
             self._has_warned = True
             logger.warning(
-                "a request with chunked content was rejected: this host does not decode it (environ has no "
-                "wsgi.input_terminated); use a host or a proxy that does, such as gunicorn"
+                "a request with chunked content was rejected: this host does not decode chunked content (environ has no "
+                "wsgi.input_terminated); use a host or a proxy that decodes it, such as gunicorn"
             )
         return WSGIGateway(interface, environ, thread).respond(start_response)
 
@@ -85,8 +85,8 @@ class WSGIAdapter:
         thread = loop_thread()
         if thread.is_current:
             raise RuntimeError(
-                "WSGIAdapter was called on the thread of its own event loop, which would deadlock; "
-                "expected a call from another thread, such as await asyncio.to_thread(...)"
+                "WSGIAdapter: a call on the thread of its own event loop would deadlock; "
+                "call it on another thread, such as by await asyncio.to_thread(...)"
             )
         if self._thread is not thread or self._interface is None:
             with thread.lock_of(self):
@@ -263,7 +263,7 @@ class WSGIGateway(HTTPGateway):
             raise
         shortage = self._backlog.shortage(len(content), self._interface.settings)
         if shortage:
-            logger.warning("%s: response aborted, the host has %s", exchange, shortage)
+            logger.warning("%s: response aborted, because the host has %s", exchange, shortage)
             exchange.abort("too much unsent")
             return
         self._backlog.add(len(content))

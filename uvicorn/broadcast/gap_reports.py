@@ -43,7 +43,9 @@ class GapReports:
         lost, since = self._received.missing(group, sender, sequence)
         if lost:
             if count := self._log.admits(lost):
-                logger.warning("group %.200r: messages were lost; %d in all groups since the last line", group, count)
+                logger.warning(
+                    "group %.200r: messages were lost; %d lost in all groups since the last line", group, count
+                )
             self._report_limited(group, LOST, since)
 
     def on_gap(self, groups: Collection[str], reason: str, since: float) -> None:

@@ -251,7 +251,9 @@ class Hub:
             if not self._malformed_logged:
                 self._malformed_logged = True
                 reason = escaped(error)
-                logger.warning("group %.200r: malformed message dropped: %s; later ones are counted", group, reason)
+                logger.warning(
+                    "group %.200r: malformed message dropped: %s; later ones are only counted", group, reason
+                )
             return
         if members is None or is_control:
             self.remote_members.on_message(message)

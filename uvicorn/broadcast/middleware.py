@@ -72,11 +72,13 @@ class BroadcastMiddleware:
         secret: Secret | Sequence[Secret] | None = None,
     ) -> None:
         if sum((host is not None or port is not None, url is not None, backend is not None)) > 1:
-            raise ConfigError("BroadcastMiddleware: host and port, url and backend exclude each other")
+            raise ConfigError("BroadcastMiddleware: pass only one of these: host and port; url; backend")
         is_text = host is None or isinstance(host, str)
         if not is_text or (host and (host.count(":") == 1 or not {"/", "@", " "}.isdisjoint(host))):
             # The value is not shown, because it may contain a password.
-            raise ConfigError("BroadcastMiddleware: host: expected a name or an address without a port; or pass url=")
+            raise ConfigError(
+                "BroadcastMiddleware: host: expected a name or an address; pass a port by port=, or pass url="
+            )
         counts = {"max_message_bytes": max_message_bytes, "queue_messages": queue_messages, "queue_bytes": queue_bytes}
         timeout_is_valid = isinstance(publish_timeout, (int, float)) and publish_timeout > 0
         for name, value, is_valid, expected in (

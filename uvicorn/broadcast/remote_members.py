@@ -165,7 +165,7 @@ class RemoteMembers:
         if len(self._memberships) >= _MAX_MEMBERSHIPS:
             if count := self._full_log.admits():
                 logger.warning(
-                    "requests to add clients: %d ignored above %d members; pass secret=", count, _MAX_MEMBERSHIPS
+                    "ignored %d requests to add clients, above the limit of %d; pass secret=", count, _MAX_MEMBERSHIPS
                 )
             return False
         self._memberships.add((name, group))

@@ -90,7 +90,9 @@ class LoopThread:
             try:
                 stopping.result(_STOP_SECONDS)
             except TimeoutError:
-                logger.warning("event loop thread: application shutdown cancelled after %g seconds", _STOP_SECONDS)
+                logger.warning(
+                    "event loop thread: the application's shutdown was cancelled after %g seconds", _STOP_SECONDS
+                )
             self.loop.call_soon_threadsafe(self._end)
             self._thread.join(_STOP_SECONDS)
 
@@ -130,7 +132,7 @@ class LoopThread:
                     # The application has forked this process; the loop belongs to the parent process.
                     end_fork(error)
                 # SystemExit and KeyboardInterrupt of an application end its request, not the loop, which others share.
-                logger.warning("event loop thread: application raised %.200r; the loop continues", error)
+                logger.warning("event loop thread: the application raised %.200r; the loop continues", error)
         self.loop.run_until_complete(self._cancel_what_is_left())
         self.loop.close()
 

@@ -153,7 +153,7 @@ class WebSocketSession:
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
-            raise LocalProtocolError(f"websocket: expected one accept, got another in state {self.state.name}")
+            raise LocalProtocolError(f"websocket: expected one accept, got a second one in state {self.state.name}")
         self.gateway.send_accept(self, subprotocol, headers)
         if self.request.state is COMPLETE:
             self.state = OPEN

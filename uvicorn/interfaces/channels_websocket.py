@@ -365,7 +365,9 @@ class ChannelsListener(WebSocketListener):
 
     def _give_up_denial(self) -> None:
         request = self._session.request
-        logger.error("%s: the connect handler returned and left the response unfinished; aborted", request)
+        logger.error(
+            "%s: the connect handler returned and left the response unfinished; the response is aborted", request
+        )
         request.app_failed("left the response unfinished")
 
 

@@ -164,7 +164,7 @@ def _declared(app: Any) -> Any:
         return None
     declared = app.__uvicorn_interface__
     if inspect.isclass(app) and not isinstance(declared, str):
-        raise InterfaceError(f"{app.__name__} is a class; expected an object of it, {app.__name__}(...)")
+        raise InterfaceError(f"{app.__name__} is a class; expected an object, such as {app.__name__}(...)")
     return declared
 
 

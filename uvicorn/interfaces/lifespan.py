@@ -77,7 +77,7 @@ class Lifespan:
                     logger.error("lifespan.shutdown.failed: %s", reason)
                 await asyncio.wait((self._task,))
         except TimeoutError:
-            logger.error("lifespan: the application's shutdown took over %g seconds; cancelled", seconds)
+            logger.error("lifespan: the application's shutdown was cancelled after %g seconds", seconds)
             await self._cancel()
 
     async def _run(self) -> None:

@@ -60,7 +60,9 @@ class Entry:
         if self.threads is not None and not isinstance(interface, ThreadedInterface):
             raise ConfigError(f"{self!r}: threads: only WSGI applications and synchronous consumers run on threads")
         if self.threads is not None and adapted(self.app)[1] is not None:
-            raise ConfigError(f"{self!r}: threads: the ASGIAdapter has threads or an executor as well; leave out one")
+            raise ConfigError(
+                f"{self!r}: threads: the ASGIAdapter sets threads or an executor too; leave out one of both"
+            )
 
     def with_app(self, app: Any) -> Entry:
         """Return the same entry for another application."""

@@ -269,7 +269,9 @@ class ServerContext:
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)
-                logger.warning("the application sends %s, which only the server may send; dropping it", name.decode())
+                logger.warning(
+                    "the application sends %s, which only the server may send; dropping this field", name.decode()
+                )
 
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
         """Log an exception of the event loop."""

@@ -82,7 +82,7 @@ class ProcessEnd:
     def _say(self, threads: Sequence[threading.Thread]) -> None:
         with suppress(Exception):
             logger.warning(
-                "threads still run after the server has stopped; ending the process with them: %s",
+                "threads still run after the server has stopped; ending the process and these threads: %s",
                 places(threads or [threading.main_thread()]),
             )
         with suppress(BaseException):

@@ -262,11 +262,11 @@ class Supervisor:
                 other.replaces = None
         if worker.stopped:
             if status and worker.ready:
-                logger.warning("stopping worker %d: it %s", pid, how)
+                logger.warning("worker %d %s while it was stopping", pid, how)
                 self._status = self._status or BROKEN_OFF * self._stopping
             return
         if worker.replaces is not None:
-            logger.error("worker %d, the replacement of another, %s; the old workers continue", pid, how)
+            logger.error("replacement worker %d %s; the old workers continue", pid, how)
             self._to_replace.clear()
             self._crashes += 1
             self._pause_before_next()

@@ -17,7 +17,7 @@ def admits_origin(
     context.warnings.warn(
         request.client,
         f"refused: websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
-        "to allow it, add the origin to --ws-allowed-origins",
+        "to allow the origin, add it to --ws-allowed-origins",
     )
     request.respond(403, ERROR_HEADERS, b"Forbidden\n")
     return False
@@ -30,7 +30,7 @@ def admits_thread(context: ServerContext, request: HTTPExchange) -> bool:
         context.ws_threads += 1
         return True
     context.warnings.warn(
-        request.client, f"refused: websocket, because {most} threads serve WebSockets already (503); raise --ws-threads"
+        request.client, f"refused: websocket, because {most} threads already serve WebSockets (503); raise --ws-threads"
     )
     request.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
     return False

@@ -60,7 +60,7 @@ class ClusterBackend(Backend):
         try:
             await self._learn_owners()
         except ConnectFailed as error:
-            logger.warning("%r: no server responds: %s; retrying until one does", self, escaped(error))
+            logger.warning("%r: no server responds: %s; retrying until a server responds", self, escaped(error))
             self._recheck.set()
         self._task = asyncio.create_task(self._run(), name=f"uvicorn broadcast: {self!r}")
 

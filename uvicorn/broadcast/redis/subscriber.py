@@ -266,7 +266,7 @@ class Subscriber(ReconnectingConnection):
     def _retry_busy(self, entries: list[Subscription], verb: bytes, refusal: RedisRefusal) -> None:
         if not self._busy:
             name = verb.decode()
-            logger.warning("%s: Redis refuses %s: %s; retrying until it accepts", self.where, name, escaped(refusal))
+            logger.warning("%s: Redis refuses %s: %s; retrying until Redis accepts", self.where, name, escaped(refusal))
         for entry in entries:
             self._busy[entry.channel] = self._subscribe_again[entry.channel] = entry
             if entry.acknowledged is None:

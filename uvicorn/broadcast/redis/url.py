@@ -106,7 +106,9 @@ def parse_redis_url(url: str) -> RedisURL:
         default_port = 26379 if kind == "sentinel" else 6379
         hosts = tuple(_host(place, default_port) for place in (places or "localhost").split(","))
         if len(hosts) > 1 and kind not in ("sentinel", "cluster"):
-            raise ConfigError("broadcast URL: expected one host; several need redis+cluster:// or redis+sentinel://")
+            raise ConfigError(
+                "broadcast URL: expected one host; several hosts need redis+cluster:// or redis+sentinel://"
+            )
         database = parts.path.strip("/")
     if kind == "sentinel":
         service, _, database = database.partition("/")

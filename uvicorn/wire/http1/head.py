@@ -282,7 +282,7 @@ class RequestHead:
         expect = fields.get(b"expect")
         if expect is not None and modern:
             if expect.lower() != b"100-continue":
-                raise RemoteProtocolError("expect field other than 100-continue", 417)
+                raise RemoteProtocolError("unknown expectation in the expect field", 417)
             self.expect_continue = self.content_length != 0
 
 
