@@ -70,7 +70,7 @@ class WSGIAdapter:
         if "HTTP_TRANSFER_ENCODING" in environ and not self._has_warned and content_length(environ) == UNREADABLE:
             self._has_warned = True
             logger.warning(
-                "a request with chunked content was rejected: this host does not decode chunked content (environ has no "
+                "a request with chunked content was rejected: this host does not decode such content (environ has no "
                 "wsgi.input_terminated); use a host or a proxy that decodes it, such as gunicorn"
             )
         return WSGIGateway(interface, environ, thread).respond(start_response)
