@@ -326,7 +326,7 @@ def _slashed_twin(leaf: Leaf) -> Iterator[Finding]:
             yield Finding(
                 repr(entry),
                 f"{twin!r} is taken by {other!r}",
-                f"add an entry for {twin!r} if both paths are the same page",
+                f"add an entry for {twin!r} if both are the same page",
                 is_hint=True,
             )
 
