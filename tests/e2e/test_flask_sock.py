@@ -218,7 +218,7 @@ def test_20_open_flask_sock_pages_leave_the_two_threads_of_the_pool_to_http() ->
         for client in opened_clients:
             client.send("hello")
         assert [client.recv(LONGEST_WAIT) for client in opened_clients] == ["hello"] * 20
-        assert server.get() == (200, "hello")
+        assert server.get() == (200, "Hello, world")
 
 
 def test_flask_sock_page_over_ws_threads_is_refused_with_503() -> None:
@@ -228,7 +228,7 @@ def test_flask_sock_page_over_ws_threads_is_refused_with_503() -> None:
         with pytest.raises(InvalidStatus, match="503"):
             opened(server)
         server.wait_for_line("--ws-threads")
-        assert server.get() == (200, "hello")
+        assert server.get() == (200, "Hello, world")
 
 
 def test_thread_of_a_closed_flask_sock_page_serves_another_page() -> None:

@@ -16,7 +16,7 @@ sock = Sock(app)
 
 @app.get("/")
 def index() -> ResponseReturnValue:
-    return "hello"
+    return "Hello, world"
 
 
 @app.before_request
