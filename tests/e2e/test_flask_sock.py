@@ -21,6 +21,7 @@ from websockets.uri import parse_uri
 
 from tests.certificates import Certificates
 from tests.e2e.client import Client
+from tests.e2e.gunicorn_process import running_gunicorn
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
 
 SITES: Final = Path(__file__).parents[1] / "frameworks"
@@ -266,3 +267,22 @@ def test_stop_closes_flask_sock_pages_with_1012_and_exits_with_0(number: signal.
         assert server.wait() == 0
         assert server.stdout.count("echo ended") == 5
         assert not re.search("ERROR|Traceback|ResourceWarning", server.stderr), server.stderr
+
+
+def test_flask_sock_echoes_under_the_gunicorn_worker_whose_stop_closes_with_1012() -> None:
+    with running_gunicorn(SITES, "flask_sock_site:app") as server, opened(server) as client:
+        client.send("hello")
+        assert client.recv(LONGEST_WAIT) == "hello"
+        server.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed):
+            client.recv(LONGEST_WAIT)
+        assert client.close_code == 1012
+        assert server.wait() == 0
+
+
+def test_flask_sock_echoes_as_an_application_of_a_router(tmp_path: Path) -> None:
+    module = "from uvicorn import Mount, Router\nfrom tests.frameworks.flask_sock_site import app as site\n"
+    (tmp_path / "mixed.py").write_text(module + "app = Router(Mount('/site', site))\n")
+    with running_server(tmp_path, "mixed:app") as server, opened(server, "/site/echo") as client:
+        client.send("hello")
+        assert client.recv(LONGEST_WAIT) == "hello"
