@@ -1,4 +1,4 @@
-"""`--metrics` with workers: the sums are those of all workers, also of workers that have ended."""
+"""`--metrics` adds up the requests of all workers, including workers that have ended; `report` under gunicorn."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ async def test_K4_response_to_HEAD_has_no_content(entry: StatusEntry) -> None:
     "token", ["", "short", "fifteen-letters", "with a space in it", "x" * 16 + "\n", "ü" * 20, None, b"x" * 20]
 )
 @pytest.mark.parametrize("function", [metrics, report])
-def test_K4_empty_short_or_malformed_token_raises_an_error_without_the_token(
+def test_K4_malformed_token_raises_an_error_that_does_not_show_the_token(
     function: Callable[..., StatusEntry], token: Any
 ) -> None:
     with pytest.raises(ConfigError) as error:

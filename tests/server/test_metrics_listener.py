@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -119,6 +122,38 @@ def test_client_that_closes_early_does_not_end_the_listener() -> None:
             client.shutdown(socket.SHUT_WR)
             assert received(client) == b""
         assert answer(address, SCRAPE).status == 200
+
+
+def test_client_that_resets_during_the_response_does_not_end_the_listener() -> None:
+    begun = threading.Event()
+
+    def text() -> bytes:
+        begun.set()
+        return b"x" * 50_000_000
+
+    with listening(text) as address:
+        client = connected(address)
+        client.sendall(SCRAPE)
+        assert begun.wait(LONGEST_WAIT)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        with connected(address) as other:
+            other.sendall(SCRAPE.replace(b"/metrics", b"/"))
+            assert received(other).startswith(b"HTTP/1.1 404 ")
+
+
+class Exhausted:
+    """A listening socket of a process without free descriptors."""
+
+    def accept(self) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_lack_of_descriptors_does_not_end_the_listener() -> None:
+    listener = MetricsListener("127.0.0.1:0", bytes)
+    listener._accept(Exhausted())
+    assert answer(listener.sockets[0].getsockname(), SCRAPE).status == 200
+    listener.close()
 
 
 def test_silent_client_is_closed_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

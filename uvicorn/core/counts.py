@@ -79,7 +79,7 @@ class EntryCounts:
 
     @property
     def is_shown(self) -> bool:
-        """Whether reports show the entry. A Router or a Shift is shown if it has refused requests itself."""
+        """Whether reports show the entry. A Router is shown only after it has refused a request."""
         return self.kind not in ("router", "shift") or any(self.cells)
 
 
@@ -107,7 +107,7 @@ class Counts:
         self.entries.append(counts)
         self._places.setdefault(place.endpoint.above, {})[place.endpoint.entry] = counts
         if lane is not None and lane not in self.lanes.values():
-            # Two pools may have one name, such as those of two entries for different hosts.
+            # Two entries with the same name may have different pools.
             name = " ".join(filter(None, (place.entry, place.side)))
             self.lanes[name if name not in self.lanes else f"{name} ({len(self.lanes) + 1})"] = lane
 

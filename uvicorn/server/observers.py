@@ -12,7 +12,7 @@ from uvicorn.server.access_log import AccessLog
 
 
 class ObservedConnection(Protocol):
-    """What observers read from a connection."""
+    """The attributes that observers read from a connection."""
 
     #: When the head of the request was complete.
     began: float

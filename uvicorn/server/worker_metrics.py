@@ -41,7 +41,7 @@ class WorkerMetrics:
             self.totals.update_from(worker.process.pid, line)
 
     def read_last(self, worker: Worker) -> None:
-        """Take the last numbers of a worker that has ended before they were read."""
+        """Read the last numbers of a worker that has ended."""
         known = -1
         while self.totals is not None and len(worker.buffer) != known:
             known = len(worker.buffer)
