@@ -435,3 +435,29 @@ async def test_blocking_call_on_the_event_loops_thread_raises_instead_of_blockin
     proceed.set()
     assert await site.answer() == 200
     await site.end()
+
+
+async def test_W4_websocket_of_a_wsgi_application_is_compressed_if_the_client_offers_it() -> None:
+    site = await opened(Call(echo), compression=True)
+    assert await site.answer() == 101
+    await site.say("x" * 10_000)
+    assert await site.hears() == ["x" * 10_000]
+    assert len(site.received) < 1000
+    await site.end()
+
+
+async def test_W4_client_that_reads_nothing_is_reset_and_its_blocked_send_raises() -> None:
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        while True:
+            websocket.send(b"x" * 70_000)
+
+    call = Call(serve)
+    site = await opened(call)
+    site.transport.client_takes = False
+    await until(lambda: site.transport.protocol.write_paused)
+    site.clock.advance(62)
+    assert site.transport.aborted
+    await until(call.has_ended.is_set)
+    assert isinstance(call.error, ClientDisconnected)
+    await site.end()
