@@ -57,7 +57,7 @@ async def test_R5_waiting_awaitable_of_send_may_be_used_in_every_way(use: str) -
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R17_callback_for_the_await_of_a_send_is_called_once(use: str) -> None:
+async def test_R17_callback_for_awaiting_a_send_is_called_once(use: str) -> None:
     reported: list[int] = []
     sending = LazyAwaitable(let_others_run, lambda: reported.append(1))
     assert reported == []
@@ -108,7 +108,7 @@ async def test_task_that_awaits_a_send_can_be_cancelled() -> None:
     assert (task.cancelled(), cleaned) == (True, [1])
 
 
-def test_close_of_a_suspended_send_awaitable_ends_the_coroutine_of_send() -> None:
+def test_closing_a_suspended_awaitable_of_send_ends_the_coroutine_of_send() -> None:
     ended: list[int] = []
 
     async def wait() -> None:
@@ -220,7 +220,7 @@ def test_channel_is_found_by_its_name_while_it_is_alive() -> None:
     assert names.find(name) is None
 
 
-def test_channel_name_made_without_a_channel_leads_to_no_channel() -> None:
+def test_no_channel_is_found_by_a_name_that_was_made_without_a_channel() -> None:
     names = ChannelNames()
     assert names.find(names.new("body")) is None
 

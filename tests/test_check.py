@@ -109,7 +109,7 @@ ERROR = (
 
 
 @pytest.mark.parametrize(("forced", "errors", "status"), [("/old", [ERROR], 1), (None, [], 0)])
-def test_check_option_exits_with_1_for_errors_of_djangos_system_checks_and_with_0_for_warnings(
+def test_check_option_exits_with_1_for_errors_of_django_checks_and_with_0_for_warnings(
     forced: str | None, errors: list[str], status: int
 ) -> None:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(CASES), "django_site", "--check"]
@@ -155,15 +155,13 @@ up to 32 threads a process
 """
 
 
-def test_routes_prints_the_old_and_the_new_side_of_a_shift_and_its_share(invoke: Invoke) -> None:
+def test_routes_option_prints_the_old_side_the_new_side_and_the_weight_of_a_shift(invoke: Invoke) -> None:
     lines, status = invoke("shifted", "--routes")
     assert (lines, status) == (SHIFTED_TABLE.splitlines(), 0)
 
 
 @pytest.mark.parametrize("cut", ["yes", "no"])
-def test_M16_an_entry_that_begins_like_the_root_path_is_a_hint_unless_the_server_guesses(
-    cut: str, invoke: Invoke
-) -> None:
+def test_M16_check_option_prints_a_hint_for_an_entry_that_begins_like_the_root_path(cut: str, invoke: Invoke) -> None:
     lines, status = invoke("below_root", "--root-path", "/base", "--root-path-cut", cut, "--check")
     expected = (
         "hint: Route('/base/page'): its path begins like the root path '/base'; write entries without the root path"

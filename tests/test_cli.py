@@ -227,7 +227,7 @@ def test_module_that_fails_to_import_prints_its_traceback_and_one_line(run: Run,
     )
 
 
-def test_syntax_error_in_the_users_module_is_printed_with_its_place(run: Run, folder: Path) -> None:
+def test_syntax_error_in_the_module_of_the_application_is_printed_with_its_place(run: Run, folder: Path) -> None:
     (folder / "broken.py").write_text("def open_shop(:\n    pass\n")
     errors = run("broken:hello")[2]
     assert errors.startswith(f'  File "{folder}/broken.py", line 1\n    def open_shop(:\n')
@@ -246,7 +246,9 @@ def test_invalid_environment_variable_is_reported_on_one_line(run: Run, monkeypa
     assert (code, errors.count("\n"), "'http'" in errors) == (2, 1, True)
 
 
-def test_error_for_an_invalid_environment_variable_names_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_an_invalid_environment_variable_names_the_variable(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # What Kubernetes sets for a service that is called uvicorn.
     monkeypatch.setenv("UVICORN_PORT", "tcp://10.0.0.7:8000")
     assert "UVICORN_PORT" in run("shop:hello")[2]

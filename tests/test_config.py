@@ -338,7 +338,7 @@ def test_log_config_none_leaves_logging_unchanged() -> None:
     assert logging.getLogger("uvicorn").handlers == before
 
 
-def test_default_log_config_does_not_disable_the_applications_loggers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_log_config_does_not_disable_the_loggers_of_the_application(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("shop")
     uvicorn.Config(hello).configure_logging()
     assert not logger.disabled
@@ -385,7 +385,7 @@ def test_disabled_loggers_stay_disabled_without_log_config(switched_off: Callabl
 # What users read from it
 
 
-def test_config_host_and_port_are_those_that_were_given() -> None:
+def test_config_host_and_port_are_the_given_values() -> None:
     config = uvicorn.Config(hello, host="localhost", port=9000)
     assert (config.host, config.port, config.is_ssl) == ("localhost", 9000, False)
 

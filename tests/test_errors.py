@@ -65,7 +65,7 @@ def test_channel_closed_ends_a_task_without_a_traceback() -> None:
     assert asyncio.run(main())
 
 
-def test_log_of_an_exception_of_ours_has_the_traceback_of_the_applications_exception() -> None:
+def test_logged_application_error_has_the_traceback_of_the_exception_of_the_application() -> None:
     try:
         raise TimeoutError("of the application")
     except TimeoutError as error:
@@ -77,5 +77,5 @@ def test_log_of_an_exception_of_ours_has_the_traceback_of_the_applications_excep
     assert trace is not None and trace.tb_frame.f_code.co_filename == __file__
 
 
-def test_log_of_an_exception_of_ours_without_a_cause_has_no_traceback() -> None:
+def test_logged_application_error_without_a_cause_has_no_traceback() -> None:
     assert exc_info_of(ApplicationError("mistake")) is None

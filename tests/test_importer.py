@@ -129,7 +129,7 @@ ROUTER_OF_APP = (
         ("app = pages; application = Router(Route('/live', Shift(pages, live)))", "application"),
     ],
 )
-def test_M35_router_that_serves_the_modules_other_application_is_chosen(
+def test_M35_router_that_serves_the_other_application_of_the_module_is_chosen(
     write: Write, names: str, served: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write("shop.py", ROUTER_OF_APP + names)
@@ -329,7 +329,7 @@ def test_error_for_a_failing_module_shows_only_the_first_line_of_its_exception(w
     assert "\n" not in complaint("shop:serve")
 
 
-def test_error_for_a_module_that_needs_a_missing_module_names_the_missing_one(write: Write) -> None:
+def test_error_for_a_module_that_needs_a_missing_module_names_the_missing_module(write: Write) -> None:
     write("shop.py", "import warehouse_that_is_missing")
     assert complaint("shop:serve").endswith(
         "module 'shop' needs 'warehouse_that_is_missing', which is not installed",

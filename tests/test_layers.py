@@ -254,7 +254,7 @@ def test_each_source_file_has_a_test_file_or_names_the_files_that_test_it() -> N
     assert without == set(TESTED_ELSEWHERE)
 
 
-def test_every_file_in_the_table_tested_elsewhere_exists() -> None:
+def test_every_file_in_the_table_of_files_tested_elsewhere_exists() -> None:
     assert [path for path in TESTED_ELSEWHERE.values() if not (TESTS / path).exists()] == []
 
 

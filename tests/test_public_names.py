@@ -134,7 +134,7 @@ def test_command_in_a_click_group_prints_one_line_for_a_missing_application() ->
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 
 
-def test_run_in_the_main_thread_exits_with_one_line_and_the_commands_exit_code(
+def test_run_in_the_main_thread_exits_with_one_line_and_the_exit_code_of_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -227,7 +227,7 @@ async def test_proxy_headers_middleware_sets_the_scheme_wss_for_a_websocket() ->
 
 
 @pytest.mark.any_loop
-async def test_proxy_headers_middleware_keeps_the_scheme_of_a_websocket_without_a_forwarded_one() -> None:
+async def test_proxy_headers_middleware_keeps_the_scheme_of_a_websocket_if_none_is_forwarded() -> None:
     [seen] = await ask(ProxyHeadersMiddleware(echo, "*"), scope_of(FORWARDED[0], type="websocket", scheme="ws"))
     assert (seen["client"], seen["scheme"]) == (("1.2.3.4", 0), "ws")
 

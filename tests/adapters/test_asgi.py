@@ -358,7 +358,7 @@ async def test_application_sees_context_variables_that_a_middleware_has_set() ->
     assert trace.get() == "the middleware's"
 
 
-async def test_request_to_an_executor_that_pickles_calls_is_503_and_the_reason_is_logged(
+async def test_request_to_an_executor_that_pickles_calls_gets_503_and_the_reason_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class ProcessLikeExecutor(ThreadPoolExecutor):

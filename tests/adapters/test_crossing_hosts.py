@@ -36,7 +36,7 @@ def entries(host: Host, error: str) -> int:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_exception_before_the_response_is_500_and_logged_once_on_every_host(host: Host, error: str) -> None:
+def test_exception_before_the_response_gives_500_and_is_logged_once_on_every_host(host: Host, error: str) -> None:
     before = entries(host, error)
     assert ask(host.port, f"/{error}").status == 500
     assert ask(host.port, "/").content == b"half"

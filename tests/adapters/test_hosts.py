@@ -175,7 +175,7 @@ def test_wsgi_host_serves_concurrent_requests(host: Host) -> None:
 @pytest.mark.parametrize("error", ["ValueError", "SystemExit", "KeyboardInterrupt"])
 class TestAnApplicationThatRaises:
     @on([name for name in _WSGI_HOSTS if not name.startswith("uwsgi")])
-    def test_exception_before_the_response_is_500(self, host: Host, error: str) -> None:
+    def test_exception_before_the_response_gives_500(self, host: Host, error: str) -> None:
         assert ask(host.port, f"/{error}-before").status == 500
 
     @on(_FRAMED)

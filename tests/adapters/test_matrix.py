@@ -108,7 +108,7 @@ def test_disconnect_ends_a_stream_of_every_kind_of_application_on_every_host(cel
     cell.wait_for_line("the endless response has ended")
 
 
-def test_exception_in_every_kind_of_application_is_500_on_every_host(cell: Host) -> None:
+def test_exception_in_every_kind_of_application_gives_500_on_every_host(cell: Host) -> None:
     assert ask(cell.port, "/error").status == 500
     assert ask(cell.port, "/get").status == 200
 

@@ -36,7 +36,7 @@ def test_M13_each_kind_of_application_gets_its_root_path_and_path_on_a_wsgi_host
         assert on_wsgi(adapter, path, script_name) == [kind, script_name + "/möunt/in", script_name + path]
 
 
-def test_M10_an_unknown_path_on_a_wsgi_host_is_404() -> None:
+def test_M10_an_unknown_path_on_a_wsgi_host_gets_404() -> None:
     adapter = WSGIAdapter(Router(Route("/a", wsgi_app, methods=("POST",)), Mount("/in", Router(Route("/a", wsgi_app)))))
     assert on_wsgi(adapter, "/x") == 404
     assert on_wsgi(adapter, "/a") == 405
@@ -241,14 +241,14 @@ async def test_M36_on_an_asgi_host_an_application_of_a_shift_gets_the_root_path_
         await adapter._interface.shutdown(0)
 
 
-async def test_M10_an_unknown_path_on_an_asgi_host_is_404() -> None:
+async def test_M10_an_unknown_path_on_an_asgi_host_gets_404() -> None:
     adapter = ASGI3Adapter(Router(Route("/a", asgi3_app, methods=("POST",))))
     assert await on_asgi(adapter, "/x") == 404
     assert await on_asgi(adapter, "/a") == 405
     assert await on_asgi(adapter, "/a", method="POST") == ["asgi3", "", "/a"]
 
 
-async def test_M10_an_unknown_websocket_on_an_asgi_host_is_404() -> None:
+async def test_M10_an_unknown_websocket_on_an_asgi_host_gets_404() -> None:
     adapter = ASGI3Adapter(Router(Route("/a", asgi3_app, protocol="http")))
     for extensions, first in (({"websocket.http.response": {}}, 404), ({}, None)):
         host = Host({"type": "websocket.connect"})

@@ -19,7 +19,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_exception_before_the_response_is_500(host: Host, error: str) -> None:
+def test_exception_before_the_response_gives_500(host: Host, error: str) -> None:
     assert ask(host.port, f"/{error}-before").status == 500
 
 

@@ -338,7 +338,7 @@ def is_refused(port: int) -> bool:
     return False
 
 
-def test_stopping_server_accepts_no_new_connections(patient: Path) -> None:
+def test_a_stopping_server_accepts_no_new_connections(patient: Path) -> None:
     with running_server(patient, "app") as server, half_a_request(server) as client:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Shutting down")

@@ -163,7 +163,7 @@ def test_a_request_within_the_limits_is_served(limited: ServerProcess) -> None:
         assert content_of(client.receive()) == b"0123456789"
 
 
-def test_a_request_above_limit_concurrency_is_503(folder: Path) -> None:
+def test_a_request_above_limit_concurrency_gets_503(folder: Path) -> None:
     for server in serving(folder, "app", "--limit-concurrency", "1"):
         with Client(server) as first:
             first.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -179,7 +179,7 @@ def test_content_too_large_for_a_consumer_is_rejected(folder: Path) -> None:
         assert status_of(answer(server, TOO_LARGE)) == 413
 
 
-def test_a_request_above_the_thread_queue_is_503(folder: Path) -> None:
+def test_a_request_above_the_thread_queue_gets_503(folder: Path) -> None:
     for server in serving(folder, "blocking", "--threads", "1", "--thread-queue", "1"):
         with Client(server) as first, Client(server) as second, Client(server) as third:
             first.send(GET + b"\r\n")

@@ -269,7 +269,7 @@ def test_stop_closes_flask_sock_pages_with_1012_and_exits_with_0(number: signal.
         assert not re.search("ERROR|Traceback|ResourceWarning", server.stderr), server.stderr
 
 
-def test_flask_sock_echoes_under_the_gunicorn_worker_whose_stop_closes_with_1012() -> None:
+def test_flask_sock_echoes_under_the_gunicorn_worker_and_its_stop_closes_with_1012() -> None:
     with running_gunicorn(SITES, "flask_sock_site:app") as server, opened(server) as client:
         client.send("hello")
         assert client.recv(LONGEST_WAIT) == "hello"

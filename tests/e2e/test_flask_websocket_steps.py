@@ -44,7 +44,9 @@ def test_each_step_of_the_flask_websocket_guide_explains_how_to_go_back(step: in
     assert "\n**Go back:**" in STORY.section(step)
 
 
-def test_flask_websocket_steps_undone_in_reverse_order_give_the_same_sites(sites: list[Path], tmp_path: Path) -> None:
+def test_undoing_the_flask_websocket_steps_in_reverse_order_gives_the_same_sites(
+    sites: list[Path], tmp_path: Path
+) -> None:
     site = shutil.copytree(sites[2], tmp_path / "site")
     for step in reversed(STEPS):
         STORY.apply(site, step, "-R")

@@ -315,7 +315,7 @@ def test_request_hooks_of_gunicorn_get_the_request_and_the_response(tmp_path: Pa
         server.wait_for_line("saw GET /path x 200 OK")
 
 
-def test_exception_of_the_pre_request_hook_is_500(tmp_path: Path) -> None:
+def test_exception_of_the_pre_request_hook_gives_500(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def pre_request(worker, req):\n    raise ValueError('the hook failed')\n")
     with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server, Client(server) as client:

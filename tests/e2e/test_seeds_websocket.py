@@ -127,7 +127,7 @@ def test_seed_hello_world_rejects_a_websocket() -> None:
         assert refusal.value.response.status_code == 200
 
 
-def test_stopping_server_closes_websockets_of_the_seeds_with_1012() -> None:
+def test_a_stopping_server_closes_websockets_of_the_seeds_with_1012() -> None:
     with running_server(SEEDS / "explicit_accept", "app:echo") as server, talk(server) as client:
         client.send("hello")
         client.recv(LONGEST_WAIT)

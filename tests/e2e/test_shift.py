@@ -142,7 +142,7 @@ def test_M47_new_side_answers_the_100_pages_that_it_knows(pages: tuple[ServerPro
 
 
 @pytest.mark.parametrize("method", ["DELETE", "POST"])
-def test_M47_404_of_the_new_side_to_a_request_that_changes_something_is_its_own(
+def test_M47_404_of_the_new_side_to_an_unsafe_method_is_sent_to_the_client(
     pages: tuple[ServerProcess, ServerProcess], method: str
 ) -> None:
     answer = asked(pages[1], "/pages/1", method=method)
@@ -150,7 +150,7 @@ def test_M47_404_of_the_new_side_to_a_request_that_changes_something_is_its_own(
     assert answer.endswith(b"new page 1")
 
 
-def test_M47_403_of_the_new_side_is_its_own(pages: tuple[ServerProcess, ServerProcess]) -> None:
+def test_M47_403_of_the_new_side_is_sent_to_the_client(pages: tuple[ServerProcess, ServerProcess]) -> None:
     answer = asked(pages[1], "/pages/198")
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert answer.endswith(b"new page 198")

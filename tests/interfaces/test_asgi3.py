@@ -450,7 +450,7 @@ async def test_asgi_body_that_is_not_bytes_raises_in_the_application(caplog: pyt
 # How the application ends
 
 
-async def test_asgi_plain_function_that_returns_none_is_500_and_logs_the_expected_signature(
+async def test_asgi_plain_function_that_returns_none_gives_500_and_logs_the_expected_signature(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(scope: Any, receive: Any, send: Any) -> None: ...
@@ -491,7 +491,7 @@ async def test_asgi_application_that_returns_after_http_disconnect_sends_and_log
 
 
 @pytest.mark.parametrize("events", [(None,), (START,), (None, START)])
-async def test_asgi_application_that_returns_without_a_response_is_500_at_once(events: tuple[Any, ...]) -> None:
+async def test_asgi_application_that_returns_without_a_response_gives_500_at_once(events: tuple[Any, ...]) -> None:
     assert (await answered(App(*events))).statuses == [500]
 
 
@@ -514,7 +514,7 @@ async def failing(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("path", [b"/", b"/later"])
-async def test_asgi_application_that_raises_is_500(path: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_application_that_raises_gives_500(path: bytes, caplog: pytest.LogCaptureFixture) -> None:
     conversation = await answered(failing, request(b"GET %b HTTP/1.1" % path))
     assert conversation.statuses == [500]
     assert caplog.text.count("Traceback") == 1
@@ -531,7 +531,7 @@ async def test_asgi_application_that_raises_after_its_response_is_logged(caplog:
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_asgi_application_that_is_cancelled_is_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_application_that_is_cancelled_gives_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0)
         raise asyncio.CancelledError
@@ -669,12 +669,12 @@ async def test_pathsend_of_a_file_that_has_grown_sends_the_file_up_to_content_le
     assert conversation.responses()[0].content == CONTENT[:100000]
 
 
-async def test_pathsend_of_a_file_shorter_than_its_content_length_is_500(file: Path) -> None:
+async def test_pathsend_of_a_file_shorter_than_its_content_length_gives_500(file: Path) -> None:
     start = {**START, "headers": [(b"content-length", b"262145")]}
     assert (await answered_with_a_file(App(start, pathsend(file)))).statuses == [500]
 
 
-async def test_pathsend_of_a_missing_file_is_500(tmp_path: Path) -> None:
+async def test_pathsend_of_a_missing_file_gives_500(tmp_path: Path) -> None:
     assert (await answered_with_a_file(App(START, pathsend(tmp_path / "none")))).statuses == [500]
 
 
@@ -777,7 +777,7 @@ async def test_asgi_2_application_is_called_with_scope_and_then_with_receive_and
     assert conversation.responses()[0].header(b"x-version") == b"2.0"
 
 
-async def test_asgi_2_application_that_raises_at_its_first_call_is_500() -> None:
+async def test_asgi_2_application_that_raises_at_its_first_call_gives_500() -> None:
     def app(scope: Scope) -> Any:
         raise ValueError("boom")
 

@@ -190,7 +190,7 @@ async def test_asgi_accept_sends_the_subprotocol_and_headers_of_the_application(
 # Denial
 
 
-async def test_asgi_websocket_close_before_accept_is_403() -> None:
+async def test_asgi_websocket_close_before_accept_gives_403() -> None:
     app = App(CLOSE)
     conversation = await opened(app)
     assert conversation.status == 403
@@ -240,7 +240,7 @@ async def test_asgi_websocket_is_closed_when_the_application_returns() -> None:
     assert (conversation.status, conversation.close_code) == (101, 1000)
 
 
-async def test_asgi_websocket_application_that_raises_before_accept_is_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_websocket_application_that_raises_before_accept_gives_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("boom")
 
@@ -249,7 +249,7 @@ async def test_asgi_websocket_application_that_raises_before_accept_is_500(caplo
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
-async def test_asgi_websocket_application_that_cannot_be_called_is_500(error: type[BaseException]) -> None:
+async def test_asgi_websocket_application_that_cannot_be_called_gives_500(error: type[BaseException]) -> None:
     def app(scope: Scope, receive: Receive, send: Send) -> Any:
         raise error
 
@@ -402,7 +402,7 @@ async def test_asgi_websocket_event_out_of_order_raises_an_error_that_names_the_
 
 
 @pytest.mark.parametrize("event", [{**ACCEPT, "subprotocol": "c"}, {**ACCEPT, "headers": [(b"a", b"b\r\n")]}])
-async def test_asgi_accept_with_an_invalid_subprotocol_or_header_is_500(event: dict[str, Any]) -> None:
+async def test_asgi_accept_with_an_invalid_subprotocol_or_header_gives_500(event: dict[str, Any]) -> None:
     assert (await opened(App(event))).status == 500
 
 

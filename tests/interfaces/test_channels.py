@@ -530,7 +530,7 @@ async def test_R12_optional_keys_of_a_reply_may_be_missing_or_none(missing: dict
         {},
     ],
 )
-async def test_reply_of_the_wrong_shape_raises_local_protocol_error_and_is_500(reply: dict[str, Any]) -> None:
+async def test_reply_of_the_wrong_shape_raises_local_protocol_error_and_gives_500(reply: dict[str, Any]) -> None:
     raised: list[Exception] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -785,7 +785,7 @@ async def test_channels_application_that_raises_after_its_reply_is_only_logged(
     assert caplog.text.count("Traceback") == 2
 
 
-async def test_channels_handler_that_cancels_itself_is_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_handler_that_cancels_itself_gives_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         raise asyncio.CancelledError
 
@@ -796,7 +796,9 @@ async def test_channels_handler_that_cancels_itself_is_500(caplog: pytest.LogCap
     assert "cancelled before its response was complete" in caplog.text
 
 
-async def test_plain_function_served_as_channels_is_500_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+async def test_plain_function_that_is_served_as_channels_gives_500_and_a_logged_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     conversation = Conversation(lambda message, channels: None, interface="channels")
     conversation.send(GET)
     await settle()
@@ -826,7 +828,7 @@ async def test_reply_may_come_from_another_task_after_the_handler_has_returned()
     assert conversation.responses()[0].content == b"late"
 
 
-async def test_dropping_the_last_reference_to_the_reply_channel_is_500_at_once(
+async def test_dropping_the_last_reference_to_the_reply_channel_gives_500_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -860,7 +862,7 @@ async def test_response_that_is_returned_instead_of_sent_gives_500_and_is_logged
         (b"hello", "expected a response with 'status', got bytes in state WAITING"),
     ],
 )
-async def test_malformed_reply_is_500_and_logs_the_expected_message(
+async def test_malformed_reply_gives_500_and_logs_the_expected_message(
     reply: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -894,7 +896,7 @@ async def test_malformed_chunk_raises_and_does_not_complete_the_response(
     assert said in caplog.text
 
 
-async def test_reply_channel_dropped_after_the_handler_returned_is_500() -> None:
+async def test_reply_channel_that_is_dropped_after_the_handler_has_returned_gives_500() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -911,7 +913,7 @@ async def test_reply_channel_dropped_after_the_handler_returned_is_500() -> None
     assert conversation.statuses == [500]
 
 
-async def test_channels_reply_that_never_comes_is_500_after_reply_timeout() -> None:
+async def test_channels_reply_that_never_comes_gives_500_after_reply_timeout() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1006,7 +1008,7 @@ async def test_late_reply_is_the_only_response_when_its_channel_is_freed_afterwa
     assert conversation.statuses == [200]
 
 
-async def test_handler_that_dropped_its_reply_channel_early_is_500_when_it_returns() -> None:
+async def test_handler_that_dropped_its_reply_channel_early_gives_500_when_it_returns() -> None:
     may_return = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

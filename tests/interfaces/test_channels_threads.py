@@ -159,7 +159,7 @@ async def test_plain_function_that_returns_a_coroutine_is_awaited() -> None:
         assert conversation.responses("POST")[0].content == b"hello"
 
 
-async def test_threaded_request_is_503_when_the_queue_of_the_pool_is_full() -> None:
+async def test_threaded_request_gets_503_when_the_queue_of_the_pool_is_full() -> None:
     blocking = threading.Event()
 
     def app(message: Message, channels: Channels) -> None:

@@ -176,7 +176,7 @@ async def test_second_response_to_a_handshake_raises(caplog: pytest.LogCaptureFi
     assert "expected a chunk without 'status'" in caplog.text
 
 
-async def test_connect_handler_that_raises_is_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connect_handler_that_raises_gives_500(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         raise ValueError("boom")
 
@@ -503,7 +503,9 @@ async def test_invalid_websocket_message_raises_an_error_that_names_the_reason(m
     await conversation.lose()
 
 
-async def test_connect_decision_with_a_misspelled_key_is_500_and_not_accepted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connect_decision_with_a_misspelled_key_gives_500_and_is_not_accepted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"acept": False})
 

@@ -159,7 +159,7 @@ async def test_denial_response_waits_for_a_slow_client() -> None:
     await conversation.lose()
 
 
-async def test_cancelled_connect_handler_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_cancelled_connect_handler_gives_500_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         raise asyncio.CancelledError
 

@@ -174,7 +174,7 @@ async def test_R9_client_that_expects_100_continue_gets_it_before_the_consumer_i
 @WAYS
 @pytest.mark.parametrize(("size", "status"), [(100, 200), (101, 413)])
 @pytest.mark.parametrize("coded", [True, False])
-async def test_consumer_content_above_the_limit_is_413(
+async def test_consumer_content_above_the_limit_gives_413(
     size: int, status: int, coded: bool, way: Callable[[Consumer], Consumer]
 ) -> None:
     content = b"x" * size
@@ -256,7 +256,7 @@ async def test_consumer_may_stream_its_response(way: Callable[[Consumer], Consum
         *((on_a_worker, error) for error in (ValueError("secret"), SystemExit(3), KeyboardInterrupt())),
     ],
 )
-async def test_consumer_that_raises_before_replying_is_500_and_logged(
+async def test_consumer_that_raises_before_replying_gives_500_and_is_logged(
     way: Callable[[Consumer], Consumer], error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(message: dict[str, Any]) -> None:
@@ -280,7 +280,7 @@ async def test_consumer_that_raises_while_streaming_aborts_the_response(way: Cal
 
 
 @WAYS
-async def test_consumer_that_returns_without_a_reply_is_500_at_once(
+async def test_consumer_that_returns_without_a_reply_gives_500_at_once(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (await talk(way(lambda message: None))).statuses == [500]
@@ -314,7 +314,9 @@ async def test_reply_may_come_after_the_consumer_has_returned(way: Callable[[Con
 
 
 @WAYS
-async def test_consumer_reply_that_never_comes_is_500_after_reply_timeout(way: Callable[[Consumer], Consumer]) -> None:
+async def test_consumer_reply_that_never_comes_gives_500_after_reply_timeout(
+    way: Callable[[Consumer], Consumer],
+) -> None:
     kept: list[Any] = []
     conversation = await talk(way(kept.append), reply_timeout=0)
     assert conversation.statuses == [500]
@@ -444,7 +446,7 @@ async def test_async_consumer_ends_at_its_next_send_after_the_client_has_disconn
     assert [type(error) for error in ended] == [ChannelClosed]
 
 
-async def test_async_consumer_that_returns_no_awaitable_is_500() -> None:
+async def test_async_consumer_that_returns_no_awaitable_gives_500() -> None:
     conversation = Conversation(on_the_loop(hello_world))
     conversation.interface.app = lambda message: None
     conversation.send(GET)

@@ -296,7 +296,7 @@ async def test_sync_consumer_may_send_another_response_after_a_local_protocol_er
     [{"status": 99}, {"status": "200"}, {"status": 200, "headers": 5}, {"status": 200, "headers": [[b"a", b"b\r\n"]]}],
 )
 @pytest.mark.parametrize("more_content", [True, False])
-async def test_sync_consumer_response_with_an_invalid_field_is_500_and_logged(
+async def test_sync_consumer_response_with_an_invalid_field_gives_500_and_is_logged(
     reply: dict[str, Any], more_content: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: dict[str, Any]) -> None:

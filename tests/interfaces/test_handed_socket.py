@@ -137,7 +137,7 @@ async def test_W5_socket_works_with_a_selector_and_a_second_thread() -> None:
     assert app.returned == b"hello"
 
 
-async def test_W5_threads_that_use_the_socket_first_share_one_takeover() -> None:
+async def test_W5_threads_that_use_the_socket_at_the_same_time_cause_one_takeover() -> None:
     def use(environ: dict[str, Any]) -> int:
         sock = environ["werkzeug.socket"]
         descriptors: list[int] = []
@@ -177,7 +177,7 @@ async def test_W5_request_without_a_websocket_handshake_has_no_socket() -> None:
     assert app.returned == []
 
 
-async def test_W4_first_use_of_the_socket_from_another_origin_raises_and_the_client_gets_403() -> None:
+async def test_W4_client_from_another_origin_gets_403_when_the_application_uses_the_socket() -> None:
     app = Call(lambda environ: environ["werkzeug.socket"].fileno())
     request = HANDSHAKE[:-2] + b"Origin: https://evil.example\r\n\r\n"
     async with client_of(app, request) as (reader, _):
@@ -285,7 +285,7 @@ async def test_W7_stop_ends_the_stream_of_the_socket_and_sends_the_close_code_10
     assert app.returned == b""
 
 
-async def test_use_of_the_socket_after_the_websocket_object_raises() -> None:
+async def test_socket_raises_if_it_is_used_after_the_websocket_object() -> None:
     errors: list[BaseException] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:

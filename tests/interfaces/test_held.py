@@ -62,7 +62,7 @@ async def answers(app: App, interface: str, *requests: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("interface", "app", "expected"), MISTAKES)
-async def test_plain_function_that_returns_none_is_500_and_logs_one_error(
+async def test_plain_function_that_returns_none_gives_500_and_logs_one_error(
     interface: str, app: App, expected: str, caplog: Log
 ) -> None:
     received = await answers(app, interface, GET, GET, GET)
@@ -72,7 +72,7 @@ async def test_plain_function_that_returns_none_is_500_and_logs_one_error(
 
 
 @pytest.mark.parametrize(("interface", "app", "expected"), MISTAKES)
-async def test_plain_function_that_returns_none_for_a_request_with_content_is_500(
+async def test_plain_function_that_returns_none_for_a_request_with_content_gives_500(
     interface: str, app: App, expected: str
 ) -> None:
     conversation = Conversation(app, interface=interface)
@@ -116,7 +116,7 @@ async def test_held_streamed_response_is_sent_in_order() -> None:
     assert received.count(b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n") == 2
 
 
-async def test_held_response_that_is_invalid_is_500(caplog: Log) -> None:
+async def test_held_response_that_is_invalid_gives_500(caplog: Log) -> None:
     def app(message: Message, channels: Message) -> Any:
         return channels["reply"].send({"status": 200, "headers": [[b"a b", b"c"]]})
 
@@ -124,7 +124,7 @@ async def test_held_response_that_is_invalid_is_500(caplog: Log) -> None:
     assert received.count(b"HTTP/1.1 500 ") == 2
 
 
-async def test_plain_function_that_raises_is_500(caplog: Log) -> None:
+async def test_plain_function_that_raises_gives_500(caplog: Log) -> None:
     def app(message: Message, channels: Message) -> Any:
         raise ValueError("boom")
 

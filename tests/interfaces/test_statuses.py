@@ -99,7 +99,7 @@ async def test_status_from_200_to_999_reaches_the_client(way: str, status: int) 
 
 @pytest.mark.parametrize("status", [0, 99, 199, 1000])
 @pytest.mark.parametrize("way", WAYS)
-async def test_status_outside_200_to_999_is_500(way: str, status: int) -> None:
+async def test_status_outside_200_to_999_gives_500(way: str, status: int) -> None:
     assert (await answer(way, status)).startswith(b"HTTP/1.1 500 ")
 
 

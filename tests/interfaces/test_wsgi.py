@@ -52,7 +52,7 @@ async def test_wsgi_response_arrives_with_status_fields_and_content(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("path", ["twice", "silent", "text", "system_exit", "keyboard_interrupt"])
-async def test_wsgi_application_that_raises_before_output_is_500(path: str, way: str) -> None:
+async def test_wsgi_application_that_raises_before_output_gives_500(path: str, way: str) -> None:
     assert (await response_of(asking(path), way)).status == 500
 
 
@@ -177,7 +177,7 @@ async def test_wsgi_errors_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> 
     assert "wsgi.errors: something odd" in caplog.text
 
 
-async def test_wsgi_generator_that_never_calls_start_response_is_500() -> None:
+async def test_wsgi_generator_that_never_calls_start_response_gives_500() -> None:
     assert (await response_of(GET, app=lambda environ, start_response: iter([]), interface="wsgi")).status == 500
 
 
@@ -208,7 +208,7 @@ async def test_wsgi_responses_204_and_304_have_no_content(status: str, way: str)
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_B2_wsgi_list_shorter_than_its_content_length_is_500(way: str) -> None:
+async def test_B2_wsgi_list_shorter_than_its_content_length_gives_500(way: str) -> None:
     assert (await response_of(GET, way, app_of([b"ab"], [("Content-Length", "3")]))).status == 500
 
 
@@ -319,7 +319,7 @@ def test_file_wrapper_accepts_an_object_without_close() -> None:
 
 
 @pytest.mark.parametrize("content", ["text", bytearray(b"x"), None])
-async def test_wsgi_write_of_text_is_500(content: Any) -> None:
+async def test_wsgi_write_of_text_gives_500(content: Any) -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])(content)
         return []
@@ -351,7 +351,7 @@ async def test_wsgi_iterable_that_only_has_getitem_is_served() -> None:
         (None, "the application returned NoneType None, expected an iterable of bytes (PEP 3333)"),
     ],
 )
-async def test_wsgi_application_that_returns_no_iterable_is_500_and_logs_the_expected_type(
+async def test_wsgi_application_that_returns_no_iterable_gives_500_and_logs_the_expected_type(
     returned: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(environ: Any, start_response: Any) -> Any:

@@ -420,7 +420,7 @@ async def test_message_taken_after_the_disconnect_does_not_resume_reading() -> N
 
 
 @pytest.mark.parametrize("method", ["accept", "receive", "send"])
-async def test_blocking_call_on_the_event_loops_thread_raises_instead_of_blocking_the_loop(method: str) -> None:
+async def test_blocking_call_on_the_thread_of_the_event_loop_raises_instead_of_blocking(method: str) -> None:
     websockets: list[WSGIWebSocket] = []
     proceed = threading.Event()
 

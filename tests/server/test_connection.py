@@ -106,7 +106,7 @@ async def test_lingering_close_ends_after_linger_seconds() -> None:
     assert connection.has_lingered()
 
 
-async def test_close_of_the_base_class_raises_not_implemented_error() -> None:
+async def test_method_close_of_the_base_class_raises_not_implemented_error() -> None:
     conversation = Conversation(hello)
     connection = TransportConnection(conversation.context, 0.0)
     with pytest.raises(NotImplementedError):

@@ -186,7 +186,7 @@ def test_D10_lack_of_descriptors_is_logged_again_in_the_next_second(caplog: pyte
         {"message": "something else"},
     ],
 )
-def test_D10_other_exceptions_are_logged_by_the_event_loops_default_handler(
+def test_D10_other_exceptions_are_logged_by_the_default_handler_of_the_event_loop(
     report: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with_context(lambda context: context.loop_exception(context.loop, report))

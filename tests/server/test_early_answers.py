@@ -21,7 +21,7 @@ async def answered(data: bytes = LARGE, **settings: Any) -> Conversation:
     return conversation
 
 
-async def test_upload_answered_early_is_read_and_dropped_up_to_its_content_length() -> None:
+async def test_upload_that_is_answered_early_is_dropped_up_to_its_content_length() -> None:
     conversation = await answered()
     for _ in range(122):
         conversation.send(PIECE)
@@ -31,7 +31,7 @@ async def test_upload_answered_early_is_read_and_dropped_up_to_its_content_lengt
     assert [(response.status, response.complete) for response in conversation.responses()] == [(200, True)]
 
 
-async def test_chunked_upload_answered_early_is_dropped_up_to_max_content_bytes() -> None:
+async def test_chunked_upload_that_is_answered_early_is_dropped_up_to_max_content_bytes() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=1_000_000)
     assert conversation.responses()[0].header(b"connection") == b"close"
     for _ in range(15):
@@ -41,7 +41,7 @@ async def test_chunked_upload_answered_early_is_dropped_up_to_max_content_bytes(
     assert conversation.transport.closing
 
 
-async def test_chunked_upload_answered_early_without_a_limit_is_dropped_for_a_limited_time() -> None:
+async def test_without_a_limit_a_chunked_upload_answered_early_is_dropped_for_a_limited_time() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=0)
     for _ in range(29):
         conversation.send(PIECE * 20)
@@ -53,7 +53,7 @@ async def test_chunked_upload_answered_early_without_a_limit_is_dropped_for_a_li
     assert conversation.transport.closing
 
 
-async def test_chunked_upload_that_is_complete_when_answered_keeps_the_connection() -> None:
+async def test_connection_is_kept_if_a_chunked_upload_is_complete_when_it_is_answered() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n0\r\n\r\n"))
     assert conversation.responses()[0].header(b"connection") is None
     conversation.send(GET)
@@ -82,7 +82,7 @@ async def test_connection_is_closed_if_an_upload_answered_early_is_too_slow() ->
     assert conversation.transport.closing
 
 
-async def test_stopping_server_soon_closes_the_connection_of_an_upload_answered_early() -> None:
+async def test_a_stopping_server_closes_the_connection_of_an_upload_that_was_answered_early() -> None:
     conversation = await answered()
     conversation.context.stopping = True
     for _ in range(3):

@@ -78,7 +78,7 @@ async def test_exchange_is_aborted_when_timeout_half_closed_has_passed(begins: b
     await conversation.interface.tasks.finish(0)
 
 
-async def test_half_closed_connection_is_reset_at_once_with_timeout_half_closed_0() -> None:
+async def test_with_timeout_half_closed_0_a_half_closed_connection_is_reset_at_once() -> None:
     app = Waiting()
     conversation = Conversation(app, timeout_half_closed=0)
     conversation.send(GET)
@@ -176,7 +176,7 @@ async def test_channels_application_gets_one_http_disconnect_message_at_the_half
     await conversation.interface.tasks.finish(0)
 
 
-async def test_return_of_the_http_disconnect_handler_does_not_end_a_streamed_response() -> None:
+async def test_streamed_response_does_not_end_when_the_http_disconnect_handler_returns() -> None:
     go = asyncio.Event()
 
     class App:

@@ -167,7 +167,7 @@ async def test_all_waiting_sends_return_when_the_client_reads_again() -> None:
     assert conversation.responses()[0].complete
 
 
-async def test_handler_that_never_waits_is_notified_of_a_failed_write() -> None:
+async def test_handler_that_never_waits_ends_after_a_failed_write() -> None:
     sends = 0
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -186,7 +186,7 @@ async def test_handler_that_never_waits_is_notified_of_a_failed_write() -> None:
     conversation.connection.connection_lost(None)
 
 
-async def test_connection_is_closed_silently_if_the_client_ends_in_the_middle_of_a_head() -> None:
+async def test_connection_is_closed_silently_if_the_client_closes_in_the_middle_of_a_head() -> None:
     conversation = Conversation(hello)
     conversation.send(GET + b"GET / HT")
     await settle()
@@ -381,7 +381,7 @@ async def test_D7_malformed_request_of_a_slow_client_is_rejected_after_the_previ
     await conversation.lose()
 
 
-async def test_D7_requests_held_back_are_not_served_after_the_connection_is_lost() -> None:
+async def test_D7_held_requests_are_not_served_after_the_connection_is_lost() -> None:
     conversation = Conversation(hello, write_buffer_bytes=100)
     conversation.transport.client_takes = False
     conversation.send(GET * 3)

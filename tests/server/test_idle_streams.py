@@ -44,7 +44,7 @@ async def stopping(app: Any, data: bytes = GET, **settings: Any) -> Conversation
     return conversation
 
 
-async def test_stopping_server_ends_an_idle_event_stream_with_its_last_chunk_and_cancels_its_handler() -> None:
+async def test_a_stopping_server_ends_an_idle_event_stream_and_cancels_its_handler() -> None:
     app = Stream(EVENTS)
     conversation = await stopping(app)
     conversation.clock.advance(4)
@@ -54,7 +54,7 @@ async def test_stopping_server_ends_an_idle_event_stream_with_its_last_chunk_and
     assert (app.raised, conversation.transport.closing) == ([asyncio.CancelledError], True)
 
 
-async def test_stopping_server_ends_an_idle_event_stream_to_http_1_0_by_closing() -> None:
+async def test_a_stopping_server_ends_an_idle_event_stream_to_http_1_0_by_closing() -> None:
     app = Stream(EVENTS)
     conversation = await stopping(app, request(b"GET / HTTP/1.0"))
     conversation.clock.advance(4)
@@ -63,7 +63,7 @@ async def test_stopping_server_ends_an_idle_event_stream_to_http_1_0_by_closing(
     assert (conversation.transport.closing, conversation.transport.aborted) == (True, False)
 
 
-async def test_stopping_server_does_not_end_an_event_stream_that_has_just_sent() -> None:
+async def test_a_stopping_server_does_not_end_an_event_stream_that_has_just_sent_an_event() -> None:
     app = Stream(EVENTS)
     conversation = await stopping(app)
     for _ in range(5):
@@ -96,7 +96,7 @@ async def test_idle_streams_of_other_content_types_keep_the_whole_grace_period(h
     await conversation.interface.tasks.finish(0)
 
 
-async def test_response_in_flight_at_a_stop_gets_no_disconnect_event() -> None:
+async def test_handler_of_a_response_in_flight_gets_no_disconnect_event_at_the_stop() -> None:
     events: list[str] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -112,7 +112,7 @@ async def test_response_in_flight_at_a_stop_gets_no_disconnect_event() -> None:
     await conversation.lose()
 
 
-async def test_stopping_server_closes_the_iterable_of_a_wsgi_event_stream_at_its_next_yield() -> None:
+async def test_a_stopping_server_closes_the_iterable_of_a_wsgi_event_stream_at_its_next_yield() -> None:
     go = threading.Event()
     closed = threading.Event()
 

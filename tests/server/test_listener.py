@@ -75,7 +75,7 @@ def folder() -> Iterator[Path]:
         ("fd://0", Address(descriptor=0)),
     ],
 )
-def test_bind_address_is_parsed_in_gunicorns_syntax(text: str, address: Address) -> None:
+def test_bind_address_is_parsed_in_the_syntax_of_gunicorn(text: str, address: Address) -> None:
     assert parse_bind(text) == address
 
 
@@ -173,7 +173,9 @@ def test_ipv6_socket_leaves_the_same_ipv4_port_free() -> None:
         assert second.family == socket.AF_INET
 
 
-def test_missing_address_of_a_host_name_is_skipped_if_another_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_address_of_a_host_name_is_skipped_if_another_address_can_be_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
     with listening(Address("localhost", 0)) as [sock]:
@@ -425,18 +427,18 @@ def test_error_for_an_inherited_socket_that_cannot_listen_names_the_descriptor()
 # What is said about where we listen
 
 
-def test_a_port_is_described_as_an_url() -> None:
+def test_a_port_is_described_as_a_url() -> None:
     with listening(ANY_PORT) as [sock]:
         assert describe(sock) == f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
-def test_a_port_with_tls_is_described_as_an_url() -> None:
+def test_a_port_with_tls_is_described_as_a_url() -> None:
     with listening(ANY_PORT) as [sock]:
         assert describe(sock, "https") == f"https://127.0.0.1:{sock.getsockname()[1]}"
 
 
 @needs_ipv6
-def test_an_ipv6_port_is_described_as_an_url() -> None:
+def test_an_ipv6_port_is_described_as_a_url() -> None:
     with listening(Address("::1", 0)) as [sock]:
         assert describe(sock) == f"http://[::1]:{sock.getsockname()[1]}"
 

@@ -122,7 +122,7 @@ async def test_a_place_that_blocks_the_event_loop_twice_is_logged_once(caplog: p
 
 
 @pytest.mark.parametrize(("seconds", "logged"), [(0.69 * LIMIT, []), (0.71 * LIMIT, ["block"])])
-async def test_event_loop_blocked_for_less_than_seven_tenths_of_the_limit_is_not_logged(
+async def test_event_loop_that_is_blocked_for_less_than_70_percent_of_the_limit_is_not_logged(
     seconds: float, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = await watched_loop()
@@ -132,7 +132,7 @@ async def test_event_loop_blocked_for_less_than_seven_tenths_of_the_limit_is_not
     assert places(caplog) == logged
 
 
-async def test_late_look_at_a_blocked_event_loop_makes_the_duration_longer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_late_look_at_a_blocked_event_loop_extends_the_logged_duration(caplog: pytest.LogCaptureFixture) -> None:
     watched = await watched_loop()
     watched.look(1.0)
     await watched.turn(0.51)
@@ -148,7 +148,7 @@ async def test_busy_event_loop_that_runs_its_iterations_is_not_logged(caplog: py
     assert lines(caplog) == []
 
 
-async def test_event_loop_blocked_for_ten_seconds_is_logged_before_the_block_ends(
+async def test_event_loop_that_is_blocked_for_ten_seconds_is_logged_before_the_block_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watched = await watched_loop(0.2)
@@ -162,7 +162,9 @@ async def test_event_loop_blocked_for_ten_seconds_is_logged_before_the_block_end
     assert len(lines(caplog)) == 1
 
 
-async def test_of_two_handlers_in_one_iteration_the_longer_one_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_handler_that_blocks_longer_than_another_in_the_same_iteration_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     watched = await watched_loop()
     watched.look()
     block(watched, 2)
@@ -202,7 +204,9 @@ async def test_application_that_a_debugger_has_stopped_is_not_logged(
     assert lines(caplog) == []
 
 
-async def test_watch_ends_after_the_greatest_number_of_places(caplog: pytest.LogCaptureFixture) -> None:
+async def test_loop_watch_ends_when_it_has_logged_the_maximum_number_of_places(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     watched = await watched_loop()
     goes_on = True
     for number in range(MOST_PLACES):
@@ -271,11 +275,11 @@ APP, MODEL = "/srv/app.py", "/srv/models.py"
         ([], None),
     ],
 )  # fmt: skip
-def test_place_is_the_innermost_line_of_the_applications_own_code(files: list[str], place: Place | None) -> None:
+def test_place_is_the_innermost_line_of_application_code(files: list[str], place: Place | None) -> None:
     assert place_in(frames(*files) if files else []) == place
 
 
-def test_place_names_the_handler_unless_it_is_the_function() -> None:
+def test_place_names_the_handler_unless_the_function_is_the_handler() -> None:
     shown = [str(Place("Site.view", function, "/srv/a\nb.py", 7)) for function in ("Site.view", "fetch")]
     assert shown == ["/srv/a\\nb.py:7 in Site.view", "/srv/a\\nb.py:7 in fetch, called by Site.view"]
 
@@ -323,7 +327,7 @@ async def test_server_logs_the_line_of_a_handler_that_blocks_its_event_loop(
     ("options", "seconds"),
     [({}, 0), ({"reload": True}, 0.2), ({"reload": True, "watch_loop": 0.0}, 0), ({"watch_loop": 1}, 1)],
 )
-def test_reload_watches_the_loop_unless_another_limit_is_given(options: dict[str, Any], seconds: float) -> None:
+def test_reload_turns_the_loop_watch_on_unless_another_limit_is_given(options: dict[str, Any], seconds: float) -> None:
     config = uvicorn.Config("app:app", log_config=None, **options)
     assert (config.watch_loop, config.settings.watch_loop_seconds) == (seconds, seconds)
 

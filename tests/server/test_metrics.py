@@ -60,7 +60,7 @@ async def test_both_sides_of_a_shift_have_a_label() -> None:
     assert found["uvicorn_requests_total{entry=/a/*,side=new,kind=channels,status=2xx}"] == 1
 
 
-async def test_requests_that_the_router_refuses_are_shown_once_there_are_any() -> None:
+async def test_refused_requests_of_a_router_are_shown_after_the_first_refusal() -> None:
     table = Router(Route("/a", channels_app))
     assert not any("kind=router" in name for name in await values(table))
     found = await values(table, get("/b"))
@@ -148,7 +148,7 @@ async def test_broadcast_shows_its_messages_while_a_hub_runs() -> None:
     assert found["uvicorn_broadcast_connected"] == 1
 
 
-def test_offered_numbers_have_a_metric_each() -> None:
+def test_each_number_that_a_source_offers_has_a_metric() -> None:
     counters, gauges = measurements.sources["broadcast"]()
     text = text_of(Snapshot({"broadcast": {"": [1] * 6}}, {"broadcast": {"": [1] * 2}}, {}))
     assert {f"uvicorn_{name}" for name in (*counters, *gauges)} == samples(text).keys()
@@ -181,13 +181,13 @@ async def test_process_that_has_ended_keeps_its_counters_and_loses_its_gauges() 
     assert found["uvicorn_processes"] == found["uvicorn_connections"] == 1
 
 
-async def test_later_snapshot_of_a_process_replaces_the_one_before() -> None:
+async def test_later_snapshot_of_a_process_replaces_the_earlier_snapshot() -> None:
     totals = await totals_of_two()
     totals.update(2, totals.sum())
     assert samples(totals.text())[REQUESTS_A] == 3
 
 
-async def test_lag_of_several_processes_is_the_longest() -> None:
+async def test_loop_lag_of_several_processes_is_the_longest_lag() -> None:
     totals = Totals()
     for process, lag in enumerate((0.25, 0.5, 0.125)):
         totals.update(process, Snapshot({}, {}, {"server": {"": [lag]}}))

@@ -82,7 +82,7 @@ def test_query_of_a_scrape_is_ignored() -> None:
         b"\x16\x03\x01 a TLS handshake",
     ],
 )
-def test_request_for_anything_but_the_metrics_gets_404(head: bytes) -> None:
+def test_request_for_anything_except_the_metrics_gets_404(head: bytes) -> None:
     with listening() as address:
         assert answer(address, head + b"\r\n\r\n").status == 404
 
@@ -97,7 +97,7 @@ def test_long_response_arrives_whole() -> None:
         assert len(answer(address, SCRAPE).content) == 5_000_000
 
 
-def test_failure_of_the_text_is_500_and_the_next_scrape_is_served() -> None:
+def test_failure_to_build_the_text_gives_500_and_the_next_scrape_is_served() -> None:
     results: list[bytes] = []
     with listening(lambda: results.pop()) as address:
         assert answer(address, SCRAPE).status == 500
@@ -156,13 +156,13 @@ def test_lack_of_descriptors_does_not_end_the_listener() -> None:
     listener.close()
 
 
-def test_silent_client_is_closed_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_client_is_closed_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_listener, "_SECONDS", 0.0)
     with listening() as address, connected(address) as client:
         assert received(client) == b""
 
 
-def test_client_that_does_not_read_its_response_is_closed_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_does_not_read_its_response_is_closed_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_listener, "_SECONDS", 0.0)
     with listening(lambda: b"x" * 50_000_000) as address, connected(address) as client:
         client.sendall(SCRAPE)

@@ -26,7 +26,7 @@ def scraped(log: str) -> dict[str, float]:
         return samples(response.read())
 
 
-async def test_metrics_of_a_server_have_its_requests_after_the_next_tick(caplog: pytest.LogCaptureFixture) -> None:
+async def test_metrics_of_a_server_count_its_requests_after_the_next_tick(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     server = server_of(Application(), metrics="127.0.0.1:0")
     task = asyncio.create_task(server.serve())

@@ -66,7 +66,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         return here, there
 
 
-async def test_a_client_that_closes_while_reading_is_paused_is_noticed_at_the_next_tick() -> None:
+async def test_while_reading_is_paused_the_close_of_a_client_is_noticed_at_the_next_tick() -> None:
     site = Site()
     client = await site.upload()
     client.close()
@@ -86,7 +86,7 @@ async def test_exchange_of_a_client_that_closes_during_a_pause_ends_after_timeou
     await site.end()
 
 
-async def test_a_reset_while_reading_is_paused_ends_the_exchange_at_the_next_tick() -> None:
+async def test_while_reading_is_paused_a_reset_ends_the_exchange_at_the_next_tick() -> None:
     site = Site()
     client = await site.upload()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

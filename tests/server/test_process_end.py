@@ -81,5 +81,5 @@ def test_process_whose_threads_have_ended_is_not_ended(thread: threading.Thread,
         (ValueError(), 1),
     ],
 )
-def test_exit_code_for_an_exception_is_that_of_python(error: BaseException, status: int) -> None:
+def test_exit_code_for_an_exception_is_the_exit_code_of_python(error: BaseException, status: int) -> None:
     assert process_end._status_of(error) == status

@@ -153,7 +153,9 @@ def test_C7_a_malformed_trusted_address_is_rejected(text: str) -> None:
         TrustedPeers(text)
 
 
-def test_C7_forwarded_allow_ips_of_the_environment_applies_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_C7_forwarded_allow_ips_of_the_environment_applies_unless_the_option_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
     assert build_trusted_peers("").trusts(PROXY)
     assert not build_trusted_peers("10.0.0.2").trusts(PROXY)

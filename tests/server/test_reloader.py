@@ -72,7 +72,7 @@ def test_excluded_pattern_replaces_an_equal_default_include(tmp_path: Path) -> N
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["*.py"])
 
 
-def test_files_created_in_a_new_folder_before_it_is_watched_are_reported(
+def test_files_that_a_new_folder_had_before_it_was_watched_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the folder itself causes an event, because its files may exist before the folder is watched."""

@@ -87,5 +87,5 @@ def test_further_writes_do_not_restart_the_write_timeout() -> None:
     assert stalls((1.0, 500, 900), (1.0, 700, 1100), (1.0, 900, 1300)) == [0.0, 1.0, 2.0]
 
 
-def test_slow_client_that_receives_some_bytes_meets_no_write_timeout() -> None:
+def test_write_timeout_does_not_apply_to_a_slow_client_that_receives_some_bytes() -> None:
     assert stalls((1.0, 500, 900), (1.0, 600, 1100), (1.0, 700, 1300)) == [0.0, 0.0, 0.0]

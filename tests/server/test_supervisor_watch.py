@@ -36,7 +36,7 @@ def watched() -> Iterator[Watched]:
     made.ours.close()
 
 
-def test_worker_is_killed_when_the_grace_period_after_its_supervisors_death_has_passed(watched: Watched) -> None:
+def test_worker_is_killed_after_the_grace_period_that_follows_the_end_of_its_supervisor(watched: Watched) -> None:
     watched.ours.close()
     assert watched.killed.wait(LONGEST_WAIT)
     assert watched.waits == [7.0]

@@ -282,7 +282,7 @@ async def test_client_reads_the_end_of_the_stream_when_the_application_closes(tl
         await until(lambda: not made.context.connections)
 
 
-async def test_bytes_of_a_client_that_follow_the_close_of_the_application_are_dropped() -> None:
+async def test_bytes_that_a_client_sends_after_the_close_of_the_application_are_dropped() -> None:
     async with tunnelled() as made:
         made.writer.write(HELLO + HELLO)
         assert await made.hear(1)
@@ -328,7 +328,7 @@ async def test_half_closed_application_is_closed_after_the_close_timeout(tls: Ce
         assert await made.reader.read() == b""
 
 
-async def test_half_closed_application_that_closes_later_has_the_bytes_of_the_client_dropped() -> None:
+async def test_bytes_of_the_client_are_dropped_after_a_half_closed_application_has_closed() -> None:
     async with tunnelled() as made:
         tunnel = made.tunnel
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
@@ -371,7 +371,7 @@ async def test_application_reads_the_close_frame_of_the_client_after_its_call_ha
         assert await made.hear() == b"answer"
 
 
-async def test_client_that_ignores_the_close_frame_of_the_application_is_reset_after_the_close_timeout() -> None:
+async def test_client_that_ignores_the_close_frame_is_reset_after_the_close_timeout() -> None:
     async with tunnelled(ws_close_timeout=3) as made:
         made.say(SWITCHED + CLOSE)
         await made.reader.readexactly(len(SWITCHED + CLOSE))
@@ -382,14 +382,14 @@ async def test_client_that_ignores_the_close_frame_of_the_application_is_reset_a
         assert await made.hear() == b""
 
 
-async def test_session_is_closing_once_the_close_frame_of_the_application_has_passed() -> None:
+async def test_session_is_closing_after_the_close_frame_of_the_application_has_passed() -> None:
     async with tunnelled() as made:
         made.say(SWITCHED + CLOSE)
         made.session.gateway.catch_up()
         assert made.session.state is CLOSING
 
 
-async def test_session_is_closing_once_the_close_frame_of_the_client_has_passed() -> None:
+async def test_session_is_closing_after_the_close_frame_of_the_client_has_passed() -> None:
     async with tunnelled() as made:
         made.writer.write(b"\x88\x80mask")
         assert await made.hear() == b"\x88\x80mask"
@@ -405,7 +405,7 @@ async def test_application_that_ignores_the_close_frame_of_the_client_is_ended_a
         await until(lambda: not made.context.connections)
 
 
-async def test_session_is_closing_once_the_application_has_closed_its_socket() -> None:
+async def test_session_is_closing_after_the_application_has_closed_its_socket() -> None:
     async with tunnelled() as made:
         made.far.close()  # type: ignore[union-attr]
         made.session.gateway.catch_up()
@@ -413,7 +413,7 @@ async def test_session_is_closing_once_the_application_has_closed_its_socket() -
         made.session.gateway.catch_up()
 
 
-async def test_stop_sends_1012_between_frames_and_ends_both_streams(tls: Certificates | None) -> None:
+async def test_stop_between_frames_sends_1012_and_ends_both_streams(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         made.say(SWITCHED + HELLO)
         made.tunnel.stop()
@@ -430,7 +430,7 @@ async def test_stop_sends_1012_between_frames_and_ends_both_streams(tls: Certifi
     [b"", SWITCHED[:-1], SWITCHED + HELLO[:3], SWITCHED + CLOSE, b"HTTP/1.1 400 \r\n\r\n"],
     ids=["nothing", "part of the head", "part of a frame", "a close frame", "another response"],
 )
-async def test_stop_sends_no_close_frame_if_none_may_follow(sent: bytes) -> None:
+async def test_stop_sends_no_close_frame_at_a_place_where_none_is_allowed(sent: bytes) -> None:
     async with tunnelled() as made:
         if sent:
             made.say(sent)

@@ -115,7 +115,7 @@ async def test_client_that_does_not_answer_the_close_frame_is_reset_after_ws_clo
     assert seen[-1]["code"] == 1006
 
 
-async def test_connection_is_closed_after_the_clients_close_frame() -> None:
+async def test_connection_is_closed_after_the_close_frame_of_the_client() -> None:
     conversation = await opened(timeout_linger=1.0)
     conversation.client.send_close(1000)
     await conversation.flush()

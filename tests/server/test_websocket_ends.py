@@ -44,7 +44,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_e9_client_that_continues_to_send_after_the_servers_close_frame_is_reset() -> None:
+async def test_e9_client_is_reset_if_it_continues_to_send_after_the_close_frame_of_the_server() -> None:
     conversation = await opened(closing, ws_close_timeout=3.0)
     for _ in range(4):
         conversation.clock.advance(1)
@@ -188,7 +188,7 @@ def living() -> list[Any]:
     return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
 
 
-async def test_client_whose_pong_is_unread_while_reading_is_paused_is_not_closed() -> None:
+async def test_while_reading_is_paused_a_client_with_an_unread_pong_is_not_closed() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, ws_ping_interval=5.0, ws_ping_timeout=5.0)
     connection = conversation.transport.protocol
@@ -207,7 +207,7 @@ async def test_client_whose_pong_is_unread_while_reading_is_paused_is_not_closed
     await conversation.lose()
 
 
-async def test_client_that_cannot_half_close_and_does_not_close_is_reset_after_ws_close_timeout() -> None:
+async def test_without_half_close_a_client_that_does_not_close_is_reset_after_ws_close_timeout() -> None:
     conversation = await opened(ws_close_timeout=3.0, timeout_linger=1.0)
     conversation.transport.half_closes = False
     conversation.transport.client_takes = False
@@ -239,7 +239,7 @@ async def test_input_after_a_protocol_error_is_dropped_up_to_a_limit(half_closes
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
 
 
-async def test_protocol_error_after_the_servers_close_frame_ends_the_closing_handshake() -> None:
+async def test_protocol_error_after_the_close_frame_of_the_server_ends_the_closing_handshake() -> None:
     app = Recorder(closing)
     conversation = await opened(app)
     conversation.send(frame(RESERVED))
@@ -248,7 +248,7 @@ async def test_protocol_error_after_the_servers_close_frame_ends_the_closing_han
     assert conversation.received.count(b"\x88\x02") == 1
 
 
-async def test_messages_after_the_servers_close_frame_are_dropped() -> None:
+async def test_messages_after_the_close_frame_of_the_server_are_dropped() -> None:
     app = Recorder(closing)
     conversation = await opened(app)
     written = len(conversation.transport.writes)
@@ -392,7 +392,7 @@ async def test_connection_is_closed_if_a_rejected_message_is_too_slow() -> None:
     await settle()
 
 
-async def test_stopping_server_drops_a_rejected_message_for_one_second() -> None:
+async def test_a_stopping_server_drops_a_rejected_message_for_one_second() -> None:
     conversation = await refused()
     conversation.context.stopping = True
     for _ in range(2):
@@ -403,7 +403,7 @@ async def test_stopping_server_drops_a_rejected_message_for_one_second() -> None
     await settle()
 
 
-async def test_connection_closed_within_a_message_drops_its_rest_before_closing() -> None:
+async def test_rest_of_a_message_is_dropped_before_a_connection_that_ends_within_it_is_closed() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_drain_bytes=1000)
     conversation.send(frame(BINARY, bytes(500_000))[:1000])

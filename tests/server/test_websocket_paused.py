@@ -85,7 +85,7 @@ async def test_a_websocket_application_is_notified_of_a_fin_only_after_the_half_
 
 
 @pytest.mark.parametrize("kind", ["channels", "asgi3"])
-async def test_reset_while_reading_is_paused_is_noticed_at_the_next_tick(kind: str) -> None:
+async def test_while_reading_is_paused_a_reset_is_noticed_at_the_next_tick(kind: str) -> None:
     site = Site(kind)
     client = await site.connect()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -96,7 +96,7 @@ async def test_reset_while_reading_is_paused_is_noticed_at_the_next_tick(kind: s
     await site.end()
 
 
-async def test_fin_while_reading_is_paused_resets_at_the_next_tick_with_timeout_half_closed_0() -> None:
+async def test_with_timeout_half_closed_0_a_fin_during_paused_reading_resets_at_the_next_tick() -> None:
     site = Site("channels", timeout_half_closed=0.0)
     client = await site.connect()
     client.shutdown(socket.SHUT_WR)

@@ -83,7 +83,7 @@ def test_without_an_address_the_numbers_of_workers_are_ignored(pair: tuple[Worke
     assert metrics.totals is None
 
 
-def test_line_of_a_worker_without_end_is_dropped(pair: tuple[Worker, socket.socket]) -> None:
+def test_endless_line_of_a_worker_is_dropped(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     for _ in range(40):
         channel.sendall(b"x" * 65536)

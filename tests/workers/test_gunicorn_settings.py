@@ -23,7 +23,7 @@ def settings_of(**changed: Any) -> Settings:
     return build_settings(keywords_of(configured(**changed)))
 
 
-def test_gunicorns_defaults_are_translated_to_ours() -> None:
+def test_gunicorn_defaults_are_translated_to_uvicorn_settings() -> None:
     assert settings_of().keep_alive_seconds == 2
 
 
@@ -42,7 +42,9 @@ def test_gunicorns_defaults_are_translated_to_ours() -> None:
         ({"graceful_timeout": 0}, "graceful_seconds", 0),
     ],
 )
-def test_a_gunicorn_setting_is_translated_to_ours(changed: dict[str, Any], name: str, value: object) -> None:
+def test_a_gunicorn_setting_is_translated_to_a_uvicorn_setting(
+    changed: dict[str, Any], name: str, value: object
+) -> None:
     assert getattr(settings_of(**changed), name) == value
 
 
@@ -66,7 +68,7 @@ def test_a_proxy_cuts_the_root_path_unless_SCRIPT_NAME_has_set_it(monkeypatch: p
     assert settings_of().root_path_cut == "no"
 
 
-def test_gunicorns_default_limits_of_a_head_do_not_narrow_ours() -> None:
+def test_default_gunicorn_limits_of_a_head_do_not_narrow_the_limits_of_uvicorn() -> None:
     assert settings_of().limits == Limits()
 
 

@@ -35,12 +35,12 @@ def test_a_long_complete_response_has_a_content_length() -> None:
 
 
 @pytest.mark.parametrize("reason", [b"OK", b"Fine"])
-def test_the_applications_reason_phrase_is_sent(reason: bytes) -> None:
+def test_the_reason_phrase_of_the_application_is_sent(reason: bytes) -> None:
     assert start(encoder(), reason=reason).startswith(b"HTTP/1.1 200 %b\r\n" % reason)
 
 
 @pytest.mark.parametrize("length", [3, 2048])
-def test_the_applications_content_length_is_sent_once(length: int) -> None:
+def test_the_content_length_of_the_application_is_sent_once(length: int) -> None:
     whole = start(encoder(), b"x" * length, headers=[[b"Content-Length", b"%d" % length]])
     assert whole == b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length + b"x" * length
 
@@ -92,7 +92,7 @@ def test_a_response_to_HEAD_has_the_content_length_of_GET_if_the_length_is_known
     assert start(encoder(), content, method="HEAD") == b"HTTP/1.1 200 OK\r\n" + expected + b"\r\n"
 
 
-def test_a_response_to_HEAD_keeps_the_applications_content_length() -> None:
+def test_a_response_to_HEAD_keeps_the_content_length_of_the_application() -> None:
     head = start(encoder(), method="HEAD", headers=[(b"content-length", b"7")])
     assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
 
@@ -108,7 +108,7 @@ def test_a_204_response_has_no_content_length_even_if_the_application_gives_one(
     assert b"content-length" not in start(encoder(), status=204, headers=[[b"content-length", b"0"]])
 
 
-def test_a_304_response_keeps_the_applications_content_length() -> None:
+def test_a_304_response_keeps_the_content_length_of_the_application() -> None:
     assert b"content-length: 9" in start(encoder(), status=304, headers=[[b"content-length", b"9"]])
 
 
@@ -116,7 +116,7 @@ def test_an_unregistered_status_has_an_empty_reason_phrase() -> None:
     assert start(encoder(), status=299).startswith(b"HTTP/1.1 299 \r\n")
 
 
-def test_too_much_content_raises_with_the_part_that_fits() -> None:
+def test_error_for_too_much_content_contains_the_part_that_fits() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"3"]])
     with pytest.raises(ContentTooLong, match="content-length is 3 but the app sent more") as raised:
@@ -124,7 +124,7 @@ def test_too_much_content_raises_with_the_part_that_fits() -> None:
     assert raised.value.allowed == b"abc"
 
 
-def test_too_little_content_raises_with_the_number_of_bytes_sent() -> None:
+def test_error_for_too_little_content_shows_the_number_of_sent_bytes() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"12"]])
     response.content(b"abcdefgh", True)
@@ -310,7 +310,7 @@ def test_connection_close_of_the_application_ends_the_connection(value: bytes, k
 
 
 @pytest.mark.parametrize("name", [b"server", b"Date"])
-def test_the_applications_server_or_date_replaces_the_default(name: bytes) -> None:
+def test_a_server_or_date_field_of_the_application_replaces_the_default(name: bytes) -> None:
     defaults = DefaultFields()
     defaults.update(0)
     head = start(HTTP1ResponseEncoder(defaults), headers=[[name, b"mine"]])

@@ -152,7 +152,7 @@ def test_OPTIONS_in_absolute_form_without_a_path_has_the_target_asterisk() -> No
     assert parser.target == b"*"
 
 
-def test_content_is_unlimited_with_max_content_bytes_0() -> None:
+def test_with_max_content_bytes_0_content_is_unlimited() -> None:
     parser, log = parse(request(POST, b"content-length: 999999999999999999"), Limits(max_content_bytes=0))
     assert parser.content_length == 999999999999999999
 
@@ -173,7 +173,7 @@ def test_chunk_data_split_between_cr_and_lf_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("size", [61, 60])
-def test_trailers_share_the_limit_of_the_header_section_to_the_byte(size: int) -> None:
+def test_headers_and_trailers_together_are_limited_to_max_header_bytes(size: int) -> None:
     stream = chunked(b"0\r\n" + b"x:" + b"a" * size + b"\r\n\r\n")
     # "host: x" and "transfer-encoding: chunked" with their line ends are 37 bytes.
     fits = Limits(max_header_bytes=37 + 2 + size + 2)
@@ -182,7 +182,7 @@ def test_trailers_share_the_limit_of_the_header_section_to_the_byte(size: int) -
         parse(stream, Limits(max_header_bytes=37 + 2 + size + 1))
 
 
-def test_keep_alive_of_equal_fields_depends_on_the_http_version() -> None:
+def test_with_equal_fields_keep_alive_depends_on_the_http_version() -> None:
     parser, log = parse(request(b"GET / HTTP/1.1") + request(b"GET / HTTP/1.0") + request(b"GET / HTTP/1.1"))
     kept = [parser.keep_alive]
     for _ in range(2):

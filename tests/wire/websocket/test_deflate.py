@@ -120,7 +120,7 @@ def test_messages_beyond_the_negotiated_window_are_inflated_for_any_split(grante
 
 @pytest.mark.parametrize("granted", [8, 12])
 @pytest.mark.parametrize("piece", [1, 7, 100, 5000])
-def test_messages_beyond_the_negotiated_window_may_refer_to_earlier_ones(granted: int, piece: int) -> None:
+def test_messages_beyond_the_negotiated_window_may_refer_to_earlier_messages(granted: int, piece: int) -> None:
     client, source, deflater = (
         Client(deflate=agreed(OFFER % granted), max_message_bytes=MEBIBYTE),
         random.Random(granted),
@@ -133,7 +133,7 @@ def test_messages_beyond_the_negotiated_window_may_refer_to_earlier_ones(granted
 
 
 @pytest.mark.parametrize("bits", [9, 12, 15])
-def test_compressed_messages_of_a_client_may_refer_to_earlier_ones(bits: int) -> None:
+def test_compressed_messages_of_a_client_may_refer_to_earlier_messages(bits: int) -> None:
     deflate = agreed(OFFER % bits)
     client = Deflater(min(bits, 12))
     assert [inflated(deflate, client(b"the same words again")) for _ in range(3)] == [b"the same words again"] * 3
@@ -153,7 +153,7 @@ def test_a_client_without_context_takeover_cannot_refer_to_earlier_messages() ->
         inflated(deflate, client(words))
 
 
-def test_compressed_messages_of_the_server_refer_to_earlier_ones() -> None:
+def test_compressed_messages_of_the_server_refer_to_earlier_messages() -> None:
     deflate, client = agreed(), Inflater()
     message = random.Random(1).randbytes(2000)
     first, second = deflate.deflate(message), deflate.deflate(message)
@@ -161,7 +161,7 @@ def test_compressed_messages_of_the_server_refer_to_earlier_ones() -> None:
     assert (client(first), client(second)) == (message, message)
 
 
-def test_without_context_takeover_messages_of_the_server_do_not_refer_to_earlier_ones() -> None:
+def test_messages_of_the_server_without_context_takeover_do_not_refer_to_earlier_messages() -> None:
     deflate, client = agreed(b"permessage-deflate; server_no_context_takeover"), Inflater(takeover=False)
     message = b"words" * 500
     first, second = deflate.deflate(message), deflate.deflate(message)

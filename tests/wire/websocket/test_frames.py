@@ -293,7 +293,7 @@ def test_buffered_bytes_count_the_incomplete_message_and_header() -> None:
     assert client.codec.buffered_bytes == 6
 
 
-def test_many_pauses_within_one_buffer_do_not_copy_it_each_time() -> None:
+def test_many_pauses_within_one_buffer_do_not_copy_the_buffer_each_time() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"a") * 20_000)

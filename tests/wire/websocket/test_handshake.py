@@ -40,7 +40,7 @@ def test_the_origin_field_is_the_origin_of_the_handshake() -> None:
     assert handshake((b"origin", b"https://example.com")).origin == "https://example.com"
 
 
-def test_offered_subprotocols_keep_the_clients_order_over_several_fields() -> None:
+def test_offered_subprotocols_keep_the_order_of_the_client_over_several_fields() -> None:
     asked = handshake((b"sec-websocket-protocol", b"chat.v2,  chat.v1"), (b"sec-websocket-protocol", b"Chat.v1"))
     assert asked.subprotocols == ["chat.v2", "chat.v1", "Chat.v1"]
 
@@ -77,7 +77,7 @@ def test_handshake_with_another_method_or_version_or_with_content_is_rejected(
 
 
 @pytest.mark.parametrize("name", [b"host", b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version"])
-def test_a_handshake_without_a_required_field_is_400(name: bytes) -> None:
+def test_a_handshake_without_a_required_field_gets_400(name: bytes) -> None:
     assert refusal(without=name).status_hint == 400
 
 
@@ -89,16 +89,16 @@ def test_a_handshake_without_a_required_field_is_400(name: bytes) -> None:
         (b"sec-websocket-version", b"13"),
     ],
 )
-def test_a_handshake_that_repeats_a_singular_field_is_400(name: bytes, value: bytes) -> None:
+def test_a_handshake_that_repeats_a_singular_field_gets_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value)).status_hint == 400
 
 
-def test_a_handshake_with_two_origins_is_400() -> None:
+def test_a_handshake_with_two_origins_gets_400() -> None:
     assert refusal((b"origin", b"http://a"), (b"origin", b"http://a")).status_hint == 400
 
 
 @pytest.mark.parametrize("version", [b"8", b"0", b"14", b"", b"013", b"13, 8", b"x", b"\xff"])
-def test_a_websocket_version_other_than_13_is_426(version: bytes) -> None:
+def test_a_websocket_version_other_than_13_gives_426(version: bytes) -> None:
     error = refusal((b"sec-websocket-version", version), without=b"sec-websocket-version")
     assert error.status_hint == 426
 
@@ -123,7 +123,7 @@ def test_a_websocket_version_other_than_13_is_426(version: bytes) -> None:
         (b"sec-websocket-key", KEY + b"\n"),
     ],
 )
-def test_a_handshake_with_a_wrong_field_value_is_400(name: bytes, value: bytes) -> None:
+def test_a_handshake_with_a_wrong_field_value_gets_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value), without=name).status_hint == 400
 
 
@@ -147,11 +147,11 @@ def test_a_handshake_with_a_wrong_field_value_is_400(name: bytes, value: bytes) 
         b"\xff",
     ],
 )
-def test_a_handshake_with_a_malformed_list_is_400(name: bytes, value: bytes) -> None:
+def test_a_handshake_with_a_malformed_list_gets_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value)).status_hint == 400
 
 
-def test_a_handshake_that_offers_a_subprotocol_twice_is_400() -> None:
+def test_a_handshake_that_offers_a_subprotocol_twice_gets_400() -> None:
     assert refusal((b"sec-websocket-protocol", b"chat, chat")).status_hint == 400
 
 
@@ -216,13 +216,13 @@ def test_accepting_a_subprotocol_that_was_not_offered_raises(subprotocol: Any) -
         accepted((b"sec-websocket-protocol", b"a, b"), subprotocol=subprotocol)
 
 
-def test_the_applications_fields_are_in_the_handshake_response() -> None:
+def test_fields_of_the_application_are_in_the_handshake_response() -> None:
     lines = accepted(headers=[(b"Set-Cookie", b"a=b"), [b"set-cookie", b"c=d"], [b"x-custom", b""]])
     assert lines[-3:] == [b"set-cookie: a=b", b"set-cookie: c=d", b"x-custom: "]
 
 
 @pytest.mark.parametrize("name", [b"server", b"Date"])
-def test_the_applications_server_or_date_replaces_the_default_in_a_handshake(name: bytes) -> None:
+def test_in_a_handshake_a_server_or_date_field_of_the_application_replaces_the_default(name: bytes) -> None:
     defaults = DefaultFields()
     defaults.update(0)
     response, _ = handshake().accept(None, [(name, b"mine")], defaults, compression=False)
