@@ -9,7 +9,7 @@ import asyncio
 class ChannelClosed(asyncio.CancelledError):
     """Raised by `send` if the client has disconnected and the calling task serves this client.
 
-    A handler that ends with this CancelledError leaves no traceback, such as `while True: await reply.send(...)`.
+    ChannelClosed is a CancelledError, so a handler that ends with it leaves no traceback.
     """
 
     __module__ = "uvicorn.errors"

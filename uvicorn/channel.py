@@ -24,7 +24,7 @@ _MISNAMED: Final = frozenset(("body", "bytes", "text", "type"))
 
 
 class ChannelNames:
-    """Makes channel names that are unique among all processes (rule R4), and finds a channel by its name."""
+    """Makes channel names that are unique among all processes (rule R4), and finds channels by name."""
 
     def __init__(self) -> None:
         self._renew()
@@ -45,7 +45,7 @@ class ChannelNames:
         return name
 
     def find(self, name: str) -> Any:
-        """Return the channel with this name, or None if it was freed or belongs to another process."""
+        """Return the channel `name`, or None if this channel was freed or belongs to another process."""
         return self._channels.get(name)
 
 

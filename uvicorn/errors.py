@@ -45,7 +45,7 @@ class UnknownKeywordError(ConfigError, TypeError):
 
 
 class ImportFromStringError(ConfigError):
-    """`module:attribute` cannot be imported. If the module raised an exception, it is the `__cause__`."""
+    """`module:attribute` cannot be imported. If the module raised an exception, that exception is the `__cause__`."""
 
 
 class InterfaceError(ConfigError):

@@ -38,7 +38,7 @@ def import_application(source: Any) -> Any:
     """Return the object named by `module:attribute`. `module` alone means its `application` or `app`.
 
     An object that is not a str is returned unchanged. Raises ImportFromStringError. If the module raised an exception,
-    it is the `__cause__`.
+    that exception is the `__cause__`.
     """
     if not isinstance(source, str):
         return source

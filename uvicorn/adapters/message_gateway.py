@@ -140,7 +140,7 @@ class MessageGateway(HTTPGateway):
             self._wake()
 
     def _fail_with(self, fault: Exception) -> None:
-        """Make `deliver` raise `fault`. The caller also raises it in the application."""
+        """Make `deliver` raise `fault`. The caller also raises `fault` in the application."""
         self._fault = weakref.ref(fault)
         self._fail(fault)
 

@@ -13,7 +13,7 @@ from uvicorn.interfaces.base import Interface
 
 @final
 class StartupOnce:
-    """An interface's startup. The first caller starts it, and callers on all event loops wait for its end."""
+    """Runs an interface's startup once. Callers on all event loops wait for its end."""
 
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
@@ -41,7 +41,7 @@ class StartupOnce:
             raise StartupError("the application's startup failed") from error
 
     def forget(self) -> None:
-        """Let the next call start the application again, after a shutdown."""
+        """Forget the startup, so that the next call starts the application again. Called after a shutdown."""
         self._task = None
 
 

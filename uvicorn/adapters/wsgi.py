@@ -77,7 +77,7 @@ class WSGIAdapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """For a Router, the function that builds its interface. Our server then needs no adapter. Otherwise None."""
+        """The function that builds a Router's interface for our server. None for any other application."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:

@@ -1,7 +1,7 @@
 """Adds channels of other processes and event loops to groups, by requests between hubs.
 
-A channel's name, `reply.<process>.<number>`, contains its process. A request goes to the control group of that process.
-Any publisher can send requests, so each is validated. `secret=` adds authentication.
+A channel's name, `reply.<process>.<number>`, contains the channel's process. A request goes to the control group of
+that process. Any publisher can send requests, so each request is validated. `secret=` adds authentication.
 """
 
 from __future__ import annotations

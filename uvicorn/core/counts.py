@@ -1,4 +1,4 @@
-"""Counts of the requests that a server has answered, by entry. They exist only for a report or for metrics."""
+"""Counts the answered requests of each entry, for reports and metrics only."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Counts:
         self._places: dict[str, dict[object, EntryCounts]] = {}
 
     def add(self, place: Place, kind: str, lane: Lane | None = None) -> None:
-        """Count the requests of an application of this kind. `lane` is its pool, if it has one."""
+        """Count the requests of the application at `place`. `kind` is its interface, and `lane` its pool of threads."""
         counts = EntryCounts(place, kind)
         self.entries.append(counts)
         self._places.setdefault(place.endpoint.above, {})[place.endpoint.entry] = counts
@@ -116,7 +116,7 @@ class Counts:
         return self._places.get(endpoint.above, {}).get(endpoint.entry, self.entries[0])
 
     def fell_back(self, exchange: HTTPExchange) -> None:
-        """Count a request that the old application of a Shift answers, because the new one has passed it on."""
+        """Count a request that the new application of a Shift has passed on to the old application."""
         counts = self.of(exchange.endpoint)
         counts.fallbacks += 1
         key = counts.entry, exchange.path[:_LONGEST_PATH]

@@ -14,7 +14,7 @@ from uvicorn import forks
 
 @final
 class Endpoint:
-    """The addresses, root path and event loop of a connection. Its exchanges share them."""
+    """The addresses, root path and event loop of a connection. All exchanges of the connection share them."""
 
     __slots__ = (
         "above", "client", "context", "counts", "entry", "environ", "environ_template", "forks", "loop", "root_path",
@@ -90,7 +90,7 @@ class Endpoint:
 
     @property
     def via(self) -> str:
-        """A text for log lines that names the Router entries of a request, such as `" via /shop"`."""
+        """The Router entries of a request, as text for a log line. For example, `" via /shop"`."""
         name = str(self.entry) if self.entry else ""
         return f"{self.above} via {name}" if name else self.above
 

@@ -20,7 +20,7 @@ def application() -> Any:
 
 
 def static_prefix() -> str:
-    """Return the path of STATIC_URL without its last slash. Empty if it is on another host or the root of the site."""
+    """Return the path of STATIC_URL without its last slash. Return "" if STATIC_URL is `/` or names another host."""
     url = urlsplit(settings.STATIC_URL or "")
     return "" if url.netloc else url.path.rstrip("/")
 

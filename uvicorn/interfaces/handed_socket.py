@@ -1,4 +1,4 @@
-"""`environ['werkzeug.socket']`, the socket for applications that have WebSocket code of their own."""
+"""`environ['werkzeug.socket']`, a socket for applications that have their own WebSocket code."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _METHODS: Final = frozenset(
 
 @final
 class HandedSocket:
-    """A socket that takes the client's connection over at the first call of one of its methods, on any thread.
+    """A socket that takes the client's connection over at the first call of a method. For use on any thread.
 
-    From then on it is one end of a socket pair. Its methods are those of `socket.socket`. `repr` and copies do not take
-    the connection over.
+    After this call, the object is one end of a socket pair. Its methods are those of `socket.socket`. `repr` and copies
+    do not take the connection over.
     """
 
     __slots__ = ("_lock", "_socket", "_takeover")

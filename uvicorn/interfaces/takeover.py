@@ -1,4 +1,4 @@
-"""Takes the connection of a WebSocket handshake over, for a WSGI application."""
+"""Lets a WSGI application take over the connection of a WebSocket handshake."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _INTERNAL_ERROR: Final = 1011
 
 @final
 class Takeover:
-    """The takeover of one connection, which the application may make once while it serves the handshake."""
+    """The takeover of one connection. The application may take it over once, during the call for the handshake."""
 
     __slots__ = (
         "_has_ended",
@@ -60,9 +60,9 @@ class Takeover:
     def take(self, begin: Callable[[], T]) -> T:
         """Call `begin()` on the event loop's thread, and return its result. The worker thread leaves its pool.
 
-        For use on any thread except that of the event loop. Raises the exceptions of `begin`. Raises ClientDisconnected
-        if the server rejects the handshake, and if the client has disconnected. Raises LocalProtocolError after a
-        takeover.
+        For use on any thread except the event loop's thread. Raises the exceptions of `begin`. Raises
+        ClientDisconnected if the server rejects the handshake, and if the client has disconnected. Raises
+        LocalProtocolError after a takeover.
         """
         with self._lock:
             if self.is_taken:
@@ -113,7 +113,7 @@ class Takeover:
             session.close(_INTERNAL_ERROR)
 
     def ended(self) -> None:
-        """Close a connection whose application has returned. Call it when the worker thread has left the call."""
+        """Close the connection, because the application has returned. Called when the thread has left the call."""
         self._has_ended = True
         session = self.session
         if self.is_taken and session.state is OPEN:

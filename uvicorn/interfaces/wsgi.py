@@ -1,4 +1,4 @@
-"""WSGI applications (PEP 3333). Worker threads call them. Only the event loop uses their exchanges."""
+"""Calls WSGI applications (PEP 3333) on worker threads. Only the event loop's thread uses exchanges."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class WSGICall(ThreadCall):
         return self._write
 
     def _write(self, content: bytes) -> None:
-        """Send content, then wait while above the high-water mark. `start_response` returns this method."""
+        """Send `content`, then wait until the client has caught up. `start_response` returns this method."""
         if self._over and not self._ended:
             raise ClientDisconnected("write: the response has ended, or the client has disconnected")
         # Empty content does not send the head, which the application may still replace (PEP 3333).

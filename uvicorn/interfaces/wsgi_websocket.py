@@ -32,7 +32,7 @@ _MESSAGE_BYTES: Final = 128
 
 @final
 class Inbox(WebSocketListener):
-    """Messages that the event loop has received and a thread takes. Above the limits, receiving pauses."""
+    """Messages that the event loop has received, until a thread takes them. Above the limits, receiving pauses."""
 
     __slots__ = (
         "_arrived",
@@ -121,10 +121,11 @@ class Inbox(WebSocketListener):
 
 @final
 class WSGIWebSocket:
-    """`environ['uvicorn.websocket']` of a WebSocket handshake, for use on any thread except that of the event loop.
+    """`environ['uvicorn.websocket']` of a WebSocket handshake, for use on any thread except the event loop's thread.
 
-    The first `accept`, `receive` or `send` accepts the handshake. From then on the application's response is dropped. A
-    return closes the WebSocket with 1000, an exception with 1011. Without such a call, the response is sent.
+    The first `accept`, `receive` or `send` accepts the handshake. From then on the application's response is dropped.
+    When the application returns, the WebSocket is closed with 1000. After an exception, it is closed with 1011. Without
+    an accept, the application's response rejects the handshake.
 
     After the end of the connection, `receive` and `send` raise ClientDisconnected with the close code.
     """
@@ -166,9 +167,9 @@ class WSGIWebSocket:
     def accept(self, subprotocol: str | None = None) -> None:
         """Accept the handshake, with one of the subprotocols that the client offers.
 
-        Raises ClientDisconnected if the client has disconnected, and if the server rejects the handshake: with 403 for
-        its origin, or with 503 above `--ws-threads`. Raises LocalProtocolError for a subprotocol that was not offered,
-        and for a second call.
+        Raises ClientDisconnected if the client has disconnected, and if the server rejects the handshake. The server
+        responds 403 for a forbidden origin, and 503 above `--ws-threads`. Raises LocalProtocolError for a subprotocol
+        that was not offered, and for a second call.
         """
         self._check_thread()
         if self._reply is not None:

@@ -1,4 +1,4 @@
-"""`report(token=...)`, an entry of a Router that shows which side of each entry serves the requests, and how fast."""
+"""`report(token=...)` makes an application that shows the requests of each entry, and their duration."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Report(StatusEntry):
 def report(*, token: str) -> Report:
     """Return an application that shows the requests of each entry, for `Route("/_status", report(token=...))`.
 
-    A request needs the field `Authorization: Bearer <token>`; without it the response is 404. The response is text, or
-    JSON for `Accept: application/json`. It covers the whole site, also for an entry of a nested Router. Of several
-    worker processes, each reports its own requests.
+    A request without the field `Authorization: Bearer <token>` gets 404. The response is text, or JSON for `Accept:
+    application/json`. It covers the whole site, even if the entry is in a nested Router. With several worker processes,
+    each process reports its own requests.
 
     Raises ConfigError for a token with less than 16 characters.
     """
@@ -79,7 +79,7 @@ def _entry(entry: EntryCounts, in_flight: int, websockets: int) -> dict[str, Any
 
 
 def quantile(buckets: list[int], share: float) -> float | None:
-    """Return the upper bound of the bucket that has this quantile. None without requests, or above the last bound."""
+    """Return the bound of the bucket with the quantile `share`. None without requests, or above the last bound."""
     total = sum(buckets)
     for bound, count in zip(BOUNDS, accumulate(buckets), strict=False):
         if total and count >= share * total:

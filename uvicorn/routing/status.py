@@ -48,11 +48,11 @@ class StatusEntry:
         return StatusInterface(self, settings)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> StatusEntry:
-        """Return this object, because middleware of a site does not concern it."""
+        """Return this object. Middleware of the site does not apply to it."""
         return self
 
     def __call__(self, *arguments: Any) -> NoReturn:
-        """Raise InterfaceError, because only servers and adapters of this package can call it."""
+        """Raise InterfaceError, because only servers and adapters of this package can serve this entry."""
         raise InterfaceError(_NO_KIND)
 
     def __repr__(self) -> str:
@@ -92,8 +92,8 @@ class Metrics(StatusEntry):
 def metrics(*, token: str) -> Metrics:
     """Return an application that shows metrics to Prometheus, for `Route("/metrics", metrics(token=...))`.
 
-    A request needs the field `Authorization: Bearer <token>`. Without it the response is 404. With several worker
-    processes the server does not start. Use `--metrics` in this case.
+    A request without the field `Authorization: Bearer <token>` gets 404. With several worker processes the server does
+    not start, because they need `--metrics` instead.
 
     Raises ConfigError for a token with less than 16 characters.
     """

@@ -45,7 +45,7 @@ E = TypeVar("E", bound=TableEntry)
 
 @final
 class Table(Generic[E]):
-    """The entries of one Router, and its default."""
+    """The entries and the default of one Router."""
 
     def __init__(self, entries: Iterable[E], default: E | None = None) -> None:
         """Raise ConfigError if two entries of the same rank would take the same request."""

@@ -1,4 +1,4 @@
-"""A trial of a Shift's new application. The head of its response decides which application responds."""
+"""A trial of a Shift's new application. The head of the trial's response decides which application responds."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ServedInterface(Protocol):
-    """The interface to the application. The server calls it without importing it."""
+    """The methods of an interface that the server calls. The server imports no interface."""
 
     name: str
     #: Whether it serves WebSockets; if not, requests to upgrade are served as other requests.

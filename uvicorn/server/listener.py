@@ -96,7 +96,7 @@ def parse_mode(text: str) -> int | None:
 def open_sockets(
     addresses: Sequence[Address], backlog: int, uds_mode: int | None = None, option: str = "bind"
 ) -> list[socket.socket]:
-    """Open non-blocking listening sockets on all `addresses`. If one fails, open none and raise ConfigError.
+    """Open non-blocking listening sockets on all `addresses`. If that fails for an address, raise ConfigError.
 
     A Unix socket gets the permissions `uds_mode`. If `uds_mode` is None, an existing path keeps its permissions, and a
     new path gets 0666.

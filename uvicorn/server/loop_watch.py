@@ -1,7 +1,7 @@
 """`--watch-loop SECONDS` logs which line of the application blocks the event loop.
 
-A thread reads the stack of the event loop's thread. While the application runs there, the thread also asks the event
-loop for a call. The event loop is blocked until it makes that call.
+A watching thread reads the stack of the event loop's thread. While the application runs there, the watching thread also
+posts a call to the event loop. The event loop is blocked until this call runs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _APPLICATION, _INSTALLED_PACKAGE, _LIBRARY = range(3)
 
 
 class Place(NamedTuple):
-    """A line of the application, and the handler that has called it."""
+    """A line of the application, and the handler in which this line runs."""
 
     handler: str
     function: str
@@ -76,7 +76,7 @@ async def watching(seconds: float) -> AsyncIterator[None]:
 
 
 class LoopWatch:
-    """Logs each place that blocks the event loop for `seconds`, once, when the block has ended.
+    """Logs each place that blocks the event loop for `seconds`. Logs a place once, after the block has ended.
 
     Tests replace `monotonic`, and call `look` themselves.
     """
@@ -113,7 +113,7 @@ class LoopWatch:
         threading.Thread(target=self._watch, name="uvicorn-loop-watch", daemon=True).start()
 
     def begin(self, caller: FrameType) -> None:
-        """Prepare the first look. `caller` has called a callback of the event loop, and belongs to the event loop."""
+        """Prepare the first look. `caller` is the frame of the event loop that calls callbacks."""
         frames = _frames_of(caller)
         self._depth, self._bottom = len(frames), frames[-1]
         self._looked, self._cpu = self._monotonic(), _cpu_seconds(self._thread_id)
@@ -168,7 +168,7 @@ class LoopWatch:
         self._called = self._monotonic()
 
     def _log(self, seconds: float, until: str = "") -> None:
-        """Log the place that was seen for the longest time, once."""
+        """Log the place that was seen longest, unless it has been logged before."""
         place = max(self._seen, key=self._seen.__getitem__, default=None)
         if place is None or place in self._logged:
             return
@@ -183,7 +183,7 @@ class LoopWatch:
             logger.warning("watch-loop: %d places have blocked the event loop; it is not watched any more", MOST_PLACES)
 
     def _frames(self) -> list[FrameType]:
-        """Return what runs inside of the event loop, the innermost frame first."""
+        """Return the frames that run inside of the event loop, the innermost first."""
         frames = _frames_of(sys._current_frames().get(self._thread_id))
         # A greenlet has a stack of its own.
         if frames and frames[-1] is self._bottom:
@@ -201,7 +201,7 @@ def _frames_of(frame: FrameType | None) -> list[FrameType]:
 
 
 def place_in(frames: list[FrameType]) -> Place | None:
-    """Return the innermost line of the application's own code, or of an installed package if it has none.
+    """Return the innermost line of the application's own code. Without one, return a line of an installed package.
 
     None if only this package and the standard library run. `frames` begins with the innermost frame.
     """
@@ -224,7 +224,7 @@ def _origin(file: str) -> int:
 
 
 def _cpu_seconds(thread_id: int) -> float:
-    """Return the CPU time of a thread. NaN on macOS, which has no such clock: neither zero nor above any number."""
+    """Return the CPU time of a thread. Return NaN on macOS, which has no such clock."""
     if sys.platform == "darwin":
         return math.nan
     return time.clock_gettime(time.pthread_getcpuclockid(thread_id))

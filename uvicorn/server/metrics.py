@@ -1,7 +1,7 @@
-"""Metrics in the text format of Prometheus, and their sum over several processes.
+"""Metrics in the text format of Prometheus, added up over several processes.
 
-A snapshot has counters, gauges and peaks. Counters and gauges are added up, and the highest peak counts. The counters
-of a process that has ended stay in the sum. A group has one row of numbers for each combination of labels.
+A snapshot has counters, gauges and peaks. Counters and gauges are added up. Of the peaks, the highest is kept. The
+counters of a process that has ended stay in the sum. A group has one row of numbers for each combination of labels.
 """
 
 from __future__ import annotations
@@ -147,12 +147,12 @@ class Totals:
         self._ended: Section = {}
 
     def update(self, process: int, snapshot: Snapshot) -> None:
-        """Replace the snapshot of a process. `process` is its id."""
+        """Replace the snapshot of the process with the id `process`."""
         with self._lock:
             self._latest[process] = snapshot
 
     def update_from(self, process: int, line: str) -> None:
-        """Replace the snapshot of a process by an encoded one. Ignore a malformed line."""
+        """Replace the snapshot of a process by the snapshot in `line`. Ignore a malformed line."""
         try:
             self.update(process, Snapshot(*json.loads(line)))
         except (ValueError, TypeError):

@@ -1,7 +1,7 @@
-"""Serves `GET /metrics` on an address of its own, from a thread.
+"""Serves `GET /metrics` on a separate address and a separate thread.
 
-The thread responds even while the event loop is blocked, and in a supervisor, which has no event loop. Each connection
-has one request, and a bounded number of bytes and seconds.
+The thread responds even while the event loop is blocked. It also runs in a supervisor, which has no event loop. The
+bytes and the seconds of each connection are limited. Each connection has one request.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class MetricsListener:
         self._selector.register(sock, selectors.EVENT_READ, client)
 
     def _serve(self, client: _Client) -> None:
-        """Read the request head, or write the response. Drop the client after the response, or if it has left."""
+        """Read the request head, or write the response. Close the connection after the response or a disconnect."""
         try:
             if not client.unsent:
                 data = client.sock.recv(_MOST_HEAD_BYTES)

@@ -1,8 +1,8 @@
-"""A connection whose bytes pass between the client and a socket of the application, which has its own WebSocket code.
+"""Passes bytes between a client and an application that has its own WebSocket code.
 
-The tunnel owns one end of a socket pair. The application has the other end, and reads and writes it on its own threads.
-At most one read of the client's bytes is buffered while the application does not read. The high-water mark of the
-transport bounds the bytes in the other direction.
+The tunnel owns one end of a socket pair. The application has the other end, and uses it on its own threads. While the
+application does not read, at most one read of the client's bytes is buffered. In the other direction, the high-water
+mark of the transport limits the buffered bytes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         self.phase = OPEN
 
     def start(self, received: bytes) -> None:
-        """Begin with the bytes that the client has sent behind its request."""
+        """Begin with the bytes that the client has sent after its request."""
         self._context.connections.add(self)
         self._transport.set_protocol(self)
         trace(self._session.endpoint.client, "WebSocket passed to the application")
@@ -96,7 +96,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     # What the server calls
 
     def served(self) -> tuple[Endpoint, bool]:
-        """Return the endpoint of the session, and True."""
+        """Return `(endpoint, True)` for the session."""
         return self._session.endpoint, True
 
     # What the event loop calls for the client
@@ -119,7 +119,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
                 self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """Pass the client's FIN on. The application may still send for `half_closed_seconds`, but not over TLS."""
+        """Pass the client's FIN on. Except over TLS, the application may still send for `half_closed_seconds`."""
         self._note_end()
         if self.phase is LINGERING or self._session.endpoint.scheme == "https":
             self._close()
@@ -139,7 +139,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         self._session.endpoint.release()
 
     def pause_writing(self) -> None:
-        """Stop reading from the application until the client has read."""
+        """Stop reading from the application, because the client reads slowly."""
         self.write_paused = True
         if self.phase < LINGERING:
             self._context.loop.remove_reader(self._near.fileno())
@@ -153,7 +153,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     # What the event loop calls for the pair
 
     def _read_application(self) -> bool:
-        """Pass bytes of the application to the client. Return False if there are none."""
+        """Pass bytes of the application to the client. Return False if no bytes have arrived."""
         try:
             data = self._near.recv(_READ_BYTES)
         except BlockingIOError:
@@ -226,7 +226,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._close()
 
     def stop(self) -> None:
-        """End the connection, because the server is stopping. Send a close frame with 1012 if a frame has ended."""
+        """End the connection, because the server is stopping. Between two frames, send a close frame with 1012."""
         self.catch_up()
         if self.phase < LINGERING:
             self._close_with(1012)
@@ -242,7 +242,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     # The two ends
 
     def _send_application(self, data: bytes) -> int:
-        """Send bytes to the application, and return how many it had room for."""
+        """Send `data` to the application. Return the number of bytes that were sent."""
         try:
             return self._near.send(data)
         except BlockingIOError:
@@ -310,7 +310,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._transport.close()
 
     def _close_pair(self) -> None:
-        """Close our end. The application can still read the bytes that it was sent, then the end of the stream."""
+        """Close our end of the pair. The application can still read earlier bytes, then the end of the stream."""
         near, loop = self._near, self._context.loop
         self._application_reads = False
         self._backlog = b""
@@ -326,7 +326,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         near.close()
 
     def _look_for_end(self) -> None:
-        """Ask the kernel for a disconnect, because the event loop reports none while reading is paused."""
+        """Ask the kernel whether the client has disconnected, because the event loop does not read now."""
         end = peer_state(self._transport)
         if end == HALF_CLOSED:
             self._note_end()

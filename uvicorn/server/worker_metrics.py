@@ -1,4 +1,4 @@
-"""The metrics of all workers, in their supervisor."""
+"""The metrics of all workers, which the supervisor serves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @final
 class WorkerMetrics:
-    """The sum of the numbers that workers send once a second. Without an address, all methods do nothing."""
+    """The sum of the numbers that workers send once a second. Without a metrics address, all methods do nothing."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -36,7 +36,7 @@ class WorkerMetrics:
             self._listener.close()
 
     def update(self, worker: Worker, line: str) -> None:
-        """Take the numbers of a worker."""
+        """Store the numbers that `worker` has sent in `line`."""
         if self.totals is not None:
             self.totals.update_from(worker.process.pid, line)
 

@@ -96,7 +96,7 @@ class RedisConnection:
         raise NotImplementedError
 
     def execute(self, *command: bytes) -> asyncio.Future[Reply]:
-        """Send a command. Return a future for the reply. It may raise RedisRefusal or ConnectionLost.
+        """Send a command. Return a future for the reply. The future may raise RedisRefusal or ConnectionLost.
 
         Cancelling the future affects no other command.
         """
