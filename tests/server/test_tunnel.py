@@ -340,6 +340,39 @@ async def test_bytes_of_the_client_are_dropped_after_a_half_closed_application_h
         await until(lambda: not made.context.connections)
 
 
+async def test_backlog_of_a_half_closed_application_that_closes_is_dropped() -> None:
+    async with tunnelled() as made:
+        made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
+        tunnel = made.tunnel
+        await until(lambda: tunnel.phase)
+        made.writer.write(LARGE[: 1 << 19])
+        await until(lambda: tunnel._backlog)
+        made.far.close()  # type: ignore[union-attr]
+        await until(lambda: not tunnel._backlog)
+        made.writer.close()
+        await until(lambda: not made.context.connections)
+
+
+async def test_stop_closes_a_half_closed_application() -> None:
+    async with tunnelled() as made:
+        made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
+        tunnel = made.tunnel
+        await until(lambda: tunnel.phase)
+        tunnel.stop()
+        assert await made.hear() == b""
+
+
+async def test_stop_reads_a_bounded_number_of_bytes_of_an_application_that_sends_without_end() -> None:
+    async with tunnelled() as made:
+        sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
+        await until(lambda: made.tunnel.write_paused)
+        tunnel = made.tunnel
+        before = tunnel._transport.get_write_buffer_size()
+        tunnel.stop()
+        assert tunnel._transport.get_write_buffer_size() - before <= 1 << 19
+        await sending
+
+
 @pytest.mark.parametrize("code", [1000, 1011])
 async def test_end_of_the_call_sends_a_close_frame_if_the_application_has_sent_none(
     code: int, tls: Certificates | None

@@ -28,6 +28,9 @@ from uvicorn.wire.websocket.frame_follower import FrameFollower
 # 64 KiB: as the high-water mark of the transport.
 _READ_BYTES: Final = 65536
 
+# More bytes than the buffer of the pair holds on Linux by default, which is 208 KiB.
+_MOST_READS: Final = 8
+
 # A lingering close drops up to this many times `max_drain_bytes` of input.
 _LINGER_DRAINS: Final = 4
 
@@ -181,7 +184,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     def _send_backlog(self) -> None:
         sent = self._send_application(self._backlog)
         self._backlog = self._backlog[sent:]
-        if not self._backlog:
+        if self._application_reads and not self._backlog:
             self._context.loop.remove_writer(self._near.fileno())
             self._read_on()
             if self._eof_since is not None:
@@ -190,9 +193,10 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     # What the session calls
 
     def catch_up(self) -> None:
-        # The buffer of the pair bounds the number of bytes.
-        while self.phase < LINGERING and self._read_application():
-            pass
+        # A bounded number, because the application may write at the same time.
+        for _ in range(_MOST_READS):
+            if self.phase >= LINGERING or not self._read_application():
+                break
 
     def send_close(self, code: int, reason: str) -> None:
         """Close both ends, because the application's call has ended without a close frame."""
@@ -230,6 +234,8 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         self.catch_up()
         if self.phase < LINGERING:
             self._close_with(1012)
+        elif self._application_reads:
+            self._linger()
 
     def reset(self) -> None:
         """Reset the connection now."""
