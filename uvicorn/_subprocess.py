@@ -16,7 +16,7 @@ spawn = multiprocessing.get_context("spawn")
 
 
 def get_subprocess(config: Config, target: Callable[..., None], sockets: list[socket]) -> SpawnProcess:
-    """Return a process, not yet started, that calls `target(sockets=sockets)`. All arguments must be picklable."""
+    """Return an unstarted process for the call `target(sockets=sockets)`. All arguments must be picklable."""
     try:
         stdin = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):

@@ -103,7 +103,7 @@ class BroadcastUnavailable(BroadcastError):
 
 
 class ApplicationError(UvicornError):
-    """Wraps an application's exception that the host of an adapter would misread. The `__cause__` is the exception."""
+    """Wraps an application's exception that the host of an adapter would misread. That exception is the `__cause__`."""
 
     @classmethod
     def of(cls, error: BaseException) -> ApplicationError:

@@ -19,7 +19,7 @@ _LONGEST: Final = 200
 
 
 def escaped(value: object, longest: int = _LONGEST) -> str:
-    """Return `str(value)` with control characters escaped, truncated after `longest` characters."""
+    """Return `str(value)`, truncated after `longest` characters. Escape control characters."""
     try:
         text = str(value)
     except Exception as error:

@@ -61,7 +61,7 @@ Fields = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 
 
 def split_pairs(headers: Iterable[Sequence[bytes]]) -> Fields:
-    """Return all names and all values of `[name, value]` pairs."""
+    """Return the names and the values of `[name, value]` pairs."""
     pairs = list(headers)
     return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
 

@@ -188,7 +188,7 @@ class ColourizedFormatter(logging.Formatter):
         return colour(level_name) if colour is not None else level_name
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format the line and its traceback, with control characters escaped."""
+        """Format the line and its traceback. Escape control characters."""
         if record.exc_info:
             # A copy without exc_text, which is a cache that all formatters share.
             record = copy(record)

@@ -1,4 +1,4 @@
-"""Numbers that a part of the package offers to the metrics of its process."""
+"""Numbers that parts of the package add to the metrics of this process."""
 
 from __future__ import annotations
 

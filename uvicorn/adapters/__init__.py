@@ -4,7 +4,7 @@
     WSGIAdapter(async_app)    an asynchronous application as a WSGI callable
     ASGI3Adapter(app)         a channels, consumer or WSGI application as an ASGI application, version 3
 
-Each adapter joins one gateway to one interface; there is no code for particular pairs of kinds.
+Each adapter joins one gateway to one interface. No code is specific to a pair of kinds.
 """
 
 from __future__ import annotations

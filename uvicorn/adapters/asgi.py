@@ -83,7 +83,7 @@ class ASGIAdapter:
         return self.app, None if pool == (None, None) else pool
 
     def mapped(self, wrap: Callable[[Any], Any]) -> ASGIAdapter:
-        """Return an adapter for `wrap(app)` with the same settings. `wrap` may add middleware."""
+        """Return a copy of this adapter around `wrap(app)`."""
         return ASGIAdapter(wrap(self.app), threads=self._threads, executor=self._executor, interface=self._name)
 
     async def startup(self) -> None:

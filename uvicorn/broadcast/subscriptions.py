@@ -55,7 +55,7 @@ class Subscriptions:
         self._failed.clear()
 
     def want(self, group: str) -> asyncio.Future[None] | None:
-        """Subscribe to `group`. Return a future for the end of the call, or None if `group` is already subscribed."""
+        """Subscribe to `group`, and return a future for the result. If `group` is already subscribed, return None."""
         self._wanted.add(group)
         if group in self.active:
             return None

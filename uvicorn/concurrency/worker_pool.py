@@ -143,7 +143,7 @@ class WorkerPool(Executor):
             loop.call_soon(self._wake_first, loop)
 
     def _take_back(self, job: Job, error: Exception) -> None:
-        """Remove `job` and raise `error`. If a worker has taken or cancelled the job, do nothing."""
+        """Remove `job` and raise `error`. If `job` has been taken or cancelled, do nothing."""
         with suppress(ValueError):
             self._jobs.remove(job)
             raise error

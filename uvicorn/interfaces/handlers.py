@@ -121,7 +121,7 @@ class HandlerTasks:
         )
 
     async def finish(self, seconds: float) -> int:
-        """Wait up to `seconds` for all handlers to end. Cancel the others, and return their number."""
+        """Wait up to `seconds` for all handlers to end. Cancel handlers that still run, and return their number."""
         if self.running:
             logging.getLogger("uvicorn.error").info("Waiting for background tasks to complete. (CTRL+C to force quit)")
             await asyncio.wait(self.running, timeout=max(seconds, 0))

@@ -1,4 +1,4 @@
-"""Holds the response of a plain function until the function returns. Its result decides about the response."""
+"""Holds the response of a plain function until the function returns. The result decides about the response."""
 
 from __future__ import annotations
 

@@ -215,8 +215,8 @@ class WSGIWebSocket:
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection. For use on any thread, and at any time after the accept.
 
-        `receive` then raises ClientDisconnected when the client has answered. Raises LocalProtocolError for an invalid
-        code or reason, and before the accept.
+        After the client's answer, `receive` raises ClientDisconnected. Raises LocalProtocolError for an invalid code or
+        reason, and before the accept.
         """
         check_close(code, reason)
         if self._reply is None and self._session.state is not CLOSED:

@@ -1,4 +1,4 @@
-"""Supervisors: `Multiprocess` for several workers, and `ChangeReload` for one worker that it restarts."""
+"""Supervisors: `Multiprocess` runs several workers, and `ChangeReload` restarts one worker."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class RedisConnection:
             future.set_result(reply)
 
     def connection_lost(self, reason: str) -> None:
-        """Fail all commands without a reply with ConnectionLost."""
+        """Raise ConnectionLost in all commands that wait for a reply."""
         if self._step is not None:
             self._step.cancel()
         self._on_push = None

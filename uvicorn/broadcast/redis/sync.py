@@ -79,7 +79,7 @@ class SyncClient:
 
 @final
 class SentinelClient(SyncClient):
-    """Asks the sentinels for the master of `service`, and publishes to this server."""
+    """Asks the sentinels for the master of `service`, and publishes to this master."""
 
     def __init__(self, sentinels: list[RedisAddress], service: str, password: str) -> None:
         super().__init__([replace(address, username="", password=password, database=0) for address in sentinels])

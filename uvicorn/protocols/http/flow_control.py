@@ -1,4 +1,4 @@
-"""`FlowControl`, for imports only, and its constants."""
+"""`FlowControl` and its constants, for imports only."""
 
 from typing import Final
 

@@ -171,7 +171,7 @@ class RequestHead:
         return seen
 
     def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Read a head with repeated field names again. Return the values by name. Join repeated values by commas."""
+        """Read a head a second time, because it repeats field names. Return the values by name, joined by commas."""
         pairs: list[tuple[bytes, bytes]] = []
         llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
         # llhttp has accepted this head before, so it can only report an upgrade again.
