@@ -26,6 +26,15 @@ from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
 
 SITES: Final = Path(__file__).parents[1] / "frameworks"
 
+PLAIN: Final = """from simple_websocket import Server
+
+def app(environ, start_response):
+    websocket = Server.accept(environ)
+    websocket.send(websocket.receive())
+    websocket.close()
+    return []
+"""
+
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
@@ -284,5 +293,19 @@ def test_flask_sock_echoes_as_an_application_of_a_router(tmp_path: Path) -> None
     module = "from uvicorn import Mount, Router\nfrom tests.frameworks.flask_sock_site import app as site\n"
     (tmp_path / "mixed.py").write_text(module + "app = Router(Mount('/site', site))\n")
     with running_server(tmp_path, "mixed:app") as server, opened(server, "/site/echo") as client:
+        client.send("hello")
+        assert client.recv(LONGEST_WAIT) == "hello"
+
+
+def test_stop_leaves_a_flask_sock_view_that_goes_on_and_exits_with_0() -> None:
+    with serving("--timeout-disconnect", "1") as server, opened(server, "/stubborn") as client:
+        assert client.recv(LONGEST_WAIT) == "ready"
+        assert server.stop() == 0
+        assert client.close_code == 1012
+
+
+def test_simple_websocket_echoes_in_a_plain_wsgi_application(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    with running_server(tmp_path, "plain:app") as server, opened(server) as client:
         client.send("hello")
         assert client.recv(LONGEST_WAIT) == "hello"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from flask import Flask, redirect, request
 from flask.typing import ResponseReturnValue
@@ -40,6 +41,13 @@ def echo(ws: Server) -> None:
 def fail(ws: Server) -> None:
     ws.receive()
     raise ValueError("fail")
+
+
+@sock.route("/stubborn")
+def stubborn(ws: Server) -> None:
+    """Go on after the connection has ended."""
+    ws.send("ready")
+    threading.Event().wait()
 
 
 @sock.route("/busy")
