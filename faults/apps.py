@@ -104,6 +104,16 @@ async def blocked(message: Message, channels: Message) -> None:
     _sleep()
 
 
+async def paused(message: Message, channels: Message) -> None:
+    """Block the event loop for 0.3 seconds."""
+    _pause()
+    await channels["reply"].send(_whole(b""))
+
+
+def _pause() -> None:
+    time.sleep(0.3)
+
+
 def _sleep() -> None:
     time.sleep(3600)
 
@@ -116,6 +126,7 @@ async def job(message: Message, channels: Message) -> None:
 
 HANDLERS = {
     "/blocked": blocked,
+    "/paused": paused,
     "/job": job,
     "/events": events,
     "/early": early,
