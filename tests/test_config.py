@@ -107,7 +107,7 @@ def test_error_for_an_unknown_choice_lists_the_choices() -> None:
     assert complaint(lifespan="never") == "lifespan: expected one of auto, on, off, got 'never'"
 
 
-def test_error_for_an_unknown_event_loop_lists_the_known_ones() -> None:
+def test_error_for_an_unknown_event_loop_lists_the_known_event_loops() -> None:
     assert complaint(loop="trio") == "loop: expected one of auto, uvloop, asyncio, or 'module:factory', got 'trio'"
 
 
@@ -116,11 +116,11 @@ def test_text_setting_rejects_other_values() -> None:
 
 
 @pytest.mark.parametrize("root_path", ["api", "api/v1"])
-def test_error_for_a_malformed_root_path_shows_a_valid_one(root_path: str) -> None:
+def test_error_for_a_malformed_root_path_shows_a_valid_root_path(root_path: str) -> None:
     assert complaint(root_path=root_path).startswith("root_path: expected a path such as '/api'")
 
 
-def test_error_for_a_misspelled_setting_suggests_the_right_one() -> None:
+def test_error_for_a_misspelled_setting_suggests_the_right_setting() -> None:
     assert complaint(acces_log=False) == "unknown setting 'acces_log'; did you mean 'access_log'?"
 
 

@@ -16,7 +16,7 @@ def test_malformed_token_is_rejected(value: bytes) -> None:
     assert not is_token(value)
 
 
-def test_token_list_is_split_into_lower_case_members_without_empty_ones() -> None:
+def test_token_list_is_split_into_lower_case_members_without_empty_members() -> None:
     assert split_tokens(b" Close ,,\tkeep-Alive,") == [b"close", b"keep-alive"]
 
 

@@ -199,7 +199,7 @@ def test_module_name_with_a_trailing_colon_is_the_module_alone(write: Write) -> 
 
 
 @pytest.mark.parametrize("source", ["", ":app", "-x", "shop..main:app", "1shop:app"])
-def test_error_for_a_malformed_module_name_shows_a_valid_one(source: str) -> None:
+def test_error_for_a_malformed_module_name_shows_a_valid_module_name(source: str) -> None:
     assert complaint(source) == f"cannot import {source!r}: expected 'module:attribute', such as 'app:hello_world'"
 
 
@@ -224,7 +224,7 @@ def test_error_for_a_missing_module_names_the_searched_folder(write: Write, tmp_
     assert f"no module 'shop' in {tmp_path}" in complaint("shop:serve")
 
 
-def test_error_for_a_misspelled_module_suggests_the_right_one(write: Write) -> None:
+def test_error_for_a_misspelled_module_suggests_the_right_module(write: Write) -> None:
     write("shop.py", "")
     assert complaint("shp:serve").endswith("did you mean 'shop'?")
 
@@ -276,7 +276,7 @@ def test_error_for_a_missing_attribute_names_its_module(write: Write) -> None:
     assert "module 'shop' has no 'serve'" in complaint("shop:serve")
 
 
-def test_error_for_a_misspelled_attribute_suggests_the_right_one(write: Write) -> None:
+def test_error_for_a_misspelled_attribute_suggests_the_right_attribute(write: Write) -> None:
     write("shop.py", "def serve(): ...")
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 
@@ -292,7 +292,7 @@ def test_error_for_a_missing_attribute_suggests_instances_of_imported_classes(wr
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 
 
-def test_error_for_a_missing_nested_attribute_names_the_type_that_lacks_it(write: Write) -> None:
+def test_error_for_a_missing_nested_attribute_names_the_type_without_the_attribute(write: Write) -> None:
     write("shop.py", "class Till: ...\n\ntill = Till()")
     assert "Till has no 'serve'" in complaint("shop:till.serve")
 

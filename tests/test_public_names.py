@@ -103,7 +103,7 @@ def test_command_can_be_run_by_the_cli_runner_of_click() -> None:
     assert (result.exit_code, result.output.split()[1:3]) == (0, ["uvicorn", uvicorn.__version__])
 
 
-def test_command_calls_uvicorn_main_run_so_that_tests_can_replace_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_calls_uvicorn_main_run_and_tests_can_replace_that_function(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, Message]] = []
     main = importlib.import_module("uvicorn.main")
     monkeypatch.setattr(main, "run", lambda app, **options: calls.append((app, options)))

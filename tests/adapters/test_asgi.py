@@ -109,7 +109,7 @@ async def test_C11_interrupted_body_channel_raises_in_the_application(end: Any) 
     assert (await answer(wsgi_apps.app, {"method": "POST", "path": "/echo"}, body=body)).sent[0]["status"] == 400
 
 
-async def test_path_changed_by_a_middleware_replaces_the_raw_path() -> None:
+async def test_path_that_a_middleware_has_changed_replaces_the_raw_path() -> None:
     environ = await environ_of({"path": "/new path", "raw_path": b"/old%20path"})
     assert (environ["PATH_INFO"], environ["RAW_URI"]) == ("/new path", "/new%20path")
 
@@ -283,7 +283,7 @@ def test_constructor_of_asgi_adapter_rejects_an_unsuitable_application(
 
 
 @pytest.mark.parametrize("field", [["x-user", "me"], [b"x-number", 5], [b"x"]])
-async def test_a_malformed_field_added_by_a_middleware_is_reported(field: Any) -> None:
+async def test_a_malformed_field_that_a_middleware_adds_is_reported(field: Any) -> None:
     with pytest.raises(LocalProtocolError, match=r"message\['headers'\]: expected \[name, value\] pairs of bytes, got"):
         await answer(wsgi_apps.app, {"headers": [[b"a", b"b"], field]})
 

@@ -562,7 +562,7 @@ async def test_websocket_close_is_sent_while_no_receive_is_pending() -> None:
 @pytest.mark.parametrize(
     ("extensions", "types"), [({"websocket.http.response": {}}, ["start", "body"]), ({}, ["close"]), (None, ["close"])]
 )
-async def test_websocket_rejection_is_an_http_response_only_if_the_asgi_host_supports_it(
+async def test_websocket_rejection_is_an_http_response_if_the_asgi_host_supports_such_responses(
     extensions: Message | None, types: list[str]
 ) -> None:
     host = Host(Recorder({"status": 401, "content": b"who?"}), {**WEBSOCKET, "extensions": extensions}, CONNECT)

@@ -154,7 +154,7 @@ async def test_a_request_that_a_middleware_has_changed_is_served_as_changed(
     assert shown in response.content
 
 
-async def test_malformed_request_field_added_by_a_middleware_raises_in_the_caller() -> None:
+async def test_malformed_request_field_that_a_middleware_adds_raises_in_the_caller() -> None:
     class Malforming(Site):
         async def change(self, message: Message, channels: Message) -> None:
             message["headers"][0] = 7

@@ -88,7 +88,7 @@ assert answers()
 
 
 @pytest.mark.parametrize("name", ["gunicorn --preload", "uwsgi"])
-def test_C12_adapter_used_before_the_fork_works_in_the_workers(name: str) -> None:
+def test_C12_adapter_that_was_used_before_the_fork_works_in_the_workers(name: str) -> None:
     with hosted(name, "tests.adapters.hosted_apps:wsgi", {"USED_BEFORE": "1"}) as host:
         for _ in range(10):
             assert ask(host.port, "/a").content == b"GET /a  "

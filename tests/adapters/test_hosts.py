@@ -182,7 +182,7 @@ class TestAnApplicationThatRaises:
     def test_response_that_fails_midway_does_not_look_complete(self, host: Host, error: str) -> None:
         assert not ask(host.port, f"/{error}-midway").complete
 
-    def test_exception_after_the_complete_response_does_not_affect_it(self, host: Host, error: str) -> None:
+    def test_exception_after_the_complete_response_does_not_affect_the_response(self, host: Host, error: str) -> None:
         answer = ask(host.port, f"/{error}-after")
         assert (answer.status, answer.content, answer.complete) == (200, b"whole", True)
 

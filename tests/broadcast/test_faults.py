@@ -344,7 +344,7 @@ async def test_a_backend_that_is_started_while_redis_is_down_connects_later(
         assert backend.metrics.reconnects == 0
 
 
-async def test_groups_changed_while_redis_is_down_are_subscribed_on_reconnect(
+async def test_groups_that_change_while_redis_is_down_are_subscribed_on_reconnect(
     own_redis: RedisServer, scheme: str
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS, "leaving") as (backend, recorder):
@@ -425,7 +425,7 @@ async def test_a_denied_group_is_logged_and_other_groups_are_subscribed(
             await say_and_hear(backend, recorder, b"x")
 
 
-async def test_groups_denied_after_a_reconnect_do_not_affect_other_groups(tmp_path: Path, scheme: str) -> None:
+async def test_groups_that_are_denied_after_a_reconnect_do_not_affect_other_groups(tmp_path: Path, scheme: str) -> None:
     rights = "user narrow on >word resetchannels &one &two &three &odd -@all +publish +subscribe +unsubscribe +ping"
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
         url = url_of(server, scheme, user="narrow", password="word")

@@ -136,7 +136,7 @@ async def test_one_message_can_add_discard_and_send_in_this_order() -> None:
         assert [group for group, _ in client.backend.published] == ["new"]
 
 
-async def test_a_channel_added_and_discarded_in_one_message_is_not_a_member() -> None:
+async def test_a_channel_that_one_message_adds_and_discards_is_not_a_member() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name, "discard": client.reply.name})
         client.backend.receive("chat", {"text": "a"})

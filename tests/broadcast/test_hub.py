@@ -65,7 +65,7 @@ async def test_a_client_that_has_disconnected_does_not_become_a_member() -> None
     await hub.stop()
 
 
-async def test_a_client_that_joins_and_leaves_repeatedly_has_one_on_close_callback() -> None:
+async def test_a_client_that_joins_and_leaves_repeatedly_has_one_callback_for_on_close() -> None:
     _, hub, reply, _ = await with_member()
     for _ in range(100):
         hub.add("chat", reply.name, reply, Context())

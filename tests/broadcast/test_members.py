@@ -194,7 +194,7 @@ async def test_messages_wait_until_the_application_has_handled_a_gap() -> None:
         assert reply.sent[1:] == ["after"]
 
 
-async def test_a_gap_is_reported_after_messages_that_were_queued_before_it() -> None:
+async def test_a_gap_is_reported_after_messages_that_were_queued_earlier() -> None:
     async with Group() as group:
         reply = await group.member()
         reply.is_ready = False
@@ -216,7 +216,7 @@ async def test_a_gap_in_several_groups_is_one_event_for_each_member() -> None:
         assert both.sent == [Gap({"one", "two"}, "reconnect", 77.0)]
 
 
-async def test_a_client_whose_gap_handler_raises_still_gets_messages(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_gets_messages_although_its_gap_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
     async def on_gap(reply: Any, gap: Gap) -> None:
         raise RuntimeError("no database")
 
@@ -361,7 +361,7 @@ async def test_a_client_is_forgotten_if_its_method_wait_ready_raises(caplog: pyt
         assert (reply.sent, group.hub.members) == ([], {})
 
 
-async def test_a_message_that_arrives_during_the_last_queued_send_is_sent_after_it() -> None:
+async def test_a_message_that_arrives_during_the_last_queued_send_is_sent_next() -> None:
     async with Group() as group:
         reply = StrangersReply()
         reply.may_send.set()

@@ -38,7 +38,7 @@ async def join(hub: Hub, group: str) -> Reply:
     return reply
 
 
-async def test_B7_a_message_published_after_add_has_returned_arrives(redis_server: RedisServer) -> None:
+async def test_B7_a_message_that_is_published_after_add_has_returned_arrives(redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url) as hub, hub_on(redis_server.url) as other:
         replies = []
         for number in range(RACES):
@@ -50,7 +50,7 @@ async def test_B7_a_message_published_after_add_has_returned_arrives(redis_serve
         assert hub.metrics.gaps == 0
 
 
-async def test_B7_a_message_published_from_a_thread_after_add_has_returned_arrives(redis_server: RedisServer) -> None:
+async def test_B7_a_message_that_a_thread_publishes_after_add_has_returned_arrives(redis_server: RedisServer) -> None:
     with Publisher(redis_server.url) as publisher:
         async with hub_on(redis_server.url) as hub:
             reply = await join(hub, "threads")
@@ -160,7 +160,7 @@ async def test_bytes_values_of_a_message_arrive_as_bytes(redis_server: RedisServ
         assert reply.sent == [{"bytes": b"\x00\xff"}]
 
 
-async def test_B1_a_client_added_from_another_event_loop_of_its_process_gets_each_message_once(
+async def test_B1_a_client_that_another_event_loop_of_its_process_adds_gets_each_message_once(
     redis_server: RedisServer,
 ) -> None:
     async def add_and_send(name: str) -> None:

@@ -263,7 +263,7 @@ def scripted_redis(*answers: bytes) -> tuple[socket.socket, threading.Thread]:
     return server, thread
 
 
-def test_a_server_that_is_not_the_master_is_rejected_although_a_sentinel_names_it() -> None:
+def test_a_server_that_a_sentinel_names_is_rejected_if_it_is_not_the_master() -> None:
     master, its_thread = scripted_redis(b"*1\r\n$5\r\nslave\r\n")
     port = b"%d" % master.getsockname()[1]
     answer = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%b\r\n" % (len(port), port)

@@ -40,7 +40,7 @@ def test_loop_thread_with_monkey_patched_threads_raises_config_error(
     assert not loop_thread().is_stopped
 
 
-def test_threads_that_request_a_loop_thread_concurrently_share_one() -> None:
+def test_threads_that_request_a_loop_thread_concurrently_share_one_loop_thread() -> None:
     loop_thread().stop()
     together = threading.Barrier(8)
     found: list[LoopThread] = []
@@ -101,7 +101,7 @@ def test_callbacks_posted_to_the_loop_thread_are_called_in_order(thread: LoopThr
     assert called == list(range(1000))
 
 
-def test_callbacks_posted_by_many_threads_are_all_called(thread: LoopThread) -> None:
+def test_callbacks_that_many_threads_post_are_all_called(thread: LoopThread) -> None:
     called: list[int] = []
 
     def post() -> None:
@@ -141,7 +141,7 @@ def test_posting_to_a_stopped_loop_thread_raises(thread: LoopThread) -> None:
         thread.post(int)
 
 
-def test_callbacks_posted_before_the_loop_thread_stops_are_called(thread: LoopThread) -> None:
+def test_callbacks_that_were_posted_before_the_loop_thread_stops_are_called(thread: LoopThread) -> None:
     called = threading.Event()
 
     def stop_and_post() -> None:

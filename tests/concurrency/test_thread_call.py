@@ -79,7 +79,7 @@ async def test_queued_thread_call_is_skipped_if_its_client_has_disconnected() ->
     assert called == []
 
 
-async def test_callback_returned_by_a_thread_call_runs_on_the_event_loop() -> None:
+async def test_callback_that_a_thread_call_returns_runs_on_the_event_loop() -> None:
     done: list[str] = []
     Call(exchange()[0], lambda: lambda: done.append("done")).run()
     assert done == []

@@ -105,7 +105,7 @@ async def test_cancelling_one_wait_for_a_disconnect_does_not_end_another_wait() 
     await second
 
 
-def test_exception_in_an_on_end_callback_does_not_prevent_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_in_an_on_end_callback_does_not_prevent_the_other_callbacks(caplog: pytest.LogCaptureFixture) -> None:
     made, _ = exchange()
     ended: list[HTTPExchange] = []
 

@@ -97,7 +97,7 @@ def test_wsgi_and_invalid_applications_are_not_checked() -> None:
 
 
 @pytest.mark.parametrize("setting", ["UVICORN_APPLICATION", "ASGI_APPLICATION"])
-def test_application_named_by_either_setting_is_checked(setting: str) -> None:
+def test_application_that_either_setting_names_is_checked(setting: str) -> None:
     with override_settings(**{setting: f"{HERE}.bare", "DATABASES": {"default": {"CONN_MAX_AGE": 60}}}):
         assert [message.id for message in found()] == ["uvicorn.W001"]
 
@@ -113,7 +113,7 @@ def test_check_e002_reports_an_asynchronous_view_with_atomic_requests(urls: Any,
     assert ids(f"{HERE}.django_in_threads", databases=databases, ROOT_URLCONF=urls) == expected
 
 
-def test_check_e002_names_the_view_and_the_decorator_it_needs() -> None:
+def test_check_e002_names_the_view_and_the_missing_decorator() -> None:
     with override_settings(
         UVICORN_APPLICATION=f"{HERE}.django", DATABASES={"default": {"ATOMIC_REQUESTS": True}}, ROOT_URLCONF=Refused
     ):
@@ -200,7 +200,7 @@ def test_check_w004_reports_middleware_that_does_not_run_for_coroutines_outside_
     assert ids(f"{HERE}.{application}", MIDDLEWARE=[middleware]) == expected
 
 
-def test_hint_of_check_w004_names_the_case_in_which_to_silence_it() -> None:
+def test_hint_of_check_w004_names_the_case_in_which_to_silence_the_check() -> None:
     with override_settings(UVICORN_APPLICATION=f"{HERE}.in_threads", MIDDLEWARE=[f"{HERE}.Async"]):
         (message,) = found()
     assert "Silence this check if" in (message.hint or "")

@@ -55,7 +55,7 @@ def test_middleware_hook_of_a_site_may_leave_state_on_its_thread() -> None:
 
 
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
-def test_middleware_hook_called_with_unknown_arguments_may_leave_state_on_its_thread(name: str) -> None:
+def test_call_of_a_middleware_hook_with_unknown_arguments_may_leave_state_on_its_thread(name: str) -> None:
     assert not leaves_nothing(hook(GZipMiddleware, "process_response"))
     assert not leaves_nothing(hook(SessionMiddleware, name))
 
@@ -178,7 +178,7 @@ def test_middleware_that_resolves_a_path_by_converters_of_django_leaves_no_state
         ([lambda: None], False),
     ],
 )
-def test_end_of_a_response_may_leave_state_on_its_thread_when_it_closes_objects_of_the_site(
+def test_end_of_a_response_may_leave_state_on_its_thread_by_closing_objects_of_the_site(
     closes: list[Any], expected: bool
 ) -> None:
     response: Any = HttpResponse()

@@ -223,7 +223,7 @@ def end_queries(admin: Admin) -> None:
     admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'")
 
 
-async def test_request_cancelled_in_a_query_keeps_its_thread_until_the_query_ends(
+async def test_request_that_is_cancelled_in_a_query_keeps_its_thread_until_the_query_ends(
     threads_of: Make, admin: Admin
 ) -> None:
     site = threads_of(app_of(lambda: run("SELECT pg_sleep(60)")), threads=1)
@@ -266,7 +266,7 @@ async def test_transaction_of_a_cancelled_request_does_not_stay_open(threads_of:
 
 
 @pytest.mark.parametrize("releases", [False, True], ids=["ended", "released"])
-async def test_task_cannot_commit_half_of_a_transaction_whose_request_has_ended(
+async def test_task_cannot_commit_half_of_a_transaction_after_its_request_has_ended(
     releases: bool, threads_of: Make
 ) -> None:
     ended = asyncio.Event()
@@ -402,7 +402,7 @@ async def test_system_exit_in_a_call_ends_neither_the_thread_nor_the_next_reques
     assert site.lanes.requests.alive == 1
 
 
-async def test_child_process_forked_in_a_call_opens_connections_of_its_own(threads_of: Make, postgres: Any) -> None:
+async def test_child_process_that_a_call_forks_opens_connections_of_its_own(threads_of: Make, postgres: Any) -> None:
     def fork() -> int:
         process = execute("SELECT pg_backend_pid()")
 
@@ -422,7 +422,7 @@ async def test_child_process_forked_in_a_call_opens_connections_of_its_own(threa
 
 
 @pytest.mark.parametrize(("returns", "code"), [(True, 1), (False, 7)], ids=["returns", "exits"])
-async def test_child_process_forked_in_a_call_does_not_use_the_connections_of_its_parent(
+async def test_child_process_that_a_call_forks_does_not_use_the_connections_of_its_parent(
     returns: bool, code: int, threads_of: Make, postgres: Any
 ) -> None:
     """Otherwise the child would close the parent's connections at the end of the call, and then wait for ever."""
@@ -459,7 +459,7 @@ async def test_event_loops_on_two_threads_share_the_threads_of_one_application(t
     assert seen == [set()] * 80
 
 
-async def test_application_called_by_a_plain_function_of_another_request_has_its_own_thread(threads_of: Make) -> None:
+async def test_application_that_a_function_of_another_request_calls_has_its_own_thread(threads_of: Make) -> None:
     """`async_to_sync` gives the inner application the caller's thread, as tests with transactions need it."""
     threads: list[int] = []
 

@@ -99,7 +99,7 @@ def test_call_after_the_end_of_a_request_runs_on_another_thread(lanes: Lanes) ->
     wait_until_idle(lanes.calls)
 
 
-def test_call_that_still_runs_when_its_request_ends_keeps_the_thread(lanes: Lanes) -> None:
+def test_call_that_outlasts_its_request_keeps_the_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     blocker = Blocker(lease)
     lease.end()
@@ -237,7 +237,7 @@ async def test_refused_calls_are_freed_while_all_threads_are_busy(
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-async def test_event_whose_call_was_refused_waits_for_a_thread_again_at_its_next_call(lanes: Lanes) -> None:
+async def test_event_waits_for_a_thread_again_at_its_first_call_after_a_refused_call(lanes: Lanes) -> None:
     blockers = take_all(lanes, False)
     lease = Lease(lanes, is_request=False)
     for _ in range(2):
@@ -443,7 +443,7 @@ def sqlite(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
 @pytest.mark.parametrize("is_request", [True, False])
-def test_transaction_begun_by_sql_and_left_open_is_rolled_back(
+def test_transaction_that_sql_begins_and_leaves_open_is_rolled_back(
     alias: str, is_request: bool, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease, lane = Lease(lanes, is_request=is_request), lanes.requests if is_request else lanes.calls
@@ -458,7 +458,7 @@ def test_transaction_begun_by_sql_and_left_open_is_rolled_back(
 
 
 @pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
-def test_transaction_begun_and_ended_by_sql_keeps_its_connection(
+def test_transaction_that_sql_begins_and_ends_keeps_its_connection(
     alias: str, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = Lease(lanes, is_request=False)
@@ -469,7 +469,7 @@ def test_transaction_begun_and_ended_by_sql_keeps_its_connection(
     lease.end()
 
 
-def test_failed_transaction_begun_by_sql_does_not_fail_the_next_owner(lanes: Lanes, admin: Admin) -> None:
+def test_failed_transaction_that_sql_has_begun_does_not_affect_the_next_owner(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=True)
     lease.submit(execute, "BEGIN").result()
     assert isinstance(lease.submit(execute, "SELECT no_such_column").exception(), DatabaseError)

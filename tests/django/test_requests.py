@@ -98,7 +98,7 @@ def test_django_request_parses_a_form_from_the_content() -> None:
         ("/old", "/older", "/older", "/login/"),
     ],
 )
-async def test_urls_made_by_reverse_include_the_root_path_of_the_request(
+async def test_urls_that_reverse_makes_include_the_root_path_of_the_request(
     root_path: str, path: str, path_info: str, url: str
 ) -> None:
     request = request_of(message_of(root_path=root_path, path=path))
@@ -124,7 +124,7 @@ async def test_user_of_a_request_without_a_session_is_anonymous(cookie: str, pos
     assert (await request_of(message_of(headers={"cookie": cookie})).auser()).is_anonymous
 
 
-async def test_session_signed_with_an_earlier_secret_is_valid_and_keeps_its_key(session_key: str) -> None:
+async def test_session_that_an_earlier_secret_has_signed_is_valid_and_keeps_its_key(session_key: str) -> None:
     with override_settings(SECRET_KEY="a new one", SECRET_KEY_FALLBACKS=["only for tests"]):
         request = request_of(message_of(headers={"cookie": f"sessionid={session_key}"}))
         assert (await request.auser()).username == "ada"

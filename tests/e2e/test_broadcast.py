@@ -271,7 +271,7 @@ def test_restart_of_redis_reports_one_gap_to_each_member(attentive: Path, redis_
         assert "Traceback" not in server.stderr
 
 
-def test_member_added_before_redis_starts_gets_messages_sent_after_it(attentive: Path, tmp_path: Path) -> None:
+def test_member_that_is_added_before_redis_starts_gets_later_messages(attentive: Path, tmp_path: Path) -> None:
     redis_server = RedisServer(tmp_path)
     redis_server.start()
     redis_server.kill()

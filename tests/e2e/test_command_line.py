@@ -499,7 +499,7 @@ def test_error_for_a_port_in_use_is_one_line_with_the_remedy(folder: Path) -> No
         )
 
 
-def test_server_that_already_uses_the_port_is_not_affected(folder: Path) -> None:
+def test_error_for_a_port_in_use_does_not_affect_the_server_on_that_port(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         mistake(folder, "app:hello", "--port", str(server.port))
         assert server.get() == (200, "hello")
@@ -684,7 +684,7 @@ def test_server_serve_opens_the_configured_sockets(folder: Path) -> None:
     assert found == [True]
 
 
-def test_server_serve_returns_at_once_if_should_exit_is_already_set() -> None:
+def test_server_serve_returns_at_once_if_should_exit_was_set_before() -> None:
     server, sock = listening(hello)
     server.should_exit = True
     asyncio.run(asyncio.wait_for(server.serve([sock]), LONGEST_WAIT))

@@ -170,7 +170,7 @@ def events_of(client: Client, protocol: ClientProtocol) -> list[Any]:
     return protocol.events_received()
 
 
-def test_flask_sock_closes_a_client_that_answers_no_ping_with_1008() -> None:
+def test_flask_sock_closes_with_1008_if_the_client_answers_no_ping() -> None:
     with serving(PING_INTERVAL="0.05") as server, Client(server) as client:
         client.send(handshake())
         client.receive_until(b"\x88\x13\x03\xf0Ping/Pong timeout")

@@ -60,7 +60,7 @@ def test_routing_table_of_the_flask_websocket_guide_passes_the_check_option(step
 
 
 @pytest.mark.parametrize("step", range(3))
-def test_page_with_a_websocket_shouts_in_a_browser_after_each_step(
+def test_page_of_the_flask_websocket_guide_works_in_a_browser_after_each_step(
     step: int, sites: list[Path], browser: Chromium
 ) -> None:
     with example(sites[step], "live:app" if step else "shout:app") as server:

@@ -183,7 +183,7 @@ def test_each_step_of_the_django_migration_explains_how_to_go_back(step: int) ->
     assert "\n**Go back:**" in STORY.section(step)
 
 
-def test_site_at_the_start_does_not_mention_this_server(sites: list[Path]) -> None:
+def test_django_site_before_the_migration_does_not_mention_this_server(sites: list[Path]) -> None:
     assert [name for name, content in files(sites[0]).items() if b"uvicorn" in content] == []
 
 

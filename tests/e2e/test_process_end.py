@@ -163,7 +163,7 @@ def test_a_worker_with_a_blocked_loop_ends_after_its_supervisor_was_killed(
         assert "the supervisor has died, and this worker does not stop; killing the worker" in server.stderr
 
 
-def test_a_worker_whose_import_blocks_ends_after_its_supervisor_was_killed(folder: Path) -> None:
+def test_a_worker_ends_after_its_supervisor_was_killed_although_its_import_blocks(folder: Path) -> None:
     (folder / "stuck import").touch()
     with running_server(
         folder, "app:app", "--workers", "2", "--timeout-graceful-shutdown", "0.5", addresses=0

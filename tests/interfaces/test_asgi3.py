@@ -805,7 +805,7 @@ def grouped_with_another(error: BaseException) -> BaseException:
 @pytest.mark.any_loop
 @pytest.mark.parametrize(("of_framework", "tracebacks"), [(wrapped, 0), (grouped, 0), (grouped_with_another, 1)])
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_framework_exception_caused_by_a_disconnect_is_not_logged_as_a_failure(
+async def test_framework_exception_because_of_a_disconnect_is_not_logged_as_a_failure(
     of_framework: Callable[[BaseException], BaseException],
     tracebacks: int,
     kind: str,

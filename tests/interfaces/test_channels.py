@@ -405,7 +405,7 @@ async def test_R7_receive_after_the_reply_returns_a_closed_chunk() -> None:
     assert chunks == [{"closed": True, "more_content": False}]
 
 
-async def test_R7_several_tasks_may_wait_for_content_and_one_may_be_cancelled() -> None:
+async def test_R7_several_tasks_may_wait_for_content_and_one_task_may_be_cancelled() -> None:
     received: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -796,7 +796,7 @@ async def test_channels_handler_that_cancels_itself_gives_500(caplog: pytest.Log
     assert "cancelled before its response was complete" in caplog.text
 
 
-async def test_plain_function_that_is_served_as_channels_gives_500_and_a_logged_traceback(
+async def test_plain_function_that_is_served_as_channels_gives_500_and_logs_the_expected_type(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = Conversation(lambda message, channels: None, interface="channels")
@@ -1023,7 +1023,7 @@ async def test_handler_that_dropped_its_reply_channel_early_gives_500_when_it_re
     assert conversation.statuses == [500]
 
 
-async def test_reply_channel_dropped_after_a_disconnect_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_reply_channel_that_is_dropped_after_a_disconnect_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

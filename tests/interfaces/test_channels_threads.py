@@ -318,7 +318,7 @@ async def test_cancelling_a_threaded_request_that_waits_for_its_share_lets_the_n
 
 
 @pytest.mark.parametrize("rate", [0, 1])
-async def test_rate_of_a_threaded_response_is_watched_while_it_occupies_a_thread(rate: int) -> None:
+async def test_rate_of_a_threaded_response_is_watched_while_the_response_occupies_a_thread(rate: int) -> None:
     release = threading.Event()
     watched: list[Any] = []
 
@@ -373,7 +373,7 @@ async def test_threaded_application_gets_10000_messages_of_a_connection_in_order
     assert received[1:10_001] == list(map(str, range(10_000)))
 
 
-async def test_events_of_other_connections_are_handled_while_one_blocks() -> None:
+async def test_events_of_other_connections_are_handled_while_an_event_blocks() -> None:
     blocking = Blocking()
 
     def app(message: Message, channels: Channels) -> None:
@@ -515,7 +515,7 @@ async def test_disconnect_event_is_delivered_after_a_threaded_handler_that_excee
 
 
 @pytest.mark.parametrize(("error", "logged"), [(ValueError("too late"), True), (ChannelClosed("too late"), False)])
-async def test_exception_of_a_cancelled_threaded_handler_is_logged_unless_it_is_channel_closed(
+async def test_exception_of_a_cancelled_threaded_handler_other_than_channel_closed_is_logged(
     error: BaseException, logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
@@ -776,7 +776,7 @@ async def test_threaded_websocket_message_raises_when_no_thread_can_be_started(m
 
 
 @pytest.mark.parametrize(("error", "code"), [(None, 1), (SystemExit(3), 3)])
-def test_process_forked_by_a_threaded_call_ends_with_the_call(error: BaseException | None, code: int) -> None:
+def test_process_that_a_threaded_call_forks_ends_with_the_call(error: BaseException | None, code: int) -> None:
     def app(message: Message, channels: Channels) -> None:
         # As in a child that the application has forked during the call.
         forks._after_fork()

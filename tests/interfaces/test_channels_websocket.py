@@ -126,7 +126,7 @@ async def test_decision_of_the_connect_handler_accepts_or_rejects(
     assert (conversation.status, conversation.heard, conversation.close_code) == (status, heard, code)
 
 
-async def test_empty_websocket_message_is_sent_once_the_connection_is_open() -> None:
+async def test_empty_websocket_message_is_sent_after_the_connection_has_opened() -> None:
     conversation = await opened(Answering({"accept": True}, {"text": ""}, {"bytes": b""}))
     assert conversation.heard == ["", b""]
 
@@ -391,7 +391,7 @@ async def test_endless_send_loop_of_a_websocket_handler_ends_after_the_disconnec
     assert isinstance(ended[0], ChannelClosed)
 
 
-async def test_task_started_by_a_websocket_handler_ends_after_the_disconnect() -> None:
+async def test_task_that_a_websocket_handler_has_started_ends_after_the_disconnect() -> None:
     tasks: list[asyncio.Task[None]] = []
 
     async def send_times(channel: Any) -> None:

@@ -107,7 +107,7 @@ async def test_reply_channel_ends_with_the_disconnect_handler_even_if_other_hand
     assert (over, replies[0].over) == ([False], True)
 
 
-async def test_limit_ws_handlers_holds_when_all_handlers_end_at_once() -> None:
+async def test_limit_ws_handlers_holds_when_all_handlers_end_at_the_same_time() -> None:
     gates: list[asyncio.Event] = [asyncio.Event()]
     running = most = 0
 

@@ -159,7 +159,7 @@ async def test_R9_content_that_arrives_in_pieces_is_whole_when_the_consumer_is_c
 
 
 @WAYS
-async def test_R9_client_that_expects_100_continue_gets_it_before_the_consumer_is_called(
+async def test_R9_client_that_expects_100_continue_gets_100_before_the_consumer_is_called(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     conversation = Conversation(way(echo))

@@ -219,7 +219,7 @@ async def test_channel_of_a_sync_consumer_never_blocks_the_thread_of_the_event_l
     await conversation.interface.shutdown(1)
 
 
-async def test_chunks_sent_by_several_threads_arrive_whole() -> None:
+async def test_chunks_that_several_threads_send_arrive_whole() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})

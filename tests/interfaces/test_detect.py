@@ -179,7 +179,7 @@ def test_error_for_an_ambiguous_application_lists_the_interfaces() -> None:
     assert undecided(make_app).endswith("; pass --interface channels, consumer, wsgi, asgi3 or asgi2")
 
 
-def test_error_for_an_ambiguous_application_names_it_as_the_user_gave_it() -> None:
+def test_error_for_an_ambiguous_application_has_the_name_that_the_user_gave() -> None:
     assert undecided(make_app).startswith("cannot detect the interface of 'app:make_app': ")
 
 
@@ -213,7 +213,7 @@ def test_configured_interface_takes_precedence_over_the_signature() -> None:
     assert build_interface(renamed_wsgi_app, Settings(interface="channels")).name == "channels"
 
 
-def test_configured_interface_takes_precedence_over_the_declared_one() -> None:
+def test_configured_interface_takes_precedence_over_the_declared_interface() -> None:
     assert build_interface(DeclaredObject(), Settings(interface="wsgi")).name == "wsgi"
 
 
@@ -333,7 +333,7 @@ def test_error_for_a_function_without_parameters_suggests_factory(factory: Any) 
         detect_interface(factory)
 
 
-def test_error_for_an_unsupported_interface_lists_the_supported_ones() -> None:
+def test_error_for_an_unsupported_interface_lists_the_supported_interfaces() -> None:
     class Unknown:
         __uvicorn_interface__ = "telepathy"
 
@@ -343,7 +343,7 @@ def test_error_for_an_unsupported_interface_lists_the_supported_ones() -> None:
         build_interface(Unknown(), Settings(), "'app:x'")
 
 
-def test_error_for_an_unknown_interface_lists_the_known_ones() -> None:
+def test_error_for_an_unknown_interface_lists_the_known_interfaces() -> None:
     with pytest.raises(InterfaceError, match=r"^interface: expected one of auto, channels, .*, got 'asgi'$"):
         build_interface(channels_app, Settings(interface="asgi"))
 

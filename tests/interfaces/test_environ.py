@@ -60,7 +60,7 @@ def test_client_without_a_port_in_the_environ_keeps_its_address(port: Any) -> No
     assert "REMOTE_PORT" not in environ
 
 
-def test_environ_of_a_unix_socket_has_neither_client_nor_port() -> None:
+def test_environ_of_a_unix_socket_has_no_client_and_no_port() -> None:
     environ = build_environ(exchange_of(server=("/run/app.sock", None)))
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"], environ["REMOTE_ADDR"]) == ("/run/app.sock", "80", "")
 

@@ -94,7 +94,7 @@ async def test_regular_file_is_sent_by_the_kernel_from_its_position(
     assert sent_by_the_kernel[:1] == ([start] if length != 0 else [])
 
 
-async def test_unflushed_writes_to_a_file_are_sent_with_it(path: Path, sent_by_the_kernel: list[int]) -> None:
+async def test_unflushed_writes_to_a_file_are_sent_with_the_file(path: Path, sent_by_the_kernel: list[int]) -> None:
     def opened() -> Any:
         file = open(path, "r+b")
         file.write(b"new")

@@ -238,7 +238,9 @@ async def test_W2_exception_after_the_close_frame_of_the_application_is_not_logg
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_W2_fault_of_the_application_after_its_close_frame_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W2_value_error_of_the_application_after_its_close_frame_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def use(environ: dict[str, Any]) -> None:
         environ["werkzeug.socket"].sendall(SWITCHED + b"\x88\x00")
         raise ValueError("fault")

@@ -220,7 +220,7 @@ async def test_lifespan_exception_between_startup_and_shutdown_is_logged_once(
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_application_that_still_receives_after_lifespan_shutdown_does_not_delay_the_shutdown(
+async def test_application_that_receives_after_lifespan_shutdown_does_not_delay_the_shutdown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

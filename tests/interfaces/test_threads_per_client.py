@@ -169,7 +169,7 @@ async def test_client_with_too_many_waiting_requests_gets_503_and_other_clients_
     await clients.end()
 
 
-async def test_request_rejected_by_the_pool_takes_no_thread_share() -> None:
+async def test_request_that_the_pool_rejects_takes_no_thread_share() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads=1, thread_queue=0)
     clients.ask("a1")

@@ -371,7 +371,7 @@ async def test_wsgi_application_without_content_may_return_an_empty_string(nothi
     assert (await response_of(GET, app=app)).status == 304
 
 
-async def test_connection_is_kept_after_content_sent_without_waiting_for_100_continue() -> None:
+async def test_connection_is_kept_if_the_client_sends_content_without_waiting_for_100_continue() -> None:
     conversation = Conversation(wsgi_apps.app)
     conversation.send(asking("echo", b"content-length: 2", b"expect: 100-continue", method=b"POST", content=b"ab"))
     await until(lambda: conversation.received)

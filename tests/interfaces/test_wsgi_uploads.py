@@ -98,7 +98,7 @@ def wsgi_echo(environ: Any, start_response: Any) -> Any:
 
 
 @pytest.mark.parametrize("way", ["direct", "adapter", "messages", "WSGIAdapter(asgi3)", "WSGIAdapter(ASGIAdapter)"])
-async def test_wsgi_response_is_streamed_while_the_request_content_still_arrives(way: str) -> None:
+async def test_wsgi_response_is_streamed_while_the_request_content_arrives(way: str) -> None:
     apps = {
         "WSGIAdapter(asgi3)": lambda: WSGIAdapter(asgi3_echo),
         "WSGIAdapter(ASGIAdapter)": lambda: WSGIAdapter(ASGIAdapter(wsgi_echo)),

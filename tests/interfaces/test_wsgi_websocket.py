@@ -237,7 +237,7 @@ async def test_W8_second_thread_that_receives_gets_local_protocol_error() -> Non
     await site.end()
 
 
-async def test_W8_messages_sent_by_several_threads_arrive_whole() -> None:
+async def test_W8_messages_that_several_threads_send_arrive_whole() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         websocket.accept()
 

@@ -189,7 +189,7 @@ def test_entries_are_immutable() -> None:
         entry.path = "/b"
 
 
-def test_the_repr_of_an_entry_is_the_call_that_makes_it() -> None:
+def test_the_repr_of_an_entry_is_the_call_that_makes_the_entry() -> None:
     entry = Route("/a/*", pages, host="a.example", protocol="http", methods=("POST",), name="shop")
     assert repr(entry) == "Route('/a/*', host='a.example', protocol='http', methods=('POST',))"
     assert str(entry) == "shop"

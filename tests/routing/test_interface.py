@@ -552,7 +552,7 @@ async def test_M18_a_router_passes_on_the_response_of_the_application_unchanged(
     assert received[0] == received[1]
 
 
-def test_an_entry_uses_the_settings_of_the_server_unless_it_has_its_own() -> None:
+def test_an_entry_uses_the_settings_of_the_server_unless_the_entry_has_its_own() -> None:
     settings = replace(Settings(), threads=5, reply_seconds=7.0)
     interface: Any = build_interface(
         Router(Route("/a", wsgi_app, threads=2, interface="wsgi"), default=wsgi_app), settings

@@ -105,7 +105,7 @@ async def test_K4_response_to_HEAD_has_no_content(entry: StatusEntry) -> None:
     "token", ["", "short", "fifteen-letters", "with a space in it", "x" * 16 + "\n", "ü" * 20, None, b"x" * 20]
 )
 @pytest.mark.parametrize("function", [metrics, report])
-def test_K4_malformed_token_raises_an_error_that_does_not_show_the_token(
+def test_K4_error_for_a_malformed_token_does_not_show_the_token(
     function: Callable[..., StatusEntry], token: Any
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -164,7 +164,7 @@ async def test_metrics_of_a_site_count_all_its_entries() -> None:
     assert last.header(b"content-type") == b"text/plain; version=0.0.4; charset=utf-8"
 
 
-async def test_metrics_of_one_of_several_processes_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metrics_entry_in_one_of_several_processes_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_count, "count", 2)
     with pytest.raises(ConfigError, match=r"^metrics: each of several processes .*; pass --metrics 127.0.0.1:9100"):
         Conversation(site(metrics(token=TOKEN)))

@@ -191,7 +191,7 @@ async def test_D10_server_without_free_descriptors_accepts_again_after_a_pause(m
             await until(lambda: len(context.connections) == 3)
 
 
-async def test_acceptor_closed_during_its_pause_does_not_accept_again() -> None:
+async def test_acceptor_that_is_closed_during_its_pause_does_not_accept_again() -> None:
     with FailingSocket(errno.EMFILE) as sock, waiting_clients(sock, 1):
         async with accepting(sock) as (acceptor, _):
             await until(lambda: sock.attempts)

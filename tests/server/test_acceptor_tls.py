@@ -149,7 +149,7 @@ async def test_D15_tls_handshake_ends_at_the_handshake_deadline_if_the_head_dead
         assert await end_of(reader) == b""
 
 
-async def test_D15_connection_closed_before_its_tls_handshake_is_logged(
+async def test_D15_connection_that_is_closed_before_its_tls_handshake_is_logged(
     made: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(made, limit_concurrency=1) as server, plain_client(server):

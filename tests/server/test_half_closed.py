@@ -47,7 +47,7 @@ async def test_on_close_callback_is_called_when_the_client_closes_its_side() -> 
     await conversation.interface.tasks.finish(0)
 
 
-async def test_on_close_callback_is_called_at_once_if_the_client_has_already_closed_its_side() -> None:
+async def test_on_close_callback_is_called_at_once_if_the_client_has_closed_its_side_before() -> None:
     called: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

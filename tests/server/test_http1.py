@@ -394,7 +394,7 @@ async def stream_first(message: dict[str, Any], channels: dict[str, Any]) -> Non
     await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
 
 
-async def test_exchange_whose_connection_was_reset_ends_once() -> None:
+async def test_exchange_ends_once_if_its_connection_is_reset() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -512,7 +512,7 @@ async def test_reading_resumes_when_the_application_has_received_the_buffered_co
     await conversation.interface.tasks.finish(0)
 
 
-async def test_lingering_close_waits_while_the_client_still_receives_its_response() -> None:
+async def test_lingering_close_waits_while_the_client_receives_its_response() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"x" * 1000000})
 

@@ -288,7 +288,7 @@ async def test_server_serves_on_a_socket_bound_by_the_configuration() -> None:
     await server.shutdown()
 
 
-def test_server_runs_on_an_event_loop_created_by_the_configuration() -> None:
+def test_server_runs_on_an_event_loop_that_the_configuration_has_created() -> None:
     server = server_of(Application(), loop="asyncio")
     server.should_exit = True
     with asyncio.Runner(loop_factory=cast(Config, server.config).get_loop_factory()) as runner:

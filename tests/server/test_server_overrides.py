@@ -82,7 +82,7 @@ async def test_last_notified_is_the_time_of_the_last_notify_callback() -> None:
 
 
 @pytest.mark.any_loop
-async def test_configuration_changed_after_the_server_was_created_is_used() -> None:
+async def test_configuration_that_changes_after_the_server_was_created_is_used() -> None:
     made = config()
     server = uvicorn.Server(made)
     made.server_header = False

@@ -429,7 +429,7 @@ async def test_session_is_closing_after_the_close_frame_of_the_client_has_passed
         assert made.session.state is CLOSING
 
 
-async def test_application_that_ignores_the_close_frame_of_the_client_is_ended_after_the_close_timeout() -> None:
+async def test_application_that_ignores_a_close_frame_of_the_client_is_ended_after_the_timeout() -> None:
     async with tunnelled(ws_close_timeout=3) as made:
         made.writer.write(b"\x88\x80mask")
         assert await made.hear() == b"\x88\x80mask"

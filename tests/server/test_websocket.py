@@ -155,7 +155,7 @@ async def test_a_stopping_server_notifies_the_handlers_and_closes_with_1012() ->
     assert conversation.close_code == 1012
 
 
-async def test_e10_bytes_sent_before_the_handshake_response_are_bounded() -> None:
+async def test_e10_bytes_that_arrive_before_the_handshake_response_are_bounded() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -167,7 +167,7 @@ async def test_e10_bytes_sent_before_the_handshake_response_are_bounded() -> Non
     await conversation.lose()
 
 
-async def test_websocket_frames_sent_before_the_handshake_response_are_received_after_it() -> None:
+async def test_websocket_frames_that_arrive_before_the_handshake_response_are_received_later() -> None:
     app = Recorder(nothing)
     conversation = WebSocketConversation(app)
     conversation.client.send_request(conversation.client.connect())
@@ -192,7 +192,7 @@ async def test_client_that_disconnects_during_the_handshake_ends_the_session() -
     assert not conversation.context.connections
 
 
-async def test_the_handshake_is_one_request_in_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_access_log_has_one_line_for_a_handshake(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "uvicorn.access"):
         conversation = await opened(access_log=True)
     assert '"GET /chat HTTP/1.1" 101' in caplog.text

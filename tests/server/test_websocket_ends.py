@@ -403,7 +403,7 @@ async def test_a_stopping_server_drops_a_rejected_message_for_one_second() -> No
     await settle()
 
 
-async def test_rest_of_a_message_is_dropped_before_a_connection_that_ends_within_it_is_closed() -> None:
+async def test_server_that_closes_within_a_message_drops_the_rest_of_the_message() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_drain_bytes=1000)
     conversation.send(frame(BINARY, bytes(500_000))[:1000])

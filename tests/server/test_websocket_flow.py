@@ -116,7 +116,7 @@ async def test_messages_held_at_a_disconnect_are_not_passed_to_the_application()
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
 
 
-async def test_a_message_sent_after_a_failed_write_is_dropped() -> None:
+async def test_a_message_that_is_sent_after_a_failed_write_is_dropped() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.transport.abort()

@@ -144,7 +144,7 @@ def test_only_long_messages_are_sent_compressed() -> None:
 
 
 @pytest.mark.parametrize("length", [5, 5000])
-def test_a_message_sent_on_several_connections_is_framed_once(length: int) -> None:
+def test_a_message_that_is_sent_on_several_connections_is_framed_once(length: int) -> None:
     cache = FrameCache()
     one, other = (MessageEncoder(None, cache) for _ in range(2))
     text, data = "a" * length, b"a" * length

@@ -349,7 +349,7 @@ def test_the_memory_of_a_message_is_freed_after_it_is_delivered() -> None:
     assert sys.getsizeof(client.codec._message) < 100
 
 
-def test_an_incomplete_header_does_not_keep_the_buffer_before_it() -> None:
+def test_an_incomplete_header_does_not_keep_the_earlier_buffer() -> None:
     client = Client().send(b"\x81").send((frame(TEXT, b"a") * 10_000)[1:] + b"\x81")
     assert client.codec.buffered_bytes == 1
     assert sys.getsizeof(client.codec._buffer) < 200
