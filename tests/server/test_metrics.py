@@ -114,7 +114,8 @@ async def test_fallbacks_are_shown_for_the_new_side_of_a_shift_only() -> None:
         await channels["reply"].send({"status": 404, "content": b""})
 
     shift = Shift(wsgi_app, unknown, weight=100, fallback=(404,))
-    found = await values(Router(Route("/a", shift), default=wsgi_app), get("/a"))
+    # An entry whose path ends like the label of a new side.
+    found = await values(Router(Route("/a", shift), Route("/forum/new", wsgi_app), default=wsgi_app), get("/a"))
     fallbacks = {name: value for name, value in found.items() if "fallbacks" in name}
     assert fallbacks == {"uvicorn_fallbacks_total{entry=/a,side=new,kind=channels}": 1}
 

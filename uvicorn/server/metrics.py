@@ -49,7 +49,7 @@ _COUNTERS: Final = {
         Metric(
             "fallbacks_total",
             "Requests that the new side of a Shift has passed on to the old one.",
-            'new",kind=',
+            'side="new"',
         ),
     ),
     "lanes": (Metric("lane_refused_total", "Requests answered with 503 because too many waited for a thread."),),
