@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import pytest
 
-from tests.helpers import GET, Conversation, settle, until
+from tests.helpers import GET, Conversation, read_body, settle, until
 from tests.routing.apps import asgi3_app, channels_app, wsgi_app
 from tests.routing.test_interface import get
 from tests.websocket_client import WebSocketConversation
 from uvicorn import Mount, Route, Router, Shift
 from uvicorn.concurrency.worker_pool import WorkerPool
-from uvicorn.core.counts import BUCKETS, OTHER_PATHS, Counts, EntryCounts, Place
+from uvicorn.core.counts import BOUNDS, BUCKETS, OTHER_PATHS, Counts, EntryCounts, Place
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 
@@ -134,6 +134,39 @@ async def test_content_that_a_response_to_HEAD_leaves_out_is_not_counted() -> No
     counts = conversation.context.counts
     assert counts is not None
     assert counts.entries[0].sent == 0
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+@pytest.mark.parametrize("status", [200, 204, 404])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_every_request_is_counted_once_with_its_content(method: str, status: int, seconds: int) -> None:
+    async def app(message: Any, channels: Any) -> None:
+        conversation.clock.advance(seconds)
+        await channels["reply"].send({"status": status, "content": b"" if status == 204 else b"1234567"})
+
+    conversation = Conversation(app, metrics=METRICS)
+    conversation.send(get("/x", method=method.encode()))
+    await until(lambda: conversation.responses(method))
+    counts = conversation.context.counts
+    assert counts is not None
+    [entry] = counts.entries
+    bucket = BOUNDS.index(1.0) if seconds else 0
+    assert [number for number, count in enumerate(entry.cells) if count] == [status // 100 * BUCKETS + bucket]
+    assert (sum(entry.cells), entry.seconds) == (1, seconds)
+    assert entry.sent == (0 if method == "HEAD" or status == 204 else 7)
+
+
+async def test_content_of_a_GET_request_is_counted() -> None:
+    async def reading(message: Any, channels: Any) -> None:
+        await read_body(message, channels)
+        await channels["reply"].send({"status": 200, "content": b""})
+
+    conversation = Conversation(reading, metrics=METRICS)
+    conversation.send(b"GET /x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello")
+    await until(conversation.responses)
+    counts = conversation.context.counts
+    assert counts is not None
+    assert counts.entries[0].received == 5
 
 
 async def test_duration_is_counted_in_its_bucket_and_in_the_sum() -> None:

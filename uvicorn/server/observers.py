@@ -46,14 +46,15 @@ def counting_observer(counts: Counts, following: Observer | None, monotonic: Cal
 
     def observe(connection: ObservedConnection, exchange: HTTPExchange) -> None:
         seconds = monotonic() - connection.began
-        endpoint = exchange.endpoint
-        entry = endpoint.counts
+        entry = exchange.endpoint.counts
         if entry is None:
-            entry = endpoint.counts = counts.of(endpoint)
-        # Most durations are in the first bucket.
-        bucket = bisect_left(BOUNDS, seconds) if seconds > first else 0
-        entry.cells[exchange.status // 100 * BUCKETS + bucket] += 1
+            entry = exchange.endpoint.counts = counts.of(exchange.endpoint)
         entry.seconds += seconds
+        if seconds <= first and exchange.status == 200 and exchange.method == "GET" and not exchange.has_content:
+            entry.ordinary += 1
+            entry.sent += connection.content_sent
+            return
+        entry.other_cells[exchange.status // 100 * BUCKETS + bisect_left(BOUNDS, seconds)] += 1
         if exchange.method != "HEAD":
             entry.sent += connection.content_sent
         if exchange.has_content:
