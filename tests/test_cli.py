@@ -131,7 +131,7 @@ def test_interrupted_server_logs_its_shutdown(run: Run, folder: Path) -> None:
     assert lines[-4:-1] == ["Shutting down", "Waiting for application shutdown.", "Application shutdown complete."]
 
 
-def test_failed_application_startup_exits_3(run: Run, folder: Path) -> None:
+def test_failed_application_startup_gives_exit_code_3(run: Run, folder: Path) -> None:
     (folder / "failing.py").write_text(FAILING_APP)
     assert run("failing", "--port", "0")[0] == 3
 

@@ -196,7 +196,7 @@ def test_more_than_one_kind_of_address_is_rejected(options: dict[str, Any]) -> N
     assert complaint(**options).startswith("more than one kind of address: expected one of ")
 
 
-def test_port_may_be_text_as_environment_variables_are() -> None:
+def test_port_may_be_text_because_environment_variables_are_text() -> None:
     made = uvicorn.Config(hello, port="8001", log_config=None)  # type: ignore[arg-type]
     assert (made.port, made.addresses) == (8001, (Address(port=8001),))
 
@@ -207,7 +207,7 @@ def test_invalid_port_is_rejected(port: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{"uds": ""}, {"bind": ""}, {"fd": -1}])
-def test_empty_address_is_rejected_instead_of_replaced_by_a_default(options: dict[str, Any]) -> None:
+def test_empty_address_is_rejected_and_no_default_is_used(options: dict[str, Any]) -> None:
     assert complaint(**options)
 
 

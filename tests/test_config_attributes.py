@@ -122,7 +122,7 @@ def test_config_loads_the_application_once() -> None:
     assert made == [hello]
 
 
-def test_after_load_config_interface_is_the_detected_interface() -> None:
+def test_config_interface_is_the_detected_interface_after_load() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
     made = uvicorn.Config(app, log_config=None)

@@ -23,11 +23,11 @@ def test_every_gunicorn_setting_is_in_the_table_of_the_page_about_gunicorn() -> 
     assert {setting.name for setting in KNOWN_SETTINGS} - set(ROWS) == set()
 
 
-def test_gunicorn_settings_documented_as_honoured_are_covered_by_tests() -> None:
+def test_gunicorn_settings_that_are_documented_as_honoured_are_covered_by_tests() -> None:
     assert {name for name, honoured in ROWS.items() if honoured == "yes"} - set(COVERED) == set()
 
 
-def test_exactly_the_gunicorn_settings_documented_as_ignored_log_a_warning() -> None:
+def test_gunicorn_settings_log_a_warning_exactly_if_they_are_documented_as_ignored() -> None:
     assert {name for name, honoured in ROWS.items() if honoured == "no"} == set(gunicorn_settings.IGNORED)
 
 

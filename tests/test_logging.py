@@ -289,7 +289,7 @@ def test_formatter_does_not_change_the_exception_of_a_record() -> None:
     assert (entry.exc_info, entry.exc_text) == (kept, None)
 
 
-def test_log_message_keeps_line_feeds_and_has_other_controls_escaped() -> None:
+def test_log_message_keeps_line_feeds_and_escapes_other_control_characters() -> None:
     entry = logging.LogRecord("uvicorn.app", logging.ERROR, __file__, 1, "wsgi.errors: %s", ("a\nb\x1b[2J",), None)
     assert DefaultFormatter("%(message)s").format(entry) == "wsgi.errors: a\nb\\x1b[2J"
 

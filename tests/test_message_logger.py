@@ -78,7 +78,7 @@ async def test_websocket_messages_are_logged_at_level_trace_without_their_text(
     assert not any("secret" in line for line in lines)
 
 
-async def test_reply_channel_wrapped_by_the_message_logger_joins_a_group_by_its_name(
+async def test_reply_channel_that_the_message_logger_wraps_joins_a_group_by_its_name(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def member(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ FILES: Final = {
 
 
 @pytest.mark.parametrize("name", sorted(name for name in FILES if name.startswith("test_")))
-def test_file_of_tests_that_the_testing_page_shows_passes(name: str, tmp_path: Path) -> None:
+def test_tests_on_the_testing_page_pass(name: str, tmp_path: Path) -> None:
     for file, code in FILES.items():
         (tmp_path / file).write_text(code)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
@@ -29,7 +29,7 @@ def test_file_of_tests_that_the_testing_page_shows_passes(name: str, tmp_path: P
     assert f"{FILES[name].count('def test_')} passed" in done.stdout
 
 
-def test_django_tests_that_the_testing_page_shows_pass_in_the_django_example(tmp_path: Path) -> None:
+def test_django_tests_on_the_testing_page_pass_in_the_django_example(tmp_path: Path) -> None:
     site = shutil.copytree(DOCS.parent / "examples" / "django", tmp_path / "site")
     (site / "guestbook" / "tests.py").write_text(FILES["tests.py"])
     command = [sys.executable, "manage.py", "test"]

@@ -177,7 +177,7 @@ async def test_empty_piece_of_content_is_not_sent_to_the_asgi_host() -> None:
         ("GET", 304, [[b"content-length", b"9"]], [(b"content-length", b"9")]),
     ],
 )
-async def test_content_of_a_response_that_must_not_have_any_is_not_sent_to_the_asgi_host(
+async def test_content_that_a_response_must_not_have_is_not_sent_to_the_asgi_host(
     method: str, status: int, headers: list[list[bytes]], sent: list[tuple[bytes, bytes]]
 ) -> None:
     app = Recorder({"status": status, "headers": headers, "content": b"hello"})

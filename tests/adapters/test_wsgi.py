@@ -84,7 +84,7 @@ def test_wsgi_adapter_passes_request_and_response_content(size: int) -> None:
     assert call(WSGIAdapter(echo), environ_of("/a", "POST", content), validate=False).content == b"POST /a " + content
 
 
-def test_with_wsgi_input_terminated_content_of_unknown_length_is_read_to_its_end() -> None:
+def test_content_of_unknown_length_is_read_to_its_end_if_wsgi_input_terminated_is_set() -> None:
     environ = environ_of("/", "POST", **{"wsgi.input": io.BytesIO(b"chunked"), "wsgi.input_terminated": True})
     assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / chunked"
 

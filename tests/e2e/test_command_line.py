@@ -406,7 +406,7 @@ def test_signal_during_the_import_of_the_application_ends_the_server(folder: Pat
 # Hooks
 
 
-def test_failed_application_startup_exits_3(folder: Path) -> None:
+def test_failed_application_startup_gives_exit_code_3(folder: Path) -> None:
     (folder / "app.py").write_text(
         "class Failing:\n"
         "    async def startup(self):\n        raise RuntimeError('no database')\n\n"
@@ -487,7 +487,7 @@ def test_error_for_an_invalid_port_is_one_line_with_the_remedy(folder: Path, por
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:http", "::1:80", "unix:", "fd://x", "http://127.0.0.1:80"])
-def test_error_for_an_invalid_bind_is_one_line_with_the_remedy(folder: Path, bind: str) -> None:
+def test_error_for_an_invalid_bind_address_is_one_line_with_the_remedy(folder: Path, bind: str) -> None:
     assert re.search(rf"{re.escape(repr(bind))}.*; expected ", mistake(folder, "app:hello", "--bind", bind))
 
 

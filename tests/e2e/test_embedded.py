@@ -175,7 +175,7 @@ def test_signal_handler_of_the_program_is_restored_after_the_application_has_use
         assert server.stdout == "mine 2\nafter\n"
 
 
-def test_logging_configured_by_the_program_after_config_is_kept(folder: Path) -> None:
+def test_program_may_configure_logging_after_config(folder: Path) -> None:
     with running_server(folder, program=program(folder, LAST_WORD)) as server:
         server.get()
         assert server.stop() == 0

@@ -176,7 +176,7 @@ def test_flask_sock_closes_with_1008_if_the_client_answers_no_ping() -> None:
         client.receive_until(b"\x88\x13\x03\xf0Ping/Pong timeout")
 
 
-def test_redirect_of_a_flask_view_before_flask_sock_reaches_the_client() -> None:
+def test_client_gets_a_redirect_that_flask_sends_before_the_flask_sock_view() -> None:
     with serving() as server:
         with Client(server) as client:
             client.send(handshake("/private"))
@@ -297,7 +297,7 @@ def test_flask_sock_echoes_as_an_application_of_a_router(tmp_path: Path) -> None
         assert client.recv(LONGEST_WAIT) == "hello"
 
 
-def test_stop_leaves_a_flask_sock_view_that_goes_on_and_exits_with_0() -> None:
+def test_stopped_server_exits_with_0_although_a_flask_sock_view_goes_on() -> None:
     with serving("--timeout-disconnect", "1") as server, opened(server, "/stubborn") as client:
         assert client.recv(LONGEST_WAIT) == "ready"
         assert server.stop() == 0

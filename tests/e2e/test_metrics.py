@@ -75,7 +75,7 @@ def test_metrics_count_the_requests_of_all_workers(server: ServerProcess) -> Non
     assert found["uvicorn_lane_threads{lane=*}"] == 64
 
 
-def test_sums_are_right_after_a_worker_was_killed(server: ServerProcess) -> None:
+def test_metrics_have_correct_sums_after_a_worker_was_killed(server: ServerProcess) -> None:
     [victim, *_] = ask(server, 20)
     scraped_until(server, lambda found: found[ASYNC] == 20)
     os.kill(victim, signal.SIGKILL)
@@ -86,7 +86,7 @@ def test_sums_are_right_after_a_worker_was_killed(server: ServerProcess) -> None
     assert found[DURATIONS] == 30
 
 
-def test_no_request_is_missing_after_sighup_has_replaced_all_workers(server: ServerProcess) -> None:
+def test_metrics_have_every_request_after_sighup_has_replaced_all_workers(server: ServerProcess) -> None:
     ask(server, 20)
     # At once: the workers have not reported these requests yet.
     server.send_signal(signal.SIGHUP)

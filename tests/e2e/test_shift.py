@@ -127,7 +127,7 @@ def pages(tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_M48_100_pages_after_a_fallback_are_byte_equal_to_the_old_site_alone(
+def test_M48_100_pages_after_a_fallback_are_byte_equal_to_the_pages_of_the_old_site(
     pages: tuple[ServerProcess, ServerProcess], method: str
 ) -> None:
     alone, shifted = pages

@@ -128,7 +128,7 @@ def test_second_signal_to_the_supervisor_resets_requests_in_flight(server: Serve
             answer.result()
 
 
-def test_new_connections_are_refused_while_workers_finish(server: ServerProcess, folder: Path) -> None:
+def test_new_connections_are_refused_while_workers_finish_their_requests(server: ServerProcess, folder: Path) -> None:
     port = server.port
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.get, "/patient")
@@ -273,7 +273,7 @@ def test_import_error_of_several_workers_is_logged_once(folder: Path, source: st
     assert ended.stderr.count("uvicorn: cannot import") == ("syntax" in source)
 
 
-def test_failed_application_startup_in_workers_exits_3(folder: Path) -> None:
+def test_failed_application_startup_in_workers_gives_exit_code_3(folder: Path) -> None:
     (folder / "app.py").write_text(
         "class App:\n"
         "    async def startup(self):\n"

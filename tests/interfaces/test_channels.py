@@ -490,7 +490,7 @@ async def test_R8_http_disconnect_is_not_sent_to_an_application_that_has_not_req
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("headers", [[[b"X-A", b"1"]], [(b"x-a", b"1")], ((b"X-a", b"1"),)])
-async def test_R12_headers_may_be_lists_or_tuples_in_any_case(headers: Any) -> None:
+async def test_R12_headers_may_be_lists_or_tuples_with_names_in_upper_or_lower_case(headers: Any) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "headers": headers})
 

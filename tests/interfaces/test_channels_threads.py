@@ -239,7 +239,9 @@ async def test_send_after_the_client_has_left_raises_channel_closed() -> None:
         assert isinstance(raised[0], ChannelClosed)
 
 
-async def test_queued_request_of_a_client_that_has_left_is_not_called(caplog: pytest.LogCaptureFixture) -> None:
+async def test_application_is_not_called_for_a_queued_request_of_a_client_that_has_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     release = threading.Semaphore(0)
     called: list[str] = []
 

@@ -302,7 +302,7 @@ async def test_single_websocket_message_may_exceed_the_total_limit_of_messages_i
     await conversation.lose()
 
 
-async def test_with_ws_handlers_1_messages_are_handled_one_after_another() -> None:
+async def test_messages_are_handled_one_after_another_if_ws_handlers_is_1() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:

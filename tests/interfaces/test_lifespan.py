@@ -102,7 +102,7 @@ async def test_request_scope_has_no_state_without_lifespan(lifespan: str) -> Non
     assert "state" not in app.scopes[-1]
 
 
-async def test_with_lifespan_off_the_application_is_not_called_for_its_lifespan() -> None:
+async def test_application_is_not_called_for_its_lifespan_if_lifespan_is_off() -> None:
     app = App()
     interface = interface_of(app, lifespan="off")
     await interface.startup()
@@ -126,7 +126,7 @@ async def test_application_without_lifespan_support_is_served(
 
 
 @pytest.mark.parametrize("app", [stateless, returning])
-async def test_with_lifespan_on_an_application_without_lifespan_support_is_rejected(app: Any) -> None:
+async def test_application_without_lifespan_support_is_rejected_if_lifespan_is_on(app: Any) -> None:
     with pytest.raises(StartupError, match="does not support lifespan"):
         await interface_of(app, lifespan="on").startup()
 

@@ -98,7 +98,7 @@ async def test_root_path_of_a_request_outside_the_mount_is_empty(kind: str, line
 @pytest.mark.any_loop
 @pytest.mark.parametrize("cut", ["yes", "no", "auto"])
 @pytest.mark.parametrize("kind", ["channels", "consumer", "asgi3", "wsgi"])
-async def test_root_path_of_options_for_the_whole_server_is_empty(kind: str, cut: str) -> None:
+async def test_root_path_of_an_OPTIONS_request_for_the_whole_server_is_empty(kind: str, cut: str) -> None:
     kinds = Kinds()
     conversation = Conversation(getattr(kinds, kind), interface=kind, threads=1, root_path="/api", root_path_cut=cut)
     conversation.send(request(b"OPTIONS * HTTP/1.1"))

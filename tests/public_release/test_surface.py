@@ -49,7 +49,7 @@ def test_every_flag_is_as_in_the_public_release_or_its_difference_is_listed(thei
     }
 
 
-def test_a_flag_that_differs_accepts_what_the_public_release_accepts(theirs: dict[str, Any]) -> None:
+def test_a_flag_that_differs_accepts_the_values_of_the_public_release(theirs: dict[str, Any]) -> None:
     ours = surface.flags()
     for name in differences.FLAGS:
         for part in ("spellings", "choices"):

@@ -102,7 +102,7 @@ async def test_M48_a_response_that_is_not_dropped_comes_from_the_new_application
 
 
 @pytest.mark.parametrize("value", [b"1", b"0"])
-async def test_M47_a_response_field_of_the_new_application_passes_the_request_on_to_the_old(value: bytes) -> None:
+async def test_M47_a_field_of_the_new_response_passes_the_request_to_the_old_application(value: bytes) -> None:
     async def passing(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 202, "headers": [[b"X-Uvicorn-Pass", value]]})
 

@@ -59,7 +59,7 @@ class Weight:
         return result
 
 
-def test_M43_the_weight_is_0_until_the_first_answer_of_its_function() -> None:
+def test_M43_the_weight_is_0_until_the_first_answer_of_the_weight_function() -> None:
     weight = Weight(5)
     before = weight.kept.weight
     weight.kept.refresh()

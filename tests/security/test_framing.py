@@ -115,7 +115,7 @@ async def test_A11_the_authority_of_an_absolute_target_replaces_the_host_field()
     assert (message["path"], message["query_string"]) == ("/a", b"b")
 
 
-async def test_A14_nothing_after_a_refused_request_is_served() -> None:
+async def test_A14_input_after_a_refused_request_is_not_served() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(b"GET / HTTP/1.1", b"a : b") + GET * 100)
@@ -125,7 +125,7 @@ async def test_A14_nothing_after_a_refused_request_is_served() -> None:
     await conversation.lose()
 
 
-async def test_A14_nothing_after_refused_content_is_served() -> None:
+async def test_A14_input_after_refused_content_is_not_served() -> None:
     recorder = Recorder(echo)
     conversation = Conversation(recorder)
     conversation.send(chunked(b"5\r\nhelloX\r\n") + GET * 100)

@@ -133,7 +133,7 @@ async def test_D3_content_above_the_minimum_rate_has_no_deadline() -> None:
     assert conversation.statuses == [200]
 
 
-async def test_D3_pauses_of_reading_by_the_server_do_not_count_towards_the_content_rate() -> None:
+async def test_D3_time_in_which_the_server_does_not_read_is_left_out_of_the_content_rate() -> None:
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     conversation.send(request(POST, b"content-length: 1000000", content=b"x" * 70000), piece=1 << 20)
     assert not conversation.transport.reading

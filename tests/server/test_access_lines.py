@@ -77,7 +77,7 @@ async def test_access_line_of_a_failed_response_has_the_exception_as_outcome(cap
     assert record.outcome == "exception in the application"  # type: ignore[attr-defined]
 
 
-async def test_upload_rejected_midway_has_one_access_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_upload_that_is_rejected_midway_has_one_access_line(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["body"].receive()
         await asyncio.sleep(3600)

@@ -186,7 +186,7 @@ def test_D10_lack_of_descriptors_is_logged_again_in_the_next_second(caplog: pyte
         {"message": "something else"},
     ],
 )
-def test_D10_other_exceptions_are_logged_by_the_default_handler_of_the_event_loop(
+def test_D10_exceptions_other_than_a_lack_of_descriptors_are_logged_by_the_default_handler(
     report: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with_context(lambda context: context.loop_exception(context.loop, report))

@@ -105,7 +105,7 @@ def test_bind_address_is_parsed_in_the_syntax_of_gunicorn(text: str, address: Ad
         "fd://99999999",
     ],
 )
-def test_malformed_bind_address_is_quoted_in_the_error_with_the_expected_form(text: str) -> None:
+def test_error_for_a_malformed_bind_address_shows_the_address_and_the_expected_form(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_bind(text)
     message = str(caught.value)

@@ -43,7 +43,7 @@ class OwnLoop(asyncio.SelectorEventLoop):
     """An event loop of the user."""
 
 
-def test_loop_may_be_a_factory_named_by_module_and_attribute() -> None:
+def test_loop_option_may_name_a_factory_by_module_and_attribute() -> None:
     assert loop_factory(f"{__name__}:OwnLoop") is OwnLoop
 
 

@@ -134,7 +134,7 @@ async def test_loop_lag_is_the_longest_delay_of_a_tick_within_a_minute() -> None
         assert lag == (2.5 if seconds != 1 else 0)
 
 
-async def test_broadcast_shows_its_messages_while_a_hub_runs() -> None:
+async def test_metrics_show_broadcast_messages_while_a_hub_runs() -> None:
     async def publishing(message: Any, channels: Any) -> None:
         await channels["groups"].send({"group": "g", "send": {"text": "hello"}})
         await channels["reply"].send({"status": 200, "content": b""})

@@ -65,7 +65,7 @@ async def test_exception_of_the_notify_callback_stops_the_server_and_is_raised()
         await server.serve()
 
 
-async def test_serving_server_calls_the_notify_callback() -> None:
+async def test_server_calls_the_notify_callback_while_it_serves() -> None:
     called = asyncio.Event()
 
     async def callback() -> None:

@@ -296,7 +296,7 @@ async def test_bytes_that_a_client_sends_after_the_close_of_the_application_are_
         await until(lambda: not made.context.connections)
 
 
-async def test_endless_client_is_closed_after_the_application_has_closed() -> None:
+async def test_client_that_sends_without_end_is_closed_after_the_application_has_closed() -> None:
     async with tunnelled() as made:
         made.far.close()  # type: ignore[union-attr]
         assert await made.reader.read() == b""
@@ -340,7 +340,7 @@ async def test_bytes_of_the_client_are_dropped_after_a_half_closed_application_h
         await until(lambda: not made.context.connections)
 
 
-async def test_backlog_of_a_half_closed_application_that_closes_is_dropped() -> None:
+async def test_backlog_is_dropped_when_a_half_closed_application_closes() -> None:
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel
@@ -518,7 +518,7 @@ async def test_reset_of_a_tunnel_ends_the_stream_of_the_application() -> None:
         await until(lambda: not made.context.connections)
 
 
-async def test_client_that_does_not_read_the_rest_is_reset_after_the_close_timeout() -> None:
+async def test_client_that_does_not_read_to_the_end_is_reset_after_the_close_timeout() -> None:
     async with tunnelled(ws_close_timeout=3) as made:
         sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
         await until(lambda: made.tunnel.write_paused)

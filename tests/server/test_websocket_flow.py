@@ -54,7 +54,7 @@ async def test_protocol_error_in_input_held_during_a_pause_is_logged(caplog: pyt
     assert "websocket closed" in caplog.text
 
 
-async def test_close_frame_of_the_client_is_read_while_the_closing_handler_continues() -> None:
+async def test_close_frame_of_the_client_is_read_while_a_handler_continues_after_its_close() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.receive":
             await channels["reply"].send({"close": 4001})

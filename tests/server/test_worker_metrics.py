@@ -109,7 +109,9 @@ def test_line_that_the_supervisor_had_no_room_for_is_sent_whole_later(pair: tupl
     assert found[0][1] == encoded(numbers(1, "x" * 100_000))
 
 
-def test_ready_is_sent_after_a_line_that_the_supervisor_had_no_room_for(pair: tuple[Worker, socket.socket]) -> None:
+def test_the_message_ready_is_sent_after_a_line_that_the_supervisor_had_no_room_for(
+    pair: tuple[Worker, socket.socket],
+) -> None:
     worker, channel = pair
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = reporting(channel)

@@ -98,7 +98,7 @@ def test_a_response_to_HEAD_keeps_the_content_length_of_the_application() -> Non
 
 
 @pytest.mark.parametrize("changes", [{"status": 204}, {"status": 304}, {"method": "HEAD"}])
-def test_content_of_a_response_that_must_not_have_any_is_dropped(changes: dict[str, Any]) -> None:
+def test_content_that_a_response_must_not_have_is_dropped(changes: dict[str, Any]) -> None:
     response = encoder()
     assert start(response, b"abc", more_content=True, **changes).endswith(b"\r\n\r\n")
     assert response.content(b"abc", False) == b""
@@ -185,7 +185,7 @@ def test_a_digest_of_the_content_is_allowed_in_trailers(name: bytes) -> None:
     "name",
     [b"Content-Length", b"transfer-encoding", b"host", b"connection", b"Set-Cookie", b"Content-Type", b"Content-Range"],
 )
-def test_a_field_that_a_client_needs_before_the_content_is_forbidden_in_trailers(name: bytes) -> None:
+def test_trailers_must_not_have_a_field_that_a_client_needs_before_the_content(name: bytes) -> None:
     response = encoder()
     start(response, more_content=True)
     with pytest.raises(LocalProtocolError, match="this field cannot follow the content"):

@@ -152,7 +152,7 @@ def test_OPTIONS_in_absolute_form_without_a_path_has_the_target_asterisk() -> No
     assert parser.target == b"*"
 
 
-def test_with_max_content_bytes_0_content_is_unlimited() -> None:
+def test_content_is_unlimited_if_max_content_bytes_is_0() -> None:
     parser, log = parse(request(POST, b"content-length: 999999999999999999"), Limits(max_content_bytes=0))
     assert parser.content_length == 999999999999999999
 
@@ -182,7 +182,7 @@ def test_headers_and_trailers_together_are_limited_to_max_header_bytes(size: int
         parse(stream, Limits(max_header_bytes=37 + 2 + size + 1))
 
 
-def test_with_equal_fields_keep_alive_depends_on_the_http_version() -> None:
+def test_keep_alive_depends_on_the_http_version_even_with_equal_fields() -> None:
     parser, log = parse(request(b"GET / HTTP/1.1") + request(b"GET / HTTP/1.0") + request(b"GET / HTTP/1.1"))
     kept = [parser.keep_alive]
     for _ in range(2):
