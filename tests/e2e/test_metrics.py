@@ -96,6 +96,17 @@ def test_metrics_have_every_request_after_sighup_has_replaced_all_workers(server
     assert found[DURATIONS] == 30
 
 
+def test_no_request_is_missing_after_reload_has_restarted_the_application(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    with running_server(tmp_path, "app:app", "--reload", "--metrics", "127.0.0.1:0") as server:
+        ask(server, 5)
+        (tmp_path / "app.py").write_text(APP + "\n# saved\n")
+        server.wait_for_line(" is ready", count=2)
+        ask(server, 5)
+        found = scraped_until(server, lambda found: found[ASYNC] == 10 and found["uvicorn_processes"] == 1)
+    assert found[DURATIONS] == 10
+
+
 def test_metrics_are_answered_while_slow_clients_hold_connections(server: ServerProcess) -> None:
     [port] = re.findall(r"Metrics are served on http://127.0.0.1:(\d+)", server.stderr)
     clients = [socket.create_connection(("127.0.0.1", int(port))) for _ in range(50)]

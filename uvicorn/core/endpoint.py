@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Mapping
 from contextvars import Context
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 from urllib.parse import quote
 
 from uvicorn import forks
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @final
