@@ -119,7 +119,7 @@ async def test_debug_is_rejected_for_a_socket_that_is_not_on_loopback(public: st
     assert (str(caught.value).partition("; got ")[2], site.awaited) == (found, [])
 
 
-async def test_debug_serves_sockets_on_loopback() -> None:
+async def test_server_with_debug_serves_sockets_on_loopback() -> None:
     server = uvicorn.Server(uvicorn.Config(failing, debug=True, log_config=None))
     task = asyncio.create_task(server.serve([listening_on("127.0.0.1")]))
     await until(lambda: server.started or task.done())
@@ -128,7 +128,7 @@ async def test_debug_serves_sockets_on_loopback() -> None:
     assert server.started
 
 
-def test_without_a_pin_the_log_says_that_all_users_can_run_code(
+def test_debugger_without_a_pin_logs_that_every_user_can_run_code(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WERKZEUG_DEBUG_PIN", "off")

@@ -21,7 +21,7 @@ PROXY = "Behind a proxy"
 PROCESSES = "Processes"
 OTHER = "Other"
 
-#: Twice the time that a user notices.
+#: The limit of --watch-loop with --reload. A user notices a delay of half that time.
 WATCH_LOOP_WHEN_RELOADING: Final = 0.2
 
 LOOP_NAMES: Final = ("auto", "uvloop", "asyncio")

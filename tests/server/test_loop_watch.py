@@ -216,7 +216,7 @@ async def test_loop_watch_ends_when_it_has_logged_the_maximum_number_of_places(
         goes_on = watched.look()
     assert not goes_on
     assert len(lines(caplog)) == MOST_PLACES + 1
-    assert lines(caplog)[-1] == "watch-loop: 100 places have blocked the event loop; it is not watched any more"
+    assert lines(caplog)[-1] == "watch-loop: 100 places have blocked the event loop; the watch ends"
 
 
 async def test_idle_event_loop_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -93,18 +93,18 @@ class LoopWatch:
         self._logged: set[Place] = set()
         # At the last look: the time, and the CPU time of the event loop's thread.
         self._looked = self._cpu = 0.0
-        # Whether a call is asked for, when that block began, as estimated, and the time of the call, or 0.
-        self._asked = False
+        # Whether a call is posted, the estimated beginning of the block, and the time at which the call ran or 0.
+        self._posted = False
         self._began = self._called = 0.0
         # The seconds for which looks have seen each place since then.
         self._seen: dict[Place, float] = {}
 
     def start(self) -> None:
-        """Start the thread in the next iteration of the event loop."""
+        """Start the watching thread in the next iteration of the event loop."""
         self._loop.call_soon(self._start)
 
     def stop(self) -> None:
-        """End the thread. It may still sleep for a moment."""
+        """Stop the watching thread, which may sleep for a moment more."""
         self._stopped = True
         self._bottom = None
 
@@ -129,23 +129,23 @@ class LoopWatch:
         now, cpu = self._monotonic(), _cpu_seconds(self._thread_id)
         passed, used = now - self._looked, cpu - self._cpu
         self._looked, self._cpu = now, cpu
-        if not used and not self._asked:
+        if not used and not self._posted:
             # The event loop still waits for events.
             return True
         if self._called:
             blocked = self._called - self._began
             if blocked >= self._seconds:
                 self._log(blocked)
-            self._asked, self._called = False, 0.0
+            self._posted, self._called = False, 0.0
         frames = self._frames()
         if any(frame.f_code.co_filename.endswith(_DEBUGGERS) for frame in frames):
-            # A person looks at the application, for any time.
+            # A debugger may stop the application for any time.
             self._began, self._seen = now, {}
             return True
         place = place_in(frames)
         if place is None:
             pass
-        elif self._asked:
+        elif self._posted:
             self._seen[place] = self._seen.get(place, 0) + passed
             if now - self._began >= max(_ENDLESS_SECONDS, self._seconds * _ENDLESS_LIMITS):
                 self._log(now - self._began, " so far")
@@ -156,7 +156,7 @@ class LoopWatch:
                 # C code has held the interpreter's lock, so that this thread could not look. The event loop's thread
                 # has used the CPU: no other thread has held the lock, and the process was not stopped.
                 self._log(late)
-            self._asked = True
+            self._posted = True
             # In the middle between two looks. After a stop of the whole process, more than two pauses have passed.
             self._began = now - min(passed, 2 * self._pause) / 2
             with suppress(RuntimeError):
@@ -180,7 +180,7 @@ class LoopWatch:
             until,
         )
         if len(self._logged) == MOST_PLACES:
-            logger.warning("watch-loop: %d places have blocked the event loop; it is not watched any more", MOST_PLACES)
+            logger.warning("watch-loop: %d places have blocked the event loop; the watch ends", MOST_PLACES)
 
     def _frames(self) -> list[FrameType]:
         """Return the frames that run inside of the event loop, the innermost first."""
