@@ -264,7 +264,7 @@ command = _Command(
         ),
         _Option(
             _CHECK, group=APPLICATION, is_flag=True, expose_value=False, allow_from_autoenv=False, callback=_remember,
-            help="Print the same and what is wrong with it, and exit; the exit code is 1 if anything is."
+            help="Print the table of --routes and its mistakes, and exit; a mistake makes the exit code 1."
         ),
         _Option(
             "--env-file", group=APPLICATION, metavar="FILE",

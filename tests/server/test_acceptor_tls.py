@@ -157,7 +157,7 @@ async def test_D15_connection_that_is_closed_before_its_tls_handshake_is_logged(
         async with plain_client(server) as (reader, writer):
             await end_of(reader)
             host, port = writer.get_extra_info("sockname")
-    assert f"{host}:{port} closed before its TLS handshake: over 1 connections" in caplog.messages
+    assert f"{host}:{port} refused before the TLS handshake: over 1 connections" in caplog.messages
 
 
 async def test_request_sent_together_with_the_end_of_the_tls_handshake_gets_a_response(made: Certificates) -> None:

@@ -44,7 +44,7 @@ class GapReports:
         if lost:
             if count := self._log.admits(lost):
                 logger.warning(
-                    "group %.200r: messages were lost; %d lost in all groups since the last line", group, count
+                    "group %.200r: messages were lost; since the last line, all groups lost %d", group, count
                 )
             self._report_limited(group, LOST, since)
 

@@ -47,7 +47,7 @@ class DjangoThreads:
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise ConfigError(f"DjangoThreads: threads: expected a number not below 1, got {threads!r}")
         if not isinstance(wait, (int, float)) or not 0 <= wait < 3600:
-            raise ConfigError(f"DjangoThreads: wait: expected seconds from 0 to below 3600, got {wait!r}")
+            raise ConfigError(f"DjangoThreads: wait: expected seconds, at least 0 and less than 3600, got {wait!r}")
         try:
             interface = detect_interface(app, "DjangoThreads: the application")
         except InterfaceError:

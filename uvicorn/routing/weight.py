@@ -67,7 +67,9 @@ class WeightFunction:
         except BaseException as error:
             if now >= self._next_warning:
                 self._next_warning = now + _WARNING_SECONDS
-                logger.warning("%r: the weight function failed; keeping %g: %.200r", self._where, self.weight, error)
+                logger.warning(
+                    "%r: the weight function failed; the weight stays %g: %.200r", self._where, self.weight, error
+                )
         finally:
             self._running.release()
 

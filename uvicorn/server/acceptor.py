@@ -127,7 +127,7 @@ class Acceptor:
                 sock.close()
                 client = (peer[0], peer[1]) if isinstance(peer, tuple) else None
                 limit = self._context.limit_concurrency
-                self._context.warnings.warn(client, f"closed before its TLS handshake: over {limit} connections")
+                self._context.warnings.warn(client, f"refused before the TLS handshake: over {limit} connections")
                 continue
             accepted.append((sock, self._start(sock)))
 

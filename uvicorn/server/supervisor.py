@@ -347,7 +347,7 @@ class Supervisor:
                 continue
             elif worker.ready:
                 logger.error(
-                    "worker %d has not reported for %.0f seconds; replacing it, its stack follows",
+                    "worker %d has not reported for %.0f seconds; replacing it; its stack follows",
                     worker.process.pid,
                     silent,
                 )

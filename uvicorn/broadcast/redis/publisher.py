@@ -119,8 +119,8 @@ class RedisPublisher(ReconnectingConnection):
         """Wait until Redis accepts a message. Raises BroadcastUnavailable at `deadline`."""
         if len(self._held) >= MAX_UNANSWERED or (self._held and self._held_bytes + message.size > MAX_UNSENT_BYTES):
             raise BroadcastUnavailable(
-                f"{self.where}: {len(self._held)} messages of {self._held_bytes} bytes are waiting for Redis (at most"
-                f" {MAX_UNANSWERED} and {MAX_UNSENT_BYTES}); the message was not sent"
+                f"{self.where}: {len(self._held)} messages with {self._held_bytes} bytes in all are waiting for Redis "
+                f"(at most {MAX_UNANSWERED} messages and {MAX_UNSENT_BYTES} bytes); the message was not sent"
             )
         self._insert(message)
         self._held_bytes += message.size
@@ -217,8 +217,9 @@ class RedisPublisher(ReconnectingConnection):
             raise BroadcastUnavailable(f"{self.where}: no connection: {self.failure_reason}; the message was not sent")
         if connection.unanswered >= MAX_UNANSWERED or connection.unsent_bytes >= MAX_UNSENT_BYTES:
             raise BroadcastUnavailable(
-                f"{self.where}: {connection.unanswered} messages are waiting for Redis, {connection.unsent_bytes}"
-                f" bytes in this process (at most {MAX_UNANSWERED} and {MAX_UNSENT_BYTES}); the message was not sent"
+                f"{self.where}: {connection.unanswered} messages are waiting for Redis, and {connection.unsent_bytes} "
+                f"bytes are unsent (at most {MAX_UNANSWERED} messages and {MAX_UNSENT_BYTES} bytes); "
+                "the message was not sent"
             )
         loop = asyncio.get_running_loop()
         reply = connection.execute(*command)

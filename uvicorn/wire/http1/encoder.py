@@ -245,7 +245,7 @@ def encode_default_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     for name, value in fields:
         lower = lower_name(name)
         if lower in _SPECIAL and lower != b"server":
-            raise LocalProtocolError(f"default header {lower!r}: only the server may set it, for each response")
+            raise LocalProtocolError(f"default header {lower!r}: only the server may set this field")
         lines.append(encode_field_line(lower, value))
     return b"".join(lines)
 
