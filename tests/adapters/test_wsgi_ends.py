@@ -355,7 +355,7 @@ def test_failing_shutdown_of_one_adapter_does_not_prevent_the_shutdown_of_anothe
 
 
 @pytest.mark.parametrize("error", [ValueError("not yet"), SystemExit(3), asyncio.CancelledError()])
-def test_failed_startup_raises_in_the_first_request_and_is_retried_by_the_next(error: BaseException) -> None:
+def test_failed_startup_raises_in_the_first_request_and_is_retried_by_the_next_request(error: BaseException) -> None:
     class App:
         starts = 0
 

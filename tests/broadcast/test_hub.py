@@ -193,7 +193,7 @@ async def test_a_failed_publish_that_is_not_awaited_logs_no_unretrieved_exceptio
     await hub.stop()
 
 
-async def test_the_option_unavailable_drop_prevents_an_exception_for_a_rejected_message() -> None:
+async def test_a_rejected_message_raises_no_exception_if_unavailable_is_drop() -> None:
     backend = ScriptedBackend()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub = await started_hub(backend, HubOptions(raise_unavailable=False))

@@ -217,7 +217,7 @@ async def test_the_application_is_not_called_with_gaps_of_a_client_that_has_a_ga
         assert next(iter(app._hubs.values())).gap_callbacks == {}
 
 
-async def test_the_option_gaps_false_turns_gap_events_off() -> None:
+async def test_the_option_gaps_with_the_value_false_turns_gap_events_off() -> None:
     async def untold(message: Message, channels: Channels) -> None:
         assert message["channel"] != "groups.gap"
         await chat(message, channels)
@@ -279,7 +279,7 @@ async def test_an_event_stream_can_be_a_group_member() -> None:
         assert app.metrics["members"] == 0
 
 
-async def test_an_event_stream_whose_client_does_not_read_is_broken_off() -> None:
+async def test_an_event_stream_is_broken_off_if_its_client_does_not_read() -> None:
     async def events(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         await channels["groups"].send({"group": "news", "add": channels["reply"].name})

@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-def test_an_outage_is_logged_at_its_beginning_at_its_end_and_each_minute_between(
+def test_an_outage_is_logged_at_its_beginning_and_end_and_each_minute_between(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()

@@ -147,7 +147,7 @@ def test_a_message_with_values_that_cannot_be_signed_is_rejected(changes: dict[s
 
 
 @pytest.mark.parametrize("sent", [10**400, float("nan"), -(10**400)])
-def test_invalid_times_signed_with_the_secret_do_not_raise(sent: float) -> None:
+def test_signed_messages_with_invalid_times_do_not_raise(sent: float) -> None:
     asking, owning, one, _ = pair()
     one.now = sent
     try:

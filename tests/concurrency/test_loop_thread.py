@@ -141,7 +141,7 @@ def test_posting_to_a_stopped_loop_thread_raises(thread: LoopThread) -> None:
         thread.post(int)
 
 
-def test_callbacks_that_were_posted_before_the_loop_thread_stops_are_called(thread: LoopThread) -> None:
+def test_loop_thread_calls_posted_callbacks_before_it_stops(thread: LoopThread) -> None:
     called = threading.Event()
 
     def stop_and_post() -> None:
@@ -153,7 +153,7 @@ def test_callbacks_that_were_posted_before_the_loop_thread_stops_are_called(thre
     assert called.is_set()
 
 
-def test_tasks_that_run_when_the_loop_thread_stops_are_cancelled() -> None:
+def test_loop_thread_cancels_running_tasks_when_it_stops() -> None:
     thread = LoopThread()
     running = thread.submit(hanging())
     thread.stop()

@@ -44,7 +44,7 @@ async def test_pool_gives_a_job_queued_behind_a_blocked_job_to_another_worker() 
     pool.shutdown()
 
 
-async def test_pool_gives_a_job_posted_together_with_a_blocking_job_to_another_worker() -> None:
+async def test_pool_gives_a_job_that_was_posted_with_a_blocking_job_to_another_worker() -> None:
     pool = WorkerPool(threads=2)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
     # The first worker has been started, and is idle.
@@ -268,7 +268,7 @@ async def test_C12_pool_in_a_forked_process_starts_without_threads(way: str) -> 
 
 
 @pytest.mark.parametrize(("computed", "alive"), [(1000, 1), (0, 2)], ids=["computes", "blocks in each job"])
-async def test_pool_wakes_no_second_worker_while_one_makes_progress(computed: float, alive: int) -> None:
+async def test_pool_wakes_no_second_worker_while_the_first_worker_makes_progress(computed: float, alive: int) -> None:
     pool = WorkerPool(threads=2)
     begun, release = threading.Event(), threading.Event()
     pool.post(Calling(lambda: begun.set() or release.wait()))

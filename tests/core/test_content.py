@@ -84,7 +84,7 @@ def test_content_that_was_taken_whole_is_no_longer_buffered() -> None:
     assert content.buffered_bytes == 0
 
 
-def test_content_fed_after_the_end_is_dropped() -> None:
+def test_content_that_is_fed_after_the_end_is_dropped() -> None:
     content = content_of()
     content.break_off()
     content.feed(b"x")
@@ -103,7 +103,7 @@ async def test_receivers_wake_for_each_piece_of_content_and_for_its_end() -> Non
     assert woken == [(b"a", True), (b"", False)]
 
 
-def test_content_taker_gets_earlier_content_later_content_and_the_end() -> None:
+def test_content_taker_gets_earlier_and_later_content_and_the_end() -> None:
     content, taker = content_of(b"a"), Taker()
     content.pass_to(taker)
     content.feed(b"bc")
@@ -119,7 +119,7 @@ def test_content_taker_of_content_that_ended_early_is_notified_at_once() -> None
     assert taker.taken == [False]
 
 
-def test_content_object_shared_by_requests_without_content_never_changes() -> None:
+def test_content_object_that_requests_without_content_share_never_changes() -> None:
     taker = Taker()
     NO_CONTENT.feed(b"x")
     NO_CONTENT.break_off()

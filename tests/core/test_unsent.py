@@ -47,7 +47,7 @@ def test_unsent_messages_of_unawaited_sends_are_bounded() -> None:
     assert client.shortage(1) == ""
 
 
-def test_awaited_send_counts_toward_neither_limit_of_unawaited_sends() -> None:
+def test_awaited_send_does_not_count_towards_the_limits_of_unawaited_sends() -> None:
     client = Client()
     for _ in range(20):
         assert client.shortage(400, messages=1) == ""

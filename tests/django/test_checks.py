@@ -127,7 +127,7 @@ def test_check_e002_ignores_asynchronous_views_without_atomic_requests() -> None
 
 @pytest.mark.parametrize("age", [60, None])
 @pytest.mark.parametrize("application", ["bare", "decorated", "django", "shifted"])
-def test_check_w001_reports_coroutines_outside_django_threads_with_persistent_connections(
+def test_check_w001_reports_persistent_connections_of_coroutines_outside_django_threads(
     application: str, age: int | None
 ) -> None:
     assert ids(f"{HERE}.{application}", databases={"default": {"CONN_MAX_AGE": age}}) == ["uvicorn.W001"]

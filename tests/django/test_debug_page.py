@@ -39,14 +39,14 @@ async def asked(app: Any) -> Conversation:
 
 
 @pytest.mark.parametrize("app", [channels_app, asgi3_app])
-async def test_exception_is_shown_by_the_debug_page_with_debug(app: Any) -> None:
+async def test_exception_is_shown_on_the_debug_page_if_debug_is_on(app: Any) -> None:
     with override_settings(DEBUG=True):
         [response] = (await asked(app)).responses()
     assert (response.status, b"LookupError at /page" in response.content) == (500, True)
 
 
 @pytest.mark.parametrize("app", [channels_app, asgi3_app])
-async def test_exception_is_an_internal_server_error_without_debug(app: Any) -> None:
+async def test_exception_is_an_internal_server_error_if_debug_is_off(app: Any) -> None:
     with override_settings(DEBUG=False):
         [response] = (await asked(app)).responses()
     assert (response.status, response.content) == (500, b"Internal Server Error\n")

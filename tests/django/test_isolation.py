@@ -391,7 +391,7 @@ async def test_the_function_release_thread_rolls_back_the_open_transaction_of_th
 # Threads, processes and event loops
 
 
-async def test_system_exit_in_a_call_ends_neither_the_thread_nor_the_next_request(threads_of: Make) -> None:
+async def test_system_exit_in_a_call_does_not_end_the_thread_or_the_next_request(threads_of: Make) -> None:
     async def leave() -> None:
         with pytest.raises(SystemExit):
             await sync_to_async(sys.exit)(3)

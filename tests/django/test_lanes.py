@@ -418,7 +418,7 @@ def test_thread_is_kept_while_another_thread_closes_an_iterator(lanes: Lanes) ->
     wait_until_idle(lanes.calls)
 
 
-def test_transaction_left_open_by_a_request_is_rolled_back(
+def test_transaction_that_a_request_leaves_open_is_rolled_back(
     lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = Lease(lanes, is_request=True)
@@ -497,7 +497,7 @@ def test_manual_transaction_that_a_request_leaves_open_is_rolled_back(lanes: Lan
     assert following.submit(execute, "SELECT to_regclass('of_an_open_transaction')").result() is None
 
 
-def test_transaction_left_open_by_a_single_call_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
+def test_transaction_that_a_single_call_leaves_open_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
     once(lanes).submit(transaction.atomic(using="kept").__enter__).result()
     wait_until_idle(lanes.calls)
     assert once(lanes).submit(lambda: connections["kept"].in_atomic_block).result() is False

@@ -46,7 +46,9 @@ def test_message_is_sent_at_once_without_a_transaction(published_messages: Publi
     assert published_messages == [("news", {"text": "saved"})]
 
 
-def test_message_waits_for_the_commit_of_the_database_in_the_argument_using(published_messages: Published) -> None:
+def test_message_waits_for_the_commit_of_the_database_that_the_argument_using_names(
+    published_messages: Published,
+) -> None:
     with transaction.atomic("kept"):
         with transaction.atomic():
             publish_on_commit("news", {"text": "saved"}, using="kept")
@@ -106,7 +108,7 @@ def test_pytest_fixture_keeps_the_broadcast_url_that_the_environment_names(
     assert published_messages and caplog.records
 
 
-def test_message_published_on_commit_in_a_process_without_clients_logs_no_warning(
+def test_publishing_on_commit_in_a_process_without_clients_logs_no_warning(
     published_messages: Published, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_on_commit("news", {"text": "saved"})

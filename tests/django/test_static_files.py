@@ -111,7 +111,7 @@ def test_reload_logs_nothing_if_static_files_are_served_or_not_in_use(name: str,
     assert "static files" not in loaded(project)
 
 
-def test_reload_logs_nothing_about_static_files_with_an_asgi_static_files_handler(project: Path) -> None:
+def test_reload_with_an_asgi_static_files_handler_logs_nothing_about_static_files(project: Path) -> None:
     add(project, {"asgi": f"{FILES_ASGI}application = ASGIStaticFilesHandler(application)\n"})
     assert "static files" not in loaded(project, "project.asgi:application")
 
@@ -122,7 +122,7 @@ def test_reload_logs_that_static_files_are_not_served_behind_django_threads(proj
 
 
 @pytest.mark.parametrize("is_subclass", [False, True], ids=["itself", "subclass"])
-def test_reload_logs_nothing_about_static_files_with_whitenoise(is_subclass: bool, project: Path) -> None:
+def test_reload_with_whitenoise_logs_nothing_about_static_files(is_subclass: bool, project: Path) -> None:
     pytest.importorskip("whitenoise")
     name = "whitenoise.middleware.WhiteNoiseMiddleware"
     if is_subclass:

@@ -134,7 +134,7 @@ def carried_by(redis: RedisServer) -> dict[str, str]:
     return {"UVICORN_BROADCAST_URL": redis.url} | CLEAN
 
 
-def test_chat_of_the_documents_works_in_three_processes(document: Path, redis_server: RedisServer) -> None:
+def test_chat_of_the_documentation_works_in_three_processes(document: Path, redis_server: RedisServer) -> None:
     with ExitStack() as stack:
         servers = [
             stack.enter_context(running_server(document, "app:chat_server", env=carried_by(redis_server)))

@@ -116,7 +116,7 @@ async def test_transient_and_permission_errors_to_ping_prove_that_redis_is_alive
 
 
 @pytest.mark.parametrize("refusal", ["NOAUTH x", "DENIED x", "ERR max number of clients reached"])
-async def test_the_liveness_check_raises_authentication_and_connection_limit_errors(refusal: str) -> None:
+async def test_the_liveness_check_raises_errors_about_authentication_and_the_connection_limit(refusal: str) -> None:
     connection = RecordedConnection()
     connection.send = lambda *command: connection.reply_received(RedisRefusal(refusal))  # type: ignore[method-assign]
     with pytest.raises(RedisRefusal):

@@ -80,7 +80,7 @@ def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("code", ["BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"])
-async def test_a_publish_with_a_transient_error_is_retried_until_accepted(code: str) -> None:
+async def test_a_publish_with_a_transient_error_is_retried_until_redis_accepts_it(code: str) -> None:
     async with conversation() as talk:
         (publishing,) = await talk.publish(b"a")
         talk.answer(RedisRefusal(f"{code} not now"))

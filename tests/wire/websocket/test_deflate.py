@@ -235,7 +235,7 @@ def test_part_of_a_compressed_message_yields_all_its_output_for_any_split() -> N
         assert sum(map(len, pieces)) == len(zlib.decompressobj(-12).decompress(whole[:end])), end
 
 
-def test_a_megabyte_that_inflates_to_a_gigabyte_is_rejected_with_less_memory_than_twice_the_limit() -> None:
+def test_a_compression_bomb_of_a_megabyte_is_rejected_with_less_memory_than_twice_the_limit() -> None:
     stream = zlib.compressobj(9, wbits=-12)
     first, again = [stream.compress(bytes(MEBIBYTE)) + stream.flush(zlib.Z_SYNC_FLUSH) for _ in range(2)]
     # Both inflate to a mebibyte; the second may follow any data that ends with zeros.
