@@ -155,6 +155,30 @@ async def test_W5_threads_that_use_the_socket_at_the_same_time_cause_one_takeove
     assert app.returned == 1
 
 
+async def test_W5_bytes_of_one_send_stay_together_while_another_thread_sends() -> None:
+    long, short = b"x" * (1 << 20), b"\0"
+
+    def use(environ: dict[str, Any]) -> None:
+        sock = environ["werkzeug.socket"]
+        has_ended = threading.Event()
+
+        def send_short() -> None:
+            while not has_ended.is_set():
+                sock.send(short)
+
+        sender = threading.Thread(target=send_short)
+        sender.start()
+        for _ in range(8):
+            assert sock.send(long) == len(long)
+        has_ended.set()
+        sender.join()
+        sock.close()
+
+    async with client_of(Call(use)) as (reader, _):
+        received = await reader.read()
+    assert {len(run) % len(long) for run in received.split(short)} == {0}
+
+
 async def test_W5_socket_blocks_whatever_the_default_timeout_of_sockets_is() -> None:
     def use(environ: dict[str, Any]) -> Any:
         socket.setdefaulttimeout(5)

@@ -13,6 +13,8 @@ _METHODS: Final = frozenset(
     name for name in dir(socket.socket) if not name.startswith("_") and callable(getattr(socket.socket, name))
 )
 
+_SENDING: Final = frozenset(("send", "sendall"))
+
 
 @final
 class HandedSocket:
@@ -22,7 +24,7 @@ class HandedSocket:
     do not take the connection over.
     """
 
-    __slots__ = ("_lock", "_socket", "_takeover")
+    __slots__ = ("_lock", "_sending", "_socket", "_takeover")
 
     family = socket.AF_UNIX
     type = socket.SOCK_STREAM
@@ -32,6 +34,7 @@ class HandedSocket:
         self._takeover = takeover
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         if name not in _METHODS:
@@ -43,7 +46,12 @@ class HandedSocket:
         with self._lock:
             if self._socket is None:
                 self._socket = self._takeover.take(self._takeover.session.hand_over)
-        return getattr(self._socket, name)(*args, **kwargs)
+        method = getattr(self._socket, name)
+        if name not in _SENDING:
+            return method(*args, **kwargs)
+        # One at a time: the kernel may divide a long message, and simple-websocket sends its pings on another thread.
+        with self._sending:
+            return method(*args, **kwargs)
 
     def __del__(self) -> None:
         # The servers that this key comes from close the socket themselves, so applications need not.
