@@ -156,6 +156,13 @@ async def test_every_request_is_counted_once_with_its_content(method: str, statu
     assert entry.sent == (0 if method == "HEAD" or status == 204 else 7)
 
 
+async def test_status_that_is_a_float_is_counted() -> None:
+    async def app(message: Any, channels: Any) -> None:
+        await channels["reply"].send({"status": 404.0, "content": b""})
+
+    assert await counted(app, GET) == [("*", "", "channels", {"4xx": 1})]
+
+
 async def test_content_of_a_GET_request_is_counted() -> None:
     async def reading(message: Any, channels: Any) -> None:
         await read_body(message, channels)

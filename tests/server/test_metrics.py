@@ -93,6 +93,11 @@ async def test_name_of_an_entry_is_escaped(name: str) -> None:
     assert {sample.labels["entry"] for sample in family.samples} == {name}
 
 
+async def test_name_of_an_entry_with_a_lone_surrogate_is_replaced() -> None:
+    found = await values(Router(Route("/a", channels_app, name="x\ud800")), get("/a"))
+    assert found["uvicorn_requests_total{entry=x?,kind=channels,status=2xx}"] == 1
+
+
 async def test_lanes_show_their_threads_and_refused_requests() -> None:
     found = await values(Router(Route("/a", wsgi_app, threads=2), default=wsgi_app), get("/a"))
     assert found["uvicorn_lane_threads{lane=/a}"] == 2

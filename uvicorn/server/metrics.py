@@ -217,7 +217,7 @@ def text_of(snapshot: Snapshot) -> bytes:
             for number, metric in enumerate(metrics, -len(metrics)):
                 samples = ((labels, row[number]) for labels, row in rows.items() if metric.only in labels)
                 lines += _family(metric, kind, samples)
-    return "".join(lines).encode()
+    return "".join(lines).encode("utf-8", "replace")
 
 
 def _class_name(number: int) -> str:

@@ -54,7 +54,8 @@ def counting_observer(counts: Counts, following: Observer | None, monotonic: Cal
             entry.ordinary += 1
             entry.sent += connection.content_sent
             return
-        entry.other_cells[exchange.status // 100 * BUCKETS + bisect_left(BOUNDS, seconds)] += 1
+        # An application may send 404.0.
+        entry.other_cells[int(exchange.status) // 100 * BUCKETS + bisect_left(BOUNDS, seconds)] += 1
         if exchange.method != "HEAD":
             entry.sent += connection.content_sent
         if exchange.has_content:
