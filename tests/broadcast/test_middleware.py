@@ -611,10 +611,10 @@ def test_the_arguments_host_and_port_become_a_redis_url(arguments: tuple[Any, ..
         ({"url": "memory://", "unavailable": "ignore"}, "expected 'raise' or 'drop', got 'ignore'"),
         (
             {"host": "redis://:secret@localhost"},
-            "host: expected a name or an address; pass a port by port=, or pass url=",
+            "host: expected a name or an address; for a port use port=, for a URL use url=",
         ),
-        ({"host": "localhost:6379"}, "host: expected a name or an address; pass a port by port="),
-        ({"host": 6379}, "host: expected a name or an address; pass a port by port="),
+        ({"host": "localhost:6379"}, "host: expected a name or an address; for a port use port="),
+        ({"host": 6379}, "host: expected a name or an address; for a port use port="),
         ({"host": "localhost", "port": "redis"}, "expected a port from 0 to 65535"),
         ({"url": b"memory://"}, "broadcast URL: expected text, got bytes"),
         ({"url": "memory://", "queue_messages": 0}, "queue_messages: expected a number not below 1, got 0"),

@@ -86,7 +86,7 @@ class WSGIAdapter:
         if thread.is_current:
             raise RuntimeError(
                 "WSGIAdapter: a call on the thread of its own event loop would deadlock; "
-                "call it on another thread, such as by await asyncio.to_thread(...)"
+                "call it on another thread, for example by await asyncio.to_thread(...)"
             )
         if self._thread is not thread or self._interface is None:
             with thread.lock_of(self):

@@ -77,7 +77,7 @@ class BroadcastMiddleware:
         if not is_text or (host and (host.count(":") == 1 or not {"/", "@", " "}.isdisjoint(host))):
             # The value is not shown, because it may contain a password.
             raise ConfigError(
-                "BroadcastMiddleware: host: expected a name or an address; pass a port by port=, or pass url="
+                "BroadcastMiddleware: host: expected a name or an address; for a port use port=, for a URL use url="
             )
         counts = {"max_message_bytes": max_message_bytes, "queue_messages": queue_messages, "queue_bytes": queue_bytes}
         timeout_is_valid = isinstance(publish_timeout, (int, float)) and publish_timeout > 0

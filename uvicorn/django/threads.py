@@ -105,7 +105,7 @@ class DjangoThreads:
 
     @property
     def __uvicorn_lane__(self) -> Lane:
-        """The pool of threads for requests, for metrics."""
+        """The pool of threads that requests use. Metrics show it."""
         return self.lanes[0]
 
     async def startup(self) -> None:

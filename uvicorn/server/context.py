@@ -53,7 +53,7 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ServedInterface(Protocol):
-    """The methods of an interface that the server calls. The server imports no interface."""
+    """The methods that the server calls on an interface. The server imports no interface."""
 
     name: str
     #: Whether it serves WebSockets; if not, requests to upgrade are served as other requests.
@@ -92,7 +92,7 @@ class Connection(Protocol):
         """Check the deadlines. Called once a second."""
 
     def stop(self) -> None:
-        """Close as soon as no request would be lost. Called when the server stops."""
+        """Close the connection as soon as this loses no request. Called when the server stops."""
 
     def reset(self) -> None:
         """Reset the connection now."""
