@@ -133,7 +133,7 @@ def test_M21_an_entry_rejects_threads_for_an_adapter_with_threads_of_its_own() -
 
 
 @pytest.mark.parametrize("app", [None, "site.wsgi", 5, lambda: None])
-def test_M34_an_entry_with_an_object_that_is_no_application_raises_an_error_that_names_the_entry(app: Any) -> None:
+def test_M34_error_for_an_entry_with_an_object_that_is_no_application_names_the_entry(app: Any) -> None:
     with pytest.raises(ConfigError, match=r"^Route\('/a', methods=\('POST',\)\): "):
         Route("/a", app, methods=("POST",))
 
