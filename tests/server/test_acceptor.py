@@ -7,7 +7,6 @@ import contextlib
 import errno
 import socket
 import struct
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from contextvars import ContextVar
@@ -225,9 +224,7 @@ async def paths_of_busy_and_new_client() -> list[str]:
             with waiting_clients(sock, 1) as (new,):
                 new.sendall(request("/new"))
                 await asyncio.sleep(0)
-                # The server accepts the new client in this iteration. On Python 3.11 a task creates its transport.
-                if sys.version_info < (3, 12):
-                    await asyncio.sleep(0)
+                # The server accepts the new client in this iteration.
                 busy.sendall(request("/busy"))
                 await until(lambda: len(app.paths) == 2)
     return app.paths

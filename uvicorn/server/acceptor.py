@@ -8,6 +8,8 @@ import select
 import socket
 import ssl
 import sys
+import types
+from collections.abc import Coroutine, Generator
 from contextvars import copy_context
 from typing import Any, Final, TypeAlias, final
 
@@ -98,12 +100,7 @@ class Acceptor:
         self._accept_queued(most, accepted)
         if accepted and self._reads_first:
             # After the calls of `connection_made`, which the transports have scheduled.
-            loop = self._context.loop
-            if sys.version_info >= (3, 12):
-                loop.call_soon(self._read_first_requests, accepted)
-            else:
-                # The tasks create the transports in the next iteration.
-                loop.call_soon(loop.call_soon, self._read_first_requests, accepted)
+            self._context.loop.call_soon(self._read_first_requests, accepted)
 
     def _accept_queued(self, most: int, accepted: _Accepted) -> None:
         """Accept up to `most` connections, and append them to `accepted`."""
@@ -159,15 +156,18 @@ class Acceptor:
     def _start(self, sock: socket.socket) -> HTTP1Connection:
         context = self._context
         connection = HTTP1Connection(context)
-        if sys.version_info >= (3, 12):
-            if self._options:
-                coroutine = self._connect(connection, sock)
-            else:
-                # Without `_connect`, which takes 3 us: there is no handshake to await.
-                coroutine = context.loop.connect_accepted_socket(lambda: connection, sock)
-            task = asyncio.Task(coroutine, loop=context.loop, eager_start=True)
+        if self._reads_first:
+            # Without `_connect`, which takes 3 us: there is no handshake to await.
+            coroutine: Coroutine[Any, Any, Any] = context.loop.connect_accepted_socket(lambda: connection, sock)
         else:
-            task = context.loop.create_task(self._connect(connection, sock))
+            coroutine = self._connect(connection, sock)
+        if sys.version_info >= (3, 12):
+            task = asyncio.Task(coroutine, loop=context.loop, eager_start=True)
+        elif self._reads_first:  # pragma: no cover (Python 3.11, where coverage is not counted)
+            # The first step creates the transport. A task would run it in the next iteration only.
+            task = context.loop.create_task(_continued(coroutine, coroutine.send(None)))
+        else:  # pragma: no cover (Python 3.11)
+            task = context.loop.create_task(coroutine)
         if not task.done():
             context.arriving[connection] = task
         return connection
@@ -182,6 +182,13 @@ class Acceptor:
                 raise
         finally:
             self._context.arriving.pop(connection, None)
+
+
+@types.coroutine
+def _continued(coroutine: Any, awaited: Any) -> Generator[Any, Any, Any]:  # pragma: no cover (Python 3.11)
+    """Continue a coroutine that awaits `awaited` after its first step."""
+    yield awaited
+    return (yield from coroutine)
 
 
 def _reads_when_ready(loop: asyncio.AbstractEventLoop) -> bool:
