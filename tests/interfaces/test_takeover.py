@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import logging
@@ -311,6 +312,35 @@ async def test_W4_rejected_application_gets_client_disconnected_each_time() -> N
     await site.end()
 
 
+async def test_W4_return_without_start_response_after_the_rejection_logs_nothing_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        return list(environ["uvicorn.websocket"])
+
+    caplog.set_level(logging.DEBUG, "uvicorn.app")
+    site = await opened(app, origin="http://evil.example")
+    assert await site.answer() == 403
+    await site.end()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_return_without_start_response_after_a_disconnect_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        websocket = environ["uvicorn.websocket"]
+        half_closed.wait()
+        return list(websocket)
+
+    half_closed = threading.Event()
+    caplog.set_level(logging.INFO, "uvicorn.app")
+    site = await opened(app)
+    site.send_eof()
+    half_closed.set()
+    assert await site.answer() == 400
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    await site.end()
+
+
 async def test_W4_exception_after_the_rejection_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "uvicorn.app")
     site = await opened(Call(lambda websocket: websocket.receive()), origin="http://evil.example")
@@ -392,6 +422,46 @@ async def test_W6_takeover_by_another_thread_moves_the_worker_of_the_call() -> N
     site = await opened(Call(serve), threads=1)
     assert await site.answer() == 101
     assert site.interface.executor.detached == 1  # type: ignore[attr-defined]
+    await site.end()
+
+
+@pytest.mark.parametrize("content", [(b"ordinary",), {b"ordi": 1, b"nary": 2}], ids=["whole", "pieces"])
+async def test_takeover_by_another_thread_during_the_response_is_whole_or_refused(
+    caplog: pytest.LogCaptureFixture, content: Any
+) -> None:
+    refused: list[ClientDisconnected] = []
+
+    def accept(websocket: WSGIWebSocket) -> None:
+        try:
+            websocket.accept()
+        except ClientDisconnected as error:
+            refused.append(error)
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        taking = threading.Thread(target=accept, args=(websocket,))
+        threads.append(taking)
+        taking.start()
+
+    for _ in range(20):
+        threads: list[threading.Thread] = []
+        refused.clear()
+        site = await opened(Call(serve, content))
+        status = await site.answer()
+        await until(lambda: not threads[0].is_alive())  # noqa: B023
+        assert status == (200 if refused else 101)
+        if status == 101:
+            assert await site.close_frame() == 1000
+        await site.end()
+    assert not caplog.records
+
+
+async def test_W6_takeover_after_the_end_of_the_call_detaches_no_thread() -> None:
+    kept: list[WSGIWebSocket] = []
+    site = await opened(Call(kept.append), threads=1)
+    assert await site.answer() == 200
+    with pytest.raises(ClientDisconnected, match="has responded"):
+        await asyncio.to_thread(kept[0].accept)
+    assert site.interface.executor.detached == 0  # type: ignore[attr-defined]
     await site.end()
 
 

@@ -28,12 +28,13 @@ class Takeover:
     """The takeover of one connection. The application may take it over once, during the call for the handshake."""
 
     __slots__ = (
-        "_has_ended",
+        "_is_decided",
         "_lock",
         "_loop_calls",
         "_pool",
         "_thread_ended",
         "has_failed",
+        "has_refused",
         "is_taken",
         "session",
         "was_rejected",
@@ -47,11 +48,14 @@ class Takeover:
         self._lock = threading.Lock()
         # For the server, which counts the threads that serve WebSockets.
         self._thread_ended: Callable[[], object] | None = None
-        self._has_ended = False
+        # Whether no thread can take the connection over any more.
+        self._is_decided = False
         #: Whether the connection has been taken over. No response can be sent then.
         self.is_taken = False
         #: Whether the application has responded 5xx after the takeover, because its framework has caught an exception.
         self.has_failed = False
+        #: Whether `take` has raised ClientDisconnected.
+        self.has_refused = False
         #: Whether the server has rejected the handshake, because of its origin or of too many threads.
         self.was_rejected = False
         #: The identifier of the worker thread that calls the application.
@@ -62,7 +66,7 @@ class Takeover:
 
         For use on any thread except the event loop's thread. Raises the exceptions of `begin`. Raises
         ClientDisconnected if the server rejects the handshake, and if the client has disconnected. Raises
-        LocalProtocolError after a takeover.
+        LocalProtocolError after a takeover. Raises ClientDisconnected after `decide`.
         """
         with self._lock:
             if self.is_taken:
@@ -70,7 +74,22 @@ class Takeover:
                     "websocket: expected one of environ['uvicorn.websocket'] and environ['werkzeug.socket'] to be "
                     "used, got both"
                 )
-            return self._loop_calls.call(lambda: self._on_loop_take(begin))
+            if self._is_decided:
+                raise ClientDisconnected("websocket: the application has responded to the handshake")
+            try:
+                return self._loop_calls.call(lambda: self._on_loop_take(begin))
+            except ClientDisconnected:
+                self.has_refused = True
+                raise
+
+    def decide(self) -> bool:
+        """Return whether the connection has been taken over. From now on, no thread can take the connection over.
+
+        For use on the worker thread. Another thread may be taking the connection over: wait for its end.
+        """
+        with self._lock:
+            self._is_decided = True
+            return self.is_taken
 
     # On the event loop's thread
 
@@ -79,7 +98,7 @@ class Takeover:
         request = session.request
         if request.status:
             raise ClientDisconnected(f"websocket: the handshake has been answered with {request.status}")
-        if session.state is not CONNECTING or request.half_closed or self._has_ended:
+        if session.state is not CONNECTING or request.half_closed:
             raise ClientDisconnected("websocket: the client has disconnected")
         if self._thread_ended is None:
             self._thread_ended = session.gateway.admit(session)
@@ -114,7 +133,6 @@ class Takeover:
 
     def ended(self) -> None:
         """Close the connection, because the application has returned. Called when the thread has left the call."""
-        self._has_ended = True
         session = self.session
         if self.is_taken and session.state is OPEN:
             session.gateway.catch_up()

@@ -289,6 +289,8 @@ class HandshakeCall(WSGICall):
         try:
             super().run()
         finally:
+            # Before this thread has another call, which is not to leave the pool.
+            self._takeover.decide()
             self._loop_calls.post(self._on_loop_ended)
 
     def _start_response(
@@ -302,6 +304,22 @@ class HandshakeCall(WSGICall):
     def _write(self, content: bytes) -> None:
         if not self.drops_response:
             super()._write(content)
+
+    def _hand_over(self, content: bytes) -> bool:
+        return not self._takeover.decide() and super()._hand_over(content)
+
+    def _send_last(self, content: bytes) -> None:
+        if not self._takeover.decide():
+            super()._send_last(content)
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        return self._takeover.decide() or super()._send_file(wrapper)
+
+    def _take_head(self) -> Head | None:
+        if self._head is None and self._takeover.has_refused:
+            # The application has returned as after a WebSocket.
+            raise ClientDisconnected("websocket: the client has disconnected")
+        return super()._take_head()
 
     def _on_loop_ended(self) -> None:
         # A method of the call, which keeps the environ and thereby the application's socket open until now.
