@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from tests.helpers import hello, until
 from uvicorn.errors import ConfigError
-from uvicorn.server.loop_watch import MOST_PLACES, LoopWatch, Place, place_in
+from uvicorn.server.loop_watch import MOST_PLACES, LoopWatch, Place, origins_of, place_in
 
 LIMIT = 1.0
 PAUSE = 0.6
@@ -237,6 +237,22 @@ async def test_idle_event_loop_is_not_logged(caplog: pytest.LogCaptureFixture) -
     assert (looks, lines(caplog)) == ([True] * 3, [])
 
 
+def test_loop_watch_ends_when_the_thread_of_its_event_loop_has_ended() -> None:
+    watchers: list[threading.Thread] = []
+
+    async def watch() -> None:
+        known = set(threading.enumerate())
+        LoopWatch(0.05).start()
+        await until(lambda: set(threading.enumerate()) - known)
+        watchers.extend(set(threading.enumerate()) - known)
+
+    thread = threading.Thread(target=asyncio.run, args=(watch(),))
+    thread.start()
+    thread.join()
+    watchers[0].join(30)
+    assert not watchers[0].is_alive()
+
+
 def frames(*files: str) -> list[FrameType]:
     """Return frames of functions that call each other, the innermost first. Each is in a file of its own."""
     found: list[FrameType] = []
@@ -276,7 +292,8 @@ APP, MODEL = "/srv/app.py", "/srv/models.py"
     ],
 )  # fmt: skip
 def test_place_is_the_innermost_line_of_application_code(files: list[str], place: Place | None) -> None:
-    assert place_in(frames(*files) if files else []) == place
+    found = frames(*files) if files else []
+    assert place_in(found, origins_of(found)) == place
 
 
 def test_place_names_the_handler_unless_the_function_is_the_handler() -> None:

@@ -45,7 +45,7 @@ _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{o
 _DEBUGGERS: Final = (f"{os.sep}bdb.py", f"{os.sep}pydevd.py")
 
 # Origins of code.
-_APPLICATION, _INSTALLED_PACKAGE, _LIBRARY = range(3)
+_APPLICATION, _INSTALLED_PACKAGE, _LIBRARY, _DEBUGGER = range(4)
 
 
 class Place(NamedTuple):
@@ -91,6 +91,8 @@ class LoopWatch:
         self._bottom: FrameType | None = None
         self._stopped = False
         self._logged: set[Place] = set()
+        # Found by the thread itself: the id of a thread that has ended must not be looked up.
+        self._cpu_clock = _cpu_clock_of_this_thread()
         # At the last look: the time, and the CPU time of the event loop's thread.
         self._looked = self._cpu = 0.0
         # Whether a call is posted, the estimated beginning of the block, and the time at which the call ran or 0.
@@ -116,17 +118,19 @@ class LoopWatch:
         """Prepare the first look. `caller` is the frame in which the event loop calls callbacks."""
         frames = _frames_of(caller)
         self._depth, self._bottom = len(frames), frames[-1]
-        self._looked, self._cpu = self._monotonic(), _cpu_seconds(self._thread_id)
+        self._looked, self._cpu = self._monotonic(), self._cpu_seconds()
 
     def _watch(self) -> None:
-        # An Event or a lock, which `stop` could set, would cost half as much again.
-        time.sleep(self._pause)
-        while not self._stopped and self.look():
+        # OSError if the event loop's thread has ended.
+        with suppress(OSError):
+            # An Event or a lock, which `stop` could set, would cost half as much again.
             time.sleep(self._pause)
+            while not self._stopped and self.look():
+                time.sleep(self._pause)
 
     def look(self) -> bool:
         """Look at the event loop once. Return whether to look again."""
-        now, cpu = self._monotonic(), _cpu_seconds(self._thread_id)
+        now, cpu = self._monotonic(), self._cpu_seconds()
         passed, used = now - self._looked, cpu - self._cpu
         self._looked, self._cpu = now, cpu
         if not used and not self._posted:
@@ -138,11 +142,12 @@ class LoopWatch:
                 self._log(blocked)
             self._posted, self._called = False, 0.0
         frames = self._frames()
-        if any(frame.f_code.co_filename.endswith(_DEBUGGERS) for frame in frames):
+        origins = origins_of(frames)
+        if _DEBUGGER in origins:
             # A debugger may stop the application for any time.
             self._began, self._seen = now, {}
             return True
-        place = place_in(frames)
+        place = place_in(frames, origins)
         if place is None:
             pass
         elif self._posted:
@@ -163,6 +168,10 @@ class LoopWatch:
                 # The event loop is closed.
                 self._loop.call_soon_threadsafe(self._call)
         return len(self._logged) < MOST_PLACES
+
+    def _cpu_seconds(self) -> float:
+        """Return the CPU time of the event loop's thread, or NaN. Raise OSError if this thread has ended."""
+        return math.nan if self._cpu_clock is None else time.clock_gettime(self._cpu_clock)
 
     def _call(self) -> None:
         self._called = self._monotonic()
@@ -200,22 +209,29 @@ def _frames_of(frame: FrameType | None) -> list[FrameType]:
     return frames
 
 
-def place_in(frames: list[FrameType]) -> Place | None:
+def origins_of(frames: list[FrameType]) -> list[int]:
+    """Return the origin of the code of each frame."""
+    return [_origin(frame.f_code.co_filename) for frame in frames]
+
+
+def place_in(frames: list[FrameType], origins: list[int]) -> Place | None:
     """Return the innermost line of the application's own code. Without one, return a line of an installed package.
 
     None if only this package and the standard library run. `frames` begins with the innermost frame.
     """
-    origins = [_origin(frame.f_code.co_filename) for frame in frames]
     for origin in (_APPLICATION, _INSTALLED_PACKAGE):
-        found = [frame for frame, other in zip(frames, origins, strict=True) if other == origin]
-        if found:
-            code = found[0].f_code
-            return Place(found[-1].f_code.co_qualname, code.co_qualname, code.co_filename, found[0].f_lineno)
+        if origin in origins:
+            innermost = frames[origins.index(origin)]
+            handler = frames[-1 - origins[::-1].index(origin)]
+            code = innermost.f_code
+            return Place(handler.f_code.co_qualname, code.co_qualname, code.co_filename, innermost.f_lineno)
     return None
 
 
 @lru_cache(maxsize=1024)
 def _origin(file: str) -> int:
+    if file.endswith(_DEBUGGERS):
+        return _DEBUGGER
     if file.startswith((_OWN_FOLDER, "<frozen ")):
         return _LIBRARY
     if any(part in file for part in _INSTALLED):
@@ -223,8 +239,6 @@ def _origin(file: str) -> int:
     return _LIBRARY if file.startswith(_LIBRARY_FOLDER) else _APPLICATION
 
 
-def _cpu_seconds(thread_id: int) -> float:
-    """Return the CPU time of a thread. Return NaN on macOS, which has no such clock."""
-    if sys.platform == "darwin":
-        return math.nan
-    return time.clock_gettime(time.pthread_getcpuclockid(thread_id))
+def _cpu_clock_of_this_thread() -> int | None:
+    """Return the clock of the CPU time of this thread. macOS has no such clock."""
+    return None if sys.platform == "darwin" else time.pthread_getcpuclockid(threading.get_ident())
