@@ -200,7 +200,21 @@ async def test_loop_lag_of_several_processes_is_the_longest_lag() -> None:
     assert samples(totals.text()) == {"uvicorn_loop_lag_seconds": 0.5}
 
 
-@pytest.mark.parametrize("line", ["", "{", "[]", "[1, 2]", "null", "[{}, {}, {}, {}]"])
+@pytest.mark.parametrize("section", range(3), ids=["counters", "gauges", "peaks"])
+async def test_group_of_a_worker_with_the_columns_of_another_version_is_ignored(section: int) -> None:
+    totals = await totals_of_two()
+    later = json.loads(encoded((await served(wsgi_app, get("/"))).snapshot()))
+    for rows in later[section].values():
+        for row in rows.values():
+            row.append(1)
+    later[section]["new group"] = {"": [1]}
+    totals.update_from(3, json.dumps(later))
+    assert samples(totals.text())[REQUESTS_B] == (1 if section == 0 else 2)
+    totals.end(3)
+    assert samples(totals.text())[REQUESTS_B] == (1 if section == 0 else 2)
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "[1, 2]", "null", "[1, 2, 3]", "[{}, {}, {}, {}]"])
 def test_malformed_line_of_a_process_is_ignored(line: str) -> None:
     totals = Totals()
     totals.update_from(1, line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias, final
 
 from uvicorn import measurements
@@ -154,8 +154,8 @@ class Totals:
     def update_from(self, process: int, line: str) -> None:
         """Replace the snapshot of a process by the snapshot in `line`. Ignore a malformed line."""
         try:
-            self.update(process, Snapshot(*json.loads(line)))
-        except (ValueError, TypeError):
+            self.update(process, _known_groups(Snapshot(*json.loads(line))))
+        except (AttributeError, ValueError, TypeError):
             pass  # The last one counts until the next comes.
 
     def end(self, process: int) -> None:
@@ -182,6 +182,23 @@ class Totals:
     def text(self) -> bytes:
         """Return the metrics of all processes."""
         return text_of(self.sum())
+
+
+def _known_groups(snapshot: Snapshot) -> Snapshot:
+    """Return the groups that have the columns of this version. Workers after a SIGHUP may run another version."""
+    tables = ((_COUNTERS, snapshot.counters), (_GAUGES, snapshot.gauges), (_PEAKS, snapshot.peaks))
+    return Snapshot(
+        *(
+            {group: rows for group, rows in section.items() if _fits(rows, columns, group)}
+            for columns, section in tables
+        )
+    )
+
+
+def _fits(rows: dict[str, list[float]], columns: Mapping[str, tuple[Metric, ...]], group: str) -> bool:
+    # In front of the other columns: the cells of the histogram, and the sum of its seconds.
+    histogram = _CELLS + 1 if columns is _COUNTERS and group == "requests" else 0
+    return all(len(row) == histogram + len(columns.get(group, ())) for row in rows.values())
 
 
 def encoded(snapshot: Snapshot) -> str:
