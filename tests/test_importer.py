@@ -78,7 +78,7 @@ CHANNELS_APP = "async def NAME(message, channels): ...\n"
 WSGI_APP = "def NAME(environ, start_response): return []\n"
 ADAPTERS = "from uvicorn.adapters import ASGI3Adapter, ASGIAdapter, WSGIAdapter\n"
 
-INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; to serve 'app', name 'shop:app'"
+INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; to serve 'app', write 'shop:app'"
 
 
 @pytest.mark.parametrize(

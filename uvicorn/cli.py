@@ -135,7 +135,7 @@ def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: bool) -> None:
-    """Store the value of `option`, because `Config` has no such keyword."""
+    """Store a flag in `ctx.meta`, because it is not a keyword of `Config`."""
     if value:
         ctx.meta[option.opts[0]] = value
 

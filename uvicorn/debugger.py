@@ -33,7 +33,7 @@ def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
     interface.has_debugger = True
     if pin is None:
         logger.warning(
-            "debug: exceptions are shown in the browser, where every user of this machine can run code, because "
+            "debug: exceptions are shown in the browser; every user of this machine can run code there, because "
             "WERKZEUG_DEBUG_PIN is off"
         )
     else:

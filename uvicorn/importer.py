@@ -93,7 +93,7 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
             f"which are different applications; name one, '{module_name}:application' or '{module_name}:app'"
         )
     logger.info(
-        "%r has 'application' and 'app': serving 'application'; to serve 'app', name '%s:app'",
+        "%r has 'application' and 'app': serving 'application'; to serve 'app', write '%s:app'",
         module_name,
         module_name,
     )

@@ -1,4 +1,4 @@
-"""Options of other servers. They are translated to ours, ignored without effect, or rejected with a reason."""
+"""Options of other servers. Each is translated to ours, ignored, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ SSL_PROTOCOL_VERSION: Final = 17
 
 
 def protocol_class(attribute: str, chosen: str | type | None) -> Any:
-    """Return the class that `Config.http_protocol_class` or `ws_protocol_class` names, or None for 'none'."""
+    """Return the value of `Config.http_protocol_class` or `ws_protocol_class`: a class, or None for 'none'."""
     from uvicorn.importer import import_from_string
 
     table = HTTP_PROTOCOLS if attribute == "http_protocol_class" else WS_PROTOCOLS

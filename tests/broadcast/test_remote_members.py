@@ -274,7 +274,7 @@ async def test_B17c_the_number_of_requested_memberships_is_limited(
         backend.receive(hub.remote_members.group, forged(name=one.name, group=str(number)))
         backend.receive(hub.remote_members.group, forged(name=one.name, group="1"))
     assert len(hub.members[one.name].groups) == 3
-    assert caplog.text.count("requests to add clients: 1 ignored") == 1
+    assert caplog.text.count("ignored 1 requests to add clients to groups: the limit is 3") == 1
     hub.discard("1", one.name)
     backend.receive(hub.remote_members.group, forged(name=two.name, group="a"))
     assert hub.members[two.name].groups == {"a"}

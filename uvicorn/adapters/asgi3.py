@@ -71,9 +71,9 @@ class ASGI3Adapter:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the process's lifespan.
 
-        Raises the application's exception if the response is not complete. An exception that hosts would misread
-        becomes the cause of an ApplicationError. Raises ResponseAborted if the response is aborted, and StartupError if
-        the startup fails.
+        Raises the application's exception if the response is not complete. If the host would misread this exception,
+        raises an ApplicationError with this cause. Raises ResponseAborted if the response is aborted, and StartupError
+        if the startup fails.
         """
         kind = scope["type"]
         if kind == "lifespan":

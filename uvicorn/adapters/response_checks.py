@@ -29,7 +29,7 @@ class ResponseChecks:
     def start(
         self, status: int, reason: bytes, headers: Headers, content: bytes, more_content: bool, phrase: str = ""
     ) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Return the status line, the fields and the content to pass to the host. `phrase` replaces an empty reason.
+        """Return the status line, the fields and the content to pass to the host. If `reason` is empty, use `phrase`.
 
         Raises LocalProtocolError for an invalid response.
         """

@@ -44,7 +44,7 @@ _PROCESS_GROUP: Final = re.compile(re.escape(PROCESS_GROUPS) + "[0-9a-f]{16}")
 
 
 def owner_of(name: str) -> str:
-    """Return the process in a channel's name. Raises LocalProtocolError for a malformed name."""
+    """Return the id of the process that owns the channel `name`. Raises LocalProtocolError for a malformed name."""
     parts = name.split(".")
     if len(parts) != 3 or not all(parts) or len(name) > _MAX_NAME_CHARACTERS:
         raise LocalProtocolError(f"groups.send: expected a name such as channels['reply'].name, got {name!r:.100}")
@@ -165,7 +165,9 @@ class RemoteMembers:
         if len(self._memberships) >= _MAX_MEMBERSHIPS:
             if count := self._full_log.admits():
                 logger.warning(
-                    "ignored %d requests to add clients, above the limit of %d; pass secret=", count, _MAX_MEMBERSHIPS
+                    "ignored %d requests to add clients to groups: the limit is %d; pass secret= to remove the limit",
+                    count,
+                    _MAX_MEMBERSHIPS,
                 )
             return False
         self._memberships.add((name, group))

@@ -58,7 +58,7 @@ class FlowControl:
         return unsent.shortage(size, untaken, settings.max_unsent_bytes, settings.max_pending_bytes, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback that marks the last send as awaited. Below the high-water mark, return None."""
+        """Above the high-water mark, return a callback that marks the last send as awaited. Otherwise return None."""
         untaken = self.untaken
         if untaken <= self._high_water_bytes:
             return None

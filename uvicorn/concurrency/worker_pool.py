@@ -1,6 +1,6 @@
 """Threads that run blocking applications, off the event loop.
 
-One worker takes all jobs while it makes progress, because handing a job to another thread costs more than a short job.
+One worker takes all jobs while it makes progress, because waking another thread takes longer than a short job.
 The pool wakes one more worker if jobs wait and the awake workers seem to be blocked.
 """
 

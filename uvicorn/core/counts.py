@@ -111,7 +111,7 @@ class Counts:
         self._places: dict[str, dict[object, EntryCounts]] = {}
 
     def add(self, place: Place, kind: str, lane: Lane | None = None) -> None:
-        """Count the requests of the application at `place`. `kind` is its interface, and `lane` its pool of threads."""
+        """Begin to count the requests for `place`. `kind` is the interface, `lane` its pool of threads."""
         counts = EntryCounts(place, kind)
         self.entries.append(counts)
         self._places.setdefault(place.endpoint.above, {})[place.endpoint.entry] = counts

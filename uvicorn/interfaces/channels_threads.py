@@ -216,7 +216,7 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Resume two waiting connections: one of the same client, and one that waits for room in the queue."""
+        """Let two waiting connections begin: one of this client, and one that waits for room in the queue."""
         app = self._app
         with app.lock:
             held = app.held.get(self._client)

@@ -65,8 +65,8 @@ class Takeover:
         """Call `begin()` on the event loop's thread, and return its result. The worker thread leaves its pool.
 
         For use on any thread except the event loop's thread. Raises the exceptions of `begin`. Raises
-        ClientDisconnected if the server rejects the handshake, and if the client has disconnected. Raises
-        LocalProtocolError after a takeover. Raises ClientDisconnected after `decide`.
+        LocalProtocolError if the connection has already been taken over. Raises ClientDisconnected after `decide`, or
+        if the server rejects the handshake, or if the client has disconnected.
         """
         with self._lock:
             if self.is_taken:

@@ -1,4 +1,4 @@
-"""Conversion of WSGI response heads (PEP 3333) to response heads of exchanges, and back."""
+"""Converts response heads between WSGI (PEP 3333) and exchanges."""
 
 from __future__ import annotations
 

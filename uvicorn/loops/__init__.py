@@ -1,4 +1,4 @@
-"""Loop factories of `uvicorn.server.loops`, under the public release's names."""
+"""Event loop factories under the public release's names. They call `uvicorn.server.loops`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.server.loops import loop_factory
 
 
 def named_factory(name: str) -> Callable[..., Callable[[], AbstractEventLoop]]:
-    """Return a function that returns the factory of the event loop `name`. The function ignores its argument."""
+    """Return a function that ignores its argument and returns the factory of the event loop `name`."""
 
     def factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
         return loop_factory(name)

@@ -66,7 +66,7 @@ class OwningInterface(Interface):
             interface.counted_in(counts, self._place_of(entry, place))
 
     def _place_of(self, entry: Entry, place: Place) -> Place:
-        """Return the place of the application at `entry`. `place` belongs to the Router."""
+        """Return the place of the entry's application. `place` is the place of this interface."""
         endpoint = place.endpoint.seen_by(entry, "")
         prefix = place.prefix + entry.prefix if entry.moves_root else place.prefix
         if isinstance(entry, Default):
@@ -99,7 +99,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface of an equal application with the same pool. If there is none yet, add `interface`."""
+        """Return the interface that was added for the same application and pool. If there is none, add `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry

@@ -158,7 +158,7 @@ class Mount(Entry):
         where = f"Mount({prefix!r:.200})"
         if routes is not None:
             raise ConfigError(
-                f"{where}: only Starlette's Mount has the argument routes; import Mount from Starlette, or write "
+                f"{where}: routes: only Starlette's Mount has this argument; import Mount from Starlette, or write "
                 "Mount('/prefix', app)"
             )
         if prefix in ("", "/", "/*"):
@@ -167,7 +167,9 @@ class Mount(Entry):
         if "*" in prefix:
             raise ConfigError(f"{where}: a Mount takes everything below its prefix; write it without '*'")
         if prefix.endswith("/"):
-            raise ConfigError(f"{where}: a prefix has no slash at its end; write Mount({prefix.rstrip('/')!r}, app)")
+            raise ConfigError(
+                f"{where}: expected a prefix without a slash at its end; write Mount({prefix.rstrip('/')!r}, app)"
+            )
         host, (protocol, methods) = check_host(where, host), check_protocol(where, protocol, methods)
         super().__init__(prefix, app, prefix, False, host, protocol, methods, threads, interface, name)
 
@@ -213,7 +215,7 @@ def _is_method(name: object) -> bool:
 def check_protocol(
     where: str, protocol: str | None, methods: Iterable[str] | None
 ) -> tuple[str | None, frozenset[str] | None]:
-    """Return the protocol and the methods. GET adds HEAD. Raise ConfigError for an invalid protocol or method."""
+    """Return the protocol and the methods, with HEAD if GET is there. Raise ConfigError for an invalid value."""
     if protocol not in (None, HTTP, WEBSOCKET):
         raise ConfigError(f"{where}: protocol: expected 'http' or 'websocket', got {protocol!r:.100}")
     if methods is None:

@@ -18,7 +18,7 @@ KeyFunction = Callable[[RequestHead], str | None]
 @final
 @dataclass(frozen=True)
 class Key:
-    """A key function with a description, which `--routes` shows."""
+    """A key function and its description. `--routes` shows the description."""
 
     description: str
     function: KeyFunction

@@ -153,7 +153,7 @@ class ShiftInterface(OwningInterface):
             side.place(entry.path)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Have `counts` count the requests of both applications, and the fallbacks."""
+        """Count the requests of both applications, and the fallbacks, in `counts`."""
         super().counted_in(counts, place)
         self._counts = counts
 

@@ -45,7 +45,7 @@ class WeightFunction:
     def __init__(
         self, function: Callable[[], Any], has_key: bool, where: object, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`where` names the function's owner in log lines."""
+        """Log lines begin with `where`, the Shift that has the function."""
         self.weight: float = 0
         self._function = function
         self._has_key = has_key

@@ -3,9 +3,8 @@
 Requests are answered one at a time and in order. Until a response is complete, pipelined requests are buffered
 unparsed, and reading pauses above `read_buffer_bytes`.
 
-A cell of the table has the effects of an event in a phase, then the next phase. A cell without a next phase keeps the
-phase. The event of a cell `-` never happens in that phase. Every way to CLOSED is a reset, except `switch` and `client
-gone`.
+A cell of the table names the effects of an event in a phase, then the next phase if it changes. `-` never happens.
+Every way to CLOSED is a reset, except `switch` and `client gone`.
 
     event                    HEAD            IDLE            BUSY            DRAINING   LINGERING  CLOSING  CLOSED
     part of a head           HEAD            HEAD            hold            -          drop       drop     drop

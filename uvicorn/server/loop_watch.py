@@ -76,7 +76,7 @@ async def watching(seconds: float) -> AsyncIterator[None]:
 
 
 class LoopWatch:
-    """Logs each place that blocks the event loop for `seconds`. Logs a place once, after the block has ended.
+    """Logs each place that blocks the event loop for `seconds`, once per place.
 
     Tests replace `monotonic`, and call `look` themselves.
     """

@@ -94,7 +94,7 @@ MAX_LINE_BYTES: Final = 1 << 20
 
 
 def snapshot_of(counts: Counts, connections: int, accepted: int, messages: int, lag: float) -> Snapshot:
-    """Return the numbers of this process."""
+    """Return the counters and gauges of this process."""
     counters: Section = {"requests": {}, "lanes": {}, "server": {"": [accepted, messages]}}
     gauges: Section = {"requests": {}, "lanes": {}, "server": {"": [connections, 1]}}
     for entry, running in counts.running().items():

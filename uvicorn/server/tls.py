@@ -70,7 +70,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ConfigError(f"{what} do not match") from None
         if not error.reason or "DECRYPT" in error.reason or "PASSWORD" in error.reason:
-            hint = "is wrong" if settings.ssl_keyfile_password else "may be missing"
+            hint = "may be wrong" if settings.ssl_keyfile_password else "may be missing"
             raise ConfigError(f"{what} cannot be read: expected PEM; --ssl-keyfile-password {hint}") from None
         raise ConfigError(f"{what} cannot be read: expected PEM, got {error.reason}") from None
     except OSError as error:

@@ -148,7 +148,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._context.loop.remove_reader(self._near.fileno())
 
     def resume_writing(self) -> None:
-        """Read from the application again."""
+        """Read from the application again, because the client has taken enough bytes."""
         self.write_paused = False
         if self.phase < LINGERING:
             self._context.loop.add_reader(self._near.fileno(), self._read_application)

@@ -24,7 +24,7 @@ def admits_origin(
 
 
 def admits_thread(context: ServerContext, request: HTTPExchange) -> bool:
-    """Count a thread that takes a connection over, and return True. Above `ws_threads`, respond 503."""
+    """Return whether one more thread may take a connection over. If so, count the thread. Otherwise respond 503."""
     most = context.settings.ws_threads
     if context.ws_threads < most:
         context.ws_threads += 1

@@ -35,7 +35,7 @@ _LONGEST_DELAY_SECONDS: Final = 0.8
 class ClusterBackend(Backend):
     """A Redis Cluster, version 7 or later, with two connections to each master.
 
-    When a slot moves, its groups are subscribed on the new server. Each of these groups has a gap.
+    When a slot moves, its groups are subscribed on the new server. Each of these groups reports a gap.
     """
 
     def __init__(self, url: RedisURL, options: BackendOptions) -> None:

@@ -279,7 +279,7 @@ class Subscriber(ReconnectingConnection):
             self.on_change()
 
     def _deny(self, entry: Subscription, verb: bytes, refusal: RedisRefusal) -> None:
-        """Retry only every 30 s, because an administrator has to grant the rights."""
+        """Retry only every 30 s, because only an administrator can grant the missing right."""
         reason, logged = str(refusal), self._denials_logged
         if entry.denied != reason and entry.channel not in logged and len(logged) < _MAX_DENIALS_LOGGED:
             self._denials_logged.add(entry.channel)

@@ -72,7 +72,7 @@ class ChunkedDecoder:
             line += data[position:]
 
     def _decode(self, data: bytes, pieces: list[bytes]) -> int:
-        """Decode as far as possible. Return the position reached, at which an incomplete line may start."""
+        """Decode as far as possible. Return the number of decoded bytes."""
         position = 0
         end = len(data)
         while position < end:

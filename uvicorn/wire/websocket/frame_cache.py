@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class FrameCache:
-    """The last message and its uncompressed frame. Used if an application sends one object to many clients."""
+    """The last message and its uncompressed frame. Used if an application sends the same object to many clients."""
 
     __slots__ = ("frame", "message")
 
