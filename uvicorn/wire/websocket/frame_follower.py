@@ -1,4 +1,4 @@
-"""Follows the WebSocket frames that an application encodes itself. Reads their headers only (RFC 6455, section 5.2)."""
+"""Follows WebSocket frames by their headers, without decoding them (RFC 6455, section 5.2)."""
 
 from __future__ import annotations
 
