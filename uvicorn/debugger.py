@@ -1,4 +1,4 @@
-"""With `--debug`, a WSGI application that fails shows werkzeug's interactive debugger."""
+"""With `--debug`, werkzeug's interactive debugger shows the exceptions of a WSGI application."""
 
 from __future__ import annotations
 

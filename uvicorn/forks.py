@@ -36,8 +36,8 @@ def end_fork(error: BaseException | None) -> Never:
         logger.error("fork: exception in a child process of the application", exc_info=error)
     else:
         logger.error(
-            "fork: a child process of the application has returned to the server and was ended; call os._exit() in the "
-            "child, or use subprocess instead of os.fork()"
+            "fork: a child process of the application returned to the server's code and was ended; "
+            "call os._exit() in the child, or use subprocess instead of os.fork()"
         )
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):

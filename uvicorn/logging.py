@@ -226,7 +226,7 @@ class DefaultFormatter(ColourizedFormatter):
 
 
 class AccessFormatter(ColourizedFormatter):
-    """The formatter for access records. Any other record of the logger `uvicorn.access` is formatted as its message."""
+    """Formats access records. For any other record of the logger `uvicorn.access`, it writes the message."""
 
     #: Functions that colour a status, by its first digit; subclasses may have their own.
     status_code_colours: Mapping[int, Callable[[str], str]] = _colouring(
@@ -266,7 +266,7 @@ def _on_one_line(text: str) -> str:
 
 
 def _escape_messages(shown: traceback.TracebackException) -> None:
-    """Escape the messages of all exceptions in a chain. The frames are trusted."""
+    """Escape the messages of all exceptions in a chain. The frames need no escaping."""
     left, seen = [shown], set[int]()
     while left:
         one = left.pop()

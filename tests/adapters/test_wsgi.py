@@ -232,7 +232,7 @@ def test_B1_control_character_in_a_header_never_reaches_the_host() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "headers": [[b"x-a", b"a\r\nevil: 1"]]})
 
-    with pytest.raises(LocalProtocolError, match="expected a value without controls"):
+    with pytest.raises(LocalProtocolError, match="expected a value without control characters"):
         call(WSGIAdapter(app))
 
 

@@ -78,7 +78,7 @@ def test_malformed_status_code_of_a_message_is_rejected(status: Any) -> None:
 
 @pytest.mark.parametrize("reason", ["Nope", b"a\nb", 5])
 def test_malformed_reason_phrase_of_a_message_is_rejected(reason: Any) -> None:
-    with pytest.raises(LocalProtocolError, match="status_text: expected bytes without controls, got"):
+    with pytest.raises(LocalProtocolError, match="status_text: expected bytes without control characters, got"):
         decode_response(200, reason, [], "OK")
 
 

@@ -189,7 +189,7 @@ async def test_closing_twice_or_after_the_disconnect_does_nothing() -> None:
     [
         (lambda websocket: websocket.close(), "return an ordinary response"),
         (lambda websocket: websocket.close(1006), "expected a close code"),
-        (lambda websocket: websocket.name, "expected accept first"),
+        (lambda websocket: websocket.name, r"websocket.name: call accept\(\) first"),
         (lambda websocket: websocket.send({"text": "x"}), "expected str or bytes, got dict"),
         (lambda websocket: websocket.send("\ud800"), "lone surrogate"),
     ],

@@ -124,7 +124,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put_message({"type": "websocket.send", "bytes": data}, len(data))
 
     def send_close(self, code: int, reason: str) -> None:
-        """Close. If the host reports no end of the closing handshake, the session ends after `ws_close_seconds`."""
+        """Close. The session ends when the host reports the disconnect, or else after `ws_close_seconds`."""
         self._put({"type": "websocket.close", "code": code, "reason": reason})
         self._resumed.set()
         timer = asyncio.get_running_loop().call_later(self._settings.ws_close_seconds, self._disconnected, 1006, "")

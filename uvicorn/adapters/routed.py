@@ -20,7 +20,7 @@ from uvicorn.routing.table import HTTP, WEBSOCKET, host_name
 
 
 def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return `(application, environ)` for a request. Return None for an application of another kind than WSGI."""
+    """Return `(application, environ)` for a request, or None if the application is not a WSGI application."""
     path_info: str = environ.get("PATH_INFO", "")
     script_name: str = environ.get("SCRIPT_NAME", "")
     if (script_name and path_info and not path_info.startswith("/")) or not (script_name or path_info):
@@ -45,7 +45,7 @@ def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callabl
 
 
 def asgi_call(router: RouterInterface, scope: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return `(application, scope)` for a connection. Return None for an application of another kind than ASGI 3."""
+    """Return `(application, scope)` for a connection, or None if the application is not an ASGI 3 application."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path") or ""
     below = path

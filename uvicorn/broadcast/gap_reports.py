@@ -60,7 +60,7 @@ class GapReports:
         self._notify(dict.fromkeys(groups, since), reason, logs=True)
 
     def _report_limited(self, group: str, reason: str, since: float) -> None:
-        """Report a gap that any publisher can cause. Send at most one report in each interval."""
+        """Report a gap, at most once in each interval, because any publisher can cause many gaps."""
         gaps = self._pending.setdefault(reason, {})
         gaps[group] = min(since, gaps.get(group, since))
         if self._timer is None:

@@ -118,7 +118,7 @@ class BroadcastMiddleware:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The function that builds a Router's interface, with groups for all applications. None without a Router."""
+        """None if the application is not a Router. Otherwise the function that builds the Router's interface."""
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:

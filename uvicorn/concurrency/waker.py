@@ -82,6 +82,6 @@ class WakerPool:
             return new_waker()
 
     def give_back(self, waker: Waker) -> None:
-        """Return `waker` to the pool. A `wake` after that causes a spurious wake-up of the next user."""
+        """Return `waker` to the pool. If `wake` is called later, the next user wakes up too early."""
         if len(self._idle) < _MOST_IDLE:
             self._idle.append(waker)

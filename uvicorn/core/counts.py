@@ -81,7 +81,7 @@ class EntryCounts:
 
     @property
     def cells(self) -> list[int]:
-        """The number of requests in each bucket, for one status class after the other."""
+        """The numbers of requests. For each status class, there is one number per bucket."""
         cells = self.other_cells.copy()
         cells[2 * BUCKETS] += self.ordinary
         return cells

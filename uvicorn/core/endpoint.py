@@ -98,7 +98,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether this process was forked after the endpoint was made, so that the parent owns the connection."""
+        """Whether the connection is the parent's, because this process was forked after the endpoint was made."""
         return self.forks != forks.forks
 
     @property

@@ -23,7 +23,7 @@ class RequestHead:
 
     @property
     def root_path(self) -> str:
-        """The endpoint's root path. Empty for `*` and for paths outside of the root path."""
+        """The endpoint's root path. Empty for the target `*`, and for a path outside of the root path."""
         root_path = self.endpoint.root_path
         return root_path if is_below(self.path, root_path) else ""
 

@@ -77,7 +77,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Like `shortage`, for all sends. The limit is at least the largest send plus `most_unawaited`."""
+        """Like `shortage`, for all sends together. A large send raises the limit above `most`."""
         self._forget_taken(unsent)
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):
             return f"over {most} unread bytes"

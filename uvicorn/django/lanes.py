@@ -354,7 +354,7 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _patience(self, seconds: float) -> float | None:
-        """Return how many seconds to wait for the next call. None means no limit. 0 gives the thread back."""
+        """Return for how many seconds the thread waits for the next call. None means no limit."""
         if self._keeps_thread or (not self._ended and any(map(in_transaction, opened()))):
             return None
         is_read = False

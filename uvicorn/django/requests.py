@@ -69,10 +69,10 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
 def login_required(handler: Handler) -> Handler:
     """Call `handler` only for users that are logged in.
 
-    `handler` is `async def handler(message, channels)` or an ASGI application. The message or scope of a request or
-    handshake has the keys `request` and `user`. Without a login, a request is redirected to LOGIN_URL with 302, and a
-    handshake is rejected with 403. Requests with an unsafe method, such as POST, need the CSRF token in the field
-    X-CSRFToken. Without the token, the response is 403. Each HTTP response has `Vary: Cookie`.
+    `handler` is `async def handler(message, channels)` or an ASGI application. For a request and for a handshake,
+    the first argument has the keys `request` and `user`. Without a login, a request is redirected to LOGIN_URL with
+    302, and a handshake is rejected with 403. Requests with an unsafe method, such as POST, need the CSRF token in the
+    field X-CSRFToken. Without the token, the response is 403. Each HTTP response has `Vary: Cookie`.
 
     The login is checked once, so a WebSocket stays open after a logout.
     """

@@ -78,7 +78,7 @@ class Interface:
         return self
 
     def contain_exits(self) -> None:
-        """Make SystemExit and KeyboardInterrupt of a handler end only the handler's request."""
+        """From now on, SystemExit and KeyboardInterrupt in a handler end only the handler's request."""
         self.tasks.contains_exits = True
 
     def serve_http(self, exchange: HTTPExchange) -> None:

@@ -152,7 +152,7 @@ class _Connection:
         return self._is_busy
 
     def add(self, call: _Call) -> None:
-        """Make `call` after all earlier calls."""
+        """Run `call` after all earlier calls."""
         self._calls.append(call)
         if not self._is_busy:
             self.begin()

@@ -40,7 +40,7 @@ class SharedJob:
             self.give_back()
 
     def give_back(self) -> None:
-        """Give the client's share back, once. Also called if the job no longer occupies a thread of the pool."""
+        """Give the client's share back. Further calls do nothing."""
         if self._lock.acquire(blocking=False):
             self._shares.give_back(self)
 

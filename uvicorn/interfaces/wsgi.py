@@ -329,7 +329,11 @@ class HandshakeCall(WSGICall):
         if self.drops_response:
             self._takeover.failed(error)
         elif self._takeover.was_rejected and is_disconnect(error):
-            logger.debug("%s: exception in the application after the rejected handshake", self.exchange, exc_info=error)
+            logger.debug(
+                "%s: exception in the application after the server rejected the handshake",
+                self.exchange,
+                exc_info=error,
+            )
         else:
             super()._on_loop_failed(error)
 

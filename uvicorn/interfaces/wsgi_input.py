@@ -176,7 +176,7 @@ class ContentReader(io.BufferedIOBase):
         return 0
 
     def _wake(self) -> None:
-        """Wake the worker thread at the end of this loop iteration, which may bring more content."""
+        """Wake the worker thread a little later, because more content may arrive in this loop iteration."""
         if self._waiting and self._waker is not None:
             self._waiting = False
             self._loop_calls.loop.call_soon(self._waker.wake)

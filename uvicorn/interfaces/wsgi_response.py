@@ -43,7 +43,7 @@ def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[i
 def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:
     """Convert a response head to arguments of `start_response`. Raises LocalProtocolError for an invalid field."""
     if reason and (not isinstance(reason, bytes) or has_controls(reason)):
-        raise LocalProtocolError(f"status_text: expected bytes without controls, got {reason!r:.100}")
+        raise LocalProtocolError(f"status_text: expected bytes without control characters, got {reason!r:.100}")
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")
     fields: list[tuple[str, str]] = []
@@ -90,7 +90,9 @@ def _checked_name(name: Any) -> bytes:
 def _decoded_field(name: Any, value: Any) -> tuple[str, str]:
     octets, text = field_octets(name), field_octets(value).decode("latin-1")
     if not text.isprintable() and has_controls(text.encode("latin-1")):
-        raise LocalProtocolError(f"header field: expected a value without controls, got {(octets, text)!r:.200}")
+        raise LocalProtocolError(
+            f"header field: expected a value without control characters, got {(octets, text)!r:.200}"
+        )
     if not is_token(octets):
         raise LocalProtocolError(f"header field: expected a token as its name, got {octets!r:.100}")
     field = octets.decode().lower(), text
@@ -104,5 +106,7 @@ def _decoded_field(name: Any, value: Any) -> tuple[str, str]:
 def _checked_value(value: Any) -> bytes:
     encoded: bytes = value.encode("latin-1")
     if has_controls(encoded):
-        raise LocalProtocolError(f"start_response: expected a header value without controls, got {value!r:.100}")
+        raise LocalProtocolError(
+            f"start_response: expected a header value without control characters, got {value!r:.100}"
+        )
     return encoded

@@ -161,7 +161,7 @@ class WSGIWebSocket:
     def name(self) -> str:
         """The name of the channel to the client, for groups. Raises LocalProtocolError before the accept."""
         if self._reply is None:
-            raise LocalProtocolError("websocket.name: expected accept first")
+            raise LocalProtocolError("websocket.name: call accept() first")
         return self._reply.name
 
     def accept(self, subprotocol: str | None = None) -> None:
@@ -221,7 +221,7 @@ class WSGIWebSocket:
         check_close(code, reason)
         if self._reply is None and self._session.state is not CLOSED:
             raise LocalProtocolError(
-                "websocket.close: expected accept first; to reject the handshake, return an ordinary response"
+                "websocket.close: call accept() first; to reject the handshake, return an ordinary response"
             )
         self._is_closing = True
         self._loop_calls.post(lambda: self._session.close(code, reason))

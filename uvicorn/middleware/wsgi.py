@@ -32,7 +32,7 @@ class WSGIResponder(Placeholder):
 
 
 def build_environ(scope: Scope, message: Any, body: io.BytesIO) -> Environ:
-    """Return the environ (PEP 3333) of an HTTP scope. Its content is `body`. `message` has no effect."""
+    """Return the environ (PEP 3333) of an HTTP scope with the content `body`. `message` is ignored."""
     environ = environ_of(exchange_from_message(scope, HTTPGateway(), has_content=True))
     environ.update({"wsgi.input": body, "wsgi.errors": ErrorLog(), "wsgi.multithread": True})
     return environ

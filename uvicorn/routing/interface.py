@@ -78,7 +78,7 @@ class RouterInterface(OwningInterface):
         return self._place(exchange, self._handshake_protocol).at(exchange)
 
     def leaf(self, path: str, host: str, protocol: str, method: str) -> tuple[Interface, str] | None:
-        """Return the interface for a request, and the prefixes of the Mounts on the way. None for a refused request.
+        """Return the interface for a request, and the joined prefixes of its Mounts. Return None if no entry matches.
 
         `host` is the result of `host_name`, and `method` the result of `intended_method`. Both are ignored unless
         `reads_fields` is true.

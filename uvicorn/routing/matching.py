@@ -24,7 +24,7 @@ NOT_FOUND: Final = Answer(404, ERROR_HEADERS, b"Not Found\n")
 
 
 def find_entry(table: Table[E], path: str, fields: Fields, protocol: str, method: str) -> E | None:
-    """Return the entry for a request. `path` lacks the root path."""
+    """Return the entry for a request. `path` is the part after the root path."""
     if method == "OPTIONS" and table.has_methods:
         method = intended_method(method, field_value(fields, b"access-control-request-method"))
     host = host_name(field_value(fields, b"host")) if table.has_hosts else ""

@@ -77,7 +77,7 @@ class Metrics(StatusEntry):
     name = "metrics"
 
     def check(self) -> None:
-        """Raise ConfigError if other processes serve the application too, because their requests would be missing."""
+        """Raise ConfigError if several processes serve the application. Each would report only its own requests."""
         if process_count.are_several():
             raise ConfigError(
                 "metrics: each of several processes would show its own requests only; pass --metrics 127.0.0.1:9100, "

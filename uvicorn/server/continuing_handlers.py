@@ -34,7 +34,7 @@ class ContinuingHandler:
 
 @final
 class ContinuingHandlers:
-    """The continuing handlers of one server."""
+    """The handlers of one server that continue after their responses."""
 
     def __init__(self) -> None:
         self._running: set[ContinuingHandler] = set()

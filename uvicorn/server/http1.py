@@ -160,7 +160,7 @@ class HTTP1Connection(HTTP1Gateway):
     # What the server calls
 
     def served(self) -> tuple[Endpoint, bool] | None:
-        """Return `(endpoint, False)` for the current request. Without a request, return None."""
+        """Return `(endpoint, is_websocket)` of the current request. Without a request, return None."""
         exchange = self._exchange
         is_served = exchange is not None and self.phase is BUSY and exchange.state < COMPLETE
         return (exchange.endpoint, False) if exchange is not None and is_served else None

@@ -261,7 +261,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._refuse(RemoteProtocolError(reason, 408))
 
     def _check_stall(self) -> None:
-        """Reset a client that exceeds the write timeout, or falls below the minimum response rate."""
+        """Reset the connection if the client exceeds the write timeout, or is below the minimum response rate."""
         unsent = self._transport.get_write_buffer_size() + self._file_left
         if self._context.settings.min_response_rate and self._takes_too_slowly(unsent):
             least = self._context.settings.min_response_rate

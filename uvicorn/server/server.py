@@ -179,7 +179,7 @@ class Server:
         if isinstance(name, str) and trusted is not None and not trusted.trusts(None, name):
             logger.info(
                 "X-Forwarded-For and X-Forwarded-Proto from %s are ignored; "
-                "if only your proxy may open this socket, pass --uds-mode 660, or --forwarded-allow-ips unix:",
+                "if only your proxy may open this socket, pass --forwarded-allow-ips unix: or --uds-mode 660",
                 describe(sock),
             )
 

@@ -66,12 +66,12 @@ class ResponseRate:
         return is_slow
 
     def pause(self) -> None:
-        """Stop the measurement until the next check, because no byte is unsent."""
+        """Stop the measurement until the next check, because there is nothing to send."""
         self._taken = None
 
 
 class WriteTimeout:
-    """Measures how long a client has received none of the unsent bytes."""
+    """Measures for how long a client has received nothing, although bytes are unsent."""
 
     __slots__ = ("_seconds", "_taken")
 

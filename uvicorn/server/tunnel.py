@@ -99,7 +99,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     # What the server calls
 
     def served(self) -> tuple[Endpoint, bool]:
-        """Return `(endpoint, True)` for the session."""
+        """Return `(endpoint, is_websocket)` of the session."""
         return self._session.endpoint, True
 
     # What the event loop calls for the client
@@ -230,7 +230,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._close()
 
     def stop(self) -> None:
-        """End the connection, because the server is stopping. Between two frames, send a close frame with 1012."""
+        """End the connection, because the server is stopping. If no frame is incomplete, send a close frame (1012)."""
         self.catch_up()
         if self.phase < LINGERING:
             self._close_with(1012)

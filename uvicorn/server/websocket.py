@@ -89,7 +89,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     # What the server calls
 
     def served(self) -> tuple[Endpoint, bool]:
-        """Return `(endpoint, True)` for the session."""
+        """Return `(endpoint, is_websocket)` of the session."""
         return self.session.endpoint, True
 
     # What the codec calls
@@ -174,7 +174,6 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         return application_end
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
-        """Check the origin, and count a worker thread, because it takes the connection over."""
         context, request = self._context, session.request
         assert self._handshake is not None
         if admits_origin(context, request, self._handshake) and admits_thread(context, request):

@@ -1,4 +1,4 @@
-"""Deadlines and end of a WebSocket connection: pings, closing handshake, lingering close, reset (RFC 6455)."""
+"""Deadlines and closing of a WebSocket connection: pings, closing handshake, lingering close, reset (RFC 6455)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LINGER_DRAINS: Final = 4
 
 
 class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
-    """Deadlines and end of a WebSocket connection. `WebSocketConnection` adds frames and messages."""
+    """Deadlines and closing of a WebSocket connection. Its subclass `WebSocketConnection` adds the messages."""
 
     __slots__ = ("_close_code", "_close_reason", "_codec", "_pinged", "_receiving_paused", "phase", "session")
 
@@ -175,7 +175,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._wake_drainers()
 
     def _check_stall(self) -> None:
-        """Reset a client that exceeds the write timeout."""
+        """Reset the connection if the client exceeds the write timeout."""
         if self._has_stalled(self._transport.get_write_buffer_size()):
             seconds = self._context.settings.write_stall_seconds
             self._context.warnings.warn(

@@ -133,7 +133,7 @@ def _main_script() -> dict[str, Any]:
 
 
 def _is_run_of(target: Callable[..., object] | None, config: Config) -> bool:
-    """Return whether `target` is None or `Server(config).run`. Workers then need no target."""
+    """Return whether `target` is None or `Server(config).run`. If so, workers need no target."""
     if target is None:
         return True
     from uvicorn.server.server import Server

@@ -205,7 +205,7 @@ class RedisPublisher(ReconnectingConnection):
             message.outcome.set_result(error)
 
     def _on_accepted(self, number: int, channel: bytes) -> None:
-        """Drop held messages that are older than an accepted message of the group, to keep the order."""
+        """To keep the order, drop the group's held messages that are older than the accepted message."""
         for held in self._held:
             if held.number < number and held.command[1] == channel:
                 why = f"Redis refuses: {held.refusal}; not sent, because a later message was accepted"

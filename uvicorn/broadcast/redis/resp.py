@@ -42,7 +42,7 @@ class RedisRefusal(Exception):
 
     @property
     def redirection(self) -> tuple[str, int] | None:
-        """The host and port in an ASK or MOVED reply. Host '' is the replying server."""
+        """The host and port in an ASK or MOVED reply. An empty host means the server that replied."""
         words = str(self).split(" ")
         if len(words) != 3 or words[0] not in ("MOVED", "ASK"):
             return None

@@ -17,7 +17,7 @@ from uvicorn.broadcast.redis.url import parse_redis_url
 
 
 class RedisServer(NamedTuple):
-    """The two connections of a process to one server."""
+    """A process's connections to one server: one for subscribing, one for publishing."""
 
     subscriber: Subscriber
     publisher: RedisPublisher

@@ -9,7 +9,7 @@ class DefaultFields:
     """The `server` and `date` fields and the user's fields, as lines. All connections of a server share them."""
 
     def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
-        """`more` has the user's checked field lines. A `server` line in it replaces ours."""
+        """`more` contains the user's field lines, already checked. A `server` line in `more` replaces `server`."""
         self._send_date = send_date
         lines = more.splitlines(keepends=True)
         given = b"".join(line for line in lines if line.startswith(b"server: "))

@@ -216,7 +216,7 @@ class HTTP1ResponseEncoder:
         return b"0\r\n%b\r\n" % b"".join(lines)
 
     def _field_line(self, name: bytes, value: bytes, pieces: list[bytes]) -> bytes:
-        """Check a field and return its line, or b"" if the application's field is not sent."""
+        """Check a field and return its line. Return b"" for a field that the encoder drops, or writes itself."""
         lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
         if lower in _SPECIAL:
             if lower == b"content-length":

@@ -103,7 +103,7 @@ class RequestHead:
         self._good_host: bytes | None = None
 
     def _read_usual_head(self, match: re.Match[bytes], head: bytes) -> bool:
-        """Read a head that USUAL_HEAD matches. Return whether an identical head may reuse the result."""
+        """Read a head that USUAL_HEAD matches. Return whether the result may be reused for an identical head."""
         method, target, minor = match.groups()
         if method not in METHODS:
             self._read_head(head)

@@ -48,7 +48,7 @@ class MessageEncoder:
         self._cache = FrameCache() if cache is None else cache
 
     def encode_text(self, text: str) -> bytes:
-        """Return a text message as a frame. Send frames in the order of encoding. Raises LocalProtocolError."""
+        """Return a text message's frame. Frames must be sent in the order of encoding. Raises LocalProtocolError."""
         cache = self._cache
         plain = self._deflate is None or type(text) is SharedText
         if text is cache.message and (plain or len(cache.frame) < MIN_COMPRESSED_BYTES):
