@@ -40,7 +40,7 @@ class Leaf(NamedTuple):
 
     @property
     def entry(self) -> Entry | None:
-        """The entry of the application itself. None if the application is the whole site."""
+        """The entry of the application. None if the application is the whole site."""
         return self.places[-1][1] if self.places else None
 
     @property
@@ -53,7 +53,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """The joined prefixes of the Mounts above the application, and the prefix of the Route below the last Mount."""
+        """`(mounts, route)`: the joined prefixes of the Mounts, and the prefix of the Route below them, or ''."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:
@@ -133,7 +133,7 @@ def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def table_of(leaves: list[Leaf]) -> list[str]:
-    """Return the lines of the table. The last line may have the number of threads."""
+    """Return the lines of the table, and a last line with the number of threads."""
     rows = [_HEADINGS, *map(_row, leaves)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -138,7 +138,7 @@ def _adapts(outer: Any, inner: Any) -> bool:
 
 
 def _wraps(outer: Any, inner: Any) -> bool:
-    """Return whether attributes, closures or globals that `outer` uses lead to `inner`."""
+    """Return whether `outer` refers to `inner` through attributes, closures or globals."""
     found, searched = [outer], 0
     seen = {id(outer)}
     while searched < len(found) and searched < _MOST_SEARCHED:

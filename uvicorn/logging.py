@@ -1,4 +1,4 @@
-"""The default logging configuration, with formatters and a handler. Existing configurations use their names.
+"""The default logging configuration. Other configurations may use its formatters and its handler by name.
 
 `%(levelprefix)s` is the level and a colon, padded to eight columns. Access lines have `%(client_addr)s`,
 `%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content), `%(duration).1f` (milliseconds), `%(outcome)s` and

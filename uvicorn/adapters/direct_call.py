@@ -1,6 +1,6 @@
 """Calls a WSGI application directly, if a channels application passes it a request of our own server.
 
-This doubles the requests per second of such a site (bench/wsgi.py, `mixed`).
+This doubles the requests per second (bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations

@@ -89,9 +89,9 @@ class RemoteMembers:
         self._full_log = LogLimit()
 
     async def request(self, action: str, group: str, name: str) -> None:
-        """Request that the channel's process adds or discards the channel. Return when that process answers.
+        """Send a request to the channel's process, and wait for the answer. `action` is 'add' or 'discard'.
 
-        Raises BroadcastUnavailable if the request cannot be published. Without an answer, log a warning and return.
+        Raises BroadcastUnavailable if the request cannot be published. If no answer arrives, log a warning and return.
         """
         number = next(self._numbers)
         answer = self._requests[number] = self._hub.loop.create_future()

@@ -1,6 +1,7 @@
-"""Wakers, with which one thread wakes another.
+"""Wakers. One thread calls `wake`, and another thread returns from `wait`.
 
-Writing to a descriptor releases the GIL, unlike a lock or a queue. So a round trip takes fewer thread switches.
+On Linux, `wake` writes to a descriptor, because the write releases the GIL. A lock or a queue does not release it, and
+a round trip takes more thread switches.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Job(Protocol):
     def run(self) -> object: ...
 
     def cancel(self) -> object:
-        """Cancel the job, because the pool is shut down before a worker has called `run`."""
+        """Cancel the job. Called instead of `run` when the pool is shut down."""
 
 
 @final
@@ -60,7 +60,7 @@ class WorkerPool(Executor):
         self._renew()
 
     def _renew(self) -> None:
-        """Begin without threads, for a new pool or after a fork."""
+        """Start with no threads. Called for a new pool and after a fork."""
         self._forks = forks.forks
         # A new lock: a thread of the parent process may hold the old one.
         self._lock = threading.Lock()

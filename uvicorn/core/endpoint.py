@@ -32,7 +32,7 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop | None = None,
         root_path_cut: str = "auto",
     ) -> None:
-        """Create an endpoint on the thread of `loop`, which serves the connection."""
+        """Create an endpoint. `loop` serves the connection. For use on the thread of `loop`."""
         self.scheme = scheme
         self.root_path = root_path
         #: Whether a proxy has removed the root path from request targets: yes, no, or auto (see `is_cut`).

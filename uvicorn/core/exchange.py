@@ -256,7 +256,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         return content
 
     def pass_content(self, taker: ContentTaker) -> None:
-        """Pass `taker` all content as it arrives. Callers use either this method or `receive`."""
+        """Pass all content to `taker` as it arrives. Callers use either this method or `receive`."""
         if not self.content.asked:
             self._ask()
         self.content.pass_to(taker)

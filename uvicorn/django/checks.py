@@ -110,7 +110,7 @@ def _script_name(router: Router) -> Iterator[CheckMessage]:
 
 
 def _inside(app: Any) -> list[Any]:
-    """Return the application inside middleware and adapters. A Shift has two such applications."""
+    """Remove middleware and adapters, and return the application in a list. A Shift has two applications."""
     while (inner := getattr(app, "__wrapped__", getattr(app, "app", None))) is not None:
         app = inner
     return [*_inside(app.old), *_inside(app.new)] if isinstance(app, Shift) else [app]

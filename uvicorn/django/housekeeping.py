@@ -78,7 +78,7 @@ def _inner(function: Callable[[], Any]) -> partial[Any] | None:
 
 
 def _closes_quietly(response: HttpResponseBase) -> bool:
-    """Return whether `response.close()` closes no object of the site and sends its signal to Django only."""
+    """Return whether `response.close()` runs only Django's own code and closes no uploaded file."""
     for closer in response._resource_closers:
         request = getattr(closer, "__self__", None)
         if not isinstance(request, HttpRequest) or not _is_djangos(request) or getattr(request, "_files", None):

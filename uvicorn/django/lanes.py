@@ -2,7 +2,7 @@
 
 A request keeps its thread from its first call to the end of the request. A WebSocket event, or a task that outlives its
 request, has a thread for one call. If this call leaves a transaction or an iterator over rows open, the thread is kept.
-The thread cleans its connections before the first call of an owner and after the last call.
+The thread cleans its connections before the first call of a request, event or task, and after its last call.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Lane:
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Begin without threads, for a new lane or after a fork."""
+        """Start with no threads. Called for a new lane and after a fork."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # The inboxes of idle threads. None ends the thread.
@@ -107,7 +107,7 @@ class Lane:
             return True
 
     def open(self) -> None:
-        """Undo `close`. The lane again keeps threads that leases give back."""
+        """Undo `close`: keep the threads that leases give back."""
         with self._lock:
             self._closed = False
 

@@ -40,7 +40,7 @@ def unserved_static_files(app: Any) -> str:
 
 
 def _reaches_django(app: Any, path: str) -> bool:
-    """Return whether a request for `path` reaches a handler of Django that serves no static files."""
+    """Return whether a request for `path` reaches WSGIHandler or ASGIHandler, which serve no static files."""
     while type(app) not in (WSGIHandler, ASGIHandler):
         if isinstance(app, Router):
             entry = app.find(path)

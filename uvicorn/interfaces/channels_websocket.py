@@ -327,7 +327,7 @@ class ChannelsListener(WebSocketListener):
         if session.state is not CONNECTING:
             self._log_failure(task)
         elif task.cancelled():
-            logger.error("%s: the connect handler was cancelled before its decision", session)
+            logger.error("%s: the connect handler was cancelled before it accepted or rejected the handshake", session)
             request.app_failed("the handler was cancelled")
         elif (error := task.exception()) is not None:
             answer_failure(request, error)

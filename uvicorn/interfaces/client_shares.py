@@ -54,7 +54,7 @@ class ClientShares:
     """Counts the jobs of each client, and holds back jobs above the client's share. Thread-safe."""
 
     def __init__(self, most: int, queue: int) -> None:
-        """For each client, have at most `most` jobs posted and at most `queue` jobs held back."""
+        """Each client may have `most` jobs in the pool, and `queue` jobs held back."""
         self._most = most
         self._queue = queue
         self._renew()

@@ -85,7 +85,7 @@ class Takeover:
     def decide(self) -> bool:
         """Return whether the connection has been taken over. From now on, no thread can take the connection over.
 
-        For use on the worker thread. Another thread may be taking the connection over: wait for its end.
+        For use on the worker thread. If another thread is taking the connection over, wait until it has finished.
         """
         with self._lock:
             self._is_decided = True

@@ -1,1 +1,1 @@
-"""Lifespan classes of the public release, for imports only."""
+"""Lifespan classes of the public release. They can be imported, but not called."""

@@ -7,12 +7,11 @@ from typing import Any, NoReturn
 
 
 class Placeholder:
-    """A class of the public release that can be imported and named, but not called."""
+    """A class of the public release that can be imported, but not called."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> NoReturn:
         raise NotImplementedError(
-            f"{cls.__module__}.{cls.__qualname__} exists for imports only; this server has one implementation, "
-            "which uvicorn.Server runs"
+            f"{cls.__module__}.{cls.__qualname__} can be imported, but not called; use uvicorn.Server"
         )
 
 

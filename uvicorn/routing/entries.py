@@ -61,7 +61,7 @@ class Entry:
             raise ConfigError(f"{self!r}: threads: only WSGI applications and synchronous consumers run on threads")
         if self.threads is not None and adapted(self.app)[1] is not None:
             raise ConfigError(
-                f"{self!r}: threads: the ASGIAdapter sets threads or an executor too; leave out one of both"
+                f"{self!r}: threads: the ASGIAdapter sets threads or an executor too; remove one of the two"
             )
 
     def with_app(self, app: Any) -> Entry:
@@ -72,7 +72,7 @@ class Entry:
         return entry
 
     def build(self, settings: Settings) -> Interface:
-        """Return a new interface of the application. An InterfaceError names the entry."""
+        """Return a new interface of the application. Raises InterfaceError, with the entry in its message."""
         settings = replace(settings, interface=self.interface, threads=self.threads or settings.threads)
         try:
             return build_interface(self.app, settings, keyword=self.keyword)

@@ -112,7 +112,7 @@ class StatusInterface(Interface):
         self._counts: Counts | None = None
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Note the counts to show."""
+        """Store the counts that the response shows."""
         self._entry.check()
         super().counted_in(counts, place)
         self._counts = counts

@@ -20,7 +20,7 @@ _DECISIONS: Final = frozenset((401, 403, 407, 429))
 
 
 def check_fallback(fallback: Any) -> frozenset[int] | None:
-    """Return the status codes. Raise ConfigError for a code that must not be dropped."""
+    """Return `fallback` as a set of status codes. Raises ConfigError for a code that is not allowed."""
     if fallback is None:
         return None
     codes = list(fallback) if isinstance(fallback, (tuple, list, set, frozenset)) else [fallback]

@@ -63,7 +63,7 @@ class TransportConnection:
     # Write flow control
 
     def pause_writing(self) -> None:
-        """Note that the unsent bytes exceed the high-water mark."""
+        """Set `write_paused`, because the unsent bytes exceed the high-water mark."""
         self.write_paused = True
 
     async def drain(self) -> None:

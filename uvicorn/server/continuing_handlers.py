@@ -44,7 +44,7 @@ class ContinuingHandlers:
         return len(self._running)
 
     def add(self, cancel: Callable[[], object], seconds: float) -> ContinuingHandler:
-        """Add a handler. Call `cancel()` if the handler still runs after `seconds` or when the server stops."""
+        """Add a handler. If it still runs after `seconds`, or when the server stops, call `cancel()`."""
         return ContinuingHandler(self._running, cancel, 0 if self._stopping else seconds)
 
     def stop(self) -> None:

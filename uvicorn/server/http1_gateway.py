@@ -190,7 +190,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     # Flow control
 
     def _has_room(self, size: int) -> bool:
-        """Return whether a slow client may be sent `size` more bytes of content. If not, log a warning."""
+        """Return whether `size` more bytes of content may be sent to a slow client. If not, log a warning."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         unsent = self._track_unsent(buffered)

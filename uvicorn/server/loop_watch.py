@@ -115,7 +115,7 @@ class LoopWatch:
         threading.Thread(target=self._watch, name="uvicorn-loop-watch", daemon=True).start()
 
     def begin(self, caller: FrameType) -> None:
-        """Prepare the first look. `caller` is the frame in which the event loop calls callbacks."""
+        """Store what the first `look` needs. `caller` is the frame in which the event loop calls callbacks."""
         frames = _frames_of(caller)
         self._depth, self._bottom = len(frames), frames[-1]
         self._looked, self._cpu = self._monotonic(), self._cpu_seconds()

@@ -33,7 +33,7 @@ class Snapshot(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A metric that is one column of a group."""
+    """The metric for one column of a group."""
 
     name: str
     help: str

@@ -384,7 +384,7 @@ class Server:
                 signal.raise_signal(number)
 
     def _close(self) -> None:
-        """Close all sockets and connections. Called after every kind of end."""
+        """Close all sockets and connections. Called after a stop and after a failure."""
         servers, self.servers = self.servers, []
         for acceptor in servers:
             acceptor.abort()

@@ -346,6 +346,6 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         self._disconnect(1006)
 
     def _disconnect(self, code: int) -> None:
-        """End the session once. The tunnel may last longer."""
+        """Disconnect the session unless it is already closed."""
         if self._session.state is not SESSION_CLOSED:
             self._session.disconnect(code, "")

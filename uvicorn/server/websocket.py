@@ -129,7 +129,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._close()
 
     def on_busy(self) -> None:
-        """Pause reading for one iteration of the event loop, because this client sends without pause."""
+        """Pause reading for one iteration of the event loop, so that other connections are served."""
         self._pause()
         self.resume_receiving()
 
@@ -229,7 +229,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._written += len(data)
 
     def _has_room(self, size: int) -> bool:
-        """Return whether a slow client may be sent a message of `size` bytes. If not, log a warning."""
+        """Return whether a message of `size` bytes may be sent to a slow client. If not, log a warning."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         shortage = self._track_unsent(buffered).shortage(

@@ -93,7 +93,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._send_close_and_linger(1012, "")
 
     def reset(self) -> None:
-        """Reset the connection, and notify the application before the server stops."""
+        """Reset the connection, and notify the application at once."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
             self._codec.stop()

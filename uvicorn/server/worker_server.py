@@ -95,7 +95,7 @@ class WorkerServer(Server):
             self.report(line)
 
     def report(self, line: str) -> None:
-        """Send `line` to the supervisor. If an earlier line is unsent, drop `line` unless it is `ready`."""
+        """Send `line` to the supervisor. While an earlier line is unsent, drop every line except `ready`."""
         if not self._unsent or line == "ready":
             self._unsent += line.encode() + b"\n"
         try:

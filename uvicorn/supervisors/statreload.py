@@ -1,4 +1,4 @@
-"""`StatReload`, another name of `ChangeReload`, under the public release's module name."""
+"""`StatReload`, an alias of `ChangeReload`. The public release has a module of this name."""
 
 from uvicorn.supervisors import ChangeReload as StatReload
 

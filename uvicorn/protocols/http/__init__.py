@@ -1,1 +1,1 @@
-"""HTTP protocol classes of the public release, for imports only."""
+"""HTTP protocol classes of the public release. They can be imported, but not called."""

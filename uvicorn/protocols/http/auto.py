@@ -1,4 +1,4 @@
-"""`AutoHTTPProtocol`, for imports only."""
+"""`AutoHTTPProtocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as AutoHTTPProtocol
 

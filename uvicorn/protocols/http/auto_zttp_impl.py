@@ -1,4 +1,4 @@
-"""`AutoZttpProtocol`, for imports only."""
+"""`AutoZttpProtocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 

@@ -1,4 +1,4 @@
-"""`FlowControl` and its constants, for imports only."""
+"""`FlowControl` and its constants. The class can be imported, but not called."""
 
 from typing import Final
 

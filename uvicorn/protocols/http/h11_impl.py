@@ -1,4 +1,4 @@
-"""`H11Protocol`, for imports only."""
+"""`H11Protocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 from uvicorn.protocols.placeholder import RequestResponseCycle as RequestResponseCycle

@@ -1,4 +1,4 @@
-"""`HttpToolsProtocol`, for imports only."""
+"""`HttpToolsProtocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 from uvicorn.protocols.placeholder import RequestResponseCycle as RequestResponseCycle

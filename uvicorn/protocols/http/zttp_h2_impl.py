@@ -1,4 +1,4 @@
-"""`ZttpH2Protocol`, for imports only."""
+"""`ZttpH2Protocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 from uvicorn.protocols.placeholder import RequestResponseCycle as RequestResponseCycle

@@ -1,4 +1,4 @@
-"""`ZttpProtocol`, for imports only."""
+"""`ZttpProtocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 from uvicorn.protocols.placeholder import RequestResponseCycle as RequestResponseCycle

@@ -1,1 +1,1 @@
-"""WebSocket protocol classes of the public release, for imports only."""
+"""WebSocket protocol classes of the public release. They can be imported, but not called."""

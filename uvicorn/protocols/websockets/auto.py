@@ -1,4 +1,4 @@
-"""`AutoWebSocketsProtocol`, for imports only."""
+"""`AutoWebSocketsProtocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol as AutoWebSocketsProtocol
 

@@ -1,4 +1,4 @@
-"""`WebSocketProtocol`, for imports only."""
+"""`WebSocketProtocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 

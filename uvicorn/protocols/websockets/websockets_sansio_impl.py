@@ -1,4 +1,4 @@
-"""`WebSocketsSansIOProtocol`, for imports only."""
+"""`WebSocketsSansIOProtocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 

@@ -1,4 +1,4 @@
-"""`WSProtocol`, for imports only."""
+"""`WSProtocol`, which can be imported, but not called."""
 
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 

@@ -15,7 +15,7 @@ _SWITCHED: Final = b"HTTP/1.1 101"
 
 @final
 class FrameFollower:
-    """Follows the bytes of one direction. From the server to the client, frames follow the head of a 101 response.
+    """Follows the bytes of one direction. With `has_head`, the head of a 101 response comes before the frames.
 
     It buffers at most one head or one header of a frame. Payloads are skipped by their length.
     """
