@@ -88,9 +88,12 @@ def test_option_of_another_server_without_effect_is_logged_on_one_line(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"http": "h12"}, "expected one of auto, httptools, h11, zttp, got 'h12'; there is one implementation"),
-        ({"ws": "shop.protocols:Protocol"}, "got 'shop.protocols:Protocol'; there is one implementation"),
-        ({"http": Protocol}, "got <class 'shop.protocols.Protocol'>; there is one implementation"),
+        (
+            {"http": "h12"},
+            "expected one of auto, httptools, h11, zttp, got 'h12'; other implementations are not supported",
+        ),
+        ({"ws": "shop.protocols:Protocol"}, "got 'shop.protocols:Protocol'; other implementations are not supported"),
+        ({"http": Protocol}, "got <class 'shop.protocols.Protocol'>; other implementations are not supported"),
         ({"http2": True}, "use a proxy in front that supports it"),
     ],
     ids=str,

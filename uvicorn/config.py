@@ -236,7 +236,7 @@ class Config:
 
     @property
     def asgi_version(self) -> str:
-        """The ASGI version that the scope of an ASGI application names."""
+        """The ASGI version in the scope of an ASGI application."""
         return "2.0" if self.interface == "asgi2" else "3.0"
 
     @property

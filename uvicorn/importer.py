@@ -113,7 +113,7 @@ def _kind_of(app: Any) -> str | None:
 
 
 def _table_in(app: Any) -> str:
-    """Return the name of the class if `app` is a Router or a Shift, also inside middleware. Otherwise return ""."""
+    """Return the class name if `app` is a Router or a Shift, or middleware around one. Otherwise return ""."""
     # If the module uses one, it has been imported.
     routing = sys.modules.get("uvicorn.routing")
     if routing is None:

@@ -115,7 +115,7 @@ def takes_nothing(app: Any) -> bool:
 def addresses_of(
     host: str | None, port: int | None, uds: str | None, fd: int | None, binds: list[str]
 ) -> tuple[Address, ...]:
-    """Return the addresses that the keywords name. Raises ConfigError."""
+    """Return the addresses to listen on. Raises ConfigError for invalid or contradictory arguments."""
     for name, given in (("host", host), ("uds", uds), *(("bind", bind) for bind in binds)):
         if given == "":
             raise ConfigError(f"{name}: expected an address, got an empty string; leave {name} out for the default")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SettingOptions(TypedDict, total=False):
-    """Keywords that are settings, and the keywords of other servers. None means the default."""
+    """The keywords for settings, and keywords that other servers have. None stands for the default."""
 
     access_log: bool | None
     backlog: int | None

@@ -58,7 +58,9 @@ def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> l
     module = value.__module__ if isinstance(value, type) else str(value).partition(":")[0]
     if value in names or module.startswith("uvicorn."):
         return [f"{option} {getattr(value, '__name__', value)!r:.100} has no effect; there is only one implementation"]
-    raise ConfigError(f"{option}: expected one of {', '.join(names)}, got {value!r:.60}; there is one implementation")
+    raise ConfigError(
+        f"{option}: expected one of {', '.join(names)}, got {value!r:.60}; other implementations are not supported"
+    )
 
 
 def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:

@@ -78,7 +78,7 @@ class WSGIAdapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The function that builds a Router's interface for our server. None for any other application."""
+        """The `__uvicorn_interface__` of a Router or a Shift. None for other applications."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:
@@ -287,7 +287,7 @@ class WSGIGateway(HTTPGateway):
         self._put("failure", ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Make the host's thread raise `error` unless the response has ended. Return whether `error` is raised."""
+        """Pass `error` to the host's thread, unless the response has ended. Return whether the thread raises it."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._failure = crossing(error)

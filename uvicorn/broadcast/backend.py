@@ -95,10 +95,10 @@ class Backend:
         raise NotImplementedError
 
     async def subscribe(self, groups: Collection[str]) -> None:
-        """Subscribe to `groups`. Return when the server has subscribed them.
+        """Subscribe to `groups`. Return when the server has confirmed the subscription.
 
         Returns early if the backend is not connected, and if the server denies a group or stays busy. The backend then
-        subscribes as soon as it can, and calls `on_gap`. Cancelling the caller unsubscribes no group.
+        subscribes as soon as it can, and calls `on_gap`. If the caller is cancelled, no group is unsubscribed.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Makes the reply channel of another server a group member."""
+"""Group members that send through the reply channels of another server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class AwaitedMember:
 
 @final
 class HostReply(AwaitedMember):
-    """Makes a GroupMember of an object that has only `name` and a coroutine function `send`."""
+    """A GroupMember around an object that has only `name` and a coroutine function `send`."""
 
     def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._reply = reply

@@ -131,7 +131,7 @@ class Hub:
     # Membership.
 
     def add(self, group: str, name: str, reply: Any, context: Context) -> asyncio.Future[None] | None:
-        """Make a channel a member of a group. `context` holds the context variables of the channel's client.
+        """Add a channel to a group. `context` holds the context variables of the channel's client.
 
         Return a future that is done when the group is subscribed, or None if the group is already subscribed.
         """

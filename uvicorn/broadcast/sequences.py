@@ -46,7 +46,7 @@ class ReceivedSequences:
         return self._count
 
     def missing(self, group: str, sender: str, sequence: int) -> tuple[int, float]:
-        """Store a number. Return how many messages are missing before it, and when the last message arrived."""
+        """Store `sequence`. Return how many messages are missing before it, and when the previous message arrived."""
         if len(sender) > _MAX_CHARACTERS or not 0 < sequence < _MAX_SEQUENCE:
             return 0, 0.0
         received = self._last.setdefault(group, {})

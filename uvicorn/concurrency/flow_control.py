@@ -67,7 +67,7 @@ class FlowControl:
         return self._unsent.last_send()
 
     def consumed(self, count: int) -> bool:
-        """Count `count` consumed bytes. Return whether the caller has to call `wake`."""
+        """Add `count` to the consumed bytes. Return whether the caller has to call `wake`."""
         self._consumed += count
         return self._waiters is not None and bool(self._waiters) and not self.above_high_water
 

@@ -60,9 +60,9 @@ class Endpoint:
         self.seen: Endpoint | None = None
 
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
-        """Return a copy of this endpoint for the application at a Router's `entry`. The copy has `root_path`.
+        """Return a copy of this endpoint, with `root_path`, for the application at a Router's `entry`.
 
-        The last copy is reused if the next request has the same entry. Older copies are dropped to save memory.
+        The next request for the same entry reuses the last copy. Older copies are dropped to save memory.
         """
         seen = self.seen
         if seen is not None:

@@ -68,7 +68,7 @@ class WebSocketGateway:
         raise NotImplementedError
 
     def catch_up(self) -> None:
-        """Send all bytes that the application has written to its socket. Called before the end of a call is handled."""
+        """Send all bytes that the application has written to its socket. Called before the connection is closed."""
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
         """Check whether a worker thread may take the connection over. If not, reject the handshake and return None.

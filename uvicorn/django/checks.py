@@ -65,7 +65,7 @@ class Leaf(NamedTuple):
 
 
 def check_application(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
-    """Return the errors and warnings about the application that the settings name."""
+    """Return the errors and warnings about UVICORN_APPLICATION or ASGI_APPLICATION."""
     name = getattr(settings, "UVICORN_APPLICATION", None) or getattr(settings, "ASGI_APPLICATION", None)
     if not name:
         return []

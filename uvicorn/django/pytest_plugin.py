@@ -13,7 +13,10 @@ Published = list[tuple[str, Message]]
 
 @pytest.fixture
 def published_messages(monkeypatch: pytest.MonkeyPatch) -> Published:
-    """List the groups and messages that `publish_on_commit` has sent. Without a URL, messages stay in the process."""
+    """Return a list of the groups and messages that `publish_on_commit` sends.
+
+    Without a broadcast URL, the messages stay in the process.
+    """
     if not named_url():
         monkeypatch.setenv(VARIABLE, MEMORY)
     published: Published = []

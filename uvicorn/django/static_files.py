@@ -24,8 +24,8 @@ _SERVING_PACKAGES: Final = ("whitenoise", "servestatic")
 def unserved_static_files(app: Any) -> str:
     """Return a line for the log if DEBUG is on and nothing serves STATIC_URL. Otherwise return an empty string.
 
-    The Router's table, MIDDLEWARE and the URL configuration decide. The result is also empty for an application of an
-    unknown kind, because it may serve the files itself.
+    The search covers the Router's table, MIDDLEWARE and the URL configuration. The result is also empty for an
+    application of an unknown kind, because it may serve the files itself.
     """
     prefix = (
         static_prefix() if apps.ready and settings.DEBUG and apps.is_installed("django.contrib.staticfiles") else ""

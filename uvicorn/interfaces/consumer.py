@@ -1,4 +1,4 @@
-"""Consumers, `async def app(message)`, the oldest interface (rule R9)."""
+"""Consumers: `async def app(message)`. They are the oldest interface (rule R9)."""
 
 from __future__ import annotations
 

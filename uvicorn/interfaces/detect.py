@@ -169,7 +169,7 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """Return the reason why a Router or a Shift has no kind. Empty for other applications."""
+    """Return why a Router or a Shift has no interface of its own. For other applications, return an empty string."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 
@@ -211,7 +211,7 @@ def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
 
 
 def _more_of(signature: inspect.Signature) -> tuple[str, ...]:
-    """Return the `*args` and `**kwargs` of a signature, for errors."""
+    """Return the names of `*args` and `**kwargs` for an error message."""
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     return tuple(stars[each.kind] + each.name for each in signature.parameters.values() if each.kind in stars)
 

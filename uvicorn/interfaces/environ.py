@@ -159,7 +159,7 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """Return `target`. If it contradicts `path` or `query`, return a target that is built from both."""
+    """Return `target`. If it contradicts the other arguments, build a target from them."""
     prefix, octets, query_octets = text_octets(script_name), text_octets(path), text_octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets

@@ -56,7 +56,7 @@ class FilePart(NamedTuple):
 
 
 def part_to_send(filelike: Any) -> FilePart | None:
-    """Return the rest of a regular file that the kernel can send, or None if the file must be read."""
+    """Return the rest of a file if the kernel can send it. Return None if the file must be read."""
     # The `read` of a subclass, such as GzipFile, may return other bytes than the descriptor has.
     buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
     try:

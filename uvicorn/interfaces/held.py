@@ -1,4 +1,4 @@
-"""Holds the response of a plain function until the function returns. The result decides about the response."""
+"""Holds the response of a plain function until it returns. The result decides whether the response is sent."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class HeldResponse(HTTPGateway):
 
 
 def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call `app` and return its result. If the result is awaitable, send the held response. Otherwise drop it."""
+    """Call `app` and return its result. Send the held response if the result is awaitable, otherwise drop it."""
     held = HeldResponse(exchange)
     try:
         returned = app(*arguments)

@@ -52,7 +52,7 @@ class ThreadedInterface(Interface):
         return loop_calls
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Have `counts` count the requests and the lane of the application at `place`."""
+        """Add the application at `place`, and its pool of threads, to `counts`."""
         counts.add(place, self.name, self.executor if isinstance(self.executor, WorkerPool) else None)
 
     def queue(self, call: ThreadCall, exchange: HTTPExchange) -> None:

@@ -368,7 +368,7 @@ class WSGIInterface(ThreadedInterface):
         self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
 
     def serve_handshake(self, session: WebSocketSession) -> None:
-        """Queue the call. Its environ has the objects by which the application takes the connection over."""
+        """Queue the call. Two objects in its environ let the application take over the connection."""
         # Imported on first use, because most WSGI sites have no WebSockets.
         from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
 

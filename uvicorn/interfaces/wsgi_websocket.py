@@ -234,7 +234,7 @@ class WSGIWebSocket:
 
     def _check_thread(self) -> None:
         if threading.get_ident() == self._session.endpoint.thread:
-            raise LocalProtocolError("websocket: expected a call on another thread than that of the event loop")
+            raise LocalProtocolError("websocket: expected a call on another thread; this is the event loop's thread")
 
     def _accept_once(self) -> None:
         """Accept, unless another thread has done so."""

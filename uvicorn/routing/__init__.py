@@ -1,4 +1,4 @@
-"""One table of applications of every kind: `Router` with its entries `Route` and `Mount`, and `Shift`."""
+"""Combines applications: `Router` with its entries `Route` and `Mount`, and `Shift`."""
 
 from uvicorn.routing.entries import Mount, Route
 from uvicorn.routing.keys import client, cookie, header

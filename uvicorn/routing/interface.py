@@ -94,7 +94,7 @@ class RouterInterface(OwningInterface):
         return None if found is None else (found[0], prefix + found[1])
 
     def _place(self, exchange: HTTPExchange, protocol: str) -> Interface:
-        """Give the exchange the endpoint of its entry. Return the interface of the entry."""
+        """Find the entry for `exchange`, and set the endpoint of `exchange`. Return the interface of the entry."""
         endpoint = exchange.endpoint
         path = exchange.path
         root_path = ""

@@ -147,7 +147,7 @@ def _add(entry: E, entries: list[E]) -> None:
 
 
 def _bounds(prefix: str) -> tuple[str, ...]:
-    """Return the bounds of the paths that an entry may take: `prefix`, and paths that begin with `prefix` and `/`."""
+    """Return the bounds of two ranges of paths: `prefix` itself, and the paths that begin with `prefix` and `/`."""
     return prefix, prefix + "\0", prefix + "/", prefix + chr(ord("/") + 1)
 
 

@@ -28,7 +28,7 @@ def check_fallback(fallback: Any) -> frozenset[int] | None:
         if type(code) is not int or not 200 <= code < 500 or code in _DECISIONS:
             raise ConfigError(
                 f"Shift: fallback: expected status codes such as (404,), got {code!r:.100}; "
-                "responses with 401, 403, 407, 429 and 5xx are never dropped"
+                "the old application never replaces a response with 401, 403, 407, 429 or 5xx"
             )
     return frozenset(codes)
 

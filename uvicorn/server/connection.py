@@ -119,7 +119,7 @@ class TransportConnection:
                 self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
-        """Drop `count` bytes of input. Close the connection once more than `_linger_bytes` have been dropped."""
+        """Drop `count` bytes of input. Close the connection if the dropped bytes exceed `_linger_bytes`."""
         self._discarded += count
         if self._discarded > self._linger_bytes:
             self._close()

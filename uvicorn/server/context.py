@@ -1,4 +1,4 @@
-"""State that all connections of a server share."""
+"""The state that all connections of a server share."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Connection(Protocol):
         """Check the deadlines. Called once a second."""
 
     def stop(self) -> None:
-        """Close the connection as soon as this loses no request. Called when the server stops."""
+        """Close the connection without losing a request. Called when the server stops."""
 
     def reset(self) -> None:
         """Reset the connection now."""

@@ -1,7 +1,7 @@
 """`--watch-loop SECONDS` logs which line of the application blocks the event loop.
 
-A watching thread reads the stack of the event loop's thread. While the application runs there, the watching thread also
-posts a call to the event loop. The event loop is blocked until this call runs.
+A watching thread reads the stack of the event loop's thread. While that thread runs the application, the watching
+thread also posts a call to the event loop. The block ends when this call runs.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ _TURN_BYTES: Final = 1 << 20
 async def send_file(
     exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes of a file, from byte `start`, to a socket. `file` and `connected` are their descriptors.
+    """Send `count` bytes of `file`, from byte `start`, to the socket `connected`. Both are file descriptors.
 
     Raises OSError if the client has disconnected, and LocalProtocolError if the file has become shorter.
     """

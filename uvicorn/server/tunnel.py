@@ -259,7 +259,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             return len(data)
 
     def _end_input(self) -> None:
-        """Have the application read the end of the stream."""
+        """Signal the end of the stream to the application."""
         with suppress(OSError):
             self._near.shutdown(socket.SHUT_WR)
 

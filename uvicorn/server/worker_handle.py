@@ -36,7 +36,7 @@ class Worker:
     buffer: bytes = b""
 
     def received_lines(self) -> list[tuple[str, str]] | None:
-        """Return the arrived lines, split after the first word. Return None if the worker has closed its end."""
+        """Return each arrived line as its first word and the rest. Return None if the worker has closed its end."""
         try:
             data = self.channel.recv(_READ_BYTES)
         except BlockingIOError:

@@ -41,7 +41,7 @@ class WorkerMetrics:
             self.totals.update_from(worker.process.pid, line)
 
     def read_last(self, worker: Worker) -> None:
-        """Read the last numbers of a worker that has ended."""
+        """Read the numbers that a worker has sent before its end."""
         known = -1
         while self.totals is not None and len(worker.buffer) != known:
             known = len(worker.buffer)

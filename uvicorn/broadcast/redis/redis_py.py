@@ -46,7 +46,7 @@ class RedisPyConnection(RedisConnection):
 
     @property
     def is_reading(self) -> bool:
-        """Whether `open` has succeeded. After that, the end of the connection sets `lost`."""
+        """Whether `open` has succeeded. From then on, `lost` is set when the connection ends."""
         return self._task is not None
 
     @property

@@ -37,7 +37,7 @@ class RedisRefusal(Exception):
 
     @property
     def is_denied(self) -> bool:
-        """Whether Redis rejected the user's rights or password."""
+        """Whether Redis denied access (NOPERM, NOAUTH or WRONGPASS)."""
         return self.code in _DENIED
 
     @property

@@ -183,9 +183,9 @@ class HTTP1ResponseEncoder:
         return content if framing == _UNTIL_CLOSE else b""
 
     def framing_around(self, count: int) -> tuple[bytes, bytes] | None:
-        """Return the bytes to send before and after `count` bytes of a file. Without content, return None.
+        """Return the bytes to send before and after `count` bytes of a file. Return None if no content is sent.
 
-        The caller then ends the content by `content` or `trailers`. Raises LocalProtocolError if the file is too long.
+        The caller then calls `content` or `trailers`. Raises LocalProtocolError if the file is too long.
         """
         if self._framing == _NO_CONTENT:
             return None
