@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -37,6 +38,10 @@ RESTART: Final = b"\x88\x02\x03\xf4"
 
 # More than the kernel holds for a reader that does not read.
 LARGE: Final = os.urandom(1 << 20) * 16
+
+
+# The socket module does not name this option of Linux.
+SO_SNDBUFFORCE: Final = 32
 
 
 class HandingOver(Interface):
@@ -444,6 +449,20 @@ async def test_session_is_closing_after_the_application_has_closed_its_socket() 
         made.session.gateway.catch_up()
         assert made.session.state is CLOSING
         made.session.gateway.catch_up()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an option of Linux sets the size of the buffer")
+async def test_end_of_the_call_sends_all_bytes_of_a_pair_with_a_large_buffer() -> None:
+    async with tunnelled() as made:
+        assert made.far is not None
+        try:
+            made.far.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
+        except PermissionError:
+            pytest.skip("only root may exceed the limit of the kernel for buffers")
+        sent = SWITCHED + b"\x82\x7f" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)
+        made.say(sent)
+        made.session.close(1000)
+        assert await made.reader.readexactly(len(sent)) == sent
 
 
 async def test_stop_between_frames_sends_1012_and_ends_both_streams(tls: Certificates | None) -> None:

@@ -103,8 +103,17 @@ async def send_file(
 def unacknowledged_bytes(sock: Any) -> int:
     """Return the number of written bytes that the client has not acknowledged. If it is unknown, return 0."""
     # Linux accepts bytes in bursts of a third of its buffer, so accepted bytes do not show how fast a client reads.
+    return _queued_bytes(sock, termios.TIOCOUTQ)
+
+
+def unread_bytes(sock: socket.socket) -> int:
+    """Return the number of received bytes that the kernel holds. If it is unknown, return 0."""
+    return _queued_bytes(sock, termios.FIONREAD)
+
+
+def _queued_bytes(sock: Any, request: int) -> int:
     try:
-        taken: bytes = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        taken: bytes = fcntl.ioctl(sock.fileno(), request, bytes(4))
     except (AttributeError, OSError, ValueError):
         return 0
     count: int = struct.unpack("i", taken)[0]

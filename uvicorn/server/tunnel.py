@@ -21,15 +21,12 @@ from uvicorn.server.access_log import trace
 from uvicorn.server.connection import TransportConnection
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1_gateway import HTTP1Gateway
-from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, reset, socket_state
+from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, reset, socket_state, unread_bytes
 from uvicorn.wire.websocket.encoder import MessageEncoder
 from uvicorn.wire.websocket.frame_follower import FrameFollower
 
 # 64 KiB: as the high-water mark of the transport.
 _READ_BYTES: Final = 65536
-
-# More bytes than the buffer of the pair holds on Linux by default, which is 208 KiB.
-_MOST_READS: Final = 8
 
 # A lingering close drops up to this many times `max_drain_bytes` of input.
 _LINGER_DRAINS: Final = 4
@@ -193,8 +190,8 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     # What the session calls
 
     def catch_up(self) -> None:
-        # A bounded number, because the application may write at the same time.
-        for _ in range(_MOST_READS):
+        # A bounded number, because the application may write at the same time. The last read finds the end.
+        for _ in range(unread_bytes(self._near) // _READ_BYTES + 2):
             if self.phase >= LINGERING or not self._read_application():
                 break
 
