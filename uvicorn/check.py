@@ -1,4 +1,4 @@
-"""`--routes` prints the table of a site, and `--check` prints its mistakes. No startup and no request is run."""
+"""`--routes` prints the table of a site, and `--check` prints its mistakes. Neither runs a startup or a request."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class BroadcastUnavailable(BroadcastError):
 
 
 class ApplicationError(UvicornError):
-    """Wraps an application's exception that the host of an adapter would misread. That exception is the `__cause__`."""
+    """Replaces an application's exception that an adapter's host would misread. `__cause__` is that exception."""
 
     @classmethod
     def of(cls, error: BaseException) -> ApplicationError:
@@ -118,7 +118,7 @@ class ResponseAborted(UvicornError):
 
 
 class ClientDisconnected(UvicornError, ConnectionError):
-    """The client disconnected before its request was complete, or its WebSocket has ended. Also an OSError.
+    """The client disconnected before its request was complete, or its WebSocket has ended. A subclass of OSError.
 
     `code` and `reason` describe the end of the WebSocket. Without a close frame, `code` is 1006.
     """

@@ -51,7 +51,7 @@ def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tup
 
 
 def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> list[str]:
-    """Return a line to log if `value` names another implementation than ours. Raises ConfigError."""
+    """Return a line to log if `value` names an implementation that is not ours. Raises ConfigError."""
     if value in _OURS[option]:
         return []
     # Programs import classes of this package and pass them.

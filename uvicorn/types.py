@@ -107,7 +107,7 @@ class SharedBytes(bytes):
 class GroupMember(Protocol):
     """The methods of a reply channel that groups call on the thread of its event loop.
 
-    The attribute `loop_thread` may be the identifier of this thread.
+    A channel may have an attribute `loop_thread`, the identifier of this thread.
     """
 
     @property

@@ -96,7 +96,7 @@ class ASGI3Adapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The function that builds a Router's interface for our server. None for any other application."""
+        """If `app` is a Router, the function that builds its interface for our server. Otherwise None."""
         return (
             getattr(self.app, "__uvicorn_interface__", None) if isinstance(self._interface, OwningInterface) else None
         )
@@ -136,7 +136,7 @@ class ASGI3Gateway(MessageGateway):
         self._content_ended = not self.exchange.has_content
 
     async def serve(self, interface: Interface) -> None:
-        """Have the application respond, and send its messages. Raises the same exceptions as `deliver`."""
+        """Let the application respond, and send its messages. Raises the same exceptions as `deliver`."""
         try:
             interface.serve_http(self.exchange)
             await self.deliver(self._send)

@@ -18,7 +18,7 @@ from uvicorn.interfaces.wsgi import WSGICall, WSGIInterface
 
 
 async def answer_directly(interface: WSGIInterface, exchange: HTTPExchange) -> None:
-    """Have `interface` respond to `exchange`. Raises the application's exception."""
+    """Let `interface` respond to `exchange`. Raises the application's exception."""
     call = DirectCall(interface, exchange)
     interface.queue(call, exchange)
     if exchange.state >= COMPLETE:

@@ -98,7 +98,7 @@ class MessageGateway(HTTPGateway):
         self._backlog.wake()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `deliver` raise after the queued messages, because a response that has begun must not become a 500."""
+        """Let `deliver` raise after the queued messages. If it raised before the head, the host would send a 500."""
         # If the client has closed its side before the response began, `deliver` returns normally.
         if exchange.state != WAITING or not exchange.half_closed:
             self._fail(ResponseAborted(reason))

@@ -29,7 +29,7 @@ class GroupsChannel:
 
     @property
     def name(self) -> str:
-        """The name of this client's reply channel. Pass the name as `'add'` to `send`."""
+        """The name of this client's reply channel. To add the client to a group, send this name as `'add'`."""
         if self._reply is None:
             raise LocalProtocolError("groups.name: this client has no reply channel, so it cannot join a group")
         name: str = self._reply.name

@@ -218,7 +218,7 @@ class BroadcastMiddleware:
     async def _serve_lifespan(
         self, hub: Hub, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any
     ) -> None:
-        """Connect before the lifespan and disconnect after it. Complete a lifespan that the application ignores."""
+        """Connect before the lifespan and disconnect after it. Answer lifespan events that the application ignores."""
         received: set[str] = set()
         sent: set[str] = set()
 

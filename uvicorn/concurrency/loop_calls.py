@@ -26,7 +26,7 @@ class LoopCalls:
         self._context = Context()
 
     def post(self, call: Callable[[], None]) -> bool:
-        """Have the event loop's thread run `call()`. Return False if the loop is closed. For use on any thread."""
+        """Queue `call()` for the event loop's thread. Return False if the loop is closed. For use on any thread."""
         self._calls.append(call)
         if not self._woken:
             self._woken = True
@@ -39,7 +39,7 @@ class LoopCalls:
         return True
 
     def call(self, function: Callable[[], T]) -> T:
-        """Have the event loop's thread run `function()`, and return its result. For use on any other thread.
+        """Run `function()` on the event loop's thread, and return its result. For use on any other thread.
 
         Raises the exception of `function`, and ClientDisconnected if the loop is closed.
         """

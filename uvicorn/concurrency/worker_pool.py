@@ -106,7 +106,7 @@ class WorkerPool(Executor):
         return len(self._jobs)
 
     def post(self, job: Job) -> None:
-        """Have a worker run `job`. Raise PoolFull if too many jobs wait, and RuntimeError after `shutdown`."""
+        """Queue `job` for a worker. Raise PoolFull if too many jobs wait, and RuntimeError after `shutdown`."""
         if self._forks != forks.forks:
             self._renew()
         jobs = self._jobs

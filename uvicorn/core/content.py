@@ -118,7 +118,7 @@ class RequestContent:
         return self._receivers
 
     def pass_to(self, taker: ContentTaker) -> None:
-        """Pass `taker` the content so far, further content as it arrives, and the end."""
+        """Pass the content to `taker`: first the content so far, then each new piece, then the end."""
         pieces, self._pieces = self._pieces, None
         for piece in pieces or ():
             self.buffered_bytes = taker.take_content(piece)

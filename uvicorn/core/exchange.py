@@ -24,7 +24,7 @@ The table shows the states of the response. A cell names the effects of an event
     disconnect          CLOSED            CLOSED                 ignore     ignore
     switch_protocols    COMPLETE          -                      -          -
 
-A response without content (to HEAD, or with 204 or 304) is COMPLETE with its head (RFC 9110, section 9.3.2). If the
+A response without content (to HEAD, or with 204 or 304) is COMPLETE after its head (RFC 9110, section 9.3.2). If the
 application has announced content, `ended_early` is true, and the content is dropped without a warning.
 
 This file has over 400 lines, because the gateway and the exchange define one contract, which the table describes.

@@ -97,7 +97,7 @@ class WebSocketGateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback. The last send counts as unawaited until the callback is called."""
+        """Return a callback that marks the last send as awaited."""
         return None
 
 

@@ -40,7 +40,7 @@ _DEFAULTS: Final = (
 
 
 def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
-    """Return an error if the `runserver` command of another application would hide the one of this package."""
+    """Return an error if another application's `runserver` command would hide this package's command."""
     names = [config.name for config in apps.get_app_configs()]
     before = names[: names.index("uvicorn.django")]
     if "daphne" in names:

@@ -65,7 +65,7 @@ class Threaded:
         return ChannelsInterface(self, settings)
 
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
-        """Have a worker thread call the application. Respond 503 if the queue of the pool is full."""
+        """Call the application on a worker thread. Respond 503 if the queue of the pool is full."""
         reply = channels["reply"]
         loop = asyncio.get_running_loop()
         connection = self._connections.get(reply)
@@ -158,7 +158,7 @@ class _Connection:
             self.begin()
 
     def begin(self) -> None:
-        """Have a worker thread make the next call, if there is one."""
+        """Run the next call on a worker thread. If no call waits, do nothing."""
         calls = self._calls
         self._is_busy = False
         while calls and not self._is_busy:

@@ -40,9 +40,9 @@ _CLASSES: Final = {
 def build_interface(
     app: Any, settings: Settings, source: str = "the application", keyword: str = "--interface"
 ) -> Interface:
-    """Build the interface that `settings.interface` names, or the detected one. Raises InterfaceError.
+    """Build the interface that `settings.interface` names. Detect it if that is `auto`. Raises InterfaceError.
 
-    Errors use `source`, the name of the application, and `keyword`, the option that names an interface.
+    Error messages use `source` as the name of the application, and `keyword` as the name of the interface option.
     """
     factory = _declared(app)
     if settings.interface == "auto" and callable(factory):

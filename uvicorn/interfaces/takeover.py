@@ -71,8 +71,8 @@ class Takeover:
         with self._lock:
             if self.is_taken:
                 raise LocalProtocolError(
-                    "websocket: expected one of environ['uvicorn.websocket'] and environ['werkzeug.socket'] to be "
-                    "used, got both"
+                    "websocket: the application uses both environ['uvicorn.websocket'] and environ['werkzeug.socket']; "
+                    "expected one of them"
                 )
             if self._is_decided:
                 raise ClientDisconnected("websocket: the application has responded to the handshake")

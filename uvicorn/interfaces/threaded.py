@@ -56,7 +56,7 @@ class ThreadedInterface(Interface):
         counts.add(place, self.name, self.executor if isinstance(self.executor, WorkerPool) else None)
 
     def queue(self, call: ThreadCall, exchange: HTTPExchange) -> None:
-        """Have a worker run `call`, which responds to `exchange`. Respond 503 if the queue is full."""
+        """Run `call` on a worker to respond to `exchange`. Respond 503 if the queue is full."""
         if self._watches_rate:
             exchange.thread_held = call.holds_thread
         # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
@@ -95,7 +95,7 @@ class ThreadedInterface(Interface):
         exchange.on_end(ended)
 
     def _post(self, job: Job, exchange: HTTPExchange) -> bool:
-        """Have a worker run `job`. If no worker can, cancel the job and return False."""
+        """Run `job` on a worker. If no worker can run it, cancel the job and return False."""
         try:
             if isinstance(self.executor, WorkerPool):
                 self.executor.post(job)

@@ -154,7 +154,7 @@ class WSGICall(ThreadCall):
         self._send_last(b"")
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Have the kernel send a file, and wait for the end. Return False if the kernel cannot send it."""
+        """Let the kernel send a file, and wait for the end. Return False if the kernel cannot send the file."""
         part = part_to_send(wrapper.filelike) if self.exchange.gateway.sends_files else None
         if part is None or self._ended or self._head is None:
             return False

@@ -1,1 +1,1 @@
-"""Middleware under the public release's names. Each class makes an ASGI 3 application of another application."""
+"""Middleware under the public release's names. Each class wraps an application as an ASGI 3 application."""

@@ -1,4 +1,4 @@
-"""Base classes of placeholders. A placeholder is a class of the public release for imports and options."""
+"""Base classes of placeholders: classes of the public release that programs may import and name in options."""
 
 from __future__ import annotations
 

@@ -35,10 +35,10 @@ class OwningInterface(Interface):
         self.takes_over = any(interface.takes_over for interface in self._interfaces.values())
 
     def place(self, entry: Entry) -> None:
-        """Note the entry through which an enclosing table serves this interface."""
+        """Record the entry through which an enclosing table serves this interface."""
 
     def _join(self, applications: Applications) -> None:
-        """Share one interface between entries with equal applications."""
+        """Use one interface for all entries with equal applications."""
         for entry, interface in self._interfaces.items():
             if isinstance(interface, OwningInterface):
                 interface._join(applications)
@@ -60,7 +60,7 @@ class OwningInterface(Interface):
         await self._applications.shutdown(seconds)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Have `counts` count the requests of each application, and the requests that the Router refuses itself."""
+        """Tell `counts` to count the requests of each application and those that the Router itself refuses."""
         counts.add(place, self.name)
         for entry, interface in self._interfaces.items():
             interface.counted_in(counts, self._place_of(entry, place))

@@ -129,7 +129,7 @@ class Acceptor:
             accepted.append((sock, self._start(sock)))
 
     def _read_first_requests(self, accepted: _Accepted) -> None:
-        """Serve the first requests of `accepted` connections. The event loop polls other connections afterwards."""
+        """Serve the first requests of `accepted` connections now, before the event loop polls all connections."""
         # Otherwise 100 new clients would wait for the requests of 200 busy connections, 5 ms.
         connections = self._context.connections
         waiting = {sock.fileno(): (sock, connection) for sock, connection in accepted if connection in connections}

@@ -41,7 +41,7 @@ class Clock:
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Return whether `seconds` have passed since an event. The event happened when `now` was `since`."""
+        """Return whether `seconds` have passed since an event. `since` is the value of `now` at the event."""
         # The event may be up to a tick later than `since`.
         return self.now - since >= seconds + self._longest
 

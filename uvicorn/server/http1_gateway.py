@@ -103,7 +103,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._written += len(data)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Have the kernel send a file after the unsent bytes. With TLS, read the file and send it as content."""
+        """Let the kernel send a file after the unsent bytes. With TLS, read the file and send it as content."""
         transport = self._transport
         sock = transport.get_extra_info("socket")
         if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:

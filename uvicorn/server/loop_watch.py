@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 @asynccontextmanager
 async def watching(seconds: float) -> AsyncIterator[None]:
-    """While the context is active, log places that block the running event loop for `seconds`. 0 means never."""
+    """While the context is active, log places that block the running event loop for `seconds`. With 0, log none."""
     if not seconds:
         yield
         return
@@ -177,7 +177,7 @@ class LoopWatch:
         self._called = self._monotonic()
 
     def _log(self, seconds: float, until: str = "") -> None:
-        """Log the place that was seen longest, unless it has been logged before."""
+        """Log the place where most of the time was spent, unless it has been logged before."""
         place = max(self._seen, key=self._seen.__getitem__, default=None)
         if place is None or place in self._logged:
             return

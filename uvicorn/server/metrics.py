@@ -147,7 +147,7 @@ class Totals:
         self._ended: Section = {}
 
     def update(self, process: int, snapshot: Snapshot) -> None:
-        """Replace the snapshot of the process with the id `process`."""
+        """Replace the snapshot of a process. `process` is the process id."""
         with self._lock:
             self._latest[process] = snapshot
 

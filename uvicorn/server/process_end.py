@@ -54,7 +54,7 @@ class ProcessEnd:
         threading.Thread(target=self._watch, name="uvicorn-process-end", daemon=True).start()
 
     def main_returns(self, error: BaseException | None) -> None:
-        """Note that the main thread has ended, normally or with `error`."""
+        """Record that the main thread has ended, normally or with `error`."""
         self.begin(self.status if error is None else _status_of(error))
         self._main_has_returned = True
 

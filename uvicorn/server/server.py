@@ -373,7 +373,7 @@ class Server:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
-        """Raise each signal again that has stopped the server, because the embedding program may handle it."""
+        """Raise again each signal that has stopped the server, because the embedding program may handle it."""
         captured, self._captured = self._captured, []
         signals, self._signals = self._signals, {}
         for number in captured:

@@ -1,4 +1,4 @@
-"""`BaseReload`, another name of `ChangeReload`, under the public release's module name."""
+"""`BaseReload`, another name of `ChangeReload`, for imports only."""
 
 from uvicorn.supervisors import ChangeReload as BaseReload
 

@@ -50,7 +50,7 @@ def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Return the first result of `ask(host, port)`. Each call has `seconds`. Raises ConnectFailed if all calls fail."""
+    """Ask each host in turn, `seconds` at most, and return the first result. Raises ConnectFailed if all hosts fail."""
     reasons = []
     for host, port in hosts:
         try:

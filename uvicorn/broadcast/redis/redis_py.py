@@ -1,4 +1,4 @@
-"""`redis+py://`, and connections of redis-py."""
+"""`redis+py://`: connections through the library redis-py."""
 
 from __future__ import annotations
 

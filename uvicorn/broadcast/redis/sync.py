@@ -186,7 +186,7 @@ class SyncConnection:
         return reply
 
     def is_stale(self) -> bool:
-        """Return whether the server has closed the connection or sent bytes without a command."""
+        """Return whether the server has closed the connection or sent bytes that no command has asked for."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(self._replies) or bool(poll.poll(0))

@@ -1,7 +1,7 @@
 """Parses a complete request head (RFC 9112, sections 2 to 5; RFC 9110, section 5).
 
 One regular expression and llhttp check a head of the usual form independently, so a request can be smuggled only if
-both err in the same way. A head of any other form is read in several steps, which find its error.
+both err in the same way. A head of any other form is read in several steps, and each step may reject it.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class RequestHead:
         self._seen.clear()
 
     def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Have llhttp check a head. Return its fields by name. The names keep their spelling."""
+        """Let llhttp check a head. Return its fields by name. The names keep their spelling."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp

@@ -40,7 +40,7 @@ class FrameFollower:
         return self._head is None and not (self.has_closed or self._is_lost or self._header or self._left)
 
     def follow(self, data: bytes) -> None:
-        """Follow the next bytes of the stream."""
+        """Find the frames in the next bytes of the stream."""
         if self._head is not None:
             data = self._follow_head(data)
         if self.has_closed or self._is_lost:

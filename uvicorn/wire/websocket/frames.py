@@ -1,6 +1,6 @@
 """Decodes the WebSocket frames and messages of a client: bytes in, calls out (RFC 6455, sections 5 to 7).
 
-A fault is reported at its byte. Any split of the stream gives the same calls and the same error.
+A fault is reported as soon as its byte arrives. However the stream is split, the calls and the error are the same.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class WebSocketCodec(MessageEncoder):
 
     @property
     def announced_bytes(self) -> int:
-        """The number of missing bytes of the current or rejected frame."""
+        """The number of bytes of the current or rejected frame that have not arrived yet."""
         held = len(self._buffer) - self._position
         return max(0, self._left - held) if self._in_frame else 0
 
