@@ -33,9 +33,10 @@ class Story:
         return str(found)
 
     def changed_lines(self, step: int) -> int:
-        """Return the number of lines that a step adds and removes, without blank lines and names of files."""
-        lines = [line for line in self._diffs[step - 1].splitlines() if not line.startswith(("---", "+++"))]
-        return sum(line[0] in "+-" and line[1:].strip() != "" for line in lines)
+        """Return the number of lines that a step adds and removes, blank lines included, as `git diff --stat` does."""
+        command = ["git", "apply", "--numstat", "-"]
+        done = subprocess.run(command, input=self._diffs[step - 1], text=True, capture_output=True, check=True)
+        return sum(int(count) for line in done.stdout.splitlines() for count in line.split()[:2])
 
     def apply(self, site: Path, step: int, *options: str) -> None:
         """Apply the diff of a step as a reader does; with `-R` take it back."""
