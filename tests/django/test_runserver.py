@@ -22,8 +22,10 @@ from tests.e2e.server_process import LONGEST_WAIT, ServerProcess
 from uvicorn.django.checks import check_installed_apps
 
 SITE = """
+from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from uvicorn import Route, Router
+from uvicorn.django import DjangoThreads
 
 async def echo(message, channels):
     if message["channel"] == "websocket.receive":
@@ -33,7 +35,10 @@ async def hello(message, channels):
     await channels["reply"].send({"status": 200, "content": b"hello"})
 
 application = Router(
-    Route("/echo", echo, protocol="websocket"), Route("/hello", hello), default=get_wsgi_application()
+    Route("/echo", echo, protocol="websocket"),
+    Route("/hello", hello),
+    Route("/async-page", DjangoThreads(get_asgi_application())),
+    default=get_wsgi_application(),
 )
 """
 
@@ -46,6 +51,7 @@ from django.urls import path
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("page", lambda request: render(request, "page.txt")),
+    path("async-page", lambda request: render(request, "page.txt")),
     path("multithread", lambda request: HttpResponse(request.environ["wsgi.multithread"])),
 ]
 """
@@ -144,14 +150,13 @@ def test_runserver_reports_unapplied_migrations(project: Path) -> None:
         assert "unapplied migration(s)" in server.stdout
 
 
-def test_a_changed_template_is_rendered_without_a_restart(project: Path) -> None:
+@pytest.mark.parametrize("path", ["/page", "/async-page"])
+def test_next_request_after_a_template_changed_renders_the_change_without_a_restart(path: str, project: Path) -> None:
     with runserver(project) as server:
-        before = server.get("/page")
-        change_until(
-            lambda: server.get("/page") == (200, "second"),
-            lambda: (project / "templates" / "page.txt").write_text("second"),
-        )
-        assert (before, server.stdout.count("Quit the server")) == ((200, "first"), 1)
+        before = server.get(path)
+        (project / "templates" / "page.txt").write_text("second")
+        after = server.get(path)
+        assert (before, after, server.stdout.count("Quit the server")) == ((200, "first"), (200, "second"), 1)
 
 
 def test_runserver_restarts_when_a_module_changes(project: Path) -> None:

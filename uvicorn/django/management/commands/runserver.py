@@ -14,6 +14,8 @@ from typing import Any, Final
 from django.apps import apps
 from django.conf import settings
 from django.core.servers.basehttp import get_internal_wsgi_application
+from django.core.signals import request_started
+from django.template.autoreload import reset_loaders
 
 from uvicorn import Config, Server
 from uvicorn.django.site import application, with_static_files
@@ -60,11 +62,19 @@ def _stop(server: Server, thread: threading.Thread) -> None:
     thread.join(2 * _GRACEFUL_SECONDS)
 
 
+def _forget_templates(**_: Any) -> None:
+    # A render in another thread keeps its template. Django's Jinja2 backend compares the files itself with DEBUG.
+    reset_loaders()
+
+
 class Command(RunserverCommand):  # type: ignore[misc]
     help = "Starts a web server for development, which serves WebSockets and coroutines too."
     server_cls = DevelopmentServer
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
+        if options.get("use_reloader") and settings.DEBUG:
+            # Django's reloader resets the loaders too, at its next scan: up to a second after the change.
+            request_started.connect(_forget_templates)
         app = application()
         if options.get("use_static_handler") and (settings.DEBUG or options["insecure_serving"]):
             app = with_static_files(app, StaticFilesHandler(get_internal_wsgi_application()))
