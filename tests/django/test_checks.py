@@ -36,6 +36,7 @@ def wsgi(environ: Any, start_response: Any) -> None: ...
 
 
 in_threads = DjangoThreads(bare)
+protected = DjangoThreads(login_required(bare))
 django = ASGIHandler()
 django_in_threads = DjangoThreads(django)
 in_more_threads = BroadcastMiddleware(DjangoThreads(bare, threads=40), url="memory://")
@@ -204,6 +205,15 @@ def test_hint_of_check_w004_names_the_case_in_which_to_silence_the_check() -> No
     with override_settings(UVICORN_APPLICATION=f"{HERE}.in_threads", MIDDLEWARE=[f"{HERE}.Async"]):
         (message,) = found()
     assert "Silence this check if" in (message.hint or "")
+
+
+@pytest.mark.parametrize(("application", "expected"), [("in_threads", True), ("protected", False)])
+def test_hint_of_check_w004_proposes_login_required_unless_the_application_has_it(
+    application: str, expected: bool
+) -> None:
+    with override_settings(UVICORN_APPLICATION=f"{HERE}.{application}", MIDDLEWARE=[f"{HERE}.Async"]):
+        (message,) = found()
+    assert ("login_required" in (message.hint or "")) == expected
 
 
 @pytest.mark.parametrize(("version", "expected"), [("3.8.1", ["uvicorn.W005"]), ("3.9.0", []), ("4.0", [])])

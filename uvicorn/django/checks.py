@@ -205,9 +205,11 @@ def _middleware(leaf: Leaf) -> Iterator[CheckMessage]:
             hint = "Use middleware with async_capable = True, or raise DjangoThreads(threads=...)."
             yield Warning(fault, hint=hint, id="uvicorn.W003")
     elif skipped := [name for name in settings.MIDDLEWARE if name not in _DEFAULTS]:
+        protected = getattr(leaf.app, "requires_login", False)
+        protect = "" if protected else ", or protect it (uvicorn.django.login_required)"
         yield Warning(
             f"{', '.join(skipped)}: this middleware does not run for {_name(leaf.app)}, which is outside of Django.",
-            hint="Make the application an asynchronous view of Django, or protect it (uvicorn.django.login_required)."
+            hint=f"Make the application an asynchronous view of Django{protect}."
             " Silence this check if the application needs none of this middleware.",
             id="uvicorn.W004",
         )

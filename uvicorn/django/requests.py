@@ -101,6 +101,8 @@ def login_required(handler: Handler) -> Handler:
         send = others[1] if is_asgi else others[0]["reply"].send
         return await _send(kind, response, send)
 
+    # For system check W004.
+    checked.requires_login = True  # type: ignore[attr-defined]
     return checked
 
 
