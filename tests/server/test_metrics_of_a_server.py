@@ -83,3 +83,9 @@ async def test_server_whose_address_for_metrics_is_in_use_does_not_start() -> No
 def test_malformed_address_for_metrics_is_an_error_of_the_configuration() -> None:
     with pytest.raises(ConfigError, match=r"^metrics '127.0.0.1:x' has port 'x'; expected a number from 0 to 65535$"):
         uvicorn.Config(hello, metrics="127.0.0.1:x")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "localhost", "9100"])
+def test_address_for_metrics_without_a_port_is_an_error_of_the_configuration(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"^metrics .* has no port; expected HOST:PORT or \[IPV6\]:PORT, such as "):
+        uvicorn.Config(hello, metrics=address)

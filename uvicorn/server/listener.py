@@ -61,7 +61,10 @@ class _OwnUnixSocket(socket.socket):
 
 
 def parse_bind(text: str, option: str = "bind") -> Address:
-    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError, with `option` in its message."""
+    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError, with `option` in its message.
+
+    Only the option `bind` has a default port.
+    """
     expected = "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
     if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
@@ -76,6 +79,8 @@ def parse_bind(text: str, option: str = "bind") -> Address:
     match = re.fullmatch(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]/]*))(?::(?P<port>[^:]*))?", text)
     if match is None:
         raise ConfigError(f"{option} {text!r} is not an address; {expected}")
+    if match["port"] is None and option != "bind":
+        raise ConfigError(f"{option} {text!r} has no port; expected HOST:PORT or [IPV6]:PORT, such as 127.0.0.1:9100")
     port = match["port"] if match["port"] is not None else str(DEFAULT_PORT)
     if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536):
         raise ConfigError(f"{option} {text!r} has port {port!r}; expected a number from 0 to 65535")
