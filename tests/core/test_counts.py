@@ -51,7 +51,7 @@ async def counted(app: Any, *requests: bytes, **settings: Any) -> list[tuple[str
 
 async def test_requests_are_not_counted_by_default() -> None:
     assert Conversation(channels_app).context.counts is None
-    assert Conversation(channels_app).context.observer is None
+    assert Conversation(channels_app).context.response_clock is None
 
 
 async def test_application_without_a_router_is_counted_as_one_entry() -> None:

@@ -243,8 +243,9 @@ async def test_W2_generator_that_takes_over_during_its_iteration_is_closed_at_it
 async def test_W2_taken_over_handshake_has_one_access_line_with_101() -> None:
     lines: list[tuple[int, str]] = []
     site = Site(Call(echo))
-    site.context.observer = log_observer(
-        lambda exchange, sent, seconds, outcome: lines.append((exchange.status, outcome)), site.clock.monotonic
+    site.context.response_clock = site.clock.monotonic
+    site.context.log_ended = log_observer(
+        lambda exchange, sent, seconds, outcome: lines.append((exchange.status, outcome))
     )
     await site.open()
     await site.answer()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: The upper bounds, in seconds, of the buckets for durations. One more bucket has the longer durations.
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+#: The upper bound of the first bucket.
+FIRST_BOUND: Final = BOUNDS[0]
+
 #: The number of buckets.
 BUCKETS: Final = len(BOUNDS) + 1
 

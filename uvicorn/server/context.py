@@ -23,7 +23,7 @@ from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import TICK_SECONDS, Clock
 from uvicorn.server.continuing_handlers import ContinuingHandlers
 from uvicorn.server.metrics import CONTENT_TYPE, Snapshot, Totals, snapshot_of, text_of
-from uvicorn.server.observers import counting_observer, log_observer
+from uvicorn.server.observers import Observer, counting_observer, log_observer
 from uvicorn.server.proxy import build_trusted_peers
 from uvicorn.settings import Settings
 from uvicorn.wire.http1.default_fields import DefaultFields
@@ -136,10 +136,11 @@ class ServerContext:
 
     # Without slots, attributes beyond the 30th make the access to all of them slower.
     __slots__ = (
-        "accepted", "allowed_origins", "arriving", "begun", "buffer", "clock", "connections", "continuing", "counts",
-        "defaults", "ended", "half_buffer", "interface", "lags", "last_frame", "limit_concurrency", "loop",
-        "loop_handler", "messages", "monotonic", "observer", "publish", "serves_websockets", "settings", "stopping",
-        "trusted", "variables", "warnings", "ws_threads", "_exhausted", "_logged_names", "_metrics", "__weakref__",
+        "accepted", "allowed_origins", "arriving", "begun", "buffer", "clock", "connections", "continuing",
+        "count_ended", "counts", "defaults", "ended", "half_buffer", "interface", "lags", "last_frame",
+        "limit_concurrency", "log_ended", "loop", "loop_handler", "messages", "publish", "response_clock",
+        "serves_websockets", "settings", "stopping", "trusted", "variables", "warnings", "ws_threads", "_exhausted",
+        "_logged_names", "_metrics", "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -151,12 +152,14 @@ class ServerContext:
         self.interface = interface
         self.settings = settings
         # Copies of settings that are read for each request.
-        self.monotonic = clock.monotonic
-        self.observer = log_observer(access_log, clock.monotonic) if settings.access_log else None
+        self.log_ended = log_observer(access_log) if settings.access_log else None
+        self.count_ended: Observer | None = None
         #: The counts of requests; None unless a report or metrics are asked for.
         self.counts: Counts | None = None
         if settings.metrics or interface.wants_counts:
             self.counts = self._begin_counting(interface)
+        #: Returns the time for the duration of a response; None if responses are neither logged nor counted.
+        self.response_clock = clock.monotonic if self.log_ended or self.count_ended else None
         self.limit_concurrency = settings.limit_concurrency
         self.serves_websockets = (interface.serves_websockets or interface.takes_over) and settings.ws
         #: The number of worker threads that have taken a connection over.
@@ -200,7 +203,7 @@ class ServerContext:
     def _begin_counting(self, interface: ServedInterface) -> Counts:
         counts = Counts()
         interface.counted_in(counts, Place(Endpoint()))
-        self.observer = counting_observer(counts, self.observer, self.monotonic)
+        self.count_ended = counting_observer(counts)
         counts.served = self.served
         counts.metrics = lambda: (CONTENT_TYPE, text_of(self.snapshot()))
         return counts

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from uvicorn.core.counts import BOUNDS, BUCKETS, Counts
+from uvicorn.core.counts import BOUNDS, BUCKETS, FIRST_BOUND, Counts
 from uvicorn.core.exchange import COMPLETE, HTTPExchange
 from uvicorn.server.access_log import AccessLog
 
@@ -14,8 +14,6 @@ from uvicorn.server.access_log import AccessLog
 class ObservedConnection(Protocol):
     """The attributes that observers read from a connection."""
 
-    #: When the head of the request was complete.
-    began: float
     #: The number of content bytes sent.
     content_sent: int
     #: The number of content bytes received.
@@ -24,49 +22,36 @@ class ObservedConnection(Protocol):
     aborted: str
 
 
-#: Called once for each response that has ended.
-Observer: TypeAlias = Callable[[ObservedConnection, HTTPExchange], None]
+#: Called once for each response that has ended, with its duration in seconds.
+Observer: TypeAlias = Callable[[ObservedConnection, HTTPExchange, float], None]
 
 
-def log_observer(log: AccessLog, monotonic: Callable[[], float]) -> Observer:
+def log_observer(log: AccessLog) -> Observer:
     """Return an observer that passes ended responses to `log`."""
 
-    def observe(connection: ObservedConnection, exchange: HTTPExchange) -> None:
+    def observe(connection: ObservedConnection, exchange: HTTPExchange, seconds: float) -> None:
         if exchange.status:
             sent = connection.content_sent if exchange.method != "HEAD" else 0
             outcome = "" if exchange.state is COMPLETE else connection.aborted or "client disconnected"
-            log(exchange, sent, monotonic() - connection.began, outcome)
+            log(exchange, sent, seconds, outcome)
 
     return observe
 
 
-def counting_observer(counts: Counts, following: Observer | None, monotonic: Callable[[], float]) -> Observer:
-    """Return an observer that counts ended responses and then calls `following`, another observer."""
-    first = BOUNDS[0]
+def counting_observer(counts: Counts) -> Observer:
+    """Return an observer that counts ended responses. The connection itself counts most ordinary requests."""
 
-    def observe(connection: ObservedConnection, exchange: HTTPExchange) -> None:
-        seconds = monotonic() - connection.began
+    def observe(connection: ObservedConnection, exchange: HTTPExchange, seconds: float) -> None:
         entry = exchange.endpoint.counts
         if entry is None:
             entry = exchange.endpoint.counts = counts.of(exchange.endpoint)
         entry.seconds += seconds
-        if seconds <= first and exchange.status == 200 and exchange.method == "GET" and not exchange.has_content:
-            entry.ordinary += 1
-            entry.sent += connection.content_sent
-            return
-        # An application may send 404.0.
-        entry.other_cells[int(exchange.status) // 100 * BUCKETS + bisect_left(BOUNDS, seconds)] += 1
+        bucket = 0 if seconds <= FIRST_BOUND else bisect_left(BOUNDS, seconds)
+        # `int`, because an application may send 404.0.
+        entry.other_cells[int(exchange.status) // 100 * BUCKETS + bucket] += 1
         if exchange.method != "HEAD":
             entry.sent += connection.content_sent
         if exchange.has_content:
             entry.received += connection.received
 
-    if following is None:
-        return observe
-    log = following
-
-    def observe_and_log(connection: ObservedConnection, exchange: HTTPExchange) -> None:
-        observe(connection, exchange)
-        log(connection, exchange)
-
-    return observe_and_log
+    return observe
