@@ -232,7 +232,7 @@ async def test_publishes_are_rejected_when_too_many_bytes_are_unsent(own_redis: 
             )
         finally:
             own_redis.resume()
-        assert any("bytes in this process" in str(outcome) for outcome in outcomes)
+        assert any("bytes are unsent" in str(outcome) for outcome in outcomes)
 
 
 async def test_subscribing_returns_while_redis_is_halted_and_takes_effect_later(
