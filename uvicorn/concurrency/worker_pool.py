@@ -39,7 +39,7 @@ class Job(Protocol):
     def run(self) -> object: ...
 
     def cancel(self) -> object:
-        """Cancel the job. Called instead of `run` when the pool is shut down."""
+        """Cancel the job. Called instead of `run`, if no worker will call `run`."""
 
 
 @final
