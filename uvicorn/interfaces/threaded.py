@@ -95,7 +95,7 @@ class ThreadedInterface(Interface):
         exchange.on_end(ended)
 
     def _post(self, job: Job, exchange: HTTPExchange) -> bool:
-        """Run `job` on a worker. If no worker can run it, cancel the job and return False."""
+        """Run `job` on a worker. If no worker can run it, respond 503 and return False."""
         try:
             if isinstance(self.executor, WorkerPool):
                 self.executor.post(job)
