@@ -99,7 +99,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface that was added for the same application and pool. If there is none, add `interface`."""
+        """Return the interface that was added for the same application and pool. If it is missing, add `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry
