@@ -12,7 +12,7 @@ version = release
 
 # The source folder is the repository, so that links from one page to another, and to files, are those of the pages.
 root_doc = "docs/contents"
-include_patterns = ["*.md", "docs/**", "bench/README.md", "examples/*/README.md"]
+include_patterns = ["*.md", "docs/**", "bench/README.md", "examples/**/README.md"]
 exclude_patterns = ["**/.*", "build", "*.egg-info", "tests", "uvicorn", "uvitools", "scripts", "faults"]
 extensions = ["myst_parser"]
 # Anchors are GitHub's, which tests/test_docs.py has too.

@@ -90,7 +90,7 @@ INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; to serve
         pytest.param(WSGI_APP, "application = WSGIAdapter(ASGIAdapter(app))", "app", id="two adapters"),
     ],
 )
-def test_app_is_served_if_application_is_an_adapter_around_it(
+def test_attribute_app_is_served_if_the_attribute_application_adapts_it(
     inner: str, application: str, served: str, write: Write
 ) -> None:
     write("shop.py", ADAPTERS + inner.replace("NAME", "app") + application)

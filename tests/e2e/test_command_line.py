@@ -131,7 +131,7 @@ def test_application_is_served_on_each_event_loop(folder: Path, loop: str) -> No
 
 
 @pytest.mark.parametrize("name", ["application", "app"])
-def test_module_name_without_attribute_serves_its_application_or_app(folder: Path, name: str) -> None:
+def test_module_name_alone_serves_the_attribute_application_or_the_attribute_app(folder: Path, name: str) -> None:
     (folder / "shop.py").write_text(HELLO + f"\n{name} = hello\n")
     with running_server(folder, "shop") as server:
         assert server.get() == (200, "hello")

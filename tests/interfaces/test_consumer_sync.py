@@ -405,7 +405,7 @@ async def test_queued_consumer_call_is_dropped_if_its_client_disconnects() -> No
     assert paths == ["/"]
 
 
-def test_sync_consumer_gets_channel_closed_when_its_loop_has_closed() -> None:
+def test_send_of_a_sync_consumer_raises_ChannelClosed_after_the_loop_has_closed() -> None:
     raised: list[BaseException] = []
     loop = asyncio.new_event_loop()
 

@@ -292,7 +292,7 @@ async def test_W4_page_of_another_origin_gets_403_at_the_takeover(caplog: pytest
     await site.end()
 
 
-async def test_W4_rejected_application_gets_client_disconnected_each_time() -> None:
+async def test_W4_each_use_of_a_rejected_takeover_raises_ClientDisconnected() -> None:
     errors: list[str] = []
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -313,7 +313,7 @@ async def test_W4_rejected_application_gets_client_disconnected_each_time() -> N
     await site.end()
 
 
-async def test_W4_return_without_start_response_after_the_rejection_logs_nothing_more(
+async def test_W4_a_rejected_application_may_return_without_start_response(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:

@@ -268,7 +268,7 @@ async def test_application_may_send_after_the_client_has_half_closed() -> None:
         await until(lambda: not made.context.connections)
 
 
-async def test_half_closed_client_is_reset_after_timeout_half_closed() -> None:
+async def test_half_closed_client_is_reset_after_the_timeout() -> None:
     async with tunnelled(timeout_half_closed=3) as made:
         made.writer.write_eof()
         assert await made.hear() == b""

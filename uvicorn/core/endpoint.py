@@ -62,7 +62,7 @@ class Endpoint:
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
         """Return a copy of this endpoint, with `root_path`, for the application at a Router's `entry`.
 
-        The next request for the same entry reuses the last copy. Older copies are dropped to save memory.
+        An endpoint keeps one copy. The next request reuses it if it goes to the same entry.
         """
         seen = self.seen
         if seen is not None:

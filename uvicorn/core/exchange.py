@@ -3,7 +3,7 @@
 A gateway creates an `HTTPExchange`, feeds its content, and sends the response. An interface reads the head, receives
 content, and responds. Only the event loop's thread may use an exchange.
 
-The table shows the states of the response. A cell names the effects of an event, then the next state if it changes.
+The table shows the states of the response. A cell names the effects of an event, then the next state.
 `error` raises LocalProtocolError. `-` never happens. tests/core/test_exchange.py reads the table.
 
     event               WAITING           STREAMING              COMPLETE   CLOSED

@@ -38,7 +38,7 @@ def report(*, token: str) -> Report:
     """Return an application that shows the requests of each entry, for `Route("/_status", report(token=...))`.
 
     A request without the field `Authorization: Bearer <token>` gets 404. The response is text, or JSON for `Accept:
-    application/json`. It covers the whole site, even if the entry is in a nested Router. With several worker processes,
+    application/json`. The response covers the whole site, even in a nested Router. With several worker processes,
     each process reports its own requests.
 
     Raises ConfigError for a token with less than 16 characters.

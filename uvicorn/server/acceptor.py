@@ -186,7 +186,7 @@ class Acceptor:
 
 @types.coroutine
 def _continued(coroutine: Any, awaited: Any) -> Generator[Any, Any, Any]:  # pragma: no cover (Python 3.11)
-    """Continue a coroutine whose first step has ended. The coroutine awaits `awaited`."""
+    """Run the rest of a coroutine that is suspended on `awaited`."""
     yield awaited
     return (yield from coroutine)
 

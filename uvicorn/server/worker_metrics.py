@@ -36,7 +36,7 @@ class WorkerMetrics:
             self._listener.close()
 
     def update(self, worker: Worker, line: str) -> None:
-        """Store the numbers that `worker` has sent in `line`."""
+        """Read the numbers in `line`, which `worker` has sent, and store them."""
         if self.totals is not None:
             self.totals.update_from(worker.process.pid, line)
 

@@ -1,1 +1,1 @@
-"""WebSocket protocol classes of the public release. They can be imported, but not called."""
+"""Names of WebSocket classes that other servers have. They can be imported, but not called."""
