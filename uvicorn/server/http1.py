@@ -213,22 +213,21 @@ class HTTP1Connection(HTTP1Gateway):
         if context.response_clock is not None:
             clock = context.response_clock
             seconds = clock() - self.began
-            if context.count_ended is not None:
-                entry = exchange.endpoint.counts
-                # An ordinary request is counted here, because a call takes as long as the counting.
-                if (
-                    entry is not None
-                    and seconds <= FIRST_BOUND
-                    and exchange.status == 200
-                    and exchange.method == "GET"
-                    and not exchange.has_content
-                ):
-                    entry.ordinary += 1
-                    entry.seconds += seconds
-                    entry.sent += self.content_sent
-                else:
-                    count_ended = context.count_ended
-                    count_ended(self, exchange, seconds)
+            entry = exchange.endpoint.counts
+            # An ordinary request is counted here, because a call takes as long as the counting.
+            if (
+                entry is not None
+                and seconds <= FIRST_BOUND
+                and exchange.status == 200
+                and not exchange.has_content
+                and exchange.method == "GET"
+            ):
+                entry.ordinary += 1
+                entry.seconds += seconds
+                entry.sent += self.content_sent
+            elif context.count_ended is not None:
+                count_ended = context.count_ended
+                count_ended(self, exchange, seconds)
             if context.log_ended is not None:
                 context.log_ended(self, exchange, seconds)
         if exchange.state is not COMPLETE or self.phase is not BUSY:
