@@ -176,7 +176,7 @@ def window(browser: Browser, server: ServerProcess, path: str = "/") -> Page:
     page = browser.new_page()
     page.set_default_timeout(LONGEST_WAIT * 1000)
     page.goto(f"http://127.0.0.1:{server.port}{path}")
-    page.wait_for_function("ws.readyState == WebSocket.OPEN")
+    page.wait_for_function("typeof ws !== 'undefined' && ws.readyState == WebSocket.OPEN")
     return page
 
 

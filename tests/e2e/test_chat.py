@@ -36,7 +36,7 @@ def window(browser: Browser, server: ServerProcess, host: str = "127.0.0.1") -> 
     page = browser.new_page()
     page.set_default_timeout(LONGEST_WAIT * 1000)
     page.goto(f"http://{host}:{server.port}/")
-    page.wait_for_function("ws.readyState == WebSocket.OPEN")
+    page.wait_for_function("typeof ws !== 'undefined' && ws.readyState == WebSocket.OPEN")
     return page
 
 
@@ -89,7 +89,7 @@ def test_chat_page_of_make_run_has_the_layout_of_the_site(browser: Browser) -> N
             page.goto(f"http://127.0.0.1:{server.port}/")
             front = looks(page)
             page.click("nav >> text=A chat")
-            page.wait_for_function("ws.readyState == WebSocket.OPEN")
+            page.wait_for_function("typeof ws !== 'undefined' && ws.readyState == WebSocket.OPEN")
             assert looks(page) == front
         say(pages[0], "hello")
         for page in pages:
