@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import Certificates
 from tests.quick import is_left_out
 from uvicorn import process_count
 from uvicorn.server.loops import loop_factory
@@ -29,6 +30,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _finished = 0
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def tls(request: pytest.FixtureRequest, certificates: Certificates) -> Certificates | None:
+    """Return certificates for a test over TLS, and None for the same test without TLS."""
+    return certificates if request.param == "tls" else None
 
 
 @pytest.fixture(autouse=True)

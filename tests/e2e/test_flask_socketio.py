@@ -21,16 +21,6 @@ POLLING_FIRST: Final = ["polling", "websocket"]
 WEBSOCKET: Final = ["websocket"]
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module", params=["plain", "tls"])
-def tls(request: pytest.FixtureRequest, certificates: Certificates) -> Certificates | None:
-    return certificates if request.param == "tls" else None
-
-
 @contextmanager
 def serving(*options: str, tls: Certificates | None = None, **variables: str) -> Iterator[ServerProcess]:
     encrypted = () if tls is None else ("--ssl-certfile", str(tls.chain), "--ssl-keyfile", str(tls.key))

@@ -23,11 +23,6 @@ HOSTED = Path(__file__).parent / "hosted"
 SEEDS = Path(__file__).parent / "seeds"
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 @pytest.fixture
 def tls(certificates: Certificates) -> list[str]:
     """Return options for TLS."""

@@ -179,6 +179,34 @@ async def test_W5_bytes_of_one_send_stay_together_while_another_thread_sends() -
     assert {len(run) % len(long) for run in received.split(short)} == {0}
 
 
+async def test_W5_close_waits_for_a_send_of_another_thread() -> None:
+    # More than the buffers between the application and a client that reads nothing.
+    message = b"x" * (16 << 20)
+    may_read = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def use(environ: dict[str, Any]) -> bool:
+        sock = environ["werkzeug.socket"]
+        sock.send(b"\0")
+        threads = [threading.Thread(target=sock.sendall, args=(message,)), threading.Thread(target=sock.close)]
+        threads[0].start()
+        while not sock._sending.locked():
+            pass
+        threads[1].start()
+        # Time enough for the other thread, if it did not wait.
+        is_open = all(sock.fileno() >= 0 for _ in range(100_000))
+        loop.call_soon_threadsafe(may_read.set)
+        for thread in threads:
+            thread.join()
+        return is_open
+
+    call = Call(use)
+    async with client_of(call) as (reader, _):
+        await may_read.wait()
+        assert await reader.read() == b"\0" + message
+    assert call.returned
+
+
 async def test_W5_socket_blocks_whatever_the_default_timeout_of_sockets_is() -> None:
     def use(environ: dict[str, Any]) -> Any:
         socket.setdefaulttimeout(5)

@@ -21,6 +21,12 @@ def echo(websocket: WSGIWebSocket) -> None:
         websocket.send(message)
 
 
+def send_endlessly(websocket: WSGIWebSocket) -> None:
+    websocket.accept()
+    while True:
+        websocket.send(b"x" * 70_000)
+
+
 async def test_W1_received_and_sent_messages_are_text_or_bytes() -> None:
     site = await opened(Call(echo))
     assert await site.answer() == 101
@@ -285,12 +291,7 @@ async def test_send_blocks_while_the_client_is_slow() -> None:
 
 
 async def test_blocked_send_raises_when_the_slow_client_disconnects() -> None:
-    def serve(websocket: WSGIWebSocket) -> None:
-        websocket.accept()
-        while True:
-            websocket.send(b"x" * 70_000)
-
-    call = Call(serve)
+    call = Call(send_endlessly)
     site = await opened(call)
     site.transport.client_takes = False
     await until(lambda: site.transport.protocol.write_paused)
@@ -447,12 +448,7 @@ async def test_W4_websocket_of_a_wsgi_application_is_compressed_if_the_client_of
 
 
 async def test_W4_client_that_reads_nothing_is_reset_and_its_blocked_send_raises() -> None:
-    def serve(websocket: WSGIWebSocket) -> None:
-        websocket.accept()
-        while True:
-            websocket.send(b"x" * 70_000)
-
-    call = Call(serve)
+    call = Call(send_endlessly)
     site = await opened(call)
     site.transport.client_takes = False
     await until(lambda: site.transport.protocol.write_paused)

@@ -143,16 +143,6 @@ async def tunnelled(
         await settle()
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(params=["plain", "tls"])
-def tls(request: pytest.FixtureRequest, certificates: Certificates) -> Certificates | None:
-    return certificates if request.param == "tls" else None
-
-
 async def test_bytes_of_client_and_application_pass_through_unchanged(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         made.say(SWITCHED + HELLO)

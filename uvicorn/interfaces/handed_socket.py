@@ -13,7 +13,7 @@ _METHODS: Final = frozenset(
     name for name in dir(socket.socket) if not name.startswith("_") and callable(getattr(socket.socket, name))
 )
 
-_SENDING: Final = frozenset(("send", "sendall"))
+_EXCLUSIVE: Final = frozenset(("send", "sendall", "close"))
 
 
 @final
@@ -47,9 +47,10 @@ class HandedSocket:
             if self._socket is None:
                 self._socket = self._takeover.take(self._takeover.session.hand_over)
         method = getattr(self._socket, name)
-        if name not in _SENDING:
+        if name not in _EXCLUSIVE:
             return method(*args, **kwargs)
         # One at a time: the kernel may divide a long message, and simple-websocket sends its pings on another thread.
+        # That thread also closes: the number of the descriptor, if freed during a send, may be that of another client.
         with self._sending:
             return method(*args, **kwargs)
 
