@@ -77,7 +77,8 @@ def nginx(folder: Path, port: int, buffering: str) -> Iterator[Path]:
         ["/usr/sbin/nginx", "-p", str(folder), "-c", str(config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
-        while not listening.exists():
+        # nginx listens, and then writes this file. Its socket exists already between `bind` and `listen`.
+        while not (folder / "nginx.pid").exists():
             assert process.poll() is None, process.stderr and process.stderr.read().decode()
         yield listening
     finally:
