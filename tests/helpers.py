@@ -71,6 +71,7 @@ class FakeTransport(asyncio.Transport):
         self.half_closes = True
         self.aborted = False
         self.closing = False
+        self._reset = False
         self._high = 65536
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -81,6 +82,8 @@ class FakeTransport(asyncio.Transport):
         self._high = high or 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._reset:
+            return
         assert not self.closing, "written after it was closed"
         self.writes.append(bytes(data))
         if not self.client_takes:
@@ -129,6 +132,12 @@ class FakeTransport(asyncio.Transport):
         self.aborted = True
         if not self.closing:
             self.closing = True
+        self._lose()
+
+    def reset(self) -> None:
+        """The client resets the connection. As on a socket, writes until `connection_lost` are lost."""
+        self._reset = not self.closing
+        self.closing = True
         self._lose()
 
     def _lose(self) -> None:
@@ -184,7 +193,7 @@ class Conversation:
     async def lose(self) -> None:
         """The client is gone."""
         if not self.transport.closing:
-            self.transport.abort()
+            self.transport.reset()
         await settle()
 
     @property

@@ -313,7 +313,7 @@ async def test_cancelling_a_threaded_request_that_waits_for_its_share_lets_the_n
         for connection, _ in connected:
             connection.data_received(GET)
         await until(lambda: len(conversation.interface.tasks.running) == 3)
-        connected[1][1].abort()
+        connected[1][1].reset()
         await until(lambda: len(conversation.interface.tasks.running) == 2)
         release.release(2)
         await until(lambda: connected[2][1].writes)

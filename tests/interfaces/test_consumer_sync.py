@@ -397,7 +397,7 @@ async def test_queued_consumer_call_is_dropped_if_its_client_disconnects() -> No
     conversation.send(GET)
     await until(begun.is_set)
     other.data_received(request(b"GET /second HTTP/1.1"))
-    transport.abort()
+    transport.reset()
     await settle()
     release.set()
     await until(lambda: conversation.received)

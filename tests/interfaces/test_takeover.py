@@ -392,7 +392,7 @@ async def test_W6_takeover_above_ws_threads_gets_503_until_a_thread_is_free(capl
     http.data_received(HANDSHAKE)
     await until(lambda: transport.writes)
     assert transport.writes[0].startswith(b"HTTP/1.1 101 ")
-    transport.abort()
+    transport.reset()
     await site.interface.shutdown(30)
 
 

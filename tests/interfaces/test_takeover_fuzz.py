@@ -95,10 +95,10 @@ async def test_random_conversation_leaves_no_thread_and_no_connection_behind(
             connection, transport = site.connect()
             connection.data_received(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n")
             await until(lambda transport=transport: transport.writes)  # type: ignore[misc]
-            transport.abort()
+            transport.reset()
         await settle(chosen.randrange(30))
     # Also if the server waits until the client reads the last bytes.
-    site.transport.abort()
+    site.transport.reset()
     await settle()
     await until(lambda: not call.running)
     # The posts of the threads that have just left the call.

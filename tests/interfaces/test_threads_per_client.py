@@ -77,7 +77,7 @@ class Clients:
     async def end(self) -> None:
         for transport in self.transports.values():
             if not transport.closing:
-                transport.abort()
+                transport.reset()
         await self.conversation.lose()
         await self.conversation.interface.shutdown(1)
 
@@ -191,7 +191,7 @@ async def test_request_that_waits_for_its_thread_share_is_dropped_when_its_clien
     for name in ("a1", "a2", "a3"):
         clients.ask(name)
     await until(lambda: app.begun)
-    clients.transports["a2"].abort()
+    clients.transports["a2"].reset()
     await settle()
     app.release("a1", "a3")
     await clients.answered("a3")

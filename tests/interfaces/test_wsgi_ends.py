@@ -114,7 +114,7 @@ async def test_C10_queued_wsgi_call_is_dropped_if_its_client_disconnects() -> No
     conversation.send(asking("first"))
     await until(lambda: calls)
     other.data_received(asking("second"))
-    transport.abort()
+    transport.reset()
     await asyncio.sleep(0)
     release.set()
     await until(lambda: conversation.received)
@@ -159,7 +159,7 @@ async def test_shutdown_waits_for_wsgi_calls_that_run_close() -> None:
     conversation.transport.client_takes = False
     conversation.send(GET)
     await until(lambda: conversation.transport.unsent > 65536)
-    conversation.transport.abort()
+    conversation.transport.reset()
     await conversation.interface.shutdown(0)
     assert len(kept.closed) == 1
 

@@ -185,7 +185,7 @@ async def test_B4_many_invalid_requests_cause_a_bounded_number_of_log_lines(capl
     for _ in range(1000):
         connection, transport = conversation.connect()
         connection.data_received(b"\n")
-        transport.abort()
+        transport.reset()
     await settle()
     conversation.clock.advance(1)
     assert len(caplog.records) == 11

@@ -523,7 +523,7 @@ async def test_D16_a_fault_in_any_state_leaves_no_connection_and_no_request_behi
     await settle()
     match fault:
         case "reset":
-            conversation.transport.abort()
+            conversation.transport.reset()
         case "half-close":
             conversation.send_eof()
         case "stall":

@@ -421,7 +421,7 @@ async def test_E8_pings_on_a_broken_connection_are_not_answered() -> None:
     conversation.transport.closing = True
     # The test fails if the server answers.
     conversation.transport.protocol.data_received(frame(PING) * 1000)
-    conversation.transport.abort()
+    conversation.transport.reset()
     await settle()
 
 
@@ -457,12 +457,12 @@ async def _reset_while_a_handler_runs(conversation: WebSocketConversation) -> No
 
 
 async def _reset(conversation: WebSocketConversation) -> None:
-    conversation.transport.abort()
+    conversation.transport.reset()
 
 
 async def _close_and_reset(conversation: WebSocketConversation) -> None:
     await _say_close(conversation)
-    conversation.transport.abort()
+    conversation.transport.reset()
 
 
 async def _be_silent(conversation: WebSocketConversation) -> None:

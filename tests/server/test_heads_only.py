@@ -174,7 +174,7 @@ async def test_handler_that_continues_after_its_response_counts_towards_limit_co
     # The handler of this connection's HEAD is cancelled for the next request, but has not ended yet.
     assert b"503" in b"".join(transport.writes)
     await conversation.lose()
-    transport.abort()
+    transport.reset()
     await settle()
     await conversation.interface.tasks.finish(0)
 

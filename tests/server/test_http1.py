@@ -313,7 +313,7 @@ async def test_connection_above_limit_concurrency_gets_503_and_is_closed() -> No
     await settle()
     assert transport.writes[0].startswith(b"HTTP/1.1 503 ")
     assert transport.eof_written
-    transport.abort()
+    transport.reset()
     await conversation.lose()
 
 
@@ -597,7 +597,7 @@ async def test_lost_connection_is_freed_without_the_garbage_collector() -> None:
     connection, transport = conversation.connect()
     connection.data_received(GET)
     await settle()
-    transport.abort()
+    transport.reset()
     await settle()
     freed = weakref.ref(connection._parser)
     gc.disable()

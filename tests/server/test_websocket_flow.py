@@ -119,7 +119,7 @@ async def test_messages_held_at_a_disconnect_are_not_passed_to_the_application()
 async def test_a_message_that_is_sent_after_a_failed_write_is_dropped() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
-    conversation.transport.abort()
+    conversation.transport.reset()
     app.channels[0]["reply"].send({"text": "x"})
     conversation.feed(frame(PING))
     await settle()

@@ -98,7 +98,7 @@ EVENTS: list[Callable[[Scene], Any]] = [
     lambda scene: scene.session.gateway.resume_receiving(),
     lambda scene: scene.conversation.clock.advance(12),
     Scene.end_input,
-    lambda scene: scene.conversation.transport.abort(),
+    lambda scene: scene.conversation.transport.reset(),
     lambda scene: scene.connection.stop(),
     lambda scene: scene.conversation.transport.take(1),
 ]
@@ -118,7 +118,7 @@ async def states_of(seed: int) -> set[tuple[WebSocketPhase, SessionState, CodecS
         chance.choice(EVENTS)(scene)
         seen.add(scene.states)
         await settle(chance.randrange(3))
-    scene.conversation.transport.abort()
+    scene.conversation.transport.reset()
     await settle()
     return seen | {scene.states}
 

@@ -54,7 +54,7 @@ async def outcomes(app: Any, stream: bytes, cuts: list[Iterator[int]], clock_mov
     ]
     for transport in transports:
         if not transport.closing:
-            transport.abort()
+            transport.reset()
     await server.lose()
     return results
 
