@@ -53,7 +53,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """`(mounts, route)`: the joined prefixes of the Mounts, and the prefix of the Route below them, or ''."""
+        """`(mounts, route)`. `mounts` joins the prefixes of the Mounts. `route` is the prefix of a Route below them."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:

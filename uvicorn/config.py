@@ -168,7 +168,7 @@ class Config:
             )
 
     def _read(self, given: dict[str, Any]) -> list[str]:
-        """Set `settings` and `addresses` from keywords, and return lines to log. After an error, both are unchanged."""
+        """Set `settings` and `addresses` from keywords. Return lines to log. On an error, change neither attribute."""
         if isinstance(given["port"], str) and given["port"].isdecimal():
             # From an environment variable, as in port=os.environ.get("PORT", 8000).
             given = {**given, "port": int(given["port"])}
@@ -310,7 +310,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return the interface. For programs that set `Server.lifespan` themselves."""
+        """Return the application's interface, which programs assign to `Server.lifespan`."""
         return config.load()
 
     def _imported(self, name: str) -> Any:

@@ -65,7 +65,7 @@ class LocalProtocolError(ProtocolError):
 
 
 class MessageTooLarge(LocalProtocolError):
-    """A message to a group exceeds the limit. Logged as a warning, because clients mostly cause the size."""
+    """A message to a group exceeds the size limit. Logged as a warning."""
 
 
 class RemoteProtocolError(ProtocolError):
@@ -114,7 +114,7 @@ class ApplicationError(UvicornError):
 
 
 class ResponseAborted(UvicornError):
-    """A response behind an adapter was aborted. Raised so that the host aborts the response too."""
+    """The response was aborted. An adapter raises this error, so that its host aborts the response too."""
 
 
 class ClientDisconnected(UvicornError, ConnectionError):

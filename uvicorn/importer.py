@@ -124,7 +124,7 @@ def _table_in(app: Any) -> str:
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
-    """Return whether `outer` is `inner` inside our adapters only. `inner` can then be served directly."""
+    """Return whether `outer` is `inner`, wrapped only in adapters of this package."""
     # If the module uses adapters, they have been imported.
     adapters = sys.modules.get("uvicorn.adapters")
     if adapters is None:

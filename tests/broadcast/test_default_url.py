@@ -94,7 +94,7 @@ async def test_the_memory_backend_is_never_chosen_with_several_processes(
     else:
         monkeypatch.setenv("WEB_CONCURRENCY", "2")
     assert await choose_url("127.0.0.1", 1) == "redis://127.0.0.1:1"
-    assert "groups of several processes need Redis" in caplog.text
+    assert "several processes need Redis for groups" in caplog.text
 
 
 @pytest.mark.parametrize("value", ["1", "many"])

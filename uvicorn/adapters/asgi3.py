@@ -33,13 +33,15 @@ _HALF_CLOSED_SECONDS: Final = Settings().half_closed_seconds
 
 
 class ASGI3Adapter:
-    """`ASGI3Adapter(app)` is an application `async def app(scope, receive, send)`: HTTP, WebSocket and lifespan.
+    """`ASGI3Adapter(app)` is an ASGI 3 application, which serves HTTP, WebSocket and lifespan.
 
-    `app` may be a channels, consumer or WSGI application. `interface` names its kind, by default detected from the
-    signature. The `startup` of `app` is awaited on `lifespan.startup`, or else before the first request. Pages of
-    `allowed_origins`, such as `https://a.example`, may open a WebSocket. `*` allows all origins. By default channels
-    applications accept pages of the requested host only. `timeout_half_closed` is the time in seconds that a response
-    may continue after `http.disconnect`. WSGI applications and plain functions run on `threads` threads, by default 16.
+    `app` may be a channels, consumer or WSGI application. `interface` names its kind. By default, the signature of
+    `app` decides. The `startup` of `app` is awaited on `lifespan.startup`. If the host has no lifespan, it is awaited
+    before the first request. WSGI applications and plain functions run on `threads` threads, by default 16.
+
+    `allowed_origins` lists origins, such as `https://a.example`. Their pages may open a WebSocket. `*` allows all
+    origins. By default, channels applications accept only pages of the requested host. `timeout_half_closed` is the
+    time in seconds that a response may continue after `http.disconnect`.
 
     Raises ConfigError for an application of an unknown kind, and for an invalid keyword.
     """
@@ -72,8 +74,8 @@ class ASGI3Adapter:
         """Serve one request, one WebSocket, or the process's lifespan.
 
         Raises the application's exception if the response is not complete. If the host would misread this exception,
-        raises an ApplicationError with this cause. Raises ResponseAborted if the response is aborted, and StartupError
-        if the startup fails.
+        raises ApplicationError, whose `__cause__` is the exception. Raises ResponseAborted if the response is aborted,
+        and StartupError if the startup fails.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -96,7 +98,7 @@ class ASGI3Adapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """If `app` is a Router, the function that builds its interface for our server. Otherwise None."""
+        """The `__uvicorn_interface__` of `app` if `app` is a Router or a Shift, otherwise None."""
         return (
             getattr(self.app, "__uvicorn_interface__", None) if isinstance(self._interface, OwningInterface) else None
         )
@@ -207,7 +209,6 @@ class ASGI3Gateway(MessageGateway):
 
 
 def _has_content(scope: dict[str, Any]) -> bool:
-    """Return whether the request may have content."""
     fields = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
     length = fields.get(b"content-length")
     if length is not None:

@@ -1,4 +1,4 @@
-"""Connects a WebSocket of an ASGI host with the session of an application."""
+"""Connects the WebSocket of an ASGI host to the application's session."""
 
 from __future__ import annotations
 

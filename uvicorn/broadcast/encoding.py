@@ -66,7 +66,7 @@ def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
         except TypeError:
             header = json.dumps(message, **_JSON, default=lambda value: _extract_bytes(value, bodies)).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise LocalProtocolError(f"groups.send: expected types of JSON, or bytes, in 'send': {error}") from None
+        raise LocalProtocolError(f"groups.send: expected JSON values or bytes in 'send': {error}") from None
     body = b"".join(bodies) if bodies else None
     size = len(header) + len(body or b"")
     if size > most:

@@ -21,8 +21,6 @@ _INTERVAL_SECONDS: Final = 5.0
 
 @final
 class GapReports:
-    """Reports the gaps of one hub."""
-
     def __init__(self, loop: asyncio.AbstractEventLoop, members_of: Callable[[str], Iterable[Member]]) -> None:
         self._loop = loop
         self._members_of = members_of
@@ -60,7 +58,7 @@ class GapReports:
         self._notify(dict.fromkeys(groups, since), reason, logs=True)
 
     def _report_limited(self, group: str, reason: str, since: float) -> None:
-        """Report a gap, at most once in each interval, because any publisher can cause many gaps."""
+        """Report a gap now, or together with others at the end of the current interval."""
         gaps = self._pending.setdefault(reason, {})
         gaps[group] = min(since, gaps.get(group, since))
         if self._timer is None:

@@ -19,7 +19,7 @@ from uvicorn.types import Message
 
 @final
 class GroupsChannel:
-    """Adds the client of `reply` to groups, and sends messages to groups of all processes."""
+    """Adds the client of `reply` to groups, and sends messages to groups. Groups span all processes."""
 
     __slots__ = ("_hub", "_reply")
 

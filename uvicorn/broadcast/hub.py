@@ -149,7 +149,7 @@ class Hub:
         return getattr(reply, "loop_thread", self.thread) == self.thread
 
     def adds_on_request(self) -> bool:
-        """Return whether this hub adds channels when another process requests it."""
+        """Return whether this hub adds channels at the request of other processes."""
         # Only the first hub of its event loop: a client that joined through two hubs would get each message twice.
         key = (self.thread, self.url, self.prefix)
         same = (hub for hub in tuple(_running.values()) if (hub.thread, hub.url, hub.prefix) == key)

@@ -34,7 +34,7 @@ _CALLER: Final[ContextVar[BroadcastMiddleware | None]] = ContextVar("uvicorn_gro
 
 
 class BroadcastMiddleware:
-    """Gives groups to an application of any interface.
+    """Lets an application of any interface use groups.
 
     Channels applications have `channels['groups']`, consumers `message['groups']`, ASGI 3 applications
     `scope['groups']`, and WSGI applications `environ['uvicorn.groups']`.

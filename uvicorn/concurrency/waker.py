@@ -83,6 +83,6 @@ class WakerPool:
             return new_waker()
 
     def give_back(self, waker: Waker) -> None:
-        """Return `waker` to the pool. If `wake` is called later, the next user wakes up too early."""
+        """Return `waker` to the pool. A late `wake` is a spurious wake-up for the next user."""
         if len(self._idle) < _MOST_IDLE:
             self._idle.append(waker)

@@ -106,7 +106,7 @@ class Endpoint:
         return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:
-        """Return whether a proxy has removed the root path from `path`. `auto` decides by the beginning of `path`."""
+        """Return whether a proxy has removed the root path. `auto` means yes for a path outside of the root path."""
         if self.root_path_cut == "auto":
             return not is_below(path, self.root_path)
         return self.root_path_cut == "yes"

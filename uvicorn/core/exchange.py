@@ -137,7 +137,7 @@ class HTTPGateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback that marks the last send as awaited."""
+        """Return the function to call when the application awaits the latest send."""
         return None
 
 
@@ -263,7 +263,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Store how many bytes the taker holds above its high-water mark. With 0 bytes, ask for more content."""
+        """Store how many bytes the taker has above its high-water mark. If there are none, ask for more content."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:

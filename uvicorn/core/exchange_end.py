@@ -25,7 +25,7 @@ _COMPLETE: Final = ExchangeState.COMPLETE
 
 
 class ExchangeEnd:
-    """Base class of `HTTPExchange` with the callbacks for its end."""
+    """The callbacks for the end of an exchange. Base class of `HTTPExchange`."""
 
     __slots__ = ("_close_callbacks", "_end_callbacks", "_watchers", "half_closed", "state")
 

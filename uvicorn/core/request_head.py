@@ -9,7 +9,7 @@ from uvicorn.fields import Fields
 
 
 class RequestHead:
-    """Base class of `HTTPExchange` with the attributes that are computed on demand."""
+    """The attributes of a request that are computed on demand. Base class of `HTTPExchange`."""
 
     __slots__ = ()
 
@@ -34,7 +34,7 @@ class RequestHead:
 
     @property
     def client(self) -> tuple[str, int] | None:
-        """The address of the client. None on a Unix socket."""
+        """The address of the client, or None on a Unix socket."""
         return self.endpoint.client if self.forwarded is None else self.forwarded[0]
 
     @property

@@ -53,7 +53,7 @@ class UnsentSends:
         self._position += size
 
     def last_send(self) -> Callable[[], None]:
-        """Return a callback that marks the last send as awaited."""
+        """Return the function to call when the application awaits the latest send."""
         return partial(self._on_await, self._position, self._last_bytes)
 
     def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:
@@ -77,7 +77,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Like `shortage`, for all sends together. A large send raises the limit above `most`."""
+        """Like `shortage`, for awaited and unawaited sends together. Large sends may exceed `most`."""
         self._forget_taken(unsent)
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):
             return f"over {most} unread bytes"

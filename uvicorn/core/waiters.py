@@ -33,7 +33,7 @@ class Waiters:
             raise
 
     def remove(self, future: asyncio.Future[None]) -> None:
-        """Remove a cancelled future. Otherwise futures pile up if an application polls with a timeout."""
+        """Remove a cancelled future."""
         self._futures = tuple(other for other in self._futures if other is not future)
 
     def wake(self) -> None:

@@ -97,7 +97,7 @@ class WebSocketGateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback that marks the last send as awaited."""
+        """Return the function to call when the application awaits the latest send."""
         return None
 
 
@@ -218,7 +218,7 @@ class WebSocketSession:
             listener.on_disconnect(code, reason)
 
     def close_begun(self) -> None:
-        """Note that one side has sent a close frame, or that the application has closed its socket (`hand_over`)."""
+        """Note that one side has sent a close frame, or that the application has closed the socket of `hand_over`."""
         if self.state is OPEN:
             self.state = CLOSING
 

@@ -1,4 +1,4 @@
-"""The Django application that INSTALLED_APPS names."""
+"""The Django application `uvicorn.django`, for INSTALLED_APPS."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
 
 
 def _router(app: Any) -> Router | None:
-    """Return the Router that a server would serve for `app`. A Shift becomes the default of a new Router."""
+    """Return the Router that serves `app`, or None. For a Shift, return a new Router with the Shift as its default."""
     try:
         interface = build_interface(app, Settings())
     except InterfaceError:

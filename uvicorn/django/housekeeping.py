@@ -66,7 +66,7 @@ def leaves_nothing(function: Callable[[], Any]) -> bool:
 
 
 def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
-    """Return the arguments of the call that asgiref submits as `function`, or () if `function` is not from asgiref."""
+    """Return the arguments of a call that asgiref has submitted. For any other function, return ()."""
     inner = _inner(function)
     return () if inner is None else inner.args
 

@@ -107,7 +107,7 @@ class Lane:
             return True
 
     def open(self) -> None:
-        """Undo `close`: keep the threads that leases give back."""
+        """Undo `close`, so that idle threads are kept again."""
         with self._lock:
             self._closed = False
 
@@ -171,7 +171,7 @@ os.register_at_fork(after_in_child=_renew_all)
 
 
 class Lanes(NamedTuple):
-    """The lanes of one application. Requests keep their threads for long, so single calls have a lane of their own."""
+    """The lanes of one application: one lane for requests, the other for single calls."""
 
     requests: Lane
     calls: Lane

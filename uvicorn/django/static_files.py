@@ -1,7 +1,4 @@
-"""Finds out whether the static files of a site are served, for `uvicorn --reload`.
-
-Django's own `runserver` serves these files. Other servers do not, so pages have no styles there.
-"""
+"""Checks whether the static files of a site are served. For `uvicorn --reload`."""
 
 from __future__ import annotations
 

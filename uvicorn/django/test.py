@@ -44,7 +44,7 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
         self.join()
 
     def _with_connections(self, app: Any) -> Any:
-        """Wrap a WSGI application so that it uses the test's connections. Return any other application unchanged."""
+        """Make a WSGI application use the test's database connections. Return any other application unchanged."""
         try:
             is_wsgi = detect_interface(app) == "wsgi"
         except InterfaceError:
@@ -53,7 +53,7 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
 
 
 class _WithConnections:
-    """Calls a WSGI application with the test's connections. Closes all other connections after the response."""
+    """Calls a WSGI application with the test's database connections. Closes all others after the response."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], override: dict[str, Any]) -> None:
         self._app = app
@@ -76,7 +76,7 @@ class _WithConnections:
 class LiveServerTestCase(DjangoLiveServerTestCase):  # type: ignore[misc]
     """Serves UVICORN_APPLICATION, ASGI_APPLICATION or WSGI_APPLICATION at `self.live_server_url` during the tests.
 
-    WSGI applications use the test's connections if the database is sqlite in memory. Static files need no
+    WSGI applications use the test's database connections if the database is sqlite in memory. Static files need no
     `collectstatic`.
     """
 

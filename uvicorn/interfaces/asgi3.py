@@ -148,7 +148,7 @@ class HTTPCall:
         raise ClientDisconnected("the client has disconnected")
 
     def flush(self) -> None:
-        """Send the held start of the response, without waiting for its content."""
+        """Send the response head now, without waiting for content."""
         headers = self._headers
         # If the application has returned, the start without content is not a response.
         if headers is not None and self._exchange.state is WAITING and self.task is not None and not self.task.done():

@@ -139,7 +139,7 @@ class _Connection:
     __slots__ = ("_app", "_calls", "_client", "_is_busy", "_pool", "loop_calls")
 
     def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
-        """`client` is an address, which has a limited share of the threads. An empty address has no limit."""
+        """`client` is the address of a client with a limited share of the threads. An empty `client` has no limit."""
         self._app = app
         self._calls: deque[_Call] = deque()
         self._client = client

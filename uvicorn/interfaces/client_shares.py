@@ -40,12 +40,12 @@ class SharedJob:
             self.give_back()
 
     def give_back(self) -> None:
-        """Give the client's share back. Further calls do nothing."""
+        """Stop counting the job toward the client's share. Further calls do nothing."""
         if self._lock.acquire(blocking=False):
             self._shares.give_back(self)
 
     def refuse(self) -> None:
-        """Cancel a job that was held back."""
+        """Cancel a job that was never posted."""
         self._job.cancel()
 
 
@@ -54,7 +54,7 @@ class ClientShares:
     """Counts the jobs of each client, and holds back jobs above the client's share. Thread-safe."""
 
     def __init__(self, most: int, queue: int) -> None:
-        """Each client may have `most` jobs in the pool, and `queue` jobs held back."""
+        """Each client may have `most` jobs in the pool. At most `queue` more jobs of a client wait."""
         self._most = most
         self._queue = queue
         self._renew()

@@ -29,7 +29,6 @@ class FileWrapper:
         return block
 
     def seekable(self) -> bool:
-        """Whether `seek` and `tell` can be called."""
         seekable = getattr(self.filelike, "seekable", None)
         if seekable is not None:
             return bool(seekable())

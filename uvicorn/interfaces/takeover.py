@@ -132,7 +132,7 @@ class Takeover:
             session.close(_INTERNAL_ERROR)
 
     def ended(self) -> None:
-        """Close the connection, because the application's call has ended. Report the end of its thread."""
+        """Handle the end of the application's call. Close the connection, and report that the thread has ended."""
         session = self.session
         if self.is_taken and session.state is OPEN:
             session.gateway.catch_up()

@@ -26,7 +26,7 @@ _POLL_SECONDS: Final = 0.01
 
 
 class ThreadedInterface(Interface):
-    """Calls its application on a thread of `executor`, or of a pool of `settings.threads` threads."""
+    """Calls its application on threads of `executor`. The default is a pool of `settings.threads` threads."""
 
     def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
         super().__init__(app, settings)
@@ -66,7 +66,7 @@ class ThreadedInterface(Interface):
             exchange.on_end(call.on_end)
 
     def _queue_shared(self, call: ThreadCall, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
-        """Like `queue`, but hold the call back while `client` occupies its share of the threads."""
+        """Like `queue`, but the call waits while `client` uses its whole share of the threads."""
         loop_calls = self.loop_calls()
 
         def post(job: SharedJob) -> bool:
@@ -114,7 +114,7 @@ class ThreadedInterface(Interface):
     async def shutdown(self, seconds: float) -> None:
         """End the workers. Running calls have `seconds` to finish, and one more second to close their resources.
 
-        Calls that serve a WebSocket have `disconnect_seconds`, because the connection has ended.
+        Calls that serve a WebSocket have `disconnect_seconds` instead.
         """
         await super().shutdown(seconds)
         for job in self._shares.take_back() if self._shares is not None else ():

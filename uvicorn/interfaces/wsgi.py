@@ -1,4 +1,4 @@
-"""Calls WSGI applications (PEP 3333) on worker threads. Only the event loop's thread uses exchanges."""
+"""Calls WSGI applications (PEP 3333) on worker threads."""
 
 from __future__ import annotations
 
@@ -78,8 +78,6 @@ class ErrorLog(io.TextIOBase):
 
 
 class WSGICall(ThreadCall):
-    """One call of a WSGI application."""
-
     __slots__ = ("_ended", "_environ", "_head", "_head_sent", "_interface", "_left", "_sending")
 
     # 256 KiB: with 64 KiB a worker thread waited at every other piece. Each thread buffers one response at a time.

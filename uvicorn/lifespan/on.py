@@ -1,4 +1,4 @@
-"""`LifespanOn`, which can be imported but not called. `Config.lifespan_class` makes the lifespan of an application."""
+"""`LifespanOn`, which can be imported, but not called."""
 
 from uvicorn.protocols.placeholder import Placeholder
 

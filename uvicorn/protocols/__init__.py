@@ -1,1 +1,1 @@
-"""Protocol classes of the public release. They can be imported, but not called. The functions of `utils` work."""
+"""Protocol classes of the public release, which cannot be called. The functions in `utils` can be called."""

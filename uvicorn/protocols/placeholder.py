@@ -1,4 +1,4 @@
-"""Base classes of placeholders: classes of the public release that programs may import and name in options."""
+"""Base classes of placeholders, which replace classes of the public release."""
 
 from __future__ import annotations
 

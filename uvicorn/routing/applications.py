@@ -60,7 +60,7 @@ class OwningInterface(Interface):
         await self._applications.shutdown(seconds)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Tell `counts` to count the requests of each application and those that the Router itself refuses."""
+        """Count in `counts` the requests of each application, and the requests that the Router rejects."""
         counts.add(place, self.name)
         for entry, interface in self._interfaces.items():
             interface.counted_in(counts, self._place_of(entry, place))

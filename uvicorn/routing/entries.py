@@ -65,7 +65,7 @@ class Entry:
             )
 
     def with_app(self, app: Any) -> Entry:
-        """Return the same entry for another application."""
+        """Return a copy of this entry with another application."""
         entry = copy(self)
         object.__setattr__(entry, "app", app)
         entry.__post_init__()
@@ -215,7 +215,7 @@ def _is_method(name: object) -> bool:
 def check_protocol(
     where: str, protocol: str | None, methods: Iterable[str] | None
 ) -> tuple[str | None, frozenset[str] | None]:
-    """Return the protocol and the methods, with HEAD if GET is there. Raise ConfigError for an invalid value."""
+    """Return the protocol and the methods. GET includes HEAD. Raise ConfigError for an invalid value."""
     if protocol not in (None, HTTP, WEBSOCKET):
         raise ConfigError(f"{where}: protocol: expected 'http' or 'websocket', got {protocol!r:.100}")
     if methods is None:

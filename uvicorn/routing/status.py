@@ -77,7 +77,7 @@ class Metrics(StatusEntry):
     name = "metrics"
 
     def check(self) -> None:
-        """Raise ConfigError if several processes serve the application. Each would report only its own requests."""
+        """Raise ConfigError if several processes serve the application."""
         if process_count.are_several():
             raise ConfigError(
                 "metrics: each of several processes would show its own requests only; pass --metrics 127.0.0.1:9100, "
@@ -92,8 +92,8 @@ class Metrics(StatusEntry):
 def metrics(*, token: str) -> Metrics:
     """Return an application that shows metrics to Prometheus, for `Route("/metrics", metrics(token=...))`.
 
-    A request without the field `Authorization: Bearer <token>` gets 404. With several worker processes the server does
-    not start, because they need `--metrics` instead.
+    A request without the field `Authorization: Bearer <token>` gets 404. A server with several worker processes does
+    not start with this application. Use `--metrics` there.
 
     Raises ConfigError for a token with less than 16 characters.
     """

@@ -29,11 +29,11 @@ class TableEntry(Protocol):
 
     @property
     def host(self) -> str | None:
-        """The host in lower case, without port and final dot. None for all hosts."""
+        """The host in lower case, without port and final dot, or None for all hosts."""
 
     @property
     def protocol(self) -> str | None:
-        """`http` or `websocket`. None for both."""
+        """`http` or `websocket`, or None for both."""
 
     @property
     def methods(self) -> frozenset[str] | None:
@@ -48,7 +48,7 @@ class Table(Generic[E]):
     """The entries and the default of one Router."""
 
     def __init__(self, entries: Iterable[E], default: E | None = None) -> None:
-        """Raise ConfigError if two entries of the same rank would take the same request."""
+        """Raise ConfigError if two equally specific entries take the same request."""
         self.entries = tuple(entries)
         self.default = default
         by_host: dict[str | None, list[E]] = {None: []}
@@ -100,7 +100,6 @@ class Paths(Generic[E]):
     __slots__ = ("bounds", "certain", "_candidates")
 
     def __init__(self, entries: Iterable[E], default: E | None = None) -> None:
-        """Raise ConfigError if two entries of the same rank would take the same request."""
         exact: dict[str, list[E]] = {}
         prefixes: dict[str, list[E]] = {}
         for entry in entries:
@@ -135,7 +134,7 @@ class Paths(Generic[E]):
 
 
 def _add(entry: E, entries: list[E]) -> None:
-    """Add an entry after the more specific entries with the same path. Raise ConfigError for an equal entry."""
+    """Insert `entry` by specificity. Raise ConfigError if an equally specific entry takes the same request."""
     for other in entries:
         if _rank(other) == _rank(entry) and _overlap(other, entry):
             raise ConfigError(
@@ -170,7 +169,7 @@ def _rank(entry: TableEntry) -> tuple[bool, bool]:
 
 
 def _overlap(one: TableEntry, other: TableEntry) -> bool:
-    """Whether two entries of the same path, host and rank would take the same request."""
+    """Return whether two equally specific entries with the same path and host take the same request."""
     if one.protocol != other.protocol:
         return False
     return one.methods is None or other.methods is None or not one.methods.isdisjoint(other.methods)

@@ -1,4 +1,4 @@
-"""A trial of a Shift's new application. The head of the trial's response decides which application responds."""
+"""Tries the new application of a Shift. If its response is dropped, the old application responds."""
 
 from __future__ import annotations
 

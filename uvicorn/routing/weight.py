@@ -45,7 +45,7 @@ class WeightFunction:
     def __init__(
         self, function: Callable[[], Any], has_key: bool, where: object, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Log lines begin with `where`, the Shift that has the function."""
+        """`where` names the Shift in log lines."""
         self.weight: float = 0
         self._function = function
         self._has_key = has_key

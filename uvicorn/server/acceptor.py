@@ -78,7 +78,7 @@ class Acceptor:
             self.abort()
 
     def abort(self) -> None:
-        """Close the listening socket. The kernel resets the connections in its queue."""
+        """Close the listening socket. The kernel resets connections that have not been accepted."""
         if self._is_open:
             self._is_open = False
             self._pause()
@@ -149,7 +149,6 @@ class Acceptor:
                     connection.reset()
 
     def _is_over_limit(self) -> bool:
-        """Return whether one more connection would exceed `limit_concurrency`."""
         context = self._context
         return 0 < context.limit_concurrency <= len(context.connections) + len(context.arriving)
 

@@ -49,7 +49,6 @@ class Clock:
     monotonic = staticmethod(time.monotonic)
 
     def unix_seconds(self) -> float:
-        """Return the time of day in seconds since 1970."""
         return time.time()
 
     def jitter(self) -> float:

@@ -53,7 +53,7 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ServedInterface(Protocol):
-    """The methods that the server calls on an interface. The server imports no interface."""
+    """The attributes and methods of an interface that the server uses."""
 
     name: str
     #: Whether it serves WebSockets; if not, requests to upgrade are served as other requests.

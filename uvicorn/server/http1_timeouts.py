@@ -45,7 +45,7 @@ _RECENT_SECONDS: Final = 0.5
 
 
 class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
-    """Deadlines and end of an HTTP/1.1 connection. The subclass `HTTP1Gateway` sends responses."""
+    """Enforces the deadlines of an HTTP/1.1 connection, and closes it. The subclass `HTTP1Gateway` sends responses."""
 
     __slots__ = (
         "_content_done",
@@ -274,7 +274,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._break_off("write timeout")
 
     def _takes_too_slowly(self, unsent: int) -> bool:
-        """Return whether a thread waits for the client, and the client reads slower than `min_response_rate`."""
+        """Return whether a thread waits for a client that reads slower than `min_response_rate`."""
         exchange = self._exchange
         thread_held = exchange.thread_held if exchange is not None else None
         if exchange is None or thread_held is None or not thread_held():

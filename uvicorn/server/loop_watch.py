@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 @asynccontextmanager
 async def watching(seconds: float) -> AsyncIterator[None]:
-    """While the context is active, log places that block the running event loop for `seconds`. With 0, log none."""
+    """While the context is active, log places that block the event loop for `seconds`. 0 turns this off."""
     if not seconds:
         yield
         return
@@ -240,5 +240,5 @@ def _origin(file: str) -> int:
 
 
 def _cpu_clock_of_this_thread() -> int | None:
-    """Return the clock of the CPU time of this thread. macOS has no such clock."""
+    """Return the CPU-time clock of this thread, or None on macOS."""
     return None if sys.platform == "darwin" else time.pthread_getcpuclockid(threading.get_ident())

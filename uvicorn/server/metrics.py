@@ -33,7 +33,7 @@ class Snapshot(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """The metric for one column of a group."""
+    """A Prometheus metric, which is one column of a group's rows."""
 
     name: str
     help: str
@@ -185,7 +185,7 @@ class Totals:
 
 
 def _known_groups(snapshot: Snapshot) -> Snapshot:
-    """Return the groups that have the columns of this version. Workers after a SIGHUP may run another version."""
+    """Return `snapshot` without groups that this version cannot read."""
     tables = ((_COUNTERS, snapshot.counters), (_GAUGES, snapshot.gauges), (_PEAKS, snapshot.peaks))
     return Snapshot(
         *(

@@ -39,7 +39,7 @@ def log_observer(log: AccessLog) -> Observer:
 
 
 def counting_observer(counts: Counts) -> Observer:
-    """Return an observer that counts the responses that the connection does not count itself."""
+    """Return an observer that adds each observed response to `counts`."""
 
     def observe(connection: ObservedConnection, exchange: HTTPExchange, seconds: float) -> None:
         entry = exchange.endpoint.counts

@@ -1,4 +1,4 @@
-"""Detects slow clients. Sans-IO: each tick passes the elapsed time and the byte counts."""
+"""Detects slow clients. Sans-IO: the caller passes the elapsed time and the byte counts."""
 
 from __future__ import annotations
 

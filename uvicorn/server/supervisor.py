@@ -359,7 +359,7 @@ class Supervisor:
                 logger.warning("worker %d is still starting, after %.0f seconds", worker.process.pid, silent)
 
     def _pause(self) -> float:
-        """Return the number of seconds until the next deadline. Return at most 1."""
+        """Return the seconds until the next deadline, but at most 1."""
         now = time.monotonic()
         dues = [worker.deadline - now for worker in self._workers if worker.deadline]
         if self._not_before > now and not self._stopping:

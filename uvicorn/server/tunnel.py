@@ -119,7 +119,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
                 self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """Pass the client's FIN on. Except over TLS, the application may still send for `half_closed_seconds`."""
+        """Forward the client's FIN to the application. Over TLS, close the connection instead."""
         self._note_end()
         if self.phase is LINGERING or self._session.endpoint.scheme == "https":
             self._close()
@@ -235,7 +235,6 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._linger()
 
     def reset(self) -> None:
-        """Reset the connection now."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
             self._close_pair()
@@ -329,7 +328,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         near.close()
 
     def _look_for_end(self) -> None:
-        """Ask the kernel whether the client has disconnected, because the event loop does not read now."""
+        """Ask the kernel whether the client has disconnected, because reading is paused."""
         end = peer_state(self._transport)
         if end == HALF_CLOSED:
             self._note_end()

@@ -36,7 +36,7 @@ class Worker:
     buffer: bytes = b""
 
     def received_lines(self) -> list[tuple[str, str]] | None:
-        """Return each arrived line as its first word and the rest. Return None if the worker has closed its end."""
+        """Return the lines that have arrived, as `(first word, rest)`. Return None if the channel has been closed."""
         try:
             data = self.channel.recv(_READ_BYTES)
         except BlockingIOError:

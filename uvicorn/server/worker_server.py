@@ -72,7 +72,7 @@ class WorkerServer(Server):
         """Do nothing, because the supervisor logs the addresses once for all workers."""
 
     def retire(self, reason: str) -> None:
-        """Ask the supervisor for a successor once a second, and serve until the successor is ready."""
+        """Ask the supervisor for a successor. Called once a second until the successor is ready."""
         self.report(f"retiring {reason}")
 
     def tick(self) -> None:
@@ -106,7 +106,7 @@ class WorkerServer(Server):
             self._supervisor_has_died()
 
     def _supervisor_has_died(self) -> None:
-        """Stop, because no supervisor can replace or stop this worker."""
+        """Stop this worker, because its supervisor has died."""
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._watch.noticed.set()
         if not self.should_exit:

@@ -35,8 +35,8 @@ _GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
 class Multiprocess:
     """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
 
-    Workers call a picklable `target` with the sockets. Without a `target` they run `Server.run` of `config`. Without
-    `sockets`, the sockets of the configuration are opened.
+    Workers call a picklable `target` with the sockets. Without `target`, they run `Server(config).run`. Without
+    `sockets`, the configured sockets are opened.
     """
 
     what = "workers"

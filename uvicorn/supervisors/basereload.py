@@ -1,4 +1,4 @@
-"""`BaseReload`, another name of `ChangeReload`, for imports only."""
+"""`BaseReload`, an alias of `ChangeReload`."""
 
 from uvicorn.supervisors import ChangeReload as BaseReload
 

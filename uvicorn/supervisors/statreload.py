@@ -1,4 +1,4 @@
-"""`StatReload`, an alias of `ChangeReload`. The public release has a module of this name."""
+"""`StatReload`, an alias of `ChangeReload`."""
 
 from uvicorn.supervisors import ChangeReload as StatReload
 

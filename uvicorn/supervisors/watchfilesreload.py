@@ -1,4 +1,4 @@
-"""`WatchFilesReload`, another name of `ChangeReload`, under the public release's module name."""
+"""`WatchFilesReload`, an alias of `ChangeReload`."""
 
 from uvicorn.supervisors import ChangeReload as WatchFilesReload
 

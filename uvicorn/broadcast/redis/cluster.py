@@ -173,7 +173,7 @@ class ClusterBackend(Backend):
         return owners
 
     async def _apply_owners(self, owners: dict[int, Place]) -> None:
-        """Connect to the owners of all slots. Subscribe each group at the owner of the group's slot."""
+        """Connect to each server in `owners`, and move each subscription to the owner of its slot."""
         places = set(owners.values())
         fresh = [self._add_server(place) for place in places if place not in self._servers]
         await asyncio.gather(*(connection.start() for server in fresh for connection in server))

@@ -72,7 +72,7 @@ class AsyncioRedisConnection(RedisConnection):
 
 
 async def connect(address: RedisAddress) -> AsyncioRedisConnection:
-    """Connect as `Connect` describes. Raises ConnectFailed or OSError. Call it with a timeout."""
+    """Connect and log in. Raises ConnectFailed or OSError. Call this function with a timeout."""
     loop = asyncio.get_running_loop()
     connection = AsyncioRedisConnection()
     if address.path:

@@ -87,10 +87,10 @@ class HTTP1ResponseEncoder:
         content: bytes,
         more_content: bool,
     ) -> list[bytes]:
-        """Begin a response. Return pieces of the head and of the content so far, which the caller joins and sends.
+        """Begin a response. Return its head and its first content in pieces. The caller joins and sends the pieces.
 
-        The framing cannot change later (RFC 9112, section 6). Content of unknown length is chunked. On HTTP/1.0, it
-        ends when the connection closes.
+        The framing cannot change later (RFC 9112, section 6). Content of unknown length is chunked. On HTTP/1.0, the
+        end of the connection ends such content.
 
         Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
         call `start` again with another response.

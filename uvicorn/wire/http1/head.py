@@ -103,7 +103,7 @@ class RequestHead:
         self._good_host: bytes | None = None
 
     def _read_usual_head(self, match: re.Match[bytes], head: bytes) -> bool:
-        """Read a head that USUAL_HEAD matches. Return whether the result may be reused for an identical head."""
+        """Read a head that matches USUAL_HEAD. Return whether the caller may cache the result."""
         method, target, minor = match.groups()
         if method not in METHODS:
             self._read_head(head)

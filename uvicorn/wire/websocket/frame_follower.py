@@ -15,9 +15,9 @@ _SWITCHED: Final = b"HTTP/1.1 101"
 
 @final
 class FrameFollower:
-    """Follows the bytes of one direction. With `has_head`, the head of a 101 response comes before the frames.
+    """Follows the frames in one direction. With `has_head`, a 101 response comes first.
 
-    It buffers at most one head or one header of a frame. Payloads are skipped by their length.
+    The follower buffers at most one response head or one frame header. It skips payloads by their length.
     """
 
     __slots__ = ("_header", "_head", "_is_lost", "_left", "has_closed")
