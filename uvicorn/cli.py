@@ -42,7 +42,7 @@ class _Option(click.Option):
         self.group = group
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """Leave out ranges such as x>=0."""
+        """Leave ranges such as x>=0 out of the help."""
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra
@@ -359,7 +359,7 @@ def _exit_with(message: str, status: int = _USAGE_ERROR) -> None:
 
 
 def _print_cause(error: BaseException) -> None:
-    """Print the traceback of an exception in the user's module, starting in that module."""
+    """Print the traceback of `error`, without the calls before the user's module."""
     report = traceback.TracebackException.from_exception(error)
     _drop_import_frames(report)
     click.echo("".join(report.format()).rstrip(), err=True)

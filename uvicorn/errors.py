@@ -103,11 +103,11 @@ class BroadcastUnavailable(BroadcastError):
 
 
 class ApplicationError(UvicornError):
-    """Replaces an application's exception that an adapter's host would misread. `__cause__` is that exception."""
+    """Replaces an exception that an adapter's host would misread. `__cause__` is the application's exception."""
 
     @classmethod
     def of(cls, error: BaseException) -> ApplicationError:
-        """Return an ApplicationError with `error` as its cause."""
+        """Return an ApplicationError whose `__cause__` is `error`."""
         made = cls(f"the application raised {type(error).__name__}: {escaped(error)}")
         made.__cause__ = error
         return made

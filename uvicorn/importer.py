@@ -113,7 +113,7 @@ def _kind_of(app: Any) -> str | None:
 
 
 def _table_in(app: Any) -> str:
-    """Return the class name if `app` is a Router or a Shift, or middleware around one. Otherwise return ""."""
+    """Remove middleware from `app`. If a Router or a Shift is inside, return its class name, otherwise ""."""
     # If the module uses one, it has been imported.
     routing = sys.modules.get("uvicorn.routing")
     if routing is None:

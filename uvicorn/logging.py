@@ -151,7 +151,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 class ColourizedFormatter(logging.Formatter):
-    """A formatter with colours. If `use_colors` is None, it uses them on a terminal only."""
+    """A formatter with colours. If `use_colors` is None, only terminals get colours."""
 
     #: Functions that colour the name of a level; subclasses may have their own.
     level_name_colors: Mapping[int, Callable[[str], str]] = _colouring(
@@ -266,7 +266,7 @@ def _on_one_line(text: str) -> str:
 
 
 def _escape_messages(shown: traceback.TracebackException) -> None:
-    """Escape the messages of all exceptions in a chain. The frames need no escaping."""
+    """Escape the messages and notes of all exceptions in a chain."""
     left, seen = [shown], set[int]()
     while left:
         one = left.pop()

@@ -27,7 +27,7 @@ def message_with_placeholders(message: Any) -> Any:
 
 
 def log_messages(interface: Any) -> None:
-    """Wrap the ASGI and channels applications of an interface in a logger of their messages."""
+    """Wrap the ASGI and channels applications of an interface, so that their messages are logged."""
     for part in interface.parts:
         wrapper = {"asgi3": MessageLoggerMiddleware, "channels": ChannelsMessageLogger}.get(part.name)
         if wrapper is not None:

@@ -49,7 +49,7 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
 def serve_as_worker(
     config: Config, target: Callable[..., object] | None, descriptors: list[int], end: ProcessEnd
 ) -> int:
-    """Serve in a worker process, or call `target` if given. The last descriptor is the channel to the supervisor."""
+    """Run a worker, or `target` if given. The last of `descriptors` is the socket to the supervisor."""
     from uvicorn.server.supervisor_watch import SupervisorWatch
     from uvicorn.server.worker_server import WorkerServer
 

@@ -105,7 +105,7 @@ class SharedBytes(bytes):
 
 @runtime_checkable
 class GroupMember(Protocol):
-    """The methods of a reply channel that groups call on the thread of its event loop.
+    """A reply channel that can be a member of groups. Groups call it on the thread of the channel's event loop.
 
     A channel may have an attribute `loop_thread`, the identifier of this thread.
     """
@@ -128,7 +128,7 @@ class GroupMember(Protocol):
         """Wait until a message can be sent, or the client has disconnected."""
 
     def break_off(self, reason: str) -> None:
-        """Abort the connection. Close a WebSocket with 1013. An aborted response does not look complete."""
+        """Close a WebSocket with code 1013. Abort an HTTP response, so that it does not look complete."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the client disconnects. If it has disconnected, call `callback()` now."""
+        """Call `callback()` when the client disconnects. If the client has already disconnected, call it now."""

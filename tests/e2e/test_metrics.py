@@ -136,7 +136,7 @@ def test_worker_with_an_entry_for_metrics_does_not_start(tmp_path: Path) -> None
     )
     ended = run_command(tmp_path, "app:app", "--bind", "127.0.0.1:0", "--workers", "2")
     assert ended.returncode == 2
-    assert "metrics: each of several processes would show its own requests only" in ended.stderr
+    assert "metrics: each of several processes would show only its own requests" in ended.stderr
 
 
 REPORTING: Final = """

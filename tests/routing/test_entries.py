@@ -128,7 +128,7 @@ def test_M21_an_entry_accepts_threads_for_an_application_that_blocks(app: Any) -
 
 
 def test_M21_an_entry_rejects_threads_for_an_adapter_with_threads_of_its_own() -> None:
-    with pytest.raises(ConfigError, match="ASGIAdapter sets threads or an executor too"):
+    with pytest.raises(ConfigError, match="ASGIAdapter already sets threads or an executor"):
         Route("/a", ASGIAdapter(pages, threads=3), threads=2)
 
 

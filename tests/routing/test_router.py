@@ -111,7 +111,7 @@ async def test_M24_an_application_of_another_kind_behind_channels_middleware_is_
     conversation.send(b"GET /page HTTP/1.1\r\nhost: x\r\n\r\n")
     await settle()
     assert conversation.statuses == [500]
-    assert "Route('/page') cannot be called by middleware of the channels kind" in caplog.text
+    assert "channels middleware cannot call Route('/page')" in caplog.text
     await conversation.lose()
 
 

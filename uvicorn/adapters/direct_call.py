@@ -1,4 +1,4 @@
-"""Calls a WSGI application directly, if a channels application passes it a request of our own server.
+"""Calls the WSGI application of an ASGIAdapter without messages, for an unchanged request of this server.
 
 This doubles the requests per second (bench/wsgi.py, `mixed`).
 """

@@ -65,6 +65,7 @@ class MessageGateway(HTTPGateway):
                     self._sending = None
                 if self._backlog.consumed(size):
                     self._backlog.wake()
+            # After the messages, because without a head the host would send a 500.
             if self._failure is not None:
                 failure, self._failure = self._failure, None
                 try:
@@ -98,7 +99,7 @@ class MessageGateway(HTTPGateway):
         self._backlog.wake()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Let `deliver` raise after the queued messages. If it raised before the head, the host would send a 500."""
+        """Make `deliver` send the queued messages, then raise ResponseAborted."""
         # If the client has closed its side before the response began, `deliver` returns normally.
         if exchange.state != WAITING or not exchange.half_closed:
             self._fail(ResponseAborted(reason))

@@ -59,9 +59,8 @@ class WSGIAdapter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
 
-        Raises the application's exception if the response has not begun; otherwise the iterable raises it. If the host
-        would misread this exception, raises an ApplicationError with this cause. Raises StartupError if the startup
-        fails.
+        Raises the application's exception if the response has not begun. After that, the iterable raises it. If the
+        host would misread this exception, an ApplicationError replaces it. Raises StartupError if the startup fails.
         """
         interface, thread = self._started()
         if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:

@@ -42,7 +42,7 @@ class GapReports:
         if lost:
             if count := self._log.admits(lost):
                 logger.warning(
-                    "group %.200r: messages were lost; all groups have lost %d since the last such line", group, count
+                    "group %.200r: messages were lost (%d in all groups since the last warning)", group, count
                 )
             self._report_limited(group, LOST, since)
 

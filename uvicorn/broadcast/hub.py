@@ -1,4 +1,4 @@
-"""The groups of one event loop: adds members, publishes messages and delivers them."""
+"""Adds members to the groups of one event loop, publishes messages and delivers them."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ class Hub:
                 raise
 
     async def hand_over(self, group: str, encoded: Encoded) -> None:
-        """Number a message and publish it. Count and log a failure, then raise BroadcastUnavailable."""
+        """Publish a message with the next sequence number. Log a failure, then raise BroadcastUnavailable."""
         try:
             if not self._stopped:
                 await self.start()

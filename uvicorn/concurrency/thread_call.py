@@ -113,7 +113,7 @@ class ThreadCall:
             forget()
 
     def _on_loop_failed(self, error: BaseException) -> None:
-        """Log `error` and respond. The application or its response has failed."""
+        """Log the `error` of the application or of its response, and respond."""
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:

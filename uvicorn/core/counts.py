@@ -1,4 +1,4 @@
-"""Counts the answered requests of each entry, for reports and metrics only."""
+"""Counts the requests of each entry. Only reports and metrics use the counts."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Counts:
         self._places: dict[str, dict[object, EntryCounts]] = {}
 
     def add(self, place: Place, kind: str, lane: Lane | None = None) -> None:
-        """Begin to count the requests for `place`. `kind` is the interface, `lane` its pool of threads."""
+        """Begin to count the requests for `place`. `kind` names the interface. `lane` is its pool of threads."""
         counts = EntryCounts(place, kind)
         self.entries.append(counts)
         self._places.setdefault(place.endpoint.above, {})[place.endpoint.entry] = counts

@@ -62,7 +62,7 @@ class Endpoint:
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
         """Return a copy of this endpoint, with `root_path`, for the application at a Router's `entry`.
 
-        An endpoint keeps one copy. The next request reuses it if it goes to the same entry.
+        The endpoint keeps its last copy. A call with the same arguments returns the last copy again.
         """
         seen = self.seen
         if seen is not None:
@@ -98,7 +98,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether the connection is the parent's, because this process was forked after the endpoint was made."""
+        """Whether this process was forked after the endpoint was made. The parent process owns the connection."""
         return self.forks != forks.forks
 
     @property

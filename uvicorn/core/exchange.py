@@ -324,7 +324,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     def write_trailers(self, headers: Headers) -> None:
-        """End the response with trailers. If the framing allows no trailers, send none. Raises like `write`."""
+        """End the response, with the trailers if the framing allows them. Raises the errors of `write`."""
         if self.state is not STREAMING:
             return self.write(b"", more_content=False)
         try:
@@ -383,13 +383,13 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     # For gateways
 
     def half_close(self, content_follows: bool = False) -> None:
-        """Note that the client has closed its side of the connection. The client may still read."""
+        """Record that the client has closed its side of the connection. The client may still read."""
         if not content_follows:
             self.content.break_off()
         self._client_closed()
 
     def disconnect(self) -> None:
-        """Note that the client has disconnected. Drop further sends of the application."""
+        """Record that the client has disconnected. Drop all later sends of the application."""
         self.content.break_off()
         if self.state < COMPLETE:
             self.state = CLOSED

@@ -3,8 +3,8 @@
 The opening handshake is an HTTP exchange (section 1.3). A response rejects the handshake. After `accept`, the session
 carries messages. Only the event loop's thread may use a session.
 
-The table shows the states, in the notation of `exchange`. `notify` is one call of the listener's `on_disconnect`.
-tests/core/test_websocket_session.py reads the table.
+The table shows the states, in the notation of `uvicorn.core.exchange`. `notify` is one call of the listener's
+`on_disconnect`. tests/core/test_websocket_session.py reads the table.
 
     event                 CONNECTING   OPEN             CLOSING          CLOSED
     accept                OPEN         error            error            ignore
@@ -211,7 +211,7 @@ class WebSocketSession:
     # For gateways
 
     def disconnect(self, code: int, reason: str) -> None:
-        """End the session, because the connection has ended. Notify the listener of an accepted session."""
+        """End the session, because the connection has ended. If the session was accepted, notify its listener."""
         listener = self.listener if self.state in (OPEN, CLOSING) else None
         self._end()
         if listener is not None:
@@ -246,7 +246,7 @@ def check_message(text: object, data: object) -> None:
         if not isinstance(text, str):
             raise _wrong_type("text", "str", text)
         if not _is_utf8(text):
-            raise LocalProtocolError("websocket: expected 'text' that UTF-8 can hold, got a lone surrogate")
+            raise LocalProtocolError("websocket: expected 'text' that UTF-8 can encode, got a lone surrogate")
     if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
         raise _wrong_type("bytes", "bytes", data)
 

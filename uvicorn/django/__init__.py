@@ -1,4 +1,4 @@
-"""Django's databases and requests for coroutines, and broadcast messages after a commit.
+"""Support for Django: ORM calls and requests in coroutines, and broadcast messages after a commit.
 
 Add this application to INSTALLED_APPS to run its system checks.
 """

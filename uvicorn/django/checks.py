@@ -54,7 +54,7 @@ def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckM
 
 
 class Leaf(NamedTuple):
-    """The asynchronous application inside all middleware, and the `DjangoThreads` around it, if any."""
+    """An asynchronous application without its middleware. `threads` is the DjangoThreads middleware, or None."""
 
     app: Any
     threads: DjangoThreads | None
@@ -110,7 +110,7 @@ def _script_name(router: Router) -> Iterator[CheckMessage]:
 
 
 def _inside(app: Any) -> list[Any]:
-    """Remove middleware and adapters, and return the application in a list. A Shift has two applications."""
+    """Return the applications inside middleware and adapters: two for a Shift, otherwise one."""
     while (inner := getattr(app, "__wrapped__", getattr(app, "app", None))) is not None:
         app = inner
     return [*_inside(app.old), *_inside(app.new)] if isinstance(app, Shift) else [app]

@@ -1,8 +1,8 @@
-"""Lends threads to requests and events. ORM calls then find the database connections of earlier calls.
+"""Lends threads to requests and events, because Django's database connections belong to threads.
 
 A request keeps its thread from its first call to the end of the request. A WebSocket event, or a task that outlives its
 request, has a thread for one call. If this call leaves a transaction or an iterator over rows open, the thread is kept.
-The thread cleans its connections before the first call of a request, event or task, and after its last call.
+Before the first call of a request, event or task, and after the last call, the thread cleans its connections.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Lane:
             self.leases += 1
 
     def withdraw(self, serve: Callable[[], None]) -> bool:
-        """Remove the function `serve`, which has waited too long. Return False if a thread has called `serve`."""
+        """Remove `serve` from the functions that wait for a thread. Return False if a thread has called `serve`."""
         with self._lock:
             if serve not in self._waiting:
                 return False
@@ -112,7 +112,7 @@ class Lane:
             self._closed = False
 
     def close(self) -> None:
-        """End the threads that no lease needs any more, and close their connections."""
+        """End each thread when no lease needs it. A thread closes its database connections when it ends."""
         with self._lock:
             self._closed = True
             while self._idle:
@@ -178,7 +178,7 @@ class Lanes(NamedTuple):
 
 
 class _Call:
-    """A call and the future of its outcome. A thread takes and runs the call, or a timer takes and refuses it."""
+    """A call, and the future for its result. Either a thread runs the call, or a timer refuses it."""
 
     __slots__ = ("_untaken", "function", "future")
 
@@ -188,7 +188,7 @@ class _Call:
         self._untaken = threading.Lock()
 
     def take(self) -> bool:
-        """Take the call. Return False if the call has been taken or cancelled."""
+        """Mark the call as taken. Return False if it has been taken before, or cancelled."""
         return self._untaken.acquire(blocking=False) and self.future.set_running_or_notify_cancel()
 
 

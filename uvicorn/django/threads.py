@@ -95,7 +95,7 @@ class DjangoThreads:
             if not has_response or not await _answer(kind, send, 503, _BUSY_HEADERS, b"Service Unavailable\n"):
                 raise ThreadsBusy(str(refusal)) from error
             if count := self._refusals.admits():
-                logger.warning("DjangoThreads: %d requests answered with 503: %s; raise threads=", count, refusal)
+                logger.warning("DjangoThreads: %d requests answered with 503: %s; increase threads=", count, refusal)
         finally:
             lease.end()
             # ValueError: the coroutine is closed from another context than it ran in.
@@ -105,7 +105,7 @@ class DjangoThreads:
 
     @property
     def __uvicorn_lane__(self) -> Lane:
-        """The pool of threads that requests use. Metrics show it."""
+        """The pool of threads for requests. Metrics show this pool."""
         return self.lanes[0]
 
     async def startup(self) -> None:

@@ -116,7 +116,7 @@ class ReplyChannel(HTTPReply):
         self._exchange.thread_held = holds_thread
 
     def exchange_of(self, message: Message) -> HTTPExchange | None:
-        """Return the exchange if an adapter may respond to it without messages. Otherwise return None."""
+        """Return the exchange if an adapter may use it directly, without messages. Otherwise return None."""
         exchange = self._exchange
         endpoint = exchange.endpoint
         client, scheme = exchange.forwarded or (endpoint.client, endpoint.scheme)

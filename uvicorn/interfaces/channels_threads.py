@@ -216,7 +216,7 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Let two waiting connections begin: one of this client, and one that waits for room in the queue."""
+        """Begin a waiting connection of this client, and a connection that waits for room in the queue."""
         app = self._app
         with app.lock:
             held = app.held.get(self._client)
@@ -238,7 +238,7 @@ class _Connection:
 
 @final
 class _Call:
-    """One call of the application, as a job of the pool."""
+    """A job that calls the application once."""
 
     __slots__ = ("_connection", "_outcome", "_reply", "_work", "is_request", "kind")
 
@@ -260,7 +260,7 @@ class _Call:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the handler and the client still wait for the call. Always true for `websocket.disconnect`."""
+        """Whether this call is still needed. Always true for `websocket.disconnect`."""
         if not self.is_awaited or (self._reply is not None and self._reply.has_lost_client):
             return self.kind == "websocket.disconnect"
         return True

@@ -197,7 +197,7 @@ class WebSocketReply:
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """Return an awaitable that waits while the client is slow. In the task of another client, return DONE."""
+        """Return an awaitable that waits while this client is slow. Tasks of other clients do not wait."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:

@@ -90,7 +90,7 @@ class ClientShares:
                 return
 
     def _next(self, client: str) -> SharedJob | None:
-        """Return the client's next job. If no job is waiting, decrease the client's count and return None."""
+        """Return the client's next job. If no job waits, count one job less for the client, and return None."""
         with self._lock:
             waiting = self._waiting.get(client)
             if waiting:

@@ -40,7 +40,7 @@ _CLASSES: Final = {
 def build_interface(
     app: Any, settings: Settings, source: str = "the application", keyword: str = "--interface"
 ) -> Interface:
-    """Build the interface that `settings.interface` names. Detect it if that is `auto`. Raises InterfaceError.
+    """Build the interface that `settings.interface` names. For 'auto', detect the interface. Raises InterfaceError.
 
     Error messages use `source` as the name of the application, and `keyword` as the name of the interface option.
     """
@@ -175,7 +175,7 @@ def _why_no_kind(app: Any) -> str:
 
 
 def _wrapped_in_object(app: Any) -> Any:
-    """Return the application inside a middleware object, or None. Both have the same interface."""
+    """Return the application that a middleware object declares as `__wrapped__`, or None."""
     if inspect.isroutine(app) or inspect.isclass(app):
         return None
     return inspect.getattr_static(app, "__wrapped__", None)

@@ -70,7 +70,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
-    """Build the environ of a request, without `wsgi.input`. `own` has the constant keys of the interface."""
+    """Build the environ of a request, without `wsgi.input`. `own` contains the interface's own keys."""
     endpoint = exchange.endpoint
     kept = endpoint.environ_template
     if kept is None or kept[0] is not own:

@@ -18,10 +18,10 @@ _EXCLUSIVE: Final = frozenset(("send", "sendall", "close"))
 
 @final
 class HandedSocket:
-    """A socket that takes the client's connection over at the first call of a method. For use on any thread.
+    """A socket for any thread. The first call of one of its methods takes over the client's connection.
 
-    After this call, the object is one end of a socket pair. Its methods are those of `socket.socket`. `repr` and copies
-    do not take the connection over.
+    After the takeover, the object is one end of a socket pair. Its methods are those of `socket.socket`. `repr` and
+    copying do not take over the connection.
     """
 
     __slots__ = ("_lock", "_sending", "_socket", "_takeover")

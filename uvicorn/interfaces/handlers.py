@@ -162,7 +162,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
-    """Watch a handler and its `exchange`. When one of them ends, limit the time of the other."""
+    """Watch a handler and its `exchange`. After one of them has ended, limit how long the other may take."""
     if task.done():
         _handler_ended(exchange, reply, settings, task)
     else:
@@ -238,7 +238,7 @@ def _exchange_ended(task: asyncio.Task[Any], seconds: float, exchange: HTTPExcha
 
 
 def cancel_later(task: asyncio.Task[Any], seconds: float) -> None:
-    """Cancel a handler whose client has disconnected, unless it ends within `seconds` (rule R6)."""
+    """Cancel the handler of a disconnected client if it still runs after `seconds` (rule R6)."""
     if not task.done():
         timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
         task.add_done_callback(lambda task: timer.cancel())
@@ -260,7 +260,7 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Return whether `error` reports a disconnected client. Frameworks have their own exceptions for a disconnect."""
+    """Return whether `error` reports a disconnected client. Frameworks use exceptions of their own."""
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         if isinstance(link, ClientDisconnected) or type(link).__name__ in _DISCONNECTS:

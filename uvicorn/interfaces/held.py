@@ -1,4 +1,4 @@
-"""Holds the response of a plain function until it returns. The result decides whether the response is sent."""
+"""Holds the response of a plain function until it is known whether the function returns an awaitable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.types import Headers
 
 @final
 class HeldResponse(HTTPGateway):
-    """The gateway of `exchange` during the call of a plain function. The gateway holds the response."""
+    """A gateway that holds the response of `exchange` until `release` or `drop` is called."""
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
@@ -34,7 +34,7 @@ class HeldResponse(HTTPGateway):
                 raise
 
     def drop(self) -> None:
-        """Drop the held response. The exchange waits for another response."""
+        """Drop the held response. The exchange then accepts a new response."""
         exchange = self._exchange
         exchange.gateway = self._gateway
         if self._steps and exchange.state <= COMPLETE:

@@ -25,7 +25,7 @@ _INTERNAL_ERROR: Final = 1011
 
 @final
 class Takeover:
-    """The takeover of one connection. The application may take it over once, during the call for the handshake."""
+    """Lets the application take over one connection, once, during the call for the handshake."""
 
     __slots__ = (
         "_is_decided",
@@ -65,8 +65,8 @@ class Takeover:
         """Call `begin()` on the event loop's thread, and return its result. The worker thread leaves its pool.
 
         For use on any thread except the event loop's thread. Raises the exceptions of `begin`. Raises
-        LocalProtocolError if the connection has already been taken over. Raises ClientDisconnected after `decide`, or
-        if the server rejects the handshake, or if the client has disconnected.
+        LocalProtocolError if the connection has already been taken over. Raises ClientDisconnected if the application
+        has responded, if the server rejects the handshake, or if the client has disconnected.
         """
         with self._lock:
             if self.is_taken:

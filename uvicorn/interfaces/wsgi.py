@@ -152,7 +152,7 @@ class WSGICall(ThreadCall):
         self._send_last(b"")
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Let the kernel send a file, and wait for the end. Return False if the kernel cannot send the file."""
+        """Let the kernel send a file, and wait until it is sent. Return False if the kernel cannot send the file."""
         part = part_to_send(wrapper.filelike) if self.exchange.gateway.sends_files else None
         if part is None or self._ended or self._head is None:
             return False
@@ -361,12 +361,12 @@ class WSGIInterface(ThreadedInterface):
         self._unwarned = threading.Lock()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Queue the call. Respond 503 if the queue is full."""
+        """Queue the call of the application. Respond 503 if the queue is full."""
         loop_calls = self.loop_calls()
         self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
 
     def serve_handshake(self, session: WebSocketSession) -> None:
-        """Queue the call. Two objects in its environ let the application take over the connection."""
+        """Queue the call of the application. Two objects in the environ can take over the connection."""
         # Imported on first use, because most WSGI sites have no WebSockets.
         from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
 

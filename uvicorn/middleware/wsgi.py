@@ -28,7 +28,7 @@ _WSGIMiddleware = WSGIMiddleware
 
 
 class WSGIResponder(Placeholder):
-    """A class for imports and annotations. It has no instances. `ASGI3Adapter` calls WSGI applications."""
+    """A class for imports and annotations only. It has no instances."""
 
 
 def build_environ(scope: Scope, message: Any, body: io.BytesIO) -> Environ:

@@ -35,7 +35,7 @@ class OwningInterface(Interface):
         self.takes_over = any(interface.takes_over for interface in self._interfaces.values())
 
     def place(self, entry: Entry) -> None:
-        """Record the entry through which an enclosing table serves this interface."""
+        """Record that an enclosing table serves this interface at `entry`."""
 
     def _join(self, applications: Applications) -> None:
         """Use one interface for all entries with equal applications."""
@@ -66,7 +66,7 @@ class OwningInterface(Interface):
             interface.counted_in(counts, self._place_of(entry, place))
 
     def _place_of(self, entry: Entry, place: Place) -> Place:
-        """Return the place of the entry's application. `place` is the place of this interface."""
+        """Return `place`, extended by `entry`."""
         endpoint = place.endpoint.seen_by(entry, "")
         prefix = place.prefix + entry.prefix if entry.moves_root else place.prefix
         if isinstance(entry, Default):
@@ -158,7 +158,7 @@ class Application:
         self._interfaces: list[tuple[object, Interface]] = [(pool, interface)]
 
     def interface(self, pool: object, new: Interface) -> Interface:
-        """Return the interface that uses `pool`. If no interface uses it, add `new`."""
+        """Return the interface for `pool`. If there is none, store `new` and return it."""
         for known, interface in self._interfaces:
             if known == pool:
                 return interface

@@ -61,7 +61,7 @@ class Entry:
             raise ConfigError(f"{self!r}: threads: only WSGI applications and synchronous consumers run on threads")
         if self.threads is not None and adapted(self.app)[1] is not None:
             raise ConfigError(
-                f"{self!r}: threads: the ASGIAdapter sets threads or an executor too; remove one of the two"
+                f"{self!r}: threads: the ASGIAdapter already sets threads or an executor; remove threads= here"
             )
 
     def with_app(self, app: Any) -> Entry:

@@ -74,7 +74,7 @@ class Router:
     def mapped(self, wrap: Callable[[Any], Any]) -> Router:
         """Return a Router with wrapped applications. `wrap(app)` is called once for each distinct application.
 
-        Nested Routers and adapters are kept, and `wrap` is called for the applications inside.
+        Nested Routers and adapters are kept. The applications inside them are wrapped.
         """
         wrapped: list[tuple[Any, Any]] = []
 
@@ -138,7 +138,7 @@ class Router:
             if entry is None:
                 return
         if not _takes_messages(entry):
-            raise InterfaceError(f"{entry!r} cannot be called by middleware of the channels kind: {_NO_KIND}")
+            raise InterfaceError(f"channels middleware cannot call {entry!r}: {_NO_KIND}")
         if entry.moves_root and "root_path" in message:
             message = {**message, "root_path": root_path + entry.prefix}
         await entry.app(message, channels)

@@ -48,7 +48,7 @@ class StatusEntry:
         return StatusInterface(self, settings)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> StatusEntry:
-        """Return this object. Middleware of the site does not apply to it."""
+        """Return this object, so that the site's middleware does not wrap it."""
         return self
 
     def __call__(self, *arguments: Any) -> NoReturn:
@@ -80,7 +80,7 @@ class Metrics(StatusEntry):
         """Raise ConfigError if several processes serve the application."""
         if process_count.are_several():
             raise ConfigError(
-                "metrics: each of several processes would show its own requests only; pass --metrics 127.0.0.1:9100, "
+                "metrics: each of several processes would show only its own requests; pass --metrics 127.0.0.1:9100, "
                 "which shows the numbers of all workers"
             )
 

@@ -37,7 +37,7 @@ class TableEntry(Protocol):
 
     @property
     def methods(self) -> frozenset[str] | None:
-        """The methods, with HEAD if there is GET. None for all methods. An entry with methods takes no WebSocket."""
+        """The methods, with HEAD added to GET. None allows any method. An entry with methods takes no WebSocket."""
 
 
 E = TypeVar("E", bound=TableEntry)
@@ -94,7 +94,7 @@ class Paths(Generic[E]):
     """The entries for one host, or for all hosts.
 
     All paths, in the order of their characters, are divided into ranges. The paths of a range have the same entries. A
-    lookup is a binary search over these ranges, so its work is limited however long the path is.
+    lookup is a binary search over these ranges. A longer path does not add steps to the search.
     """
 
     __slots__ = ("bounds", "certain", "_candidates")

@@ -94,7 +94,7 @@ class ClientWarnings:
             self._held_back += 1
 
     def tick(self) -> None:
-        """Log how many warnings were suppressed in the last second. Begin a new second."""
+        """Log how many warnings were suppressed in the last second. Called once a second."""
         if self._held_back:
             server_logger.warning("%d more clients were refused or dropped within a second", self._held_back)
             self._held_back = 0

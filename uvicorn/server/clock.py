@@ -1,4 +1,4 @@
-"""The server's clock: one tick a second, on which all connections check their deadlines."""
+"""The server's clock. Once a second, all connections check their deadlines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAG_SECONDS: Final = 10.0
 
 
 class Clock:
-    """Ticks once a second. A deadline counts from a tick, so it may expire late but never early."""
+    """Ticks once a second. Deadlines are checked on ticks. A deadline may expire late, but never early."""
 
     def __init__(self) -> None:
         #: The monotonic time of the last tick, and the seconds between the last two ticks.

@@ -234,7 +234,7 @@ class ServerContext:
         return self.begun - self.ended
 
     def ws_thread_ended(self) -> None:
-        """Note the end of a worker thread that has served a WebSocket."""
+        """Record that the worker thread of a WebSocket has ended."""
         self.ws_threads -= 1
 
     def tick(self) -> None:

@@ -316,7 +316,7 @@ class HTTP1Connection(HTTP1Gateway):
         return self._over_limit or context.requests + len(context.continuing) > context.limit_concurrency
 
     def _exchange_done(self) -> None:
-        """Serve the next request, or wait for it. The response and the request content are complete."""
+        """Serve the next request or wait for it, because the previous exchange is complete."""
         self._exchange = None
         parser = self._parser
         if not (parser.buffer or self.write_paused or self._eof):

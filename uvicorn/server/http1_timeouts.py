@@ -1,4 +1,4 @@
-"""Deadlines and end of an HTTP/1.1 connection: error response, lingering close, close, reset."""
+"""Checks the deadlines of an HTTP/1.1 connection, and closes the connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
 class HTTP1Phase(IntEnum):
-    """The phase of a connection, which determines its deadlines. The docstring of `http1` has the transitions."""
+    """The phase of a connection, which determines its deadlines. `uvicorn.server.http1` has the transitions."""
 
     HEAD = 0  # waiting for the first head, or for the rest of one
     IDLE = 1  # kept alive between requests

@@ -124,7 +124,7 @@ def open_sockets(
 
 
 def check_for_debug(addresses: Sequence[Address] = (), sockets: Sequence[socket.socket] = (), workers: int = 1) -> None:
-    """Raise ConfigError for several workers. Also raise it for an address or socket that is not on loopback."""
+    """Raise ConfigError if there are several workers, or if an address or socket is not on loopback."""
     public = [str(address) for address in addresses if not (address.is_tcp and address.host in _LOOPBACK)]
     public += [describe(sock).removeprefix("http://") for sock in sockets if not _is_on_loopback(sock)]
     if public or workers > 1:

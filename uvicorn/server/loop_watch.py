@@ -1,7 +1,7 @@
 """`--watch-loop SECONDS` logs which line of the application blocks the event loop.
 
-A watching thread reads the stack of the event loop's thread. While that thread runs the application, the watching
-thread also posts a call to the event loop. The block ends when this call runs.
+A watching thread reads the stack of the event loop's thread. If the stack contains a line of the application, the
+watching thread posts a call to the event loop. The event loop counts as blocked until this call runs.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class LoopWatch:
         threading.Thread(target=self._watch, name="uvicorn-loop-watch", daemon=True).start()
 
     def begin(self, caller: FrameType) -> None:
-        """Store what the first `look` needs. `caller` is the frame in which the event loop calls callbacks."""
+        """Store the state for the first `look`. `caller` is the innermost stack frame of the event loop's own code."""
         frames = _frames_of(caller)
         self._depth, self._bottom = len(frames), frames[-1]
         self._looked, self._cpu = self._monotonic(), self._cpu_seconds()
@@ -192,7 +192,7 @@ class LoopWatch:
             logger.warning("watch-loop: %d places have blocked the event loop; the watch ends", MOST_PLACES)
 
     def _frames(self) -> list[FrameType]:
-        """Return the frames that run inside of the event loop, the innermost first."""
+        """Return the stack frames of the code that the event loop runs, the innermost first."""
         frames = _frames_of(sys._current_frames().get(self._thread_id))
         # A greenlet has a stack of its own.
         if frames and frames[-1] is self._bottom:
@@ -210,14 +210,13 @@ def _frames_of(frame: FrameType | None) -> list[FrameType]:
 
 
 def origins_of(frames: list[FrameType]) -> list[int]:
-    """Return the origin of the code of each frame."""
     return [_origin(frame.f_code.co_filename) for frame in frames]
 
 
 def place_in(frames: list[FrameType], origins: list[int]) -> Place | None:
-    """Return the innermost line of the application's own code. Without one, return a line of an installed package.
+    """Return the application's innermost line, otherwise the innermost line of an installed package, otherwise None.
 
-    None if only this package and the standard library run. `frames` begins with the innermost frame.
+    `frames` begins with the innermost stack frame.
     """
     for origin in (_APPLICATION, _INSTALLED_PACKAGE):
         if origin in origins:

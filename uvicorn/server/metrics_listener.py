@@ -133,8 +133,6 @@ class MetricsListener:
 
 @final
 class _Client:
-    """A connection of a scraper."""
-
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.deadline = time.monotonic() + _SECONDS

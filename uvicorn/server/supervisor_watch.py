@@ -46,7 +46,7 @@ class SupervisorWatch:
         self._thread = threading.Thread(target=self._watch, name="uvicorn-supervisor-watch", daemon=True)
 
     def start(self) -> None:
-        """Start watching. Call this before the import of the application, which may block."""
+        """Start watching. Call this before importing the application, because the import may block."""
         self._thread.start()
 
     def finish(self) -> None:

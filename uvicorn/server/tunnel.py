@@ -129,7 +129,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Close the pair, so that the application reads the end of the stream."""
+        """Close the socket pair, so that the application reads the end of the stream."""
         self.phase = CLOSED
         self._context.connections.discard(self)
         trace(self._session.endpoint.client, "WebSocket connection lost")
@@ -271,7 +271,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._read_on()
 
     def _application_ended(self) -> None:
-        """Close our side, because the application has closed its side."""
+        """Send a FIN to the client or close the connection, because the application has closed its end."""
         self._context.loop.remove_reader(self._near.fileno())
         self._session.close_begun()
         if self._application_reads and socket_state(self._near) != RESET and self._eof_since is None:
@@ -312,7 +312,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._transport.close()
 
     def _close_pair(self) -> None:
-        """Close our end of the pair. The application can still read earlier bytes, then the end of the stream."""
+        """Close the server's end of the pair. The application can still read bytes that were sent before."""
         near, loop = self._near, self._context.loop
         self._application_reads = False
         self._backlog = b""

@@ -105,7 +105,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self.session.listener.on_bytes(data)  # type: ignore[union-attr]
 
     def on_ping(self, data: bytes) -> None:
-        """Send a pong. While writing is paused, keep only the latest pong for later (section 5.5.3)."""
+        """Send a pong. While writing is paused, remember only the latest pong (section 5.5.3)."""
         if self.write_paused:
             self._last_pong = data
         elif self.phase is OPEN:

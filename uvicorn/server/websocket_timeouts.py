@@ -1,4 +1,4 @@
-"""Deadlines and closing of a WebSocket connection: pings, closing handshake, lingering close, reset (RFC 6455)."""
+"""Checks the deadlines of a WebSocket connection, and closes the connection (RFC 6455)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uvicorn.wire.websocket.frames import WebSocketCodec
 
 
 class WebSocketPhase(IntEnum):
-    """The phase of a connection, which determines its deadlines. The docstring of `websocket` has the phases."""
+    """The phase of a connection, which determines its deadlines."""
 
     OPENING = 0  # the handshake has not been accepted
     OPEN = 1

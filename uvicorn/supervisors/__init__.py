@@ -122,7 +122,7 @@ BaseReload = ChangeReload
 
 
 def _main_script() -> dict[str, Any]:
-    """Return data for workers, which run the main script as `multiprocessing` does."""
+    """Return `multiprocessing`'s preparation data, with which a worker can run the main script."""
     # Imported late: few programs need it.
     from multiprocessing.spawn import get_preparation_data
 

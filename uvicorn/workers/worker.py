@@ -37,7 +37,7 @@ _POLL_SECONDS: Final = 1.0
 
 
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
-    """Wait until the arbiter has died, and some time after that. Then kill this process."""
+    """Wait until the arbiter has died, then `grace` seconds or longer. Then kill this process."""
     while os.getppid() == ppid:
         time.sleep(_POLL_SECONDS)
     time.sleep(grace)

@@ -138,7 +138,7 @@ class ClusterBackend(Backend):
             self._recheck.set()
 
     async def _run(self) -> None:
-        """Read the owners of all slots repeatedly while a server or a group is missing."""
+        """Read the owners of all slots each time `_recheck` is set."""
         delay = _FIRST_DELAY_SECONDS
         while not is_cancelled():
             await self._recheck.wait()

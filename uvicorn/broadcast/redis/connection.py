@@ -42,7 +42,7 @@ class ConnectionLost(Exception):
 
 
 def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
-    """Return a ConnectFailed if `error` is an error reply to `command` or a lost connection, otherwise None."""
+    """Convert an error reply to `command`, or a ConnectionLost, to a ConnectFailed. For other errors, return None."""
     if isinstance(error, RedisRefusal):
         command = "AUTH" if error.code == "WRONGPASS" else command
         return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {error}", error.is_denied)
@@ -50,7 +50,7 @@ def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Ask each host in turn, `seconds` at most, and return the first result. Raises ConnectFailed if all hosts fail."""
+    """Ask one host after another, each for up to `seconds`. Return the first result, or raise ConnectFailed."""
     reasons = []
     for host, port in hosts:
         try:

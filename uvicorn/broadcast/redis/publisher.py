@@ -35,7 +35,7 @@ LONGEST_RETRY_SECONDS: Final = 0.4
 
 @final
 class _Held:
-    """A message that waits because Redis is too busy. Redis has rejected it or an earlier message."""
+    """A message that waits because Redis was too busy for this or an earlier message."""
 
     __slots__ = ("number", "command", "size", "outcome", "refusal", "refused_again", "is_sent", "is_held")
 

@@ -140,7 +140,7 @@ def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
 
 
 async def connect_to(host: str, port: int, options: DriverOptions) -> RedisPyConnection:
-    """Connect as `Connect` describes. Raises ConnectFailed or OSError. Call it with a timeout."""
+    """Open a connection with redis-py. Raises ConnectFailed or OSError. Call this with a timeout."""
     connection = RedisPyConnection(_build_connection(options, host=host, port=port), f"{host}:{port}")
     try:
         await connection.open()
@@ -158,7 +158,7 @@ async def connect_to(host: str, port: int, options: DriverOptions) -> RedisPyCon
 
 
 def driver_options(url: RedisURL) -> DriverOptions:
-    """Return the options for redis-py that a URL contains. Raises ConfigError."""
+    """Return the URL's options for redis-py. Raises ConfigError."""
     given = {"path": url.path, "username": url.username, "password": url.password, "db": url.database}
     try:
         # redis-py converts the types of options, and chooses the class for TLS.

@@ -228,7 +228,7 @@ def left(deadline: float) -> float:
 def _first(
     addresses: Iterable[RedisAddress], deadline: float, attempt: Callable[[RedisAddress, float], RedisAddress]
 ) -> RedisAddress:
-    """Return the first result of `attempt(address, until)`. Raises ConnectionError if all attempts fail."""
+    """Return the first result of `attempt(address, deadline)`. Raises ConnectionError if all attempts fail."""
     reasons = []
     candidates = list(addresses)
     for place, address in enumerate(candidates):

@@ -42,11 +42,11 @@ class RedisAddress:
 class RedisURL:
     """A parsed URL of one of these forms:
 
-    - `redis://user:password@host:port/database` or `unix://user:password@/path?db=0` (`+py` selects redis-py)
+    - `redis://user:password@host:port/database` or `unix://user:password@/path?db=0`
     - `redis+sentinel://user:password@host:port,host:port/service/database?sentinel_password=…`
     - `redis+cluster://user:password@host:port,host:port`
 
-    `rediss` instead of `redis` uses TLS.
+    `rediss` instead of `redis` uses TLS. `redis+py`, `rediss+py` and `unix+py` use the driver redis-py.
     """
 
     scheme: str

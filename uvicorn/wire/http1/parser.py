@@ -1,4 +1,4 @@
-"""HTTP/1.1 requests: bytes in, calls out (RFC 9112). Any split of the stream gives the same requests and errors."""
+"""Parses HTTP/1.1 requests (RFC 9112). The result does not depend on how the stream is split."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RequestSink(Protocol):
     """The methods that the parser calls. They must not call the parser's `receive_data`."""
 
     def on_request(self) -> None:
-        """Handle a complete head, which the parser's attributes describe. Without content, the request is complete."""
+        """Handle a complete head. The parser's attributes describe it. A request without content is now complete."""
 
     def on_content(self, content: bytes) -> None: ...
 

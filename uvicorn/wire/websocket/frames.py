@@ -1,6 +1,6 @@
-"""Decodes the WebSocket frames and messages of a client: bytes in, calls out (RFC 6455, sections 5 to 7).
+"""Decodes the frames and messages of a WebSocket client (RFC 6455, sections 5 to 7).
 
-A fault is reported as soon as its byte arrives. However the stream is split, the calls and the error are the same.
+An error is reported when the first wrong byte arrives. The result does not depend on how the stream is split.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class WebSocketCodec(MessageEncoder):
             self._position = position
 
     def _read_frames(self, data: bytes | bytearray, position: int) -> int:
-        """Decode frames and parts of long frames until the data ends or the sink pauses. Return the position."""
+        """Decode frames and parts of long frames until the data ends or the sink pauses. Return the next position."""
         end = len(data)
         budget = _FRAMES_IN_A_ROW
         while self.state is _OPEN:
@@ -252,7 +252,7 @@ class WebSocketCodec(MessageEncoder):
         return position
 
     def _read_header(self, data: bytes | bytearray, position: int, end: int) -> int:
-        """Check the header of a frame as far as it has arrived. Return its end, or -1 if it is incomplete."""
+        """Check the available part of a frame's header. Return the header's end, or -1 if more bytes must arrive."""
         if position == end:
             return -1
         first = data[position]

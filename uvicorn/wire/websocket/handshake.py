@@ -103,7 +103,7 @@ def _only(values: dict[bytes, list[bytes]], name: bytes) -> bytes:
     """Return the value of a field that must occur exactly once."""
     of_name = values.get(name, ())
     if len(of_name) != 1:
-        raise RemoteProtocolError(f"websocket handshake with {len(of_name)} fields {name.decode()}, expected one")
+        raise RemoteProtocolError(f"websocket handshake with {len(of_name)} {name.decode()} fields, expected one")
     return of_name[0]
 
 

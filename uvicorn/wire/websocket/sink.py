@@ -18,7 +18,7 @@ class WebSocketSink(Protocol):
     def on_pong(self, data: bytes) -> None: ...
 
     def on_close(self, code: int, reason: str) -> None:
-        """Close the connection, because the client asks for it. A missing code is 1005. No further call follows."""
+        """Handle the client's close frame. Without a code, `code` is 1005. The codec makes no further calls."""
 
     def on_busy(self) -> None:
         """Called after many frames in a row. Pause the codec if other connections should be served first."""

@@ -32,7 +32,7 @@ _GRACEFUL_SECONDS: Final = 1.0
 
 
 class DevelopmentServer:
-    """The server that `django.core.servers.basehttp.run` creates. Binds its socket at once."""
+    """The server that `django.core.servers.basehttp.run` creates. The constructor binds the socket."""
 
     def __init__(self, address: tuple[str, int], handler_class: object, ipv6: bool = False) -> None:
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
