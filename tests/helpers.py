@@ -313,3 +313,15 @@ class Recorder:
         self.messages.append(message)
         self.channels.append(channels)
         await self._app(message, channels)
+
+
+class ClosingLoop(set[Callable[[], object]]):
+    """`_wakes` of `LoopCalls`, for a loop that is closed when the first thread waits for it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def add(self, wake: Callable[[], object]) -> None:
+        super().add(wake)
+        self._loop.close()

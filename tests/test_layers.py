@@ -23,6 +23,7 @@ GROUND: Final = frozenset(
         "escape",
         "fields",
         "forks",
+        "loop_calls",
         "measurements",
         "process_count",
         "settings",

@@ -8,11 +8,10 @@ import itertools
 import os
 import weakref
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import CancelledError
 from typing import Any, Final, Never
 
-from uvicorn.cancellation import ChannelClosed
 from uvicorn.errors import LocalProtocolError
+from uvicorn.loop_calls import LoopCalls
 from uvicorn.types import Callback, Message
 
 # Sends, or dropped sends, in a row after which a handler yields, so that it does not block the event loop (rule R6).
@@ -116,16 +115,8 @@ def send_from_thread(
     loop: asyncio.AbstractEventLoop | None, send: Callable[[Message], Coroutine[Any, Any, None]], message: Message
 ) -> Coroutine[Any, Any, None]:
     """Block this thread until the thread of `loop` has awaited `send(message)`."""
-
-    async def on_loop() -> None:
-        await send(message)
-
     if loop is not None and not loop.is_closed():
-        try:
-            asyncio.run_coroutine_threadsafe(on_loop(), loop).result()
-        except CancelledError:
-            # A ChannelClosed on the loop arrives here as CancelledError.
-            raise ChannelClosed("the client has disconnected") from None
+        LoopCalls.of(loop).run(lambda: send(message))
     return DONE
 
 

@@ -512,7 +512,7 @@ async def nothing() -> None:
 
 def test_stopping_a_stopped_loop_thread_does_nothing() -> None:
     thread = LoopThread()
-    thread.submit(nothing()).result(30)
+    thread.calls.start(nothing).result(30)
     thread.stop()
     thread.stop()
     assert thread.is_stopped

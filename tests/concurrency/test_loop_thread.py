@@ -64,7 +64,7 @@ def test_loop_thread_is_current_on_its_own_thread_only() -> None:
     async def is_current() -> bool:
         return thread.is_current
 
-    assert thread.submit(is_current()).result(30)
+    assert thread.calls.start(is_current).result(30)
     assert not thread.is_current
     thread.stop()
 
@@ -72,7 +72,7 @@ def test_loop_thread_is_current_on_its_own_thread_only() -> None:
 def test_loop_thread_runs_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     thread = LoopThread()
-    assert "uvloop" not in type(thread.submit(the_loop()).result(30)).__module__
+    assert "uvloop" not in type(thread.calls.start(the_loop).result(30)).__module__
     thread.stop()
 
 
@@ -155,7 +155,7 @@ def test_loop_thread_calls_posted_callbacks_before_it_stops(thread: LoopThread) 
 
 def test_loop_thread_cancels_running_tasks_when_it_stops() -> None:
     thread = LoopThread()
-    running = thread.submit(hanging())
+    running = thread.calls.start(hanging)
     thread.stop()
     assert running.cancelled()
 
@@ -195,8 +195,8 @@ def test_system_exit_of_a_task_does_not_end_the_loop_thread() -> None:
     async def leave() -> None:
         raise SystemExit(3)
 
-    assert isinstance(thread.submit(leave()).exception(30), SystemExit)
-    assert thread.submit(the_loop()).result(30) is thread.loop
+    assert isinstance(thread.calls.start(leave).exception(30), SystemExit)
+    assert thread.calls.start(the_loop).result(30) is thread.loop
     thread.stop()
 
 

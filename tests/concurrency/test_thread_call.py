@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.core.test_exchange import RecordingGateway, exchange
-from uvicorn.concurrency.loop_calls import LoopCalls
+from tests.helpers import ClosingLoop
 from uvicorn.concurrency.thread_call import ThreadCall, refuse
 from uvicorn.core.exchange import HTTPExchange
+from uvicorn.loop_calls import LoopCalls
 
 pytestmark = pytest.mark.any_loop
 
@@ -113,6 +114,16 @@ async def test_worker_thread_above_the_high_water_mark_waits_until_the_client_ha
     gateway.caught_up.set()
     await waiting
     assert call._taken == call._sent
+
+
+async def test_worker_thread_that_waits_for_room_wakes_when_the_event_loop_is_closed() -> None:
+    loop = asyncio.new_event_loop()
+    call = Call(exchange()[0])
+    call._loop_calls = LoopCalls(loop)
+    call._sent = call.high_water_bytes + 1
+    call._loop_calls._wakes = ClosingLoop(loop)
+    call._wait_for_room()
+    assert call._over
 
 
 async def test_cancelled_thread_call_is_answered_with_503() -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.corpus import POST, request
 from tests.helpers import GET, Conversation, settle, until
 from tests.interfaces.test_consumer import hello_world, talk
+from tests.waits import LONGEST_WAIT
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import ChannelClosed, LocalProtocolError
@@ -88,10 +89,17 @@ class Untaken:
 
     def __init__(self) -> None:
         self.posts: list[Callable[[], None]] = []
+        self.is_waited_for = False
 
     def post(self, message: Callable[[], None]) -> bool:
         self.posts.append(message)
         return True
+
+    def wait(self, ask: Callable[[Callable[[], None]], None]) -> bool:
+        done = threading.Event()
+        self.is_waited_for = True
+        self.post(lambda: ask(done.set))
+        return done.wait(LONGEST_WAIT)
 
 
 async def test_sync_consumer_that_sends_empty_chunks_waits_at_the_high_water_mark() -> None:
@@ -104,12 +112,9 @@ async def test_sync_consumer_that_sends_empty_chunks_waits_at_the_high_water_mar
         for _ in range(10_000):
             call.send({"more_content": True})
 
-    def room_is_wanted() -> bool:
-        return any("_wait_for_room" in post.__qualname__ for post in loop_calls.posts)
-
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
-    await until(lambda: room_is_wanted() or not sender.is_alive())
+    await until(lambda: loop_calls.is_waited_for or not sender.is_alive())
     assert len(loop_calls.posts) < 2000
     while sender.is_alive():
         posts, loop_calls.posts = loop_calls.posts, []
@@ -474,8 +479,8 @@ async def test_system_exit_in_the_coroutine_of_a_plain_consumer_gives_500() -> N
 
 async def test_sync_consumer_that_waits_in_send_is_released_when_the_event_loop_stops() -> None:
     class Stopping(Untaken):
-        def post(self, message: Callable[[], None]) -> bool:
-            return "_wait_for_room" not in message.__qualname__
+        def wait(self, ask: Callable[[Callable[[], None]], None]) -> bool:
+            return False
 
     interface, loop_calls = ThreadedConsumerInterface(endless([]), Settings()), Stopping()
     interface.loop_calls = lambda: loop_calls  # type: ignore[method-assign, assignment, return-value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 
 from tests import wsgi_apps
-from tests.helpers import GET, Conversation, settle, until
+from tests.helpers import GET, ClosingLoop, Conversation, settle, until
 from tests.interfaces.wsgi_conversations import WAYS, Kept, app_of, asking, over, response_of
 from uvicorn.adapters import ASGIAdapter
-from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
+from uvicorn.interfaces.file_wrapper import FileWrapper
 from uvicorn.interfaces.wsgi import ErrorLog, WSGICall, WSGIInterface
+from uvicorn.loop_calls import LoopCalls
 from uvicorn.settings import Settings
 
 
@@ -203,6 +205,26 @@ def test_C10_wsgi_iterable_is_closed_after_the_event_loop_has_closed() -> None:
     kept = Kept(wsgi_apps.endless())
     WSGICall(WSGIInterface(app_of(kept), Settings()), exchange, {"wsgi.errors": ErrorLog()}, LoopCalls(loop)).run()
     assert len(kept.closed) == 1
+
+
+def test_C10_file_is_closed_when_the_event_loop_is_closed_before_the_file_was_sent() -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        calls._wakes = ClosingLoop(loop)
+        return FileWrapper(file)
+
+    loop = asyncio.new_event_loop()
+    calls = LoopCalls(loop)
+    exchange = HTTPExchange(SendsFiles(), Endpoint(loop=loop), "GET", b"/", "1.1", ((), ()), has_content=False)
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(100_000))
+        file.seek(0)
+        WSGICall(WSGIInterface(app, Settings()), exchange, {"wsgi.errors": ErrorLog()}, calls).run()
+        assert (file.closed, loop.is_closed()) == (True, True)
+
+
+class SendsFiles(HTTPGateway):
+    sends_files = True
 
 
 async def test_wsgi_call_that_is_cancelled_after_a_disconnect_sends_nothing() -> None:

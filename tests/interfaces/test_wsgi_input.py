@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import settle, until
-from uvicorn.concurrency.loop_calls import LoopCalls
+from tests.helpers import ClosingLoop, settle, until
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import ClientDisconnected
 from uvicorn.interfaces.wsgi_input import ContentReader
+from uvicorn.loop_calls import LoopCalls
 
 
 class Silent(HTTPGateway):
@@ -230,6 +230,15 @@ def test_wsgi_input_raises_when_its_event_loop_stops() -> None:
     reading = asyncio.run(main())
     reading._thread.join(30)
     assert isinstance(reading.results[0], ClientDisconnected)
+
+
+def test_wsgi_input_raises_when_its_event_loop_is_closed_before_the_first_piece() -> None:
+    loop = asyncio.new_event_loop()
+    calls = LoopCalls(loop)
+    reader = ContentReader(exchange_on(loop, Silent()), calls)
+    calls._wakes = ClosingLoop(loop)
+    with pytest.raises(ClientDisconnected):
+        reader.readinto(bytearray(1))
 
 
 async def test_empty_piece_does_not_end_wsgi_input() -> None:

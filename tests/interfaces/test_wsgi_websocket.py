@@ -11,9 +11,9 @@ import pytest
 
 from tests.helpers import settle, until
 from tests.interfaces.wsgi_websockets import Call, opened
-from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
+from uvicorn.loop_calls import LoopCalls
 
 
 def echo(websocket: WSGIWebSocket) -> None:
@@ -396,6 +396,28 @@ async def test_send_to_a_stopped_event_loop_raises_client_disconnected() -> None
 
     call = Call(serve)
     site = await opened(call)
+    assert await site.close_frame() == 1011
+    assert isinstance(call.error, ClientDisconnected)
+    await site.end()
+
+
+@pytest.mark.parametrize("use", ["receive", "send"])
+async def test_thread_that_waits_for_a_websocket_wakes_when_the_event_loop_is_closed(use: str) -> None:
+    loop = asyncio.new_event_loop()
+    calls = LoopCalls(loop)
+
+    def serve(websocket: WSGIWebSocket) -> None:
+        websocket.accept()
+        websocket._loop_calls = websocket._inbox._loop_calls = calls
+        if use == "receive":
+            websocket.receive()
+        else:
+            websocket.send("x" * 100_000)
+
+    call = Call(serve)
+    site = await opened(call)
+    await until(lambda: calls._wakes)
+    loop.close()
     assert await site.close_frame() == 1011
     assert isinstance(call.error, ClientDisconnected)
     await site.end()

@@ -93,9 +93,9 @@ class WSGIAdapter:
                 if self._thread is not thread or self._interface is None:
                     interface = build_interface(self.app, self._settings)
                     interface.contain_exits()
-                    starting = thread.submit(interface.startup())
+                    starting = thread.calls.start(interface.startup)
                     try:
-                        error = starting.exception()
+                        error = thread.calls.block(starting.exception, starting.cancel)
                     except CancelledError as cancelled:
                         error = cancelled
                     if error is not None:

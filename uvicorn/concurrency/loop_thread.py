@@ -13,12 +13,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from typing import Any, Final, final
 
 from uvicorn.concurrency.waker import HAS_EVENTFD, WakerPool
 from uvicorn.errors import ConfigError
 from uvicorn.forks import end_fork
+from uvicorn.loop_calls import LoopCalls
 
 logger = logging.getLogger("uvicorn.app")
 
@@ -39,6 +39,8 @@ class LoopThread:
         self._stopping = False
         self._inbox: deque[Callable[[], object]] = deque()
         self._woken = False
+        #: Calls whose thread waits. `post` is faster.
+        self.calls = LoopCalls.of(self.loop)
         self.wakers = WakerPool()
         # Never closed: a late `post` could write to another file that has the same descriptor by then.
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if HAS_EVENTFD else None
@@ -56,10 +58,6 @@ class LoopThread:
     @property
     def is_stopped(self) -> bool:
         return self._stopping
-
-    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run `coroutine` on the loop. Return a future, on which any other thread may wait."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def post(self, callback: Callable[[], object]) -> None:
         """Call `callback` on the loop, in the order of posts. For use on any thread.
@@ -86,7 +84,7 @@ class LoopThread:
     def stop(self) -> None:
         """Await the application's shutdown, then stop the loop. Called when the process ends."""
         if self.process == os.getpid() and not self._stopping:
-            stopping = self.submit(self._finish())
+            stopping = self.calls.start(self._finish)
             try:
                 stopping.result(_STOP_SECONDS)
             except TimeoutError:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 
-from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.forks import end_fork
+from uvicorn.loop_calls import LoopCalls
 
 #: Status, reason phrase and fields of a response, as a worker thread passes them to the event loop.
 Head = tuple[int, bytes, Iterable[Sequence[bytes]]]
@@ -80,11 +79,8 @@ class ThreadCall:
 
     def _wait_for_room(self) -> None:
         """Wait while unsent content is above the high-water mark."""
-        if self._sent - self._taken > self.high_water_bytes:
-            room = threading.Lock()
-            room.acquire()
-            if self._loop_calls.post(lambda: self._on_loop_wants_room(room)):
-                room.acquire()
+        if self._sent - self._taken > self.high_water_bytes and not self._loop_calls.wait(self._on_loop_wants_room):
+            self._over = True
 
     # On any thread
 
@@ -131,16 +127,16 @@ class ThreadCall:
         if not exchange.gateway.write_paused:
             self._taken += len(content) + self.message_bytes
 
-    def _on_loop_wants_room(self, room: threading.Lock) -> None:
+    def _on_loop_wants_room(self, room: Callable[[], object]) -> None:
         if self.exchange.state >= COMPLETE or not self.exchange.write_paused:
             self._on_loop_room(room)
         else:
             task = asyncio.get_running_loop().create_task(self.exchange.drain())
             task.add_done_callback(lambda task: self._on_loop_room(room))
 
-    def _on_loop_room(self, room: threading.Lock) -> None:
+    def _on_loop_room(self, room: Callable[[], object]) -> None:
         self._taken = self._sent
-        room.release()
+        room()
 
 
 def refuse(exchange: HTTPExchange) -> None:

@@ -9,20 +9,18 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import CancelledError
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, final
 
 from uvicorn import forks
-from uvicorn.cancellation import ChannelClosed
 from uvicorn.channel import call_hook
-from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.worker_pool import PoolFull, WorkerPool
 from uvicorn.core.exchange import ERROR_HEADERS
 from uvicorn.errors import ApplicationError, ConfigError
 from uvicorn.interfaces.channels import ChannelsInterface, ReplyChannel
 from uvicorn.interfaces.detect import check_interface
+from uvicorn.loop_calls import LoopCalls
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 
@@ -117,7 +115,7 @@ class Threaded:
     def _calls_to(self, loop: asyncio.AbstractEventLoop) -> LoopCalls:
         loop_calls = self._loop_calls
         if loop_calls is None or loop_calls.loop is not loop:
-            loop_calls = self._loop_calls = LoopCalls(loop)
+            loop_calls = self._loop_calls = LoopCalls.of(loop)
         return loop_calls
 
 
@@ -336,7 +334,4 @@ class BlockingBody:
         """Block until the next piece of content has arrived, then return the piece."""
         if threading.get_ident() == self._thread:
             return self._body.receive()
-        try:
-            return asyncio.run_coroutine_threadsafe(self._body.receive(), self._loop).result()
-        except CancelledError:
-            raise ChannelClosed("the client has disconnected") from None
+        return LoopCalls.of(self._loop).run(self._body.receive)

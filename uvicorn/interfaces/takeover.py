@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Final, TypeVar, final
 
-from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.thread_call import refuse
 from uvicorn.concurrency.worker_pool import WorkerPool
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.handlers import log_failure
+from uvicorn.loop_calls import LoopCalls
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any, Final
 
-from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.thread_call import ThreadCall, refuse
 from uvicorn.concurrency.worker_pool import Job, PoolFull, WorkerPool
 from uvicorn.core.counts import Counts, Place
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.client_shares import ClientShares, SharedJob
+from uvicorn.loop_calls import LoopCalls
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -48,7 +48,7 @@ class ThreadedInterface(Interface):
         # One interface may serve on several event loops, each in its own thread.
         loop_calls = self._loop_calls
         if loop_calls is None or loop_calls.loop is not loop:
-            loop_calls = self._loop_calls = LoopCalls(loop)
+            loop_calls = self._loop_calls = LoopCalls.of(loop)
         return loop_calls
 
     def counted_in(self, counts: Counts, place: Place) -> None:

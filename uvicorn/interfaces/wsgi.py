@@ -10,9 +10,8 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Any, final
+from typing import Any, Never, final
 
-from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.thread_call import Head, ThreadCall
 from uvicorn.concurrency.worker_pool import WorkerPool
 from uvicorn.core.content import not_bytes
@@ -27,6 +26,7 @@ from uvicorn.interfaces.takeover import Takeover
 from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.interfaces.wsgi_input import ContentReader
 from uvicorn.interfaces.wsgi_response import encode_response
+from uvicorn.loop_calls import LoopCalls
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -161,10 +161,8 @@ class WSGICall(ThreadCall):
             part = part._replace(length=self._left)
             self._interface.warn_of_excess(self.exchange)
         self._ended = True
-        sent = threading.Lock()
-        sent.acquire()
-        self._post(lambda: self._on_loop_send_file(head, part, sent))
-        sent.acquire()
+        if not self._loop_calls.wait(lambda sent: self._on_loop_send_file(head, part, sent)):
+            self._stopped()
         return True
 
     def _start_response(
@@ -237,18 +235,21 @@ class WSGICall(ThreadCall):
 
     def _post(self, call: Callable[[], None]) -> None:
         if not self._loop_calls.post(call):
-            self._over = True
-            raise ClientDisconnected("the event loop has stopped")
+            self._stopped()
+
+    def _stopped(self) -> Never:
+        self._over = True
+        raise ClientDisconnected("the event loop has stopped")
 
     # On the event loop's thread
 
     def _on_loop_failed(self, error: BaseException) -> None:
         answer_failure(self.exchange, error)
 
-    def _on_loop_send_file(self, head: Head | None, part: FilePart, sent: threading.Lock) -> None:
+    def _on_loop_send_file(self, head: Head | None, part: FilePart, sent: Callable[[], object]) -> None:
         # Keep a reference to the task: the event loop holds only a weak one.
         self._sending = asyncio.get_running_loop().create_task(self._send_part(head, part))
-        self._sending.add_done_callback(lambda task: sent.release())
+        self._sending.add_done_callback(lambda task: sent())
 
     async def _send_part(self, head: Head | None, part: FilePart) -> None:
         exchange = self.exchange

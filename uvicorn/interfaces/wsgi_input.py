@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.concurrency.waker import Waker, new_waker
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ClientDisconnected
+from uvicorn.loop_calls import LoopCalls
 
 # High-water mark of the content that is buffered for a worker thread: the most that one receive returns.
 _AHEAD_BYTES: Final = 131072
@@ -127,7 +127,7 @@ class ContentReader(io.BufferedIOBase):
                 self._waiting = True
                 # Checked again: an event loop that saw no waiting thread does not wake it.
                 if not self._pieces and not self._ended:
-                    self._waker.wait()
+                    self._loop_calls.block(self._waker.wait, self._stop)
             elif self._whole:
                 return False
             else:
@@ -136,6 +136,12 @@ class ContentReader(io.BufferedIOBase):
     def _post(self, message: Callable[[], None]) -> None:
         if not self._loop_calls.post(message):
             self._ended = True
+
+    def _stop(self) -> None:
+        """End the content, because the event loop has stopped."""
+        self._ended = True
+        if self._waker is not None:
+            self._waker.wake()
 
     # On the event loop's thread
 
@@ -161,10 +167,8 @@ class ContentReader(io.BufferedIOBase):
         self._exchange.content_wanted(self._count_excess())
 
     def _on_loop_guard_done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() and self._waker is not None:
-            # The event loop is stopping.
-            self._ended = True
-            self._waker.wake()
+        if task.cancelled():
+            self._stop()
 
     def _count_excess(self) -> int:
         # Set before the count: a worker that reads meanwhile posts `_on_loop_wanted`.

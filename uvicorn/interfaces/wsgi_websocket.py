@@ -6,10 +6,10 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, final
 
-from uvicorn.concurrency.loop_calls import LoopCalls
 from uvicorn.core.websocket_session import (
     CLOSED,
     OPEN,
@@ -21,6 +21,7 @@ from uvicorn.core.websocket_session import (
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.channels_websocket import WebSocketReply
 from uvicorn.interfaces.takeover import Takeover
+from uvicorn.loop_calls import LoopCalls
 from uvicorn.settings import Settings
 
 # The high-water mark of messages that threads have passed to the event loop.
@@ -68,7 +69,10 @@ class Inbox(WebSocketListener):
         if not self._receiver.acquire(blocking=False):
             raise LocalProtocolError("websocket.receive: another thread is receiving; let one thread receive")
         try:
-            message = self._messages.get(timeout=None if timeout is None else max(timeout, 0))
+            message = self._loop_calls.block(
+                partial(self._messages.get, timeout=None if timeout is None else max(timeout, 0)),
+                partial(self._messages.put, None),
+            )
         except Empty:
             return None
         finally:
@@ -205,12 +209,10 @@ class WSGIWebSocket:
         size = len(message) + _MESSAGE_BYTES
         with self._lock:
             self._sent += size
-        self._post(lambda: self._on_loop_send(message, size))
-        if self._sent - self._taken > _HIGH_WATER_BYTES:
-            room = threading.Lock()
-            room.acquire()
-            self._post(lambda: self._on_loop_wants_room(room))
-            room.acquire()
+        if not self._loop_calls.post(lambda: self._on_loop_send(message, size)) or (
+            self._sent - self._taken > _HIGH_WATER_BYTES and not self._loop_calls.wait(self._on_loop_wants_room)
+        ):
+            raise self._inbox.disconnected()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection. For use on any thread, and at any time after the accept.
@@ -244,10 +246,6 @@ class WSGIWebSocket:
             if self._reply is None:
                 raise
 
-    def _post(self, call: Callable[[], None]) -> None:
-        if not self._loop_calls.post(call):
-            raise self._inbox.disconnected()
-
     # On the event loop's thread
 
     def _on_loop_accept(self, subprotocol: str | None) -> None:
@@ -271,14 +269,14 @@ class WSGIWebSocket:
             self._unsent += size
             awaited()
 
-    def _on_loop_wants_room(self, room: threading.Lock) -> None:
+    def _on_loop_wants_room(self, room: Callable[[], object]) -> None:
         if self._session.write_paused:
             task = asyncio.get_running_loop().create_task(self._session.drain())
             task.add_done_callback(lambda task: self._on_loop_room(room))
         else:
             self._on_loop_room(room)
 
-    def _on_loop_room(self, room: threading.Lock) -> None:
+    def _on_loop_room(self, room: Callable[[], object]) -> None:
         self._taken += self._unsent
         self._unsent = 0
-        room.release()
+        room()

@@ -1,0 +1,237 @@
+"""`LoopCalls` by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from tests.helpers import settle
+from tests.waits import LONGEST_WAIT
+from uvicorn.errors import ChannelClosed, ClientDisconnected
+from uvicorn.loop_calls import LoopCalls
+from uvicorn.server.loops import loop_factory
+
+pytestmark = pytest.mark.any_loop
+
+VARIABLE: ContextVar[str] = ContextVar("variable")
+
+
+async def test_calls_that_a_thread_posts_run_in_order_on_the_thread_of_the_event_loop() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    made: list[tuple[int, int]] = []
+
+    def post(number: int) -> None:
+        calls.post(lambda: made.append((number, threading.get_ident())))
+
+    thread = threading.Thread(target=lambda: [post(number) for number in range(3)])
+    thread.start()
+    thread.join()
+    await settle()
+    assert made == [(number, threading.get_ident()) for number in range(3)]
+
+
+async def test_call_that_a_loop_call_posts_runs_in_a_later_loop_iteration() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    made: list[str] = []
+
+    def first() -> None:
+        calls.post(lambda: made.append("second"))
+        made.append("first")
+
+    calls.post(first)
+    calls.flush()
+    assert made == ["first"]
+    await settle()
+    assert made == ["first", "second"]
+
+
+async def test_loop_call_that_raises_does_not_prevent_the_next_call() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    calls = LoopCalls(loop)
+    made: list[str] = []
+
+    def fail() -> None:
+        raise ValueError
+
+    calls.post(fail)
+    calls.post(lambda: made.append("next"))
+    await settle()
+    assert made == ["next"]
+
+
+async def test_flushing_within_a_loop_call_runs_each_remaining_call_once() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    made: list[str] = []
+    calls.post(calls.flush)
+    calls.post(lambda: made.append("later"))
+    await settle()
+    assert made == ["later"]
+
+
+async def test_posting_a_call_to_a_closed_event_loop_returns_false() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    assert not LoopCalls(loop).post(lambda: None)
+
+
+async def test_call_returns_the_result_from_the_thread_of_the_event_loop() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    assert await asyncio.to_thread(calls.call, threading.get_ident) == threading.get_ident()
+
+
+async def test_call_raises_the_exception_of_its_function() -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(calls.call, lambda: 1 // 0)
+
+
+def test_call_to_a_closed_event_loop_raises_client_disconnected() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with pytest.raises(ClientDisconnected):
+        LoopCalls(loop).call(int)
+
+
+async def test_all_callers_share_the_calls_of_an_event_loop() -> None:
+    loop = asyncio.get_running_loop()
+    assert LoopCalls.of(loop) is await asyncio.to_thread(LoopCalls.of, loop)
+
+
+async def test_coroutine_that_a_thread_runs_has_the_context_of_the_thread() -> None:
+    async def context() -> Any:
+        return VARIABLE.get()
+
+    def run() -> Any:
+        VARIABLE.set("of the thread")
+        return calls.run(context)
+
+    calls = LoopCalls.of(asyncio.get_running_loop())
+    assert await asyncio.to_thread(run) == "of the thread"
+
+
+async def test_exception_of_a_coroutine_that_a_thread_runs_is_raised_in_the_thread() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(LoopCalls.of(asyncio.get_running_loop()).run, fail)
+
+
+# The end of the event loop
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    loop = loop_factory(request.param)()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def worker() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as worker:
+        yield worker
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+WAITS: dict[str, tuple[Callable[[LoopCalls], object], object]] = {
+    "call": (lambda calls: calls.call(int), ClientDisconnected),
+    "run": (lambda calls: calls.run(hang), ChannelClosed),
+    "wait": (lambda calls: calls.wait(lambda done: done()), False),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_thread_that_waits_for_a_stopped_loop_wakes_when_the_loop_is_closed(
+    wait: str, loop: asyncio.AbstractEventLoop, worker: ThreadPoolExecutor
+) -> None:
+    function, expected = WAITS[wait]
+    calls = LoopCalls.of(loop)
+    loop.run_until_complete(asyncio.sleep(0))
+    blocked = threading.Event()
+    wakes = calls._wakes = Noting(blocked)
+    outcome = worker.submit(outcome_of, function, calls)
+    assert blocked.wait(LONGEST_WAIT)
+    assert wakes
+    loop.close()
+    assert outcome.result(LONGEST_WAIT) == expected
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_thread_does_not_wait_for_a_closed_loop_that_had_calls_to_run(
+    wait: str, loop: asyncio.AbstractEventLoop, worker: ThreadPoolExecutor
+) -> None:
+    function, expected = WAITS[wait]
+    calls = LoopCalls.of(loop)
+    calls.post(lambda: None)
+    loop.close()
+    assert worker.submit(outcome_of, function, calls).result(LONGEST_WAIT) == expected
+
+
+def test_posting_to_a_closed_loop_that_had_calls_to_run_returns_false(loop: asyncio.AbstractEventLoop) -> None:
+    calls = LoopCalls.of(loop)
+    assert calls.post(lambda: None)
+    loop.close()
+    assert not calls.post(lambda: None)
+
+
+def test_thread_wakes_when_the_loop_is_closed_while_its_coroutine_runs(
+    loop: asyncio.AbstractEventLoop, worker: ThreadPoolExecutor
+) -> None:
+    async def stop_the_loop() -> None:
+        loop.stop()
+        await left
+
+    left = loop.create_future()
+    calls = LoopCalls.of(loop)
+    outcome = worker.submit(outcome_of, lambda calls: calls.run(stop_the_loop), calls)
+    loop.run_forever()
+    loop.close()
+    assert outcome.result(LONGEST_WAIT) == ChannelClosed
+    for task in tuple(calls._tasks):
+        # As asyncio reports it when it is freed.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_event_loop_that_was_never_closed_is_freed() -> None:
+    gc.collect()
+    loop = asyncio.new_event_loop()
+    LoopCalls.of(loop)
+    loop.run_until_complete(asyncio.sleep(0))
+    freed = weakref.ref(loop)
+    with pytest.warns(ResourceWarning):
+        del loop
+        gc.collect()
+    assert freed() is None
+
+
+class Noting(set[Callable[[], object]]):
+    """The wake-ups of blocked threads. Sets an event for the first."""
+
+    def __init__(self, event: threading.Event) -> None:
+        super().__init__()
+        self._event = event
+
+    def add(self, wake: Callable[[], object]) -> None:
+        super().add(wake)
+        self._event.set()
+
+
+def outcome_of(function: Callable[[LoopCalls], object], calls: LoopCalls) -> object:
+    """Return the result of `function`, or the type of its exception."""
+    try:
+        return function(calls)
+    except (Exception, asyncio.CancelledError) as error:
+        return type(error)

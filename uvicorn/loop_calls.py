@@ -1,0 +1,181 @@
+"""Calls from other threads to an event loop. A thread that waits for the loop wakes when the loop is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar, final
+from weakref import WeakValueDictionary
+
+from uvicorn.cancellation import ChannelClosed
+from uvicorn.errors import ClientDisconnected
+
+T = TypeVar("T")
+
+# The delay of a timer that never fires, about 30 years.
+_NEVER_SECONDS: Final = 1e9
+
+
+@final
+class LoopCalls:
+    """Calls that other threads post to an event loop. One wake-up of the loop runs many calls, in order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """`LoopCalls.of` returns an object that all callers share."""
+        self.loop = loop
+        self._calls: deque[Callable[[], None]] = deque()
+        self._woken = False
+        # An empty context: the context of a worker thread belongs to the application.
+        self._context = Context()
+        # One for each blocked thread.
+        self._wakes: set[Callable[[], object]] = set()
+        # The event loop refers to tasks weakly.
+        self._tasks: set[asyncio.Task[Any]] = set()
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(loop.call_later, _NEVER_SECONDS, _LoopEnd(self), context=self._context)
+
+    @staticmethod
+    def of(loop: asyncio.AbstractEventLoop) -> LoopCalls:
+        """Return the calls of `loop`. For use on any thread."""
+        calls = _of_loops.get(id(loop))
+        if calls is None:
+            calls = _of_loops[id(loop)] = LoopCalls(loop)
+        return calls
+
+    def post(self, call: Callable[[], None]) -> bool:
+        """Queue `call()` for the event loop's thread. Return False if the loop is closed. For use on any thread."""
+        self._calls.append(call)
+        if not self._woken:
+            self._woken = True
+            try:
+                self.loop.call_soon_threadsafe(self._run, context=self._context)
+            except RuntimeError:
+                self.end()
+                return False
+        return True
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run `function()` on the event loop's thread, and return its result. For use on any other thread.
+
+        Raises the exception of `function`, and ClientDisconnected if the loop is closed.
+        """
+        outcome: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                outcome.set_result(function())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        self.post(run)
+        try:
+            return self.block(outcome.result, outcome.cancel)
+        except CancelledError:
+            raise ClientDisconnected("the event loop has stopped") from None
+
+    def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await `function()` on the event loop, and return the result. For use on any other thread.
+
+        Raises the exception of `function`, and ChannelClosed if the coroutine is cancelled or the loop is closed.
+        """
+        outcome = self.start(function)
+        try:
+            return self.block(outcome.result, outcome.cancel)
+        except CancelledError:
+            # A ChannelClosed on the loop arrives here as CancelledError.
+            raise ChannelClosed("the client has disconnected") from None
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Await `function()` on the event loop, in a copy of the caller's context. Pass the future to `block`."""
+        outcome: Future[T] = Future()
+        context = copy_context()
+
+        async def run() -> T:
+            return await function()
+
+        def begin() -> None:
+            task = self.loop.create_task(run(), context=context)
+            self._tasks.add(task)
+            task.add_done_callback(end)
+
+        def end(task: asyncio.Task[T]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                outcome.cancel()
+            elif (error := task.exception()) is not None:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(task.result())
+
+        self.post(begin)
+        return outcome
+
+    def wait(self, ask: Callable[[Callable[[], None]], None]) -> bool:
+        """Run `ask(done)` on the event loop's thread, and block this thread until `done()` is called.
+
+        Return False if the loop is closed before.
+        """
+        answers: SimpleQueue[bool] = SimpleQueue()
+        self.post(lambda: ask(partial(answers.put, True)))
+        return self.block(answers.get, partial(answers.put, False))
+
+    def block(self, wait: Callable[[], T], wake: Callable[[], object]) -> T:
+        """Return the result of `wait()`, which blocks this thread. If the loop is closed, call `wake()`."""
+        self._wakes.add(wake)
+        try:
+            # Checked after the addition, because `end` may have run before it.
+            if self.loop.is_closed():
+                wake()
+            return wait()
+        finally:
+            self._wakes.discard(wake)
+
+    def flush(self) -> None:
+        """Run the calls posted so far. For use on the event loop's thread."""
+        calls = self._calls
+        for _ in range(len(calls)):
+            # A call that flushes runs the calls after it.
+            if not calls:
+                break
+            calls.popleft()()
+
+    def end(self) -> None:
+        """Drop the posted calls, and wake the blocked threads, because the loop is closed."""
+        self._woken = False
+        self._calls.clear()
+        for wake in tuple(self._wakes):
+            wake()
+
+    def _run(self) -> None:
+        # Calls that are posted meanwhile run in the loop's next iteration: worker threads may post without end.
+        try:
+            self.flush()
+        finally:
+            # Reset before the queue is checked: a call that is posted in between is found here, or wakes the loop.
+            self._woken = False
+            if self._calls:
+                self._woken = True
+                self.loop.call_soon(self._run, context=self._context)
+
+
+class _LoopEnd:
+    """A callback of a timer that never fires. `close` of the loop drops the timer and frees the callback."""
+
+    def __init__(self, calls: LoopCalls) -> None:
+        self._calls = calls
+
+    def __call__(self) -> None:
+        pass
+
+    def __del__(self) -> None:
+        self._calls.end()
+
+
+# The values refer to the loops, so that an identifier is not used again. Each value lives until its loop is closed.
+_of_loops: Final[WeakValueDictionary[int, LoopCalls]] = WeakValueDictionary()
