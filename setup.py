@@ -89,7 +89,7 @@ setup(
             # Packages with WebSocket code of their own; the client of Flask-SocketIO, with its transports.
             "flask-sock>=0.7",
             "flask-socketio>=5.5",
-            "python-socketio[client]>=5.12",
+            "python-socketio[asyncio_client]>=5.12",
             "simple-websocket>=1.1",
             # What tests of Django's databases connect with, and its pool; and the runner of sites that they run.
             "psycopg[binary,pool]>=3.2",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
-import ssl
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from websockets.asyncio.client import ClientConnection as AsyncioClientConnection
+from websockets.asyncio.client import connect as asyncio_connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
@@ -51,59 +53,76 @@ def server(tls: Certificates | None) -> Iterator[ServerProcess]:
         assert "Traceback" not in server.stderr.replace("ValueError: fail", ""), server.stderr
 
 
-def opened(
-    server: ServerProcess, path: str = "/echo", tls: Certificates | None = None, **options: Any
-) -> ClientConnection:
-    context: ssl.SSLContext | None = tls.client() if tls is not None else None
-    scheme = "wss" if tls is not None else "ws"
-    return connect(f"{scheme}://127.0.0.1:{server.port}{path}", ssl=context, open_timeout=LONGEST_WAIT, **options)
+def opened(server: ServerProcess, path: str = "/echo", **options: Any) -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{server.port}{path}", open_timeout=LONGEST_WAIT, **options)
 
 
-def test_flask_sock_echoes_messages(server: ServerProcess, tls: Certificates | None) -> None:
-    with opened(server, tls=tls) as client:
+@asynccontextmanager
+async def connected(
+    server: ServerProcess, tls: Certificates | None, **options: Any
+) -> AsyncIterator[AsyncioClientConnection]:
+    # On one thread: two threads may not use one TLS connection (python/cpython#77271).
+    scheme, context = ("ws", None) if tls is None else ("wss", tls.client())
+    url = f"{scheme}://127.0.0.1:{server.port}/echo"
+    async with asyncio_connect(url, ssl=context, open_timeout=LONGEST_WAIT, **options) as client:
+        yield client
+
+
+async def receive(client: AsyncioClientConnection) -> str | bytes:
+    return await asyncio.wait_for(client.recv(), LONGEST_WAIT)
+
+
+@pytest.mark.any_loop
+async def test_flask_sock_echoes_messages(server: ServerProcess, tls: Certificates | None) -> None:
+    async with connected(server, tls) as client:
         for message in ("hello", "Grüße", b"\x00\xff", "", "x" * 125):
-            client.send(message)
-            assert client.recv(LONGEST_WAIT) == message
+            await client.send(message)
+            assert await receive(client) == message
 
 
+@pytest.mark.any_loop
 @pytest.mark.parametrize("message", ["é" * 150_000, os.urandom(300_000)], ids=["text", "bytes"])
-def test_flask_sock_echoes_a_message_of_300_KB(
+async def test_flask_sock_echoes_a_message_of_300_KB(
     message: str | bytes, server: ServerProcess, tls: Certificates | None
 ) -> None:
-    with opened(server, tls=tls, max_size=None) as client:
-        client.send(message)
-        assert client.recv(LONGEST_WAIT) == message
+    async with connected(server, tls, max_size=None) as client:
+        await client.send(message)
+        assert await receive(client) == message
 
 
-def test_flask_sock_echoes_a_message_of_300_KB_without_compression(
+@pytest.mark.any_loop
+async def test_flask_sock_echoes_a_message_of_300_KB_without_compression(
     server: ServerProcess, tls: Certificates | None
 ) -> None:
     message = os.urandom(300_000)
-    with opened(server, tls=tls, max_size=None, compression=None) as client:
-        client.send(message)
-        assert client.recv(LONGEST_WAIT) == message
+    async with connected(server, tls, max_size=None, compression=None) as client:
+        await client.send(message)
+        assert await receive(client) == message
 
 
-def test_flask_sock_chooses_a_subprotocol(server: ServerProcess, tls: Certificates | None) -> None:
-    with opened(server, tls=tls, subprotocols=[Subprotocol("a"), Subprotocol("b")]) as client:
+@pytest.mark.any_loop
+async def test_flask_sock_chooses_a_subprotocol(server: ServerProcess, tls: Certificates | None) -> None:
+    async with connected(server, tls, subprotocols=[Subprotocol("a"), Subprotocol("b")]) as client:
         assert client.subprotocol == "b"
 
 
-def test_client_receives_the_close_frame_of_a_flask_sock_view_that_returns(
+@pytest.mark.any_loop
+async def test_client_receives_the_close_frame_of_a_flask_sock_view_that_returns(
     server: ServerProcess, tls: Certificates | None
 ) -> None:
-    with opened(server, tls=tls) as client:
-        client.send("close")
+    async with connected(server, tls) as client:
+        await client.send("close")
         with pytest.raises(ConnectionClosed):
-            client.recv(LONGEST_WAIT)
+            await receive(client)
         assert client.close_code == 1000
 
 
-def test_flask_sock_view_ends_when_the_client_closes(server: ServerProcess, tls: Certificates | None) -> None:
+@pytest.mark.any_loop
+async def test_flask_sock_view_ends_when_the_client_closes(server: ServerProcess, tls: Certificates | None) -> None:
     ended = server.stdout.count("echo ended")
-    with opened(server, tls=tls) as client:
-        client.send("hello")
-        assert client.recv(LONGEST_WAIT) == "hello"
+    async with connected(server, tls) as client:
+        await client.send("hello")
+        assert await receive(client) == "hello"
     server.wait_for_line("echo ended", "stdout", ended + 1)
 
 
@@ -234,19 +253,17 @@ def test_flask_sock_page_over_ws_threads_is_refused_with_503() -> None:
 def test_thread_of_a_closed_flask_sock_page_serves_another_page() -> None:
     with serving("--ws-threads", "1") as server:
         for number in range(1, 4):
-            with opened(server) as client:
+            with opened_when_a_thread_is_free(server) as client:
                 client.send("hello")
                 assert client.recv(LONGEST_WAIT) == "hello"
             server.wait_for_line("echo ended", "stdout", number)
-            wait_for_room(server)
 
 
-def wait_for_room(server: ServerProcess) -> None:
-    """Wait until the thread that has printed its last line has left the call."""
+def opened_when_a_thread_is_free(server: ServerProcess) -> ClientConnection:
+    # The thread that has printed its last line may have yet to leave the call.
     while True:
         try:
-            with opened(server, "/fail"):
-                return
+            return opened(server)
         except InvalidStatus:
             pass
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import queue
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
+import aiohttp
 import pytest
-import requests
 import socketio
 
 from tests.certificates import Certificates
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
 from tests.e2e.test_flask_sock import SITES
+from tests.helpers import until
 
 POLLING_FIRST: Final = ["polling", "websocket"]
 WEBSOCKET: Final = ["websocket"]
+
+pytestmark = pytest.mark.any_loop
 
 
 @contextmanager
@@ -39,129 +42,135 @@ def server(tls: Certificates | None) -> Iterator[ServerProcess]:
 class Page:
     """A page that python-socketio's client keeps connected."""
 
-    def __init__(self, client: socketio.Client) -> None:
+    def __init__(self, client: socketio.AsyncClient) -> None:
         self.client = client
-        self.received: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.received: asyncio.Queue[Any] = asyncio.Queue()
+        self.ended: asyncio.Queue[Any] = asyncio.Queue()
         client.on("echo", self.received.put)
         client.on("disconnect", self.ended.put)
 
-    def hear(self) -> Any:
+    async def hear(self) -> Any:
         """Return the next message."""
-        return self.received.get(timeout=LONGEST_WAIT)
+        return await asyncio.wait_for(self.received.get(), LONGEST_WAIT)
+
+    async def end(self) -> None:
+        """Wait until the client knows that it is disconnected."""
+        await asyncio.wait_for(self.ended.get(), LONGEST_WAIT)
 
 
-@contextmanager
-def connected(
+@asynccontextmanager
+async def connected(
     server: ServerProcess, transports: list[str], tls: Certificates | None = None, origin: str | None = None
-) -> Iterator[Page]:
-    session = requests.Session()
-    session.trust_env = False
-    scheme = "http"
-    if tls is not None:
-        session.verify = str(tls.authority)
-        scheme = "https"
-    options = {} if origin is None else {"origin": origin}
-    client = socketio.Client(reconnection=False, http_session=session, websocket_extra_options=options)
-    page = Page(client)
-    try:
-        client.connect(f"{scheme}://127.0.0.1:{server.port}", transports=transports)
+) -> AsyncIterator[Page]:
+    # The client of the asyncio kind: the blocking one reads and writes a TLS connection on two threads, which Python's
+    # ssl module does not support (python/cpython#77271).
+    scheme, context = ("http", None) if tls is None else ("https", tls.client())
+    headers = {} if origin is None else {"origin": origin}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context or True)) as session:
+        client = socketio.AsyncClient(reconnection=False, http_session=session)
+        page = Page(client)
+        await client.connect(
+            f"{scheme}://127.0.0.1:{server.port}", headers, transports=transports, wait_timeout=LONGEST_WAIT
+        )
         websocket, reader = client.eio.ws, client.eio.read_loop_task
+        connection = None if websocket is None else websocket.get_extra_info("socket")
         try:
             yield page
         finally:
-            client.disconnect()
+            await client.disconnect()
             if client.eio.queue is not None:
-                # After a close by the server, the thread that sends would wait for a message or a ping.
-                client.eio.queue.put(None)
-            reader.join(LONGEST_WAIT)
-            if websocket is not None:
-                # After a close by the server the package leaves the socket to the garbage collector.
-                websocket.shutdown()
-    finally:
-        session.close()
+                # After a close by the server, the task that sends would wait for a message or a ping.
+                await client.eio.queue.put(None)
+            await reader
+            if websocket is not None and connection is not None:
+                await websocket.close()
+                # Over TLS, the package does not wait until the connection is closed.
+                await until(lambda: connection.fileno() < 0)
 
 
 @pytest.mark.parametrize("transports", [POLLING_FIRST, WEBSOCKET], ids=["polling first", "websocket"])
-def test_socketio_client_echoes_over_a_websocket(
+async def test_socketio_client_echoes_over_a_websocket(
     transports: list[str], server: ServerProcess, tls: Certificates | None
 ) -> None:
-    with connected(server, transports, tls) as page:
+    async with connected(server, transports, tls) as page:
         assert page.client.transport() == "websocket"
-        page.client.emit("echo", "hello")
-        assert page.hear() == "hello"
-        page.client.emit("echo", b"\x00\xff")
-        assert page.hear() == b"\x00\xff"
+        await page.client.emit("echo", "hello")
+        assert await page.hear() == "hello"
+        await page.client.emit("echo", b"\x00\xff")
+        assert await page.hear() == b"\x00\xff"
 
 
-def test_socketio_client_echoes_300_KB(server: ServerProcess, tls: Certificates | None) -> None:
+async def test_socketio_client_echoes_300_KB(server: ServerProcess, tls: Certificates | None) -> None:
     message = os.urandom(300_000)
-    with connected(server, WEBSOCKET, tls) as page:
-        page.client.emit("echo", message)
-        assert page.hear() == message
+    async with connected(server, WEBSOCKET, tls) as page:
+        await page.client.emit("echo", message)
+        assert await page.hear() == message
 
 
-def test_socketio_broadcast_reaches_each_client(server: ServerProcess, tls: Certificates | None) -> None:
-    with connected(server, WEBSOCKET, tls) as first, connected(server, POLLING_FIRST, tls) as second:
-        first.client.emit("shout", "hello")
-        assert (first.hear(), second.hear()) == ("hello", "hello")
+async def test_socketio_broadcast_reaches_each_client(server: ServerProcess, tls: Certificates | None) -> None:
+    async with connected(server, WEBSOCKET, tls) as first, connected(server, POLLING_FIRST, tls) as second:
+        await first.client.emit("shout", "hello")
+        assert (await first.hear(), await second.hear()) == ("hello", "hello")
 
 
-def test_socketio_client_is_disconnected_by_the_server(server: ServerProcess, tls: Certificates | None) -> None:
-    with connected(server, WEBSOCKET, tls) as page:
-        page.client.emit("leave")
-        page.ended.get(timeout=LONGEST_WAIT)
+async def test_socketio_client_is_disconnected_by_the_server(server: ServerProcess, tls: Certificates | None) -> None:
+    async with connected(server, WEBSOCKET, tls) as page:
+        await page.client.emit("leave")
+        await page.end()
 
 
-def test_socketio_disconnect_event_follows_the_close_of_a_client(
+async def test_socketio_disconnect_event_follows_the_close_of_a_client(
     server: ServerProcess, tls: Certificates | None
 ) -> None:
     left = server.stdout.count("left ")
-    with connected(server, WEBSOCKET, tls):
+    async with connected(server, WEBSOCKET, tls):
         pass
     server.wait_for_line("left ", "stdout", left + 1)
 
 
-def test_socketio_client_stays_connected_over_several_pings() -> None:
-    with serving(PING_INTERVAL="0.05") as server, connected(server, WEBSOCKET) as page:
-        for number in range(100):
-            page.client.emit("echo", number)
-            assert page.hear() == number
+async def test_socketio_client_stays_connected_over_several_pings() -> None:
+    with serving(PING_INTERVAL="0.05") as server:
+        async with connected(server, WEBSOCKET) as page:
+            for number in range(100):
+                await page.client.emit("echo", number)
+                assert await page.hear() == number
 
 
-def test_connection_error_of_engineio_is_logged_at_debug_only() -> None:
+async def test_connection_error_of_engineio_is_logged_at_debug_only() -> None:
     with serving("--log-level", "debug") as server:
-        with connected(server, WEBSOCKET):
+        async with connected(server, WEBSOCKET):
             pass
         server.wait_for_line("left ", "stdout")
-        with connected(server, WEBSOCKET) as page:
-            page.client.emit("leave")
-            page.ended.get(timeout=LONGEST_WAIT)
+        async with connected(server, WEBSOCKET) as page:
+            await page.client.emit("leave")
+            await page.end()
         server.wait_for_line("exception in the application after the disconnect", count=2)
         assert server.stop() == 0
         assert "ERROR" not in server.stderr, server.stderr
 
 
-def test_socketio_client_of_another_origin_stays_with_polling_and_the_log_names_the_option() -> None:
-    with serving(CORS="*") as server, connected(server, POLLING_FIRST, origin="https://shop.example") as page:
-        server.wait_for_line("--ws-allowed-origins")
-        assert page.client.transport() == "polling"
-        page.client.emit("echo", "hello")
-        assert page.hear() == "hello"
+async def test_socketio_client_of_another_origin_stays_with_polling_and_the_log_names_the_option() -> None:
+    with serving(CORS="*") as server:
+        async with connected(server, POLLING_FIRST, origin="https://shop.example") as page:
+            server.wait_for_line("--ws-allowed-origins")
+            assert page.client.transport() == "polling"
+            await page.client.emit("echo", "hello")
+            assert await page.hear() == "hello"
 
 
-def test_socketio_client_of_an_allowed_origin_upgrades_to_a_websocket() -> None:
+async def test_socketio_client_of_an_allowed_origin_upgrades_to_a_websocket() -> None:
     with serving("--ws-allowed-origins", "*", CORS="*") as server:
-        with connected(server, POLLING_FIRST, origin="https://shop.example") as page:
+        async with connected(server, POLLING_FIRST, origin="https://shop.example") as page:
             assert page.client.transport() == "websocket"
-            page.client.emit("echo", "hello")
-            assert page.hear() == "hello"
+            await page.client.emit("echo", "hello")
+            assert await page.hear() == "hello"
 
 
-def test_stop_disconnects_socketio_clients_and_exits_with_0() -> None:
-    with serving() as server, connected(server, WEBSOCKET) as page:
-        page.client.emit("echo", "hello")
-        assert page.hear() == "hello"
-        assert server.stop() == 0
-        page.ended.get(timeout=LONGEST_WAIT)
-        assert not re.search("ERROR|Traceback|ResourceWarning", server.stderr), server.stderr
+async def test_stop_disconnects_socketio_clients_and_exits_with_0() -> None:
+    with serving() as server:
+        async with connected(server, WEBSOCKET) as page:
+            await page.client.emit("echo", "hello")
+            assert await page.hear() == "hello"
+            assert await asyncio.to_thread(server.stop) == 0
+            await page.end()
+            assert not re.search("ERROR|Traceback|ResourceWarning", server.stderr), server.stderr

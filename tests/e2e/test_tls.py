@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import signal
 import socket
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 from tests.certificates import Certificates
 from tests.e2e.client import Client
@@ -78,9 +79,11 @@ def test_the_scheme_of_a_tls_connection_is_https(server: ServerProcess) -> None:
     assert server.addresses[0].startswith("https://127.0.0.1:")
 
 
-def test_websockets_are_served_over_tls(server: ServerProcess, made: Certificates) -> None:
-    with connect(f"wss://127.0.0.1:{server.port}/", ssl=made.client()) as websocket:
-        assert websocket.recv(LONGEST_WAIT) == "wss"
+@pytest.mark.any_loop
+async def test_websockets_are_served_over_tls(server: ServerProcess, made: Certificates) -> None:
+    # On one thread: two threads may not use one TLS connection (python/cpython#77271).
+    async with connect(f"wss://127.0.0.1:{server.port}/", ssl=made.client()) as websocket:
+        assert await asyncio.wait_for(websocket.recv(), LONGEST_WAIT) == "wss"
 
 
 def test_alpn_selects_http_1_1(server: ServerProcess, made: Certificates) -> None:
