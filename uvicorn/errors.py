@@ -150,7 +150,7 @@ def without_our_frames(error: BaseException) -> TracebackType | None:
 
 
 def exc_info_of(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
-    """Return `exc_info` for the log, without the frames of this package."""
+    """Return `exc_info` for the log, without this package's traceback entries."""
     trace = without_our_frames(error)
     if trace is None and isinstance(error, UvicornError):
         return None if error.__cause__ is None else exc_info_of(error.__cause__)

@@ -1,4 +1,4 @@
-"""Checks of field names, field values, lists of tokens (RFC 9110, section 5) and WebSocket close codes."""
+"""Checks field names, field values and lists of tokens (RFC 9110, section 5), and WebSocket close codes."""
 
 from __future__ import annotations
 

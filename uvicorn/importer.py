@@ -77,7 +77,7 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
     for outer, inner, name, other in sides:
         if (table := _table_in(outer)) and _wraps(outer, inner):
             logger.info(
-                "%r has 'application' and 'app': serving %r, a %s that serves %r", module_name, name, table, other
+                "%r has 'application' and 'app': serving %r, a %s that contains %r", module_name, name, table, other
             )
             return outer
     for outer, inner, name, other in sides:

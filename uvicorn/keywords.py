@@ -16,7 +16,7 @@ from uvicorn.settings import LOOP_NAMES, Limits, Settings
 
 
 def keyword(field: Field[Any]) -> str:
-    """Return the keyword of a setting, which is the name of its flag with underscores."""
+    """Return the keyword of a setting: its flag, with underscores instead of hyphens."""
     flag: str = field.metadata["flag"]
     return flag.removeprefix("--").replace("-", "_") or field.name
 

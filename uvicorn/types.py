@@ -66,7 +66,7 @@ class GroupsChannel(Protocol):
         """The name of this client's reply channel."""
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send `{'group': name}` with any of the keys `add` and `discard` (channel names) and `send` (a message)."""
+        """Send `{'group': name}` with some of the keys `add`, `discard` (channel names) and `send` (a message)."""
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
         """Call `callback(event)` when messages may be missing."""
@@ -122,7 +122,7 @@ class GroupMember(Protocol):
         """Send `{'text': text}` if no waiting is needed. Return whether the text was sent."""
 
     def send(self, message: Message) -> Awaitable[None] | None:
-        """Send a message. The result is an awaitable or None. Raises LocalProtocolError and ClientDisconnected."""
+        """Send a message. The result is an awaitable or None. Raises LocalProtocolError or ClientDisconnected."""
 
     async def wait_ready(self) -> None:
         """Wait until a message can be sent, or the client has disconnected."""

@@ -1,4 +1,4 @@
-"""The adapters and their conversion functions, under the import path of the project's first documents."""
+"""The adapters, and functions that convert between WSGI and `http.request` messages."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def status_code_to_status_line(status: int) -> str:
 
 
 def str_headers_to_byte_headers(headers: Iterable[Sequence[str]]) -> list[list[bytes]]:
-    """Convert headers of `start_response` to headers of a message. Raises LocalProtocolError."""
+    """Convert `start_response` headers to message headers. Raises LocalProtocolError."""
     return [[name.lower(), value] for name, value in encode_response("200 OK", headers)[2]]
 
 
 def byte_headers_to_str_headers(headers: Headers) -> list[tuple[str, str]]:
-    """Convert headers of a message to headers of `start_response`. Raises LocalProtocolError."""
+    """Convert message headers to `start_response` headers. Raises LocalProtocolError."""
     return decode_response(200, b"", headers, "OK")[1]
 
 

@@ -128,7 +128,7 @@ def test_failed_messages_after_commits_are_logged_once_a_minute(
     for _ in range(3):
         publish_on_commit("news", {"text": "saved"})
     assert [record.getMessage() for record in caplog.records] == [
-        "group 'news': 1 messages not sent after a commit: the server has stopped"
+        "group 'news': 1 messages were not sent after a commit: the server has stopped"
     ]
 
 

@@ -147,7 +147,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Reject the handshake with this response. If the host cannot send it, reject with 403."""
+        """Reject the handshake with this response, or with 403 if the host cannot send responses."""
         _, fields, content = self._checks.start(status, reason, headers, content, more_content)
         if not self._takes_responses:
             self._put({"type": "websocket.close"})

@@ -19,7 +19,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class MessageGateway(HTTPGateway):
-    """Queues the response of one exchange as messages until the host has taken them."""
+    """Queues the response of one exchange as messages for the host."""
 
     __slots__ = (
         "_backlog", "_failure", "_fault", "_has_begun", "_is_abandoned", "_messages", "_reading", "_sending",

@@ -286,7 +286,7 @@ class WSGIGateway(HTTPGateway):
         self._put("failure", ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Pass `error` to the host's thread, unless the response has ended. Return whether the thread raises it."""
+        """Pass `error` to the host's thread, unless the response has ended. Return whether that thread raises it."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._failure = crossing(error)

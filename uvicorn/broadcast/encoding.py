@@ -136,7 +136,7 @@ def _extract_bytes(value: object, bodies: list[bytes]) -> dict[str, int]:
 
 
 class _Restorer:
-    """Replaces each `{"_uvicorn_bytes": length}` by its bytes value."""
+    """Replaces `{"_uvicorn_bytes": length}` by the next `length` bytes of `body`."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -147,6 +147,6 @@ class _Restorer:
             return value
         end = self._start + value[_BYTES] if type(value[_BYTES]) is int and value[_BYTES] >= 0 else -1
         if not self._start <= end <= len(self._body):
-            raise ValueError("the lengths of bytes values do not match")
+            raise ValueError("the lengths of bytes values do not match the payload")
         piece, self._start = self._body[self._start : end], end
         return piece

@@ -60,7 +60,7 @@ _exchanges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str,
 
 
 class MemoryBackend(Backend):
-    """Carries payloads between the backends of one event loop that have the same name and prefix."""
+    """Carries payloads between backends with the same event loop, name and prefix."""
 
     def __init__(self, name: str = "", *, publish_timeout: float = PUBLISH_TIMEOUT, prefix: str = "") -> None:
         super().__init__()

@@ -160,7 +160,7 @@ class SendingGroups:
 
 
 def _retry(deadline: float, call: Callable[[], None]) -> None:
-    """Repeat `call` while Redis replies that it is busy."""
+    """Repeat `call` while Redis replies with a busy error."""
     from uvicorn.broadcast.redis.publisher import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
     from uvicorn.broadcast.redis.resp import RedisRefusal
 

@@ -36,7 +36,7 @@ class SentSequences:
 
 @final
 class ReceivedSequences:
-    """The last number of each sender in each group, and the time at which the number arrived."""
+    """The last sequence number of each sender in each group, and the time at which this number arrived."""
 
     def __init__(self) -> None:
         self._last: dict[str, dict[str, tuple[int, float]]] = {}
@@ -46,7 +46,7 @@ class ReceivedSequences:
         return self._count
 
     def missing(self, group: str, sender: str, sequence: int) -> tuple[int, float]:
-        """Store `sequence`. Return how many messages are missing before it, and when the previous message arrived."""
+        """Store `sequence`. Return the number of missing messages, and the arrival time of the previous message."""
         if len(sender) > _MAX_CHARACTERS or not 0 < sequence < _MAX_SEQUENCE:
             return 0, 0.0
         received = self._last.setdefault(group, {})

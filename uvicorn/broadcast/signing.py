@@ -43,7 +43,7 @@ class Signer:
         self._received: dict[str, tuple[int, float]] = dict(_past)
 
     def sign(self, target: str, sender: str, command: Message) -> Message:
-        """Return the command with its signature, which is valid for `target` only."""
+        """Return the command with a signature that is valid for `target` only."""
         self._number += 1
         signed = {**command, "sender": sender, "sequence": self._number, "time": round(self._clock(), 3)}
         return {**signed, _SIGNATURE: _digest(self._secrets[0], target, signed)}

@@ -85,7 +85,7 @@ class ThreadCall:
     # On any thread
 
     def cancel(self) -> None:
-        """Respond 503, because the pool is shut down before a thread has called `run`."""
+        """Respond 503, because the pool was shut down before a thread called `run`."""
         self._loop_calls.post(lambda: refuse(self.exchange))
 
     # On the event loop's thread

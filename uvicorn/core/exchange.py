@@ -93,7 +93,7 @@ class HTTPGateway:
         self.send_content(exchange, b"", False)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of `file` as content, from byte `start`. A thread reads them at the client's pace."""
+        """Send `count` bytes of `file` as content, from byte `start`. A thread reads the file at the client's pace."""
         loop = asyncio.get_running_loop()
         if start:
             file.seek(start)
@@ -113,7 +113,7 @@ class HTTPGateway:
         """Resume reading, because the application has taken the arrived content."""
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Handle the end of the exchange, which is COMPLETE or CLOSED."""
+        """Handle the end of the exchange, whose state is COMPLETE or CLOSED."""
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """End the connection so that the response does not look complete."""

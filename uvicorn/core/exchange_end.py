@@ -13,7 +13,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class ExchangeState(IntEnum):
-    """The state of a response. The docstring of `exchange` has the transitions."""
+    """The state of a response. The docstring of `uvicorn.core.exchange` lists the transitions."""
 
     WAITING = 0
     STREAMING = 1

@@ -159,10 +159,10 @@ class WebSocketSession:
             self.state = OPEN
 
     def hand_over(self) -> socket.socket:
-        """Leave the connection to the application, and return a socket for it. The application sends the 101 response.
+        """Leave the connection to the application, and return the application's end of a socket pair.
 
-        Raises LocalProtocolError if the handshake has been decided, and ClientDisconnected if the client has
-        disconnected. Raises OSError if the system has no descriptors left.
+        The application sends the 101 response. Raises LocalProtocolError if the handshake has been decided, and
+        ClientDisconnected if the client has disconnected. Raises OSError if the system has no descriptors left.
         """
         if self.state is not CONNECTING:
             raise LocalProtocolError(f"websocket: expected an undecided handshake, got state {self.state.name}")

@@ -45,6 +45,6 @@ def publish_on_commit(group: str, message: Message, using: str | None = None) ->
                 # A test, or a command of a site that runs as one process.
                 logger.debug("group %r: message dropped: no client is connected to this process", group)
             elif count := _lost.admits():
-                logger.warning("group %r: %d messages not sent after a commit: %s", group, count, error)
+                logger.warning("group %r: %d messages were not sent after a commit: %s", group, count, error)
 
     transaction.on_commit(send, using=using, robust=True)

@@ -1,4 +1,4 @@
-"""Fixtures for tests of a site: `pytest_plugins = ["uvicorn.django.pytest_plugin"]` in its `conftest.py`."""
+"""Fixtures for a site's tests. Write `pytest_plugins = ["uvicorn.django.pytest_plugin"]` in `conftest.py`."""
 
 from __future__ import annotations
 

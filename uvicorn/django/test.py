@@ -1,4 +1,4 @@
-"""`LiveServerTestCase`: serves the site's own application and its WebSockets on a real port."""
+"""`LiveServerTestCase` serves the site's own application and WebSockets on a real port."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class DjangoThreads:
         await call_hook(self.app, "startup")
 
     async def shutdown(self) -> None:
-        """Call the application's `shutdown` if there is one. Then end the threads and close their connections."""
+        """Await the application's `shutdown`. Then end the threads and close their database connections."""
         try:
             await call_hook(self.app, "shutdown")
         finally:

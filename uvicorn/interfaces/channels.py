@@ -179,7 +179,7 @@ class BodyChannel:
         return self._name
 
     async def receive(self) -> Message:
-        """Return the next piece, like `uvicorn.types.BodyChannel`. After the last piece, return an empty piece."""
+        """Return the next piece of content. After the last piece, return an empty piece."""
         try:
             # As `receive`, without its coroutine.
             content, more_content = self._exchange.receive_now() or await self._exchange.receive_later()

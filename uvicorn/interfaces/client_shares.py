@@ -111,7 +111,7 @@ class ClientShares:
             self._tidy(job.client)
 
     def take_back(self) -> list[SharedJob]:
-        """Remove and return all jobs that are held back."""
+        """Remove and return all jobs that wait for their client's share."""
         with self._lock:
             jobs = [job for waiting in self._waiting.values() for job in waiting]
             self._waiting.clear()

@@ -1,4 +1,4 @@
-"""Conversion of requests to WSGI's environ (PEP 3333), and back."""
+"""Converts requests to the environ of WSGI (PEP 3333), and back."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """Return `target`. If it contradicts the other arguments, build a target from them."""
+    """Return `target`. If `target` contradicts the other arguments, build a target from these arguments."""
     prefix, octets, query_octets = text_octets(script_name), text_octets(path), text_octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets

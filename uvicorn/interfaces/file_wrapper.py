@@ -12,7 +12,7 @@ _LEAST_BYTES: Final = 65536
 
 
 class FileWrapper:
-    """Iterates over a file's content from its current position, in blocks."""
+    """Iterates over a file in blocks, from the file's current position."""
 
     def __init__(self, filelike: Any, block_bytes: int = 65536) -> None:
         self.filelike = filelike

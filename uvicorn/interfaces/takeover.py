@@ -83,9 +83,9 @@ class Takeover:
                 raise
 
     def decide(self) -> bool:
-        """Return whether the connection has been taken over. From now on, no thread can take the connection over.
+        """Return whether a thread has taken the connection over. After this call, no thread can do so.
 
-        For use on the worker thread. If another thread is taking the connection over, wait until it has finished.
+        For use on the worker thread. If a takeover is in progress, this method waits until it has ended.
         """
         with self._lock:
             self._is_decided = True

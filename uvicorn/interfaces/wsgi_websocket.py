@@ -86,7 +86,7 @@ class Inbox(WebSocketListener):
         return message
 
     def disconnected(self) -> ClientDisconnected:
-        """Return the exception for the end of the connection."""
+        """Return the exception to raise after the end of the connection."""
         code, reason = self.end or (1006, "")
         return ClientDisconnected(f"websocket: the connection has ended with code {code}", code, reason)
 
@@ -163,7 +163,7 @@ class WSGIWebSocket:
 
     @property
     def name(self) -> str:
-        """The name of the channel to the client, for groups. Raises LocalProtocolError before the accept."""
+        """The name of this client's channel, for groups. Raises LocalProtocolError before the handshake is accepted."""
         if self._reply is None:
             raise LocalProtocolError("websocket.name: call accept() first")
         return self._reply.name

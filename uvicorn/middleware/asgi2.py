@@ -1,4 +1,4 @@
-"""ASGI 2 applications as ASGI 3 applications."""
+"""Makes an ASGI 2 application usable as an ASGI 3 application."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class OwningInterface(Interface):
 
 @final
 class Applications:
-    """The distinct applications of a table and of its nested tables, in the order of their entries."""
+    """The distinct applications of a table and of nested tables, in the order of the entries."""
 
     def __init__(self) -> None:
         self._found: list[Application] = []

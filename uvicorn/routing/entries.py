@@ -72,7 +72,7 @@ class Entry:
         return entry
 
     def build(self, settings: Settings) -> Interface:
-        """Return a new interface of the application. Raises InterfaceError, with the entry in its message."""
+        """Return a new interface of the application. Raises InterfaceError, whose message names the entry."""
         settings = replace(settings, interface=self.interface, threads=self.threads or settings.threads)
         try:
             return build_interface(self.app, settings, keyword=self.keyword)

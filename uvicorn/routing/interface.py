@@ -1,4 +1,4 @@
-"""The interface of a Router, which owns the interfaces of its applications."""
+"""The interface of a Router."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Shift`, which passes each request to an old or to a new application."""
+"""`Shift` passes each request to an old or to a new application."""
 
 from __future__ import annotations
 

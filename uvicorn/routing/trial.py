@@ -1,4 +1,4 @@
-"""Tries the new application of a Shift. If its response is dropped, the old application responds."""
+"""Tries the new application of a Shift. If the new application's response is dropped, the old one responds."""
 
 from __future__ import annotations
 

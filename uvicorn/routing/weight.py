@@ -1,4 +1,4 @@
-"""The weight of a Shift, which is the percentage of keys that go to the new application."""
+"""A Shift's weight is the percentage of keys that go to the new application."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def _continued(coroutine: Any, awaited: Any) -> Generator[Any, Any, Any]:  # pra
 
 
 def _reads_when_ready(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether `loop` reads from a socket only after polling it."""
+    """Return whether `loop` polls a socket before each read."""
     # A loop with a read in progress, as with io_uring, would deliver its bytes after those that this module reads.
     uvloop = sys.modules.get("uvloop")
     return isinstance(loop, asyncio.SelectorEventLoop) or (uvloop is not None and isinstance(loop, uvloop.Loop))

@@ -26,7 +26,7 @@ _WARNINGS_A_SECOND: Final = 10
 
 
 def printable(text: str | bytes) -> str:
-    r"""Truncate `text` to 1,000 characters. Escape quotes, backslashes, control characters and non-ASCII as `\xNN`."""
+    """Truncate `text` to 1,000 characters. Escape quotes, backslashes, control characters and non-ASCII characters."""
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     cut = data[:_LONGEST]
     shown = cut.decode("ascii") if _HARMLESS.fullmatch(cut) else "".join(map(_ESCAPED.__getitem__, cut))

@@ -80,7 +80,7 @@ class TransportConnection:
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
 
     def _track_unsent(self, buffered: int) -> UnsentSends:
-        """Return the record of the unsent bytes. If it is missing, create it with `buffered` bytes."""
+        """Return the record of the unsent bytes. If there is none, create one with `buffered` bytes."""
         if self._unsent is None:
             self._unsent = UnsentSends(buffered)
         return self._unsent

@@ -218,7 +218,7 @@ class ServerContext:
             self.publish = partial(totals.update, os.getpid())
 
     def snapshot(self) -> Snapshot:
-        """Return the numbers of this process, for its metrics."""
+        """Return the numbers for this process's metrics."""
         assert self.counts is not None
         return snapshot_of(self.counts, len(self.connections), self.accepted, self.messages, max(self.lags))
 

@@ -174,7 +174,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self._parser.upgrade = b""
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """Hand the transport over to another protocol. The bytes after the request are handed over too."""
+        """Return the transport, and the bytes after the request, for another protocol."""
         exchange = self._exchange
         assert exchange is not None
         received = bytes(self._parser.buffer)

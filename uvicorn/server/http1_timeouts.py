@@ -45,7 +45,7 @@ _RECENT_SECONDS: Final = 0.5
 
 
 class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
-    """Enforces the deadlines of an HTTP/1.1 connection, and closes it. The subclass `HTTP1Gateway` sends responses."""
+    """Enforces the deadlines of an HTTP/1.1 connection, and closes it. `HTTP1Gateway` adds the responses."""
 
     __slots__ = (
         "_content_done",

@@ -177,7 +177,7 @@ class LoopWatch:
         self._called = self._monotonic()
 
     def _log(self, seconds: float, until: str = "") -> None:
-        """Log the place where most of the time was spent, unless it has been logged before."""
+        """Log the place that took most of the time, unless this place has been logged before."""
         place = max(self._seen, key=self._seen.__getitem__, default=None)
         if place is None or place in self._logged:
             return

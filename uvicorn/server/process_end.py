@@ -64,7 +64,7 @@ class ProcessEnd:
                 return
 
     def look(self) -> bool:
-        """End the process if threads keep it alive after the deadline. Return whether `leave` has been called."""
+        """End the process if threads still run after the deadline. Return whether `leave` has been called."""
         threads = foreign_threads()
         if not threads and self._main_has_returned:
             # Python is exiting, and may still run code, such as a profiler that writes its report.

@@ -87,7 +87,7 @@ class TrustedPeers:
         return found if client and named else (client or peer, named or scheme)
 
     def _find(self, forwarded: tuple[bytes, bytes]) -> tuple[tuple[str, int] | None, str]:
-        """Parse the values into an address and a scheme. An invalid address is None, and an invalid scheme is empty."""
+        """Parse the forwarded values into an address and a scheme. Return None and '' for invalid values."""
         forwarded_for, forwarded_proto = forwarded
         scheme = _SCHEMES.get(forwarded_proto[forwarded_proto.rfind(b",") + 1 :].strip().lower(), "")
         found = self._client(forwarded_for), scheme

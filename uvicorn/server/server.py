@@ -168,7 +168,7 @@ class Server:
         self.started = True
 
     def begin_metrics(self, context: ServerContext) -> None:
-        """If the settings have an address for metrics, serve the metrics of this process."""
+        """Serve the metrics of this process if the settings have an address for them."""
         context.open_metrics()
 
     def announce(self, sock: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""TLS for the listening sockets: an `ssl.SSLContext` built from the `--ssl-*` settings."""
+"""Builds the `ssl.SSLContext` of the listening sockets from the `--ssl-*` settings."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._close()
 
     def stop(self) -> None:
-        """End the connection, because the server is stopping. If no frame is incomplete, send a close frame (1012)."""
+        """End the connection, because the server is stopping. Between two frames, send a close frame (1012) first."""
         self.catch_up()
         if self.phase < LINGERING:
             self._close_with(1012)
@@ -286,7 +286,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._close()
 
     def _close_with(self, code: int) -> None:
-        """Close both ends. If the last bytes ended a frame, send a close frame first."""
+        """Close both ends. Between two frames, send a close frame first."""
         if self._sent.is_between_frames and not self._transport.is_closing():
             self._transport.write(MessageEncoder().encode_close(code, ""))
         self._linger()

@@ -1,7 +1,7 @@
 """One WebSocket connection: a transport on one side, the codec and the session on the other (RFC 6455).
 
 A connection is the gateway of its session. When the session is accepted, the connection takes the transport over from
-the HTTP connection. Between two calls of the event loop, the phase implies the states of session and codec:
+the HTTP connection. Between two callbacks of the event loop, the phase implies the states of session and codec:
 
     phase       session              codec
     OPENING     CONNECTING, CLOSED   -

@@ -1,4 +1,4 @@
-"""The metrics of all workers, which the supervisor serves."""
+"""The metrics of all workers, added up in the supervisor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WorkerMetrics:
             self._listener.close()
 
     def update(self, worker: Worker, line: str) -> None:
-        """Read the numbers in `line`, which `worker` has sent, and store them."""
+        """Read and store the numbers that `worker` has sent in `line`."""
         if self.totals is not None:
             self.totals.update_from(worker.process.pid, line)
 

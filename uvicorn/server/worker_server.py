@@ -36,7 +36,7 @@ class WorkerServer(Server):
         self._unsent = b""
 
     def install_signal_handlers(self) -> None:
-        """Stop on SIGTERM. Ignore signals of the terminal, which the supervisor handles."""
+        """Stop on SIGTERM. Ignore the terminal's signals, because the supervisor handles them."""
         assert self._loop is not None
         for number in (signal.SIGINT, signal.SIGHUP):
             # Not SIG_IGN, which the application's own child processes would inherit.

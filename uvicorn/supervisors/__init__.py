@@ -91,7 +91,7 @@ class Multiprocess:
 
 
 class ChangeReload(Multiprocess):
-    """`ChangeReload(config, target, sockets).run()` serves in one process, which restarts when a file changes."""
+    """`ChangeReload(config, target, sockets).run()` serves in one process, and restarts it when a file changes."""
 
     what = "reload"
 

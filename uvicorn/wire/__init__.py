@@ -1,1 +1,1 @@
-"""Protocols, sans-IO: bytes in, calls out. No sockets, no event loop, no clock."""
+"""Sans-IO protocols. They use no sockets, no event loop and no clock."""

@@ -194,7 +194,7 @@ class _Server(Server):
 
 
 class _Loaded:
-    """A configuration with a loaded application. gunicorn supplies its TLS context and its sockets."""
+    """A configuration with a loaded application. The TLS context and the sockets come from gunicorn."""
 
     def __init__(self, cfg: Any, settings: Settings, interface: ServedInterface) -> None:
         self.settings = settings

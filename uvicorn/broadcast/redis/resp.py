@@ -32,7 +32,7 @@ class RedisRefusal(Exception):
 
     @property
     def is_transient(self) -> bool:
-        """Whether Redis rejected the command for the moment, without executing it."""
+        """Whether Redis has rejected the command for now, without executing it."""
         return self.code in _TRANSIENT
 
     @property

@@ -198,7 +198,7 @@ class HTTP1ResponseEncoder:
         return b"", b""
 
     def trailers(self, headers: Headers) -> bytes:
-        """End the content. If it is chunked, send `headers` as trailers. Other framings cannot carry trailers.
+        """End the content. If the content is chunked, send `headers` as trailers. Otherwise ignore `headers`.
 
         Raises LocalProtocolError for an invalid or forbidden field, or when the content is too short.
         """

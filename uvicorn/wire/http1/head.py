@@ -152,7 +152,7 @@ class RequestHead:
         self._seen.clear()
 
     def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Let llhttp check a head. Return its fields by name. The names keep their spelling."""
+        """Let llhttp check a head. Return the fields by name. The names keep their spelling."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp

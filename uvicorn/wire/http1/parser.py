@@ -41,7 +41,7 @@ class RequestSink(Protocol):
 
 @final
 class HTTP1RequestParser(RequestHead):
-    """Parses the requests of one connection, one at a time. Its attributes describe the current head."""
+    """Parses the requests of one connection, one at a time. The attributes describe the head of the current request."""
 
     # A subclass of RequestHead, because a separate object would cost each request another call.
 
@@ -169,7 +169,7 @@ class HTTP1RequestParser(RequestHead):
             raise RemoteProtocolError(f"header section over {self._limits.max_header_bytes} bytes", 431)
 
     def _take_head(self, head: bytes, match: re.Match[bytes] | None, rest: bytes) -> None:
-        """Parse a head, then read its content from `rest`. Without content, keep `rest` for `next_message`."""
+        """Parse a head, then read the content from `rest`. Without content, keep `rest` for `next_message`."""
         if len(head) > self._small:
             self._check_unfinished_head(head)
             self._line_end = 0
