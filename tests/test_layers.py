@@ -49,7 +49,7 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
     # No layer imports it, and nothing else imports Django. `runserver` and `LiveServerTestCase` start servers.
     "django": CORE | {"__init__", "interfaces", "routing", "broadcast", "django"},
     # It asks what kinds of application a module has, when a name was not given.
-    "importer": frozenset({"errors", "interfaces"}),
+    "importer": frozenset({"errors", "escape", "interfaces"}),
 }
 
 #: Layers that put the others together, and so may import any of them.

@@ -172,6 +172,18 @@ def test_factory_that_raises_is_a_config_error() -> None:
         config(lambda missing: hello, factory=True).load()
 
 
+def test_error_of_a_factory_that_raises_has_only_the_first_line_of_the_exception() -> None:
+    def build() -> None:
+        raise ValueError("settings are missing\n\nRead the manual.")
+
+    with pytest.raises(ConfigError) as raised:
+        config(build, factory=True).load()
+    assert str(raised.value) == (
+        "factory: the application was called without arguments and failed with ValueError: settings are missing; "
+        "expected a callable that returns the application"
+    )
+
+
 def test_env_file_sets_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLOUR_OF_TEA", raising=False)
     (tmp_path / ".env").write_text("COLOUR_OF_TEA=green\n")

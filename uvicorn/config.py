@@ -11,6 +11,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from uvicorn.errors import ConfigError
+from uvicorn.escape import summary
 from uvicorn.keywords import (
     ADDRESS_AND_CONTENT,
     FIELDS,
@@ -339,7 +340,7 @@ class Config:
             return app()
         except Exception as error:
             raise ConfigError(
-                f"factory: {source} was called without arguments and failed with {type(error).__name__}: {error}; "
+                f"factory: {source} was called without arguments and failed with {summary(error)}; "
                 "expected a callable that returns the application"
             ) from error
 

@@ -43,6 +43,11 @@ def escaped_report(value: object, longest: int = 4000) -> str:
     return "".join(f"\n    {escaped(line, longest)}" for line in lines)
 
 
+def summary(error: BaseException) -> str:
+    """Return the type of an exception and the first line of its text."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
 def _escape(char: str) -> str:
     if char in _NAMED:
         return _NAMED[char]

@@ -14,6 +14,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from uvicorn.errors import ImportFromStringError, InterfaceError
+from uvicorn.escape import summary
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -186,8 +187,7 @@ def _import_module(name: str, source: str) -> ModuleType:
 
 
 def _failed(source: str, name: str, error: Exception) -> ImportFromStringError:
-    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return ImportFromStringError(f"cannot import {source!r}: module {name!r} fails with {reason}")
+    return ImportFromStringError(f"cannot import {source!r}: module {name!r} fails with {summary(error)}")
 
 
 def _no_module(source: str, name: str) -> ImportFromStringError:

@@ -124,6 +124,15 @@ def test_D13_a_handler_that_hangs_is_cancelled_at_the_end_of_the_grace_period(fo
         assert "requests aborted after 0.2 seconds: 1" in server.stderr
 
 
+def test_access_line_of_a_response_that_shutdown_aborts_names_the_shutdown(folder: Path) -> None:
+    with running_server(folder, "app:endless", "--timeout-graceful-shutdown", "0.2") as server:
+        with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
+            connection.sendall(GET)
+            server.wait_for_line("begun", "stdout")
+            server.stop(signal.SIGTERM)
+        assert "(server shutdown)" in server.stdout
+
+
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])
 @pytest.mark.parametrize("fault", ["reset", "close"])
 def test_D16_disconnect_of_a_client_ends_only_its_own_handler(folder: Path, loop: str, fault: str) -> None:

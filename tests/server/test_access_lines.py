@@ -77,6 +77,43 @@ async def test_access_line_of_a_failed_response_has_the_exception_as_outcome(cap
     assert record.outcome == "exception in the application"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("last", "outcome"),
+    [
+        (b"de", "content-length is 10 but the app sent 5 bytes and stopped"),
+        (b"de" * 9, "content-length is 10 but the app sent more"),
+    ],
+)
+async def test_access_line_of_content_that_contradicts_content_length_names_both_lengths(
+    caplog: pytest.LogCaptureFixture, last: bytes, outcome: str
+) -> None:
+    async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
+        head = {"status": 200, "headers": [[b"content-length", b"10"]]}
+        await channels["reply"].send({**head, "content": b"abc", "more_content": True})
+        await channels["reply"].send({"content": last})
+
+    caplog.set_level(logging.INFO)
+    conversation = Conversation(app, access_log=True)
+    conversation.send(GET)
+    await settle()
+    (record,) = lines(caplog)
+    assert record.outcome == outcome  # type: ignore[attr-defined]
+
+
+async def test_access_line_of_invalid_trailers_names_the_invalid_field(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "trailers": True})
+        await send({"type": "http.response.body", "body": b"data"})
+        await send({"type": "http.response.trailers", "headers": [(b"a b", b"c")]})
+
+    caplog.set_level(logging.INFO)
+    conversation = Conversation(app, access_log=True)
+    conversation.send(request(b"GET / HTTP/1.1", b"te: trailers"))
+    await settle()
+    (record,) = lines(caplog)
+    assert "expected a token" in record.outcome  # type: ignore[attr-defined]
+
+
 async def test_upload_that_is_rejected_midway_has_one_access_line(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["body"].receive()

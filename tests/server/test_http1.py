@@ -623,7 +623,7 @@ async def test_failed_tick_of_one_connection_does_not_prevent_the_ticks_of_other
 
         def stop(self) -> None: ...
 
-        def reset(self) -> None:
+        def reset(self, reason: str = "") -> None:
             conversation.context.connections.discard(self)
 
     conversation.context.connections.add(Broken())

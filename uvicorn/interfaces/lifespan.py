@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 from uvicorn.channel import shape
 from uvicorn.errors import LocalProtocolError, StartupError
-from uvicorn.escape import escaped, escaped_report
+from uvicorn.escape import escaped, escaped_report, summary
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
@@ -53,7 +53,7 @@ class Lifespan:
         error = self._error()
         if isinstance(error, SystemExit):
             raise StartupError(f"lifespan.startup: the application raised SystemExit({error.code!r})") from error
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else "it returned"
+        reason = "it returned" if error is None else summary(error)
         if self._must_work:
             raise StartupError(
                 f"the application does not support lifespan: {reason}; pass --lifespan auto to serve it nevertheless"

@@ -94,8 +94,8 @@ class Connection(Protocol):
     def stop(self) -> None:
         """Close the connection without losing a request. Called when the server stops."""
 
-    def reset(self) -> None:
-        """Reset the connection now."""
+    def reset(self, reason: str = "") -> None:
+        """Reset the connection now. `reason` is for the access log."""
 
 
 def keep_freed_memory() -> None:
@@ -252,7 +252,7 @@ class ServerContext:
             except Exception:
                 # The deadlines of the other connections must still be checked.
                 logger.exception("checking the deadlines of a connection failed; resetting the connection")
-                connection.reset()
+                connection.reset("exception in the server")
 
     def close(self) -> None:
         """Stop serving metrics. Reset connections that are left after a failure or a cancellation."""
@@ -265,7 +265,7 @@ class ServerContext:
         for task in tuple(self.arriving.values()):
             task.cancel()
         for connection in tuple(self.connections):
-            connection.reset()
+            connection.reset("server shutdown")
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
         """Log a warning about fields that only the server may send. Log each name once."""

@@ -76,11 +76,12 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         try:
             data = self._encoder.content(content, more_content)
         except ContentTooLong as error:
+            self.aborted = str(error)
             transport.write(error.allowed)
             self._close()
             raise
-        except Exception:
-            self.reset()
+        except Exception as error:
+            self.reset(str(error))
             raise
         if data:
             transport.write(data)
@@ -95,8 +96,8 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             return
         try:
             data = self._encoder.trailers(headers)
-        except Exception:
-            self.reset()
+        except Exception as error:
+            self.reset(str(error))
             raise
         if data:
             self._transport.write(data)
@@ -154,8 +155,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """Reset the connection, because the response cannot be completed."""
         if exchange is self._exchange:
-            self.aborted = reason
-            self.reset()
+            self.reset(reason)
 
     # What a WebSocket calls
 

@@ -134,10 +134,11 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             if self._context.clock.is_over(self._since, _RECENT_SECONDS):
                 self._close()
 
-    def reset(self) -> None:
+    def reset(self, reason: str = "") -> None:
         """Reset the connection, so that a truncated response does not look complete."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
+            self.aborted = reason
             self._parser.stop()
             reset(self._transport)
 
@@ -163,8 +164,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
 
     def _break_off(self, reason: str) -> None:
         """Reset the connection, and notify the application before the next iteration of the event loop."""
-        self.aborted = reason
-        self.reset()
+        self.reset(reason)
         self._disconnect()
 
     def _disconnect(self) -> None:

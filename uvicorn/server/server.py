@@ -291,7 +291,7 @@ class Server:
             cause = "a second signal" if self._force_exit else f"{grace:g} seconds"
             logger.warning("requests aborted after %s: %d", cause, self.broken_off)
         for connection in tuple(context.connections):
-            connection.reset()
+            connection.reset("server shutdown")
         await self._shut_down(0 if self._force_exit else max(end - clock.monotonic(), 0))
         logger.info("Finished server process [%d]", os.getpid())
         if self.on_stopped is not None:

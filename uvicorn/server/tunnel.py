@@ -234,7 +234,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         elif self._application_reads:
             self._linger()
 
-    def reset(self) -> None:
+    def reset(self, reason: str = "") -> None:
         if self.phase is not CLOSED:
             self.phase = CLOSED
             self._close_pair()

@@ -92,7 +92,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._report_disconnect()
             self._send_close_and_linger(1012, "")
 
-    def reset(self) -> None:
+    def reset(self, reason: str = "") -> None:
         """Reset the connection, and notify the application at once."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
