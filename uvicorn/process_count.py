@@ -1,4 +1,4 @@
-"""The number of processes that serve the application. Processes do not share in-memory state."""
+"""The number of processes that serve the application. Several processes share no memory."""
 
 from __future__ import annotations
 

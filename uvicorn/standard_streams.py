@@ -1,4 +1,4 @@
-"""Helpers for the standard streams, which may be closed, and may not be terminals."""
+"""Helpers for the standard streams. A stream may be closed, or may be a file instead of a terminal."""
 
 from __future__ import annotations
 

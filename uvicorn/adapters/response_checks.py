@@ -52,7 +52,7 @@ class ResponseChecks:
         return line, fields, self.count(content, more_content)
 
     def count(self, content: bytes, more_content: bool) -> bytes:
-        """Return the content to pass to the host. Raises LocalProtocolError if it contradicts the content-length."""
+        """Return the content to pass to the host. Raises LocalProtocolError if the content is too long or too short."""
         if self._empty:
             return b""
         self._sent += len(content)

@@ -43,8 +43,8 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 class WSGIAdapter:
     """`WSGIAdapter(async_app)` is a WSGI callable, for any host: `app(environ, start_response)`.
 
-    `interface` names the kind of application, by default detected from the signature. The application's `startup` is
-    awaited before the first request, and its `shutdown` when the process ends. Safe to create before a fork.
+    `interface` names the kind of application. By default, the signature decides. The application's `startup` is awaited
+    before the first request, and its `shutdown` when the process ends. Safe to create before a fork.
     """
 
     def __init__(self, app: Callable[..., Any], *, interface: str = "auto") -> None:

@@ -107,7 +107,7 @@ def share(message: Message) -> Message:
 
 
 def weight(message: Message, payload: bytes) -> int:
-    """Estimate the memory of a queued message in bytes. For example, 1 MB of empty lists takes 30 MB."""
+    """Estimate how many bytes of memory a queued message takes. A payload of 1 MB with empty lists takes 30 MB."""
     if len(message) <= _FEW_KEYS and not any(isinstance(value, (list, dict)) for value in message.values()):
         return len(payload)
     return len(payload) + _OBJECT_BYTES * (payload.count(b",") + payload.count(b"[") + payload.count(b"{"))

@@ -1,7 +1,7 @@
 """Wakers. One thread calls `wake`, and another thread returns from `wait`.
 
-On Linux, `wake` writes to a descriptor, because the write releases the GIL. A lock or a queue does not release it, and
-a round trip takes more thread switches.
+On Linux, `wake` writes to a descriptor, because the write releases the GIL. With a lock or a queue, a round trip takes
+more thread switches.
 """
 
 from __future__ import annotations

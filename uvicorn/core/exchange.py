@@ -274,7 +274,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     ) -> None:
         """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError for a second or an invalid response. After an invalid one, the caller may respond
+        Raises LocalProtocolError for a second or an invalid response. After an invalid response, the caller may respond
         again.
         """
         if self.state is not WAITING:

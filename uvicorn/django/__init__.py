@@ -1,6 +1,6 @@
 """Support for Django: ORM calls and requests in coroutines, and broadcast messages after a commit.
 
-Add this application to INSTALLED_APPS to run its system checks.
+Add `uvicorn.django` to INSTALLED_APPS to run its system checks.
 """
 
 from __future__ import annotations

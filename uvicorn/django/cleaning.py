@@ -1,4 +1,4 @@
-"""Prepares a thread's database connections for their next owner."""
+"""Prepares a thread's database connections for the next request, event or task."""
 
 from __future__ import annotations
 

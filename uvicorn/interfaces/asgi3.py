@@ -166,7 +166,6 @@ class HTTPCall:
         return self.offers_pathsend and begun and self._trailers is None and not self._body_ended
 
     async def _send_path(self, path: str) -> None:
-        """Send a file as the rest of the response."""
         exchange = self._exchange
         # Taken now, so that `flush` does not send the start while the file is opened: opening may fail.
         headers, self._headers = self._headers, None

@@ -1,4 +1,4 @@
-"""Base class of the interfaces of blocking applications, which run on worker threads."""
+"""Base class of the interfaces that run blocking applications on worker threads."""
 
 from __future__ import annotations
 

@@ -239,7 +239,6 @@ class WSGIWebSocket:
             raise LocalProtocolError("websocket: expected a call on another thread; this is the event loop's thread")
 
     def _accept_once(self) -> None:
-        """Accept, unless another thread has done so."""
         try:
             self.accept()
         except LocalProtocolError:

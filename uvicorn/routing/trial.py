@@ -48,7 +48,7 @@ class TrialGateway(HTTPGateway):
         self.pushes_content = exchange.gateway.pushes_content
 
     def begin(self) -> HTTPExchange:
-        """Return the exchange for the new application. It ends together with the client's exchange."""
+        """Return an exchange for the new application. This exchange ends when the client's exchange ends."""
         exchange = self._exchange
         trial = exchange.twin(self)
 

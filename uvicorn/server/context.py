@@ -209,7 +209,7 @@ class ServerContext:
         return counts
 
     def open_metrics(self) -> None:
-        """If the settings have an address for metrics, serve them. Raise ConfigError for an unusable address."""
+        """If the settings have an address for metrics, listen there. Raise ConfigError for an unusable address."""
         if self.settings.metrics:
             from uvicorn.server.metrics_listener import MetricsListener
 

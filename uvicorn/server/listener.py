@@ -89,7 +89,7 @@ def parse_bind(text: str, option: str = "bind") -> Address:
 
 
 def parse_mode(text: str) -> int | None:
-    """Parse octal permissions such as 660. Return None for an empty text. Raises ConfigError."""
+    """Parse octal permissions such as 660. Return None for an empty text. Raises ConfigError for any other text."""
     if not text:
         return None
     match = re.fullmatch(r"(?:0o?)?([0-7]{3})", text)

@@ -344,7 +344,7 @@ class Server:
         self._pass_signals_on()
 
     def install_signal_handlers(self) -> None:
-        """In the main thread, stop on SIGINT and SIGTERM. May be overridden."""
+        """Handle SIGINT and SIGTERM if this is the main thread. Subclasses may override this method."""
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
         for number in (signal.SIGINT, signal.SIGTERM):

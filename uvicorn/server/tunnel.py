@@ -293,7 +293,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         self._disconnect(code)
 
     def _linger(self) -> None:
-        """Close the application's end, and drop input until the client has closed."""
+        """Close the application's end, and drop input until the client has closed its side."""
         self._close_pair()
         self.phase = LINGERING
         if self._eof_since is None:

@@ -101,7 +101,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._report_disconnect()
 
     def _write(self, data: bytes) -> None:
-        """Write a control frame: ping, pong or close."""
+        """Write a control frame."""
         # The event loop would log each further write after a failed one, which may be 256 pongs.
         if self._transport.is_closing():
             return

@@ -17,7 +17,7 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
     """Pass a handshake to the application. Reject a malformed handshake, and a forbidden origin.
 
-    An application without WebSockets gets the handshake as an ordinary request. It may take the connection over.
+    Without WebSockets, the application gets an ordinary request, and may take over the connection.
     """
     interface = context.interface.at(request)
     if not interface.serves_websockets:
