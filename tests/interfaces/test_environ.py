@@ -13,6 +13,9 @@ from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.fields import split_pairs
 from uvicorn.interfaces.environ import (
+    _KEYS,
+    _KEYS_BYTES,
+    _MOST_KEYS,
     _SHAPES,
     UNREADABLE,
     UNTIL_END,
@@ -135,6 +138,35 @@ def test_content_length_and_type_are_read_from_their_own_environ_keys() -> None:
 def test_environ_has_the_first_of_two_content_lengths() -> None:
     environ = build_environ(exchange_of(b"/", (b"content-length", b"5"), (b"content-length", b"5")))
     assert environ["CONTENT_LENGTH"] == "5"
+
+
+def test_environs_of_requests_with_the_same_field_names_have_their_own_values() -> None:
+    environs = [build_environ(exchange_of(b"/", (b"x-same-names", value))) for value in (b"1", b"2")]
+    assert [environ["HTTP_X_SAME_NAMES"] for environ in environs] == ["1", "2"]
+
+
+def test_repeated_field_is_joined_in_the_environ_of_each_request() -> None:
+    for _ in range(2):
+        environ = build_environ(exchange_of(b"/", (b"x-twice", b"1"), (b"x-twice", b"2")))
+        assert environ["HTTP_X_TWICE"] == "1,2"
+
+
+def test_field_with_an_underscore_in_its_name_is_left_out_of_each_environ() -> None:
+    for _ in range(2):
+        environ = build_environ(exchange_of(b"/", (b"x-real-ip", b"good"), (b"x_real_ip", b"evil")))
+        assert environ["HTTP_X_REAL_IP"] == "good"
+
+
+def test_environ_is_built_when_the_cache_of_field_names_is_full() -> None:
+    for number in range(_MOST_KEYS + 1):
+        assert build_environ(exchange_of(b"/", (b"x-%d" % number, b"1")))[f"HTTP_X_{number}"] == "1"
+    assert len(_KEYS) <= _MOST_KEYS
+
+
+def test_long_names_of_a_request_are_not_cached() -> None:
+    name = b"x" * (_KEYS_BYTES + 1)
+    assert build_environ(exchange_of(b"/", (name, b"1")))["HTTP_" + name.decode().upper()] == "1"
+    assert (name,) not in _KEYS
 
 
 def test_header_value_other_than_text_in_an_environ_is_ignored() -> None:

@@ -9,6 +9,7 @@ import pytest
 from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.wsgi_response import (
     _DECODED_FIELDS,
+    _ENCODED_FIELDS,
     _STATUSES,
     decode_response,
     encode_response,
@@ -62,7 +63,25 @@ def test_malformed_wsgi_header_is_rejected_each_time() -> None:
 
 
 def test_wsgi_header_value_may_be_any_latin_1_text_with_tabs() -> None:
-    assert encode_response("404", [("X-A", "\tcaf\xe9\xa0")]) == (404, b"", [[b"X-A", b"\tcaf\xe9\xa0"]])
+    assert encode_response("404", [("X-A", "\tcaf\xe9\xa0")]) == (404, b"", [(b"x-a", b"\tcaf\xe9\xa0")])
+
+
+@pytest.mark.parametrize("field", [("X-A", "1"), ["X-A", "1"]])
+def test_wsgi_header_may_be_a_tuple_or_a_list(field: Any) -> None:
+    for _ in range(2):
+        assert encode_response("200 OK", [field])[2] == [(b"x-a", b"1")]
+
+
+def test_wsgi_header_is_encoded_when_the_cache_of_fields_is_full() -> None:
+    for number in range(300):
+        assert encode_response("200 OK", [("X-A", str(number))])[2] == [(b"x-a", b"%d" % number)]
+    assert len(_ENCODED_FIELDS) <= 256
+
+
+def test_long_wsgi_header_is_not_cached() -> None:
+    field = ("X-A", "x" * 200)
+    assert encode_response("200 OK", [field])[2] == [(b"x-a", b"x" * 200)]
+    assert field not in _ENCODED_FIELDS
 
 
 def test_wsgi_header_name_is_encoded_when_the_cache_of_names_is_full() -> None:

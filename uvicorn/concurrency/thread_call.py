@@ -124,7 +124,7 @@ class ThreadCall:
         except Exception as error:
             self._failed = True
             self._on_loop_failed(error)
-        if not exchange.gateway.write_paused:
+        if more_content and not exchange.gateway.write_paused:
             self._taken += len(content) + self.message_bytes
 
     def _on_loop_wants_room(self, room: Callable[[], object]) -> None:

@@ -41,7 +41,7 @@ from urllib.parse import unquote_to_bytes
 
 from uvicorn.core.content import NO_CONTENT, OPEN, ContentTaker, RequestContent, as_bytes
 from uvicorn.core.endpoint import Endpoint
-from uvicorn.core.exchange_end import ExchangeEnd, ExchangeState
+from uvicorn.core.exchange_end import ExchangeEnd, ExchangeState, run_callbacks
 from uvicorn.core.request_head import RequestHead
 from uvicorn.errors import LocalProtocolError
 from uvicorn.escape import escaped
@@ -403,8 +403,9 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             # Content that still arrives is dropped. A late `receive` raises: partial content must not look whole.
             self.content.break_off()
         self.gateway.exchange_ended(self)
-        if self._end_callbacks is not None:
-            self._call_end_callbacks()
+        callbacks, self._end_callbacks = self._end_callbacks, None
+        if callbacks is not None:
+            run_callbacks(self, "on_end", callbacks, self)
 
     def _ask(self) -> None:
         self.content.asked = True

@@ -68,10 +68,6 @@ class ExchangeEnd:
             self.half_closed = True
             self._call_close_callbacks()
 
-    def _call_end_callbacks(self: Self) -> None:
-        callbacks, self._end_callbacks = self._end_callbacks, None
-        run_callbacks(self, "on_end", callbacks or (), self)
-
     def _call_close_callbacks(self) -> None:
         callbacks, self._close_callbacks = self._close_callbacks, None
         run_callbacks(self, "on_close", callbacks or ())

@@ -59,6 +59,12 @@ _SHAPE_LENGTH: Final = 2048
 # A key costs 110 bytes besides its own and its field's name. Hosts have some 30 keys, and browsers send 20 fields.
 _SHAPE_KEYS: Final = 128
 
+# Cache of environ keys, by the names of the fields. Empty if a field is repeated or left out. Bounded, because clients
+# may invent names. Without the cache, a request with 8 fields takes 0.3 us more.
+_KEYS: Final[dict[tuple[bytes, ...], tuple[str, ...]]] = {}
+_MOST_KEYS: Final = 512
+_KEYS_BYTES: Final = 1024
+
 #: Results of `content_length` other than a length: the content ends where `wsgi.input` ends, or its end is unknown.
 UNTIL_END: Final = -1
 UNREADABLE: Final = -2
@@ -82,7 +88,8 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
         environ |= _of_the_client(endpoint, *exchange.forwarded)
     raw_path = exchange.raw_path
     # The bytes that the client sent; without percent-encoding they are those of the path.
-    path_info = unquote_to_bytes(raw_path).decode("latin-1") if b"%" in raw_path else exchange.path
+    # `find`, because `in` first tries to convert b"%" to an int and discards a TypeError: 0.3 us.
+    path_info = exchange.path if raw_path.find(b"%") < 0 else unquote_to_bytes(raw_path).decode("latin-1")
     script_name: str = template["SCRIPT_NAME"]
     if script_name and not exchange.root_path:
         environ["SCRIPT_NAME"] = ""
@@ -97,13 +104,18 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
     environ["QUERY_STRING"] = exchange.query_string.decode("latin-1")
     environ["REQUEST_URI"] = environ["RAW_URI"] = exchange.target.decode("latin-1")
     environ["SERVER_PROTOCOL"] = "HTTP/" + exchange.http_version
-    for name, value in exchange.pairs or zip(*exchange.fields):  # noqa: B905
-        key = _COMMON_KEYS.get(name)
-        if key is None:
-            # A name with dashes has the same key as one with underscores.
-            if b"_" in name or name in _NEVER:
-                continue
-            key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+    names, values = exchange.fields
+    keys = _KEYS.get(names)
+    if keys is None:
+        keys = _keys_of(names)
+    if keys:
+        for key, value in zip(keys, values):  # noqa: B905
+            environ[key] = value.decode("latin-1")
+        return environ
+    for name, value in zip(names, values, strict=True):
+        key = _key_of(name)
+        if not key:
+            continue
         text = value.decode("latin-1")
         if key in environ:
             if key[:5] != "HTTP_":
@@ -112,6 +124,27 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
             text = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + text
         environ[key] = text
     return environ
+
+
+def _key_of(name: bytes) -> str:
+    """Return the environ key of a field, or "" for a field that is left out."""
+    key = _COMMON_KEYS.get(name)
+    if key is not None:
+        return key
+    # A name with dashes has the same key as one with underscores.
+    return "" if b"_" in name or name in _NEVER else "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+
+
+def _keys_of(names: tuple[bytes, ...]) -> tuple[str, ...]:
+    """Return the environ key of each field, or nothing if a field is repeated or left out."""
+    keys = tuple(map(_key_of, names))
+    if "" in keys or len(set(keys)) < len(keys):
+        keys = ()
+    if len(names) <= _SHAPE_KEYS and sum(map(len, names)) <= _KEYS_BYTES:
+        if len(_KEYS) >= _MOST_KEYS:
+            _KEYS.clear()
+        _KEYS[names] = keys
+    return keys
 
 
 def exchange_from_environ(

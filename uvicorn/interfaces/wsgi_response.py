@@ -7,12 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from uvicorn.errors import LocalProtocolError
-from uvicorn.fields import has_controls, is_token
+from uvicorn.fields import LOWER_NAMES, has_controls, is_token
 from uvicorn.types import Headers
+
+#: In heads from `encode_response`, a content-length field has this object as its name.
+CONTENT_LENGTH: Final = LOWER_NAMES[b"content-length"]
 
 # Caches of checked statuses, field names and fields, bounded because applications may send any number of them.
 _STATUSES: Final[dict[str, tuple[int, bytes]]] = {}
 _FIELD_NAMES: Final[dict[str, bytes]] = {}
+_ENCODED_FIELDS: Final[dict[tuple[str, str], tuple[bytes, bytes]]] = {}
 _DECODED_FIELDS: Final[dict[tuple[bytes, bytes], tuple[str, str]]] = {}
 _MOST_NAMES: Final = 256
 _MEMO_LENGTH: Final = 64
@@ -21,17 +25,16 @@ _FIELD_BYTES: Final = 128
 _STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
-def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[int, bytes, list[list[bytes]]]:
-    """Convert the arguments of `start_response` to code, reason phrase and fields. Raises LocalProtocolError."""
+def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Convert the arguments of `start_response` to code, reason phrase and fields. Raises LocalProtocolError.
+
+    The names of the fields are in lower case.
+    """
     code, reason = (_STATUSES.get(status) if type(status) is str else None) or _checked_status(status)
     try:
         fields = [
-            [
-                _FIELD_NAMES.get(name) or _checked_name(name),
-                # isprintable() is a fast check that most values pass.
-                value.encode("latin-1") if value.isprintable() else _checked_value(value),
-            ]
-            for name, value in headers
+            (_ENCODED_FIELDS.get(field) if type(field) is tuple else None) or _encoded_field(*field)
+            for field in headers
         ]
     except (AttributeError, TypeError, ValueError):
         raise LocalProtocolError(
@@ -77,14 +80,27 @@ def _checked_status(status: object) -> tuple[int, bytes]:
     return checked
 
 
+def _encoded_field(name: Any, value: Any) -> tuple[bytes, bytes]:
+    # isprintable() is a fast check that most values pass.
+    octets = value.encode("latin-1") if value.isprintable() else _checked_value(value)
+    field = _FIELD_NAMES.get(name) or _checked_name(name), octets
+    if type(name) is str is type(value) and len(name) + len(value) <= _FIELD_BYTES:
+        if len(_ENCODED_FIELDS) >= _MOST_NAMES:
+            _ENCODED_FIELDS.clear()
+        _ENCODED_FIELDS[name, value] = field
+    return field
+
+
 def _checked_name(name: Any) -> bytes:
     # Characters beyond latin-1 become question marks, which a token must not contain.
     encoded: bytes = name.encode("latin-1", "replace")
     if not is_token(encoded):
         raise LocalProtocolError(f"start_response: expected a token as a header's name, got {name!r:.100}")
+    lower = encoded.lower()
+    lower = LOWER_NAMES.get(lower, lower)
     if len(_FIELD_NAMES) < _MOST_NAMES:
-        _FIELD_NAMES[name] = encoded
-    return encoded
+        _FIELD_NAMES[name] = lower
+    return lower
 
 
 def _decoded_field(name: Any, value: Any) -> tuple[str, str]:

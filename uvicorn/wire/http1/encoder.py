@@ -110,6 +110,10 @@ class HTTP1ResponseEncoder:
             for name, value in headers:
                 line = _FIELD_LINES.get((name, value))
                 if line is None:
+                    if name == b"content-length" and self._declared < 0:
+                        # Without `_field_line`, because most applications send the field: 0.15 us.
+                        self._declared = _declared_length(value)
+                        continue
                     line = self._field_line(name, value, pieces)
                 pieces.append(line)
         except (TypeError, ValueError):
