@@ -85,8 +85,8 @@ class WSGIAdapter:
         thread = loop_thread()
         if thread.is_current:
             raise RuntimeError(
-                "WSGIAdapter: a call on the thread of its own event loop would deadlock; "
-                "call it on another thread, for example by await asyncio.to_thread(...)"
+                "WSGIAdapter: a call on the thread of the adapter's event loop would deadlock; "
+                "call the adapter on another thread, for example by await asyncio.to_thread(...)"
             )
         if self._thread is not thread or self._interface is None:
             with thread.lock_of(self):

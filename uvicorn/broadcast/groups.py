@@ -1,4 +1,4 @@
-"""`channels['groups']`: the application's interface to groups."""
+"""`channels['groups']` is the application's interface to groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--threads-per-client`. Requests of a client wait while the client occupies its share of the threads."""
+"""`--threads-per-client`: the requests of a client wait while the client uses its whole share of the threads."""
 
 from __future__ import annotations
 

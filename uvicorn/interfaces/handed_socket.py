@@ -1,4 +1,4 @@
-"""`environ['werkzeug.socket']`, a socket for applications that have their own WebSocket code."""
+"""`environ['werkzeug.socket']` is a socket for applications that have their own WebSocket code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts handlers, and reacts to the end of a handler or of its exchange."""
+"""Starts handlers, and reacts when a handler or an exchange ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`callback_notify`, a coroutine function that the server awaits at intervals."""
+"""Awaits the coroutine function `callback_notify` at intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`redis+py://`: connections through the library redis-py."""
+"""`redis+py://` connects through the library redis-py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`redis+sentinel://`: publish and subscribe on the server that the sentinels name as master."""
+"""`redis+sentinel://` publishes and subscribes on the server that the sentinels name as master."""
 
 from __future__ import annotations
 
