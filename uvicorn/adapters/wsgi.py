@@ -1,7 +1,7 @@
 """Makes an asynchronous application usable as a WSGI callable (PEP 3333).
 
 The application runs on the event loop of `loop_thread`, which all requests of the process share. The host's thread
-reads `wsgi.input` when the application asks for content, and yields the application's content.
+reads `wsgi.input` when the application asks for content, and yields the response content.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Metrics(StatusEntry):
             )
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
-        """Return the text format of Prometheus."""
+        """Return the metrics in the text format of Prometheus."""
         return counts.metrics()
 
 

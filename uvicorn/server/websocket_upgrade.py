@@ -17,7 +17,7 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
     """Pass a handshake to the application. Reject a malformed handshake, and a forbidden origin.
 
-    Without WebSockets, the application gets an ordinary request, and may take over the connection.
+    An application without WebSockets gets an ordinary request, and may take over the connection.
     """
     interface = context.interface.at(request)
     if not interface.serves_websockets:
