@@ -288,7 +288,7 @@ async def test_W4_page_of_another_origin_gets_403_at_the_takeover(caplog: pytest
     await until(call.has_ended.is_set)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "--ws-allowed-origins" in caplog.text
-    assert site.context.ws_threads == 0
+    assert site.context.ws_threads.count == 0
     await site.end()
 
 
@@ -387,13 +387,24 @@ async def test_W6_takeover_above_ws_threads_gets_503_until_a_thread_is_free(capl
     assert transport.writes[0].startswith(b"HTTP/1.1 503 ")
     assert "raise --ws-threads" in caplog.text
     await site.lose()
-    await until(lambda: site.context.ws_threads == 0)
+    await until(lambda: site.context.ws_threads.count == 0)
     http, transport = site.connect()
     http.data_received(HANDSHAKE)
     await until(lambda: transport.writes)
     assert transport.writes[0].startswith(b"HTTP/1.1 101 ")
     transport.reset()
     await site.interface.shutdown(30)
+
+
+async def test_W6_takeover_above_the_share_of_one_client_gets_503(caplog: pytest.LogCaptureFixture) -> None:
+    site = await opened(Call(echo), threads=2, threads_per_client=1, ws_threads=2)
+    assert await site.answer() == 101
+    http, transport = site.connect()
+    http.data_received(HANDSHAKE)
+    await until(lambda: transport.writes)
+    assert transport.writes[0].startswith(b"HTTP/1.1 503 ")
+    assert "raise --threads-per-client or --ws-threads" in caplog.text
+    await site.end()
 
 
 async def test_W6_thread_of_a_lost_client_counts_until_its_handler_has_ended() -> None:
@@ -407,9 +418,9 @@ async def test_W6_thread_of_a_lost_client_counts_until_its_handler_has_ended() -
     site = await opened(call)
     assert await site.answer() == 101
     await site.lose()
-    assert site.context.ws_threads == 1
+    assert site.context.ws_threads.count == 1
     proceed.set()
-    await until(lambda: site.context.ws_threads == 0)
+    await until(lambda: site.context.ws_threads.count == 0)
     await site.end()
 
 
@@ -474,7 +485,7 @@ async def test_websocket_does_not_count_towards_the_thread_share_of_its_client()
     await until(lambda: transport.writes)
     assert transport.writes[0].startswith(b"HTTP/1.1 200 ")
     await site.lose()
-    await until(lambda: site.context.ws_threads == 0)
+    await until(lambda: site.context.ws_threads.count == 0)
     # Not twice: the share is one call at a time as before.
     shares = site.interface._shares  # type: ignore[attr-defined]
     assert shares._taken == {}
@@ -548,7 +559,7 @@ async def test_takeover_after_the_client_has_disconnected_raises_client_disconne
     gone.set()
     await until(call.has_ended.is_set)
     assert isinstance(call.error, ClientDisconnected)
-    assert site.context.ws_threads == 0
+    assert site.context.ws_threads.count == 0
     await site.interface.shutdown(30)
 
 

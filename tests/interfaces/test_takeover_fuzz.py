@@ -102,7 +102,7 @@ async def test_random_conversation_leaves_no_thread_and_no_connection_behind(
     await settle()
     await until(lambda: not call.running)
     # The posts of the threads that have just left the call.
-    await until(lambda: not site.context.ws_threads)
+    await until(lambda: not site.context.ws_threads.count)
     await site.interface.shutdown(30)
     assert site.context.connections == set()
     assert site.context.begun == site.context.ended

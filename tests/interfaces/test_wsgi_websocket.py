@@ -60,7 +60,7 @@ async def test_accept_of_a_subprotocol_that_was_not_offered_raises_and_the_next_
     site = await opened(call, subprotocols=["a"])
     assert await site.answer() == 101
     assert call.error is None
-    assert site.context.ws_threads <= 1
+    assert site.context.ws_threads.count <= 1
     await site.end()
 
 

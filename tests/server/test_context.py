@@ -228,16 +228,16 @@ def test_freed_memory_for_content_is_kept_between_iterations_of_the_event_loop()
 
 
 @pytest.mark.parametrize(
-    ("limit", "ws_threads", "is_logged"), [(849, 200, True), (850, 200, False), (-1, 200, False), (100, 0, False)]
+    ("limit", "ws_threads", "is_logged"), [(1249, 300, True), (1250, 300, False), (-1, 300, False), (849, 200, False)]
 )
-async def test_W6_too_low_limit_of_descriptors_is_logged_once_when_the_server_starts(
+async def test_W6_limit_of_descriptors_below_a_given_ws_threads_is_logged_when_the_server_starts(
     limit: int, ws_threads: int, is_logged: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
     settings = build_settings({"ws_threads": ws_threads})
     ServerContext(build_interface(wsgi_hello, settings), settings, ManualClock())
     expected = [
-        "200 WebSockets of WSGI applications may need 850 descriptors, but the limit is 849; "
+        "300 WebSockets of WSGI applications may need 1250 descriptors, but the limit is 1249; "
         "raise the limit (ulimit -n), or lower --ws-threads"
     ]
     assert caplog.messages == (expected if is_logged else [])
@@ -247,6 +247,6 @@ async def test_limit_of_descriptors_is_ignored_for_applications_without_threads(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (10, 10))
-    settings = build_settings({})
+    settings = build_settings({"ws_threads": 300})
     ServerContext(build_interface(hello, settings), settings, ManualClock())
     assert caplog.messages == []

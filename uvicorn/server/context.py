@@ -7,7 +7,6 @@ import contextvars
 import errno
 import logging
 import os
-import resource
 import socket
 import ssl
 from collections import deque
@@ -25,6 +24,7 @@ from uvicorn.server.continuing_handlers import ContinuingHandlers
 from uvicorn.server.metrics import CONTENT_TYPE, Snapshot, Totals, snapshot_of, text_of
 from uvicorn.server.observers import Observer, counting_observer, log_observer
 from uvicorn.server.proxy import build_trusted_peers
+from uvicorn.server.websocket_threads import WebSocketThreads
 from uvicorn.settings import Settings
 from uvicorn.wire.http1.default_fields import DefaultFields
 from uvicorn.wire.http1.encoder import encode_default_fields
@@ -40,11 +40,6 @@ _RECEIVE_BYTES: Final = 131072
 
 # 8 MiB: the content that many connections allocate in one iteration of the event loop.
 _KEPT_BYTES: Final = 8 << 20
-
-# For each WebSocket of a WSGI application: its connection, a socket pair, and the selector of simple-websocket.
-_WEBSOCKET_DESCRIPTORS: Final = 4
-# Files, listening sockets and the event loop.
-_OTHER_DESCRIPTORS: Final = 50
 
 # The lag of the event loop is the longest delay of this number of ticks, which are a minute.
 _LAGS: Final = 60
@@ -104,20 +99,6 @@ def keep_freed_memory() -> None:
     bytes(_KEPT_BYTES // 2)
 
 
-def check_descriptors(ws_threads: int) -> None:
-    """Log a warning if `ws_threads` WebSockets may need more descriptors than this process may open."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = _WEBSOCKET_DESCRIPTORS * ws_threads + _OTHER_DESCRIPTORS
-    if limit != resource.RLIM_INFINITY and limit < needed:
-        logger.warning(
-            "%d WebSockets of WSGI applications may need %d descriptors, but the limit is %d; "
-            "raise the limit (ulimit -n), or lower --ws-threads",
-            ws_threads,
-            needed,
-            limit,
-        )
-
-
 class ServerConfig(Protocol):
     """The configuration that a server needs, such as `uvicorn.Config`."""
 
@@ -162,8 +143,7 @@ class ServerContext:
         self.response_clock = clock.monotonic if self.log_ended or self.count_ended else None
         self.limit_concurrency = settings.limit_concurrency
         self.serves_websockets = (interface.serves_websockets or interface.takes_over) and settings.ws
-        #: The number of worker threads that have taken a connection over.
-        self.ws_threads = 0
+        self.ws_threads = WebSocketThreads(settings)
         self.allowed_origins = frozenset(origin.strip() for origin in settings.ws_allowed_origins.split(",")) - {""}
         #: The proxies whose forwarded fields are trusted; None if forwarded fields are ignored.
         self.trusted = build_trusted_peers(settings.forwarded_allow_ips) if settings.proxy_headers else None
@@ -195,8 +175,9 @@ class ServerContext:
         self.defaults = DefaultFields(
             b"uvicorn" if settings.server_header else b"", settings.date_header, encode_default_fields(settings.headers)
         )
-        if interface.takes_over and settings.ws:
-            check_descriptors(settings.ws_threads)
+        if interface.takes_over and settings.ws and settings.ws_threads != Settings().ws_threads:
+            # Otherwise the first WebSocket has the check: most WSGI applications have none.
+            self.ws_threads.check_descriptors()
         self._logged_names: set[bytes] = set()
         self._exhausted = False
 
@@ -232,10 +213,6 @@ class ServerContext:
     def requests(self) -> int:
         """The number of exchanges whose response has not ended."""
         return self.begun - self.ended
-
-    def ws_thread_ended(self) -> None:
-        """Record that the worker thread of a WebSocket has ended."""
-        self.ws_threads -= 1
 
     def tick(self) -> None:
         """Check the deadlines of all connections. Called by the clock."""

@@ -25,7 +25,7 @@ from uvicorn.errors import WebSocketProtocolError
 from uvicorn.server.access_log import trace
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1_gateway import HTTP1Gateway
-from uvicorn.server.websocket_admission import admits_origin, admits_thread
+from uvicorn.server.websocket_admission import admit_thread, admits_origin
 from uvicorn.server.websocket_timeouts import CLOSED, CLOSING, FAILING, LINGERING, OPEN, WebSocketTimeouts
 from uvicorn.types import Headers
 from uvicorn.wire.websocket.frame_cache import FrameCache
@@ -176,9 +176,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
         context, request = self._context, session.request
         assert self._handshake is not None
-        if admits_origin(context, request, self._handshake) and admits_thread(context, request):
-            return context.ws_thread_ended
-        return None
+        return admit_thread(context, request) if admits_origin(context, request, self._handshake) else None
 
     def send_text(self, text: str) -> None:
         last = self._last

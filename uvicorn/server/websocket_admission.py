@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
 from uvicorn.server.context import ServerContext
 from uvicorn.websocket_origin import is_allowed_origin
@@ -23,14 +25,13 @@ def admits_origin(
     return False
 
 
-def admits_thread(context: ServerContext, request: HTTPExchange) -> bool:
-    """Return whether one more thread may take a connection over. If so, count the thread. Otherwise respond 503."""
-    most = context.settings.ws_threads
-    if context.ws_threads < most:
-        context.ws_threads += 1
-        return True
-    context.warnings.warn(
-        request.client, f"refused: websocket, because {most} threads already serve WebSockets (503); raise --ws-threads"
-    )
+def admit_thread(context: ServerContext, request: HTTPExchange) -> Callable[[], object] | None:
+    """Count a thread that takes a connection over, and return a callback for its end. Above a limit, respond 503."""
+    # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
+    client = request.client[0] if request.client is not None else ""
+    refusal = context.ws_threads.refusal(client)
+    if not refusal:
+        return context.ws_threads.begin(client)
+    context.warnings.warn(request.client, f"refused: websocket, because {refusal}")
     request.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
-    return False
+    return None
