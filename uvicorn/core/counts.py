@@ -137,7 +137,7 @@ class Counts:
         self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
 
     def running(self) -> dict[EntryCounts, tuple[int, int]]:
-        """Return two numbers: the requests and the WebSockets that are served now."""
+        """Return, for each entry, the numbers of requests and WebSockets that are served now."""
         found = dict.fromkeys(self.entries, (0, 0))
         for endpoint, is_websocket in self.served():
             counts = self.of(endpoint)

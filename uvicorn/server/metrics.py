@@ -166,7 +166,7 @@ class Totals:
                 _merge(self._ended, snapshot.counters)
 
     def sum(self) -> Snapshot:
-        """Return the numbers, summed over all processes."""
+        """Return the combined numbers of all processes."""
         total = Snapshot({}, {}, {})
         with self._lock:
             _merge(total.counters, self._ended)
