@@ -39,13 +39,13 @@ async def _in_a_group(sending: Sending) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R5_finished_awaitable_of_send_may_be_used_repeatedly_in_every_way(use: str) -> None:
+async def test_R5_finished_send_may_be_awaited_twice_by_every_asyncio_function(use: str) -> None:
     for _ in range(2):
         assert await USES[use](DONE) in (None, [None])
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R5_waiting_awaitable_of_send_may_be_used_in_every_way(use: str) -> None:
+async def test_R5_waiting_send_may_be_awaited_by_every_asyncio_function(use: str) -> None:
     waited: list[int] = []
 
     async def wait() -> None:
@@ -76,7 +76,7 @@ async def test_awaiting_a_finished_send_does_not_yield_to_the_event_loop() -> No
 
 
 @pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
-def test_R5_awaitable_of_send_may_be_dropped_without_a_warning(make: Callable[[], Sending]) -> None:
+def test_R5_send_result_may_be_discarded_without_a_warning(make: Callable[[], Sending]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sending = make()
@@ -220,7 +220,7 @@ def test_channel_is_found_by_its_name_while_it_is_alive() -> None:
     assert names.find(name) is None
 
 
-def test_no_channel_is_found_by_a_name_that_was_made_without_a_channel() -> None:
+def test_name_that_was_made_without_a_channel_finds_no_channel() -> None:
     names = ChannelNames()
     assert names.find(names.new("body")) is None
 

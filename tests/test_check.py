@@ -95,9 +95,7 @@ def test_check_option_prints_one_line_for_each_mistake_and_exits_with_1(case: tu
 
 
 @pytest.mark.parametrize("options", [("below_root", "--root-path", "/other"), ("never_accepts",)], ids="-".join)
-def test_check_option_finds_no_mistake_in_the_same_site_with_other_options(
-    options: tuple[str, ...], invoke: Invoke
-) -> None:
+def test_check_option_exits_0_if_the_given_options_cause_no_mistake(options: tuple[str, ...], invoke: Invoke) -> None:
     _, status = invoke(*options, "--check")
     assert status == 0
 
@@ -161,7 +159,7 @@ def test_routes_option_prints_the_old_side_the_new_side_and_the_weight_of_a_shif
 
 
 @pytest.mark.parametrize("cut", ["yes", "no"])
-def test_M16_check_option_prints_a_hint_for_an_entry_that_begins_like_the_root_path(cut: str, invoke: Invoke) -> None:
+def test_M16_check_option_prints_a_hint_for_a_route_below_the_root_path(cut: str, invoke: Invoke) -> None:
     lines, status = invoke("below_root", "--root-path", "/base", "--root-path-cut", cut, "--check")
     expected = (
         "hint: Route('/base/page'): its path begins like the root path '/base'; write entries without the root path"
@@ -169,7 +167,7 @@ def test_M16_check_option_prints_a_hint_for_an_entry_that_begins_like_the_root_p
     assert (lines[-1], status) == (expected, 0)
 
 
-def test_hints_of_the_check_option_are_printed_and_leave_the_exit_code_0(invoke: Invoke) -> None:
+def test_check_option_prints_hints_and_still_exits_0(invoke: Invoke) -> None:
     lines, status = invoke("sound", "--check")
     assert (lines[len(TABLE.splitlines()) :], status) == (
         [

@@ -227,7 +227,7 @@ def test_module_that_fails_to_import_prints_its_traceback_and_one_line(run: Run,
     )
 
 
-def test_syntax_error_in_the_module_of_the_application_is_printed_with_its_place(run: Run, folder: Path) -> None:
+def test_syntax_error_in_the_application_module_is_printed_with_file_and_line(run: Run, folder: Path) -> None:
     (folder / "broken.py").write_text("def open_shop(:\n    pass\n")
     errors = run("broken:hello")[2]
     assert errors.startswith(f'  File "{folder}/broken.py", line 1\n    def open_shop(:\n')

@@ -68,7 +68,7 @@ def test_every_setting_has_the_value_that_was_given() -> None:
     assert values == {keyword(field): other_value(field) for field in ALL_FIELDS}
 
 
-def test_every_default_is_accepted_as_a_given_value() -> None:
+def test_every_default_value_may_also_be_given_explicitly() -> None:
     names = {keyword(field) for field in ALL_FIELDS if build_settings({keyword(field): field.default}) != Settings()}
     assert names == set()
 
@@ -111,7 +111,7 @@ def test_error_for_an_unknown_event_loop_lists_the_known_event_loops() -> None:
     assert complaint(loop="trio") == "loop: expected one of auto, uvloop, asyncio, or 'module:factory', got 'trio'"
 
 
-def test_text_setting_rejects_other_values() -> None:
+def test_text_setting_rejects_a_number() -> None:
     assert complaint(root_path=3) == "root_path: expected text, got 3"
 
 
@@ -162,11 +162,11 @@ def test_empty_bind_means_the_default_address() -> None:
     assert addresses(bind=()) == (Address("127.0.0.1", 8000),)
 
 
-def test_keyword_uds_is_the_path_of_a_unix_socket() -> None:
+def test_keyword_uds_gives_the_address_of_a_unix_socket() -> None:
     assert addresses(uds="web.sock") == (Address(path="web.sock"),)
 
 
-def test_keyword_fd_is_the_descriptor_of_an_inherited_socket() -> None:
+def test_keyword_fd_gives_the_address_of_an_inherited_socket() -> None:
     assert addresses(fd=0) == (Address(descriptor=0),)
 
 
@@ -256,7 +256,7 @@ def test_relative_app_dir_is_first_in_sys_path_as_an_absolute_path(
     assert sys.path[0] == str(folder)
 
 
-def test_current_folder_is_last_in_sys_path_without_app_dir(folder: Path) -> None:
+def test_current_folder_is_appended_to_sys_path_if_app_dir_is_not_set(folder: Path) -> None:
     uvicorn.Config("shop:serve").load()
     assert sys.path[-1] == str(folder)
 
@@ -390,7 +390,7 @@ def test_config_host_and_port_are_the_given_values() -> None:
     assert (config.host, config.port, config.is_ssl) == ("localhost", 9000, False)
 
 
-def test_config_host_and_port_are_the_defaults_for_a_unix_socket() -> None:
+def test_config_host_and_port_keep_their_defaults_with_a_unix_socket() -> None:
     config = uvicorn.Config(hello, uds="app.sock")
     assert (config.host, config.port) == ("127.0.0.1", 8000)
 

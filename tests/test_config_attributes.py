@@ -86,7 +86,7 @@ def test_config_headers_may_be_changed() -> None:
     assert made.encoded_headers == [(b"x-tea", b"green"), (b"x-cup", b"1")]
 
 
-def test_log_level_may_be_changed_before_logging_is_configured_again() -> None:
+def test_log_level_changed_before_configure_logging_is_applied() -> None:
     made = uvicorn.Config(hello)
     made.log_level = "debug"
     made.configure_logging()
@@ -162,14 +162,12 @@ def test_changing_the_certificate_of_config_replaces_the_tls_context(certificate
     assert made.ssl is not first
 
 
-def test_config_attribute_should_reload_is_true_only_for_an_application_given_by_name() -> None:
+def test_should_reload_is_true_only_for_an_application_given_by_name() -> None:
     assert (config(reload=True).should_reload, uvicorn.Config("app:app", reload=True).should_reload) == (False, True)
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, False), ({"reload": True}, True), ({"workers": 2}, True)])
-def test_config_attribute_use_subprocess_is_true_for_workers_and_for_reload(
-    options: dict[str, Any], expected: bool
-) -> None:
+def test_use_subprocess_is_true_for_workers_and_for_reload(options: dict[str, Any], expected: bool) -> None:
     assert config(**options).use_subprocess is expected
 
 
@@ -271,7 +269,7 @@ def test_config_reload_dirs_are_path_objects(tmp_path: Path) -> None:
     [("shop:app", False), (hello, True)],
     ids=["without reload", "with an application that cannot be imported again"],
 )
-def test_reload_dirs_of_a_server_that_does_not_reload_are_ignored_with_a_warning(
+def test_reload_dirs_without_an_effective_reload_are_ignored_with_a_warning(
     app: Any, reload: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
@@ -297,7 +295,7 @@ def test_access_logger_has_no_handlers_if_the_access_log_is_off() -> None:
     assert logging.getLogger("uvicorn.access").handlers == []
 
 
-def test_loop_none_has_no_loop_factory() -> None:
+def test_get_loop_factory_returns_none_for_loop_none() -> None:
     assert config(loop="none").get_loop_factory() is None
 
 

@@ -53,7 +53,9 @@ def test_pin_of_the_debugger_is_logged(caplog: pytest.LogCaptureFixture) -> None
     assert caplog.messages[-1].endswith(f"enter the PIN {app.pin}")
 
 
-async def test_M20_debug_applies_to_the_wsgi_applications_of_a_router(caplog: pytest.LogCaptureFixture) -> None:
+async def test_M20_debug_shows_exceptions_of_all_wsgi_applications_of_a_router(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     table = uvicorn.Router(uvicorn.Route("/live", hello), uvicorn.Route("/a", failing, threads=1), default=failing)
     conversation = Conversation(hello)
     conversation.context.interface = interface_of(table)
@@ -75,7 +77,7 @@ async def test_startup_and_shutdown_of_an_application_in_the_debugger_are_awaite
     assert site.awaited == ["startup", "shutdown"]
 
 
-def test_all_applications_of_a_router_have_the_logged_pin(caplog: pytest.LogCaptureFixture) -> None:
+def test_all_debuggers_of_a_router_use_the_logged_pin(caplog: pytest.LogCaptureFixture) -> None:
     interface = interface_of(uvicorn.Router(uvicorn.Route("/site", Site()), default=failing))
     (logged,) = [line.rpartition(" ")[2] for line in caplog.messages if "enter the PIN" in line]
     for debugger in [part.app for part in interface.parts]:

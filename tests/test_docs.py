@@ -96,7 +96,7 @@ def test_link_checker_reports_a_link_to_a_missing_file_or_heading(tmp_path: Path
     assert broken_links(page) == ["#three", "gone.md"]
 
 
-def test_repeated_headings_have_numbered_anchors() -> None:
+def test_anchors_of_repeated_headings_are_numbered() -> None:
     assert anchors("# A\n## A\n```\n# code\n```\n") == {"a", "a-1"}
 
 
@@ -153,7 +153,7 @@ def layers_of_the_architecture_page() -> dict[str, frozenset[str]]:
     return found
 
 
-def test_architecture_page_has_the_layers_that_the_tests_check() -> None:
+def test_layers_on_the_architecture_page_equal_the_layers_that_the_tests_check() -> None:
     page = layers_of_the_architecture_page()
     assert {name for name, allowed in page.items() if "any layer" in allowed} == COMPOSITION
     layers = {name: allowed for name, allowed in page.items() if name not in COMPOSITION}

@@ -23,12 +23,12 @@ from uvicorn.errors import (
 
 
 @pytest.mark.parametrize("kind", [ConfigError, StartupError, ProtocolError, ClientDisconnected])
-def test_one_except_clause_catches_all_errors_of_the_project(kind: type[Exception]) -> None:
+def test_all_errors_of_the_project_are_subclasses_of_uvicorn_error(kind: type[Exception]) -> None:
     assert issubclass(kind, UvicornError)
 
 
 @pytest.mark.parametrize("kind", [ImportFromStringError, InterfaceError])
-def test_error_that_the_user_can_correct_is_a_config_error(kind: type[Exception]) -> None:
+def test_import_errors_and_interface_errors_are_config_errors(kind: type[Exception]) -> None:
     assert issubclass(kind, ConfigError)
 
 
@@ -65,7 +65,7 @@ def test_channel_closed_ends_a_task_without_a_traceback() -> None:
     assert asyncio.run(main())
 
 
-def test_logged_application_error_has_the_traceback_of_the_exception_of_the_application() -> None:
+def test_logged_application_error_shows_the_traceback_of_the_original_exception() -> None:
     try:
         raise TimeoutError("of the application")
     except TimeoutError as error:

@@ -41,7 +41,7 @@ def test_escaped_value_whose_str_raises_is_shown_by_its_type() -> None:
     assert escaped(Broken()) == "<Broken, whose text fails with ValueError>"
 
 
-def test_continuation_lines_of_a_report_are_indented_to_differ_from_log_lines() -> None:
+def test_escaped_report_indents_every_line() -> None:
     assert escaped_report("one\x1b\n  two\n") == "\n    one\\x1b\n      two"
 
 

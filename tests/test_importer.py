@@ -57,7 +57,7 @@ def test_importer_finds_an_attribute_of_a_module_in_a_package(write: Write) -> N
     assert import_application("mall.shop:serve").__name__ == "serve"
 
 
-def test_importer_finds_an_attribute_of_an_attribute(write: Write) -> None:
+def test_importer_finds_a_nested_attribute(write: Write) -> None:
     write("shop.py", "class Till:\n    def serve(self): ...\n\ntill = Till()")
     assert import_application("shop:till.serve").__name__ == "serve"
 
@@ -67,7 +67,7 @@ def test_module_name_alone_imports_its_application(write: Write) -> None:
     assert import_application("shop") == 1
 
 
-def test_module_name_alone_imports_its_app_if_there_is_no_application(write: Write) -> None:
+def test_module_name_without_an_attribute_imports_app_if_application_is_missing(write: Write) -> None:
     write("shop.py", "app = 2")
     assert import_application("shop") == 2
 
@@ -129,7 +129,7 @@ ROUTER_OF_APP = (
         ("app = pages; application = Router(Route('/live', Shift(pages, live)))", "application"),
     ],
 )
-def test_M35_router_that_serves_the_other_application_of_the_module_is_chosen(
+def test_M35_router_that_contains_the_second_application_of_the_module_is_chosen(
     write: Write, names: str, served: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write("shop.py", ROUTER_OF_APP + names)
@@ -183,7 +183,7 @@ def test_application_takes_precedence_over_app_and_one_line_is_logged(
     assert caplog.messages == [INFO_LINE]
 
 
-def test_application_and_app_that_are_one_object_log_nothing(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+def test_application_and_app_that_name_one_object_log_nothing(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
     write("shop.py", WSGI_APP.replace("NAME", "application") + "app = application")
     import_application("shop")
@@ -292,7 +292,7 @@ def test_error_for_a_missing_attribute_suggests_instances_of_imported_classes(wr
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 
 
-def test_error_for_a_missing_nested_attribute_names_the_type_without_the_attribute(write: Write) -> None:
+def test_error_for_a_missing_nested_attribute_names_the_type_of_the_object(write: Write) -> None:
     write("shop.py", "class Till: ...\n\ntill = Till()")
     assert "Till has no 'serve'" in complaint("shop:till.serve")
 
@@ -302,7 +302,7 @@ def test_attribute_of_a_value_without_attributes_is_reported_as_missing(write: W
     assert "int has no 'serve'" in complaint("shop:till.serve")
 
 
-def test_error_for_a_module_without_application_names_application_and_app(write: Write) -> None:
+def test_error_for_a_module_without_an_application_names_the_expected_attributes(write: Write) -> None:
     write("shop.py", "def serve(): ...")
     assert complaint("shop").endswith(
         "module 'shop' has no 'application' or 'app'; it has serve; name one, as in 'shop:serve'"
@@ -329,21 +329,21 @@ def test_error_for_a_failing_module_shows_only_the_first_line_of_its_exception(w
     assert "\n" not in complaint("shop:serve")
 
 
-def test_error_for_a_module_that_needs_a_missing_module_names_the_missing_module(write: Write) -> None:
+def test_error_for_a_module_with_a_missing_import_names_the_missing_module(write: Write) -> None:
     write("shop.py", "import warehouse_that_is_missing")
     assert complaint("shop:serve").endswith(
         "module 'shop' needs 'warehouse_that_is_missing', which is not installed",
     )
 
 
-def test_error_for_a_module_that_needs_a_missing_module_has_the_exception_as_cause(write: Write) -> None:
+def test_error_for_a_module_with_a_missing_import_chains_the_import_error(write: Write) -> None:
     write("shop.py", "import warehouse_that_is_missing")
     with pytest.raises(ImportFromStringError) as caught:
         import_application("shop:serve")
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_error_for_a_misspelled_name_has_no_cause(write: Write) -> None:
+def test_error_for_a_misspelled_application_name_has_no_chained_exception(write: Write) -> None:
     with pytest.raises(ImportFromStringError) as caught:
         import_application("shop:serve")
     assert caught.value.__cause__ is None

@@ -45,7 +45,7 @@ def test_access_line_has_client_request_line_status_size_and_duration() -> None:
     assert line == "INFO:    |127.0.0.1:1|GET /tea HTTP/1.1|404 Not Found|5|1.2"
 
 
-def test_access_record_of_another_program_is_formatted_without_a_size() -> None:
+def test_access_record_without_size_and_duration_is_formatted_with_zeros() -> None:
     assert AccessFormatter("%(size)d %(duration)d", use_colors=False).format(record()) == "0 0"
 
 

@@ -38,7 +38,7 @@ async def test_calls_that_a_thread_posts_run_in_order_on_the_thread_of_the_event
     assert made == [(number, threading.get_ident()) for number in range(3)]
 
 
-async def test_call_that_a_loop_call_posts_runs_in_a_later_loop_iteration() -> None:
+async def test_callback_posted_by_a_callback_runs_in_a_later_loop_iteration() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[str] = []
 
@@ -88,7 +88,7 @@ async def test_call_returns_the_result_from_the_thread_of_the_event_loop() -> No
     assert await asyncio.to_thread(calls.call, threading.get_ident) == threading.get_ident()
 
 
-async def test_call_raises_the_exception_of_its_function() -> None:
+async def test_loop_call_raises_the_exception_of_the_called_function() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     with pytest.raises(ZeroDivisionError):
         await asyncio.to_thread(calls.call, lambda: 1 // 0)

@@ -78,7 +78,7 @@ async def test_websocket_messages_are_logged_at_level_trace_without_their_text(
     assert not any("secret" in line for line in lines)
 
 
-async def test_reply_channel_that_the_message_logger_wraps_joins_a_group_by_its_name(
+async def test_reply_channel_wrapped_by_the_message_logger_can_join_a_group(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def member(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ async def test_http_and_websocket_connections_are_logged_at_level_trace(caplog: 
     ]
 
 
-def test_M20_messages_of_the_applications_of_a_router_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_M20_message_logger_logs_messages_of_every_application_of_a_router(caplog: pytest.LogCaptureFixture) -> None:
     table = uvicorn.Router(uvicorn.Route("/a", app), uvicorn.Mount("/in", uvicorn.Router(default=hello)))
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
         interface = uvicorn.Config(table, log_config=None).load()

@@ -63,7 +63,7 @@ def test_placeholder_class_raises_not_implemented_error_when_called(row: Row) ->
             getattr(module, name)(uvicorn.Config(hello, log_config=None))
 
 
-def test_every_module_for_other_programs_is_in_the_table() -> None:
+def test_every_compatibility_module_is_in_the_table_of_public_names() -> None:
     thin = {module_of(file) for file in FILES if layer_of_file(file) in PUBLIC_NAMES and file.name != "__init__.py"}
     assert thin - {row.module for row in ROWS} == {"uvicorn.protocols.placeholder"}
 
@@ -127,7 +127,7 @@ def test_command_is_named_main_in_a_click_group(monkeypatch: pytest.MonkeyPatch)
     assert (result.exit_code, calls) == (0, ["shop:app"])
 
 
-def test_command_in_a_click_group_prints_one_line_for_a_missing_application() -> None:
+def test_uvicorn_main_in_a_click_group_prints_one_line_without_an_application() -> None:
     group = click.Group("shop")
     group.add_command(uvicorn.main)
     result = CliRunner().invoke(group, ["main", "no_such_shop:app", "--port", "0"])
@@ -145,7 +145,7 @@ def test_run_in_the_main_thread_exits_with_one_line_and_the_exit_code_of_the_com
     )
 
 
-def test_run_outside_the_main_thread_raises_the_error() -> None:
+def test_invalid_port_raises_config_error_from_run_outside_the_main_thread() -> None:
     errors: list[BaseException] = []
 
     def call() -> None:
@@ -213,7 +213,7 @@ async def test_proxy_headers_middleware_ignores_the_headers_of_an_untrusted_peer
 
 
 @pytest.mark.any_loop
-async def test_proxy_headers_middleware_may_trust_the_name_of_a_test_client() -> None:
+async def test_proxy_headers_middleware_can_trust_a_client_named_testclient() -> None:
     app = ProxyHeadersMiddleware(echo, trusted_hosts=["testclient"])
     [seen] = await ask(app, scope_of(*FORWARDED, client=("testclient", 50000)))
     assert seen["client"] == ("1.2.3.4", 0)
@@ -254,7 +254,7 @@ def test_wsgi_middleware_of_zero_threads_is_a_config_error() -> None:
         WSGIMiddleware(site, workers=0)
 
 
-def test_build_environ_of_the_wsgi_middleware_reads_scope_and_content() -> None:
+def test_wsgi_middleware_build_environ_uses_the_scope_and_the_content() -> None:
     environ = build_environ(scope_of(), {}, io.BytesIO(b"tea"))
     assert (environ["QUERY_STRING"], environ["wsgi.input"].read()) == ("q=1", b"tea")
 
@@ -308,7 +308,7 @@ def test_protocol_utils_return_client_and_path_of_a_scope() -> None:
     assert get_path_with_query_string(scope_of()) == "/%C3%A4%20b?q=1"
 
 
-async def test_protocol_utils_return_both_addresses_of_a_transport() -> None:
+async def test_protocol_utils_return_the_local_and_remote_address_of_a_transport() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, *listening.getsockname())
         accepted, address = listening.accept()
@@ -347,7 +347,7 @@ def test_each_module_of_uvicorn_loops_returns_an_event_loop_factory(name: str) -
     assert isinstance(loop, asyncio.AbstractEventLoop)
 
 
-def test_loggers_of_the_public_release_are_our_loggers() -> None:
+def test_loggers_of_the_public_release_modules_are_the_uvicorn_error_logger() -> None:
     names = ("uvicorn.main", "uvicorn.server", "uvicorn.config")
     loggers = {importlib.import_module(name).logger for name in names}
     assert loggers == {logging.getLogger("uvicorn.error")}

@@ -101,6 +101,6 @@ def test_undefined_rule_id_is_found() -> None:
     assert undefined("uvicorn/x.py", "rules R1 and R99", SECTIONS) == ["R99"]
 
 
-def test_rule_ids_with_letter_B_mean_broadcast_rules_in_broadcast_files_only() -> None:
+def test_rule_ids_with_letter_B_need_the_word_broadcast_outside_broadcast_files() -> None:
     assert undefined("uvicorn/broadcast/x.py", "B1, B17", SECTIONS) == []
     assert undefined("uvicorn/server/x.py", "B1, B17, and broadcast B10", SECTIONS) == ["B17"]

@@ -26,7 +26,7 @@ def test_terminal_is_recognized_as_a_terminal() -> None:
         assert is_terminal(stream)
 
 
-def test_closed_standard_descriptor_is_opened_on_dev_null_and_inherited() -> None:
+def test_closed_standard_input_is_replaced_by_an_inheritable_dev_null() -> None:
     kept = os.dup(0)
     os.close(0)
     try:

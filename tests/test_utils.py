@@ -34,7 +34,7 @@ def test_adapters_are_the_same_classes_under_each_import_path() -> None:
     assert (utils.ASGIAdapter, utils.WSGIAdapter) == (uvicorn.ASGIAdapter, uvicorn.WSGIAdapter)
 
 
-def test_message_from_a_converted_environ_equals_the_message_of_the_wsgi_adapter() -> None:
+def test_environ_to_message_gives_the_same_message_as_the_wsgi_adapter() -> None:
     seen: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -29,12 +29,12 @@ def test_version_is_in_the_normalized_form_of_pep_440() -> None:
 
 
 @pytest.mark.parametrize("requirement", ["", "<1", ">=0.30", ">=0.30,<1", "==0.54.0", "==0.54", "~=0.34", "!=0.53.0"])
-def test_requirements_that_the_public_release_satisfies_are_satisfied(requirement: str) -> None:
+def test_our_version_satisfies_requirements_that_the_public_release_satisfies(requirement: str) -> None:
     assert SpecifierSet(requirement).contains(OURS)
 
 
 @pytest.mark.parametrize("requirement", ["==0.34.3", ">=0.34,<0.35", ">=0.55", ">0.54.0"])
-def test_requirements_that_exclude_the_public_release_are_not_satisfied(requirement: str) -> None:
+def test_our_version_fails_requirements_that_exclude_the_public_release(requirement: str) -> None:
     assert not SpecifierSet(requirement).contains(OURS)
 
 

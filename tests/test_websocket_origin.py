@@ -64,7 +64,7 @@ def test_page_of_the_same_host_is_of_the_same_origin(origin: str, host: str) -> 
         ("http://exämple.com", "example.com"),
     ],
 )
-def test_page_of_another_host_is_not_of_the_same_origin(origin: str, host: str) -> None:
+def test_malformed_or_foreign_origin_is_not_accepted_as_same_origin(origin: str, host: str) -> None:
     assert not is_same_origin(origin, host)
 
 

@@ -135,7 +135,7 @@ async def test_C3_field_names_in_messages_are_case_insensitive() -> None:
     assert not [key for key in environ if key in ("HTTP_CONTENT_TYPE", "HTTP_PROXY")]
 
 
-async def test_C3_environ_of_the_host_does_not_override_fields_of_the_request() -> None:
+async def test_C3_environ_from_the_host_cannot_replace_the_path_or_add_headers() -> None:
     environ = await environ_of({"environ": {"REMOTE_USER": "me", "HTTP_X": "evil", "PATH_INFO": "/evil", "wsgi.x": 1}})
     assert environ["REMOTE_USER"] == "me"
     assert (environ["PATH_INFO"], environ.get("HTTP_X"), environ.get("wsgi.x")) == ("/", None, None)
@@ -283,7 +283,7 @@ def test_constructor_of_asgi_adapter_rejects_an_unsuitable_application(
 
 
 @pytest.mark.parametrize("field", [["x-user", "me"], [b"x-number", 5], [b"x"]])
-async def test_a_malformed_field_that_a_middleware_adds_is_reported(field: Any) -> None:
+async def test_a_malformed_header_added_by_a_middleware_raises_local_protocol_error(field: Any) -> None:
     with pytest.raises(LocalProtocolError, match=r"message\['headers'\]: expected \[name, value\] pairs of bytes, got"):
         await answer(wsgi_apps.app, {"headers": [[b"a", b"b"], field]})
 
@@ -358,7 +358,7 @@ async def test_application_sees_context_variables_that_a_middleware_has_set() ->
     assert trace.get() == "the middleware's"
 
 
-async def test_request_to_an_executor_that_pickles_calls_gets_503_and_the_reason_is_logged(
+async def test_executor_that_pickles_calls_gives_503_and_the_reason_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class ProcessLikeExecutor(ThreadPoolExecutor):
@@ -423,7 +423,7 @@ async def test_asgi_adapter_does_not_wait_for_unread_content() -> None:
     await conversation.lose()
 
 
-async def test_C10_application_that_waits_for_content_is_released_when_its_handler_is_cancelled() -> None:
+async def test_C10_cancelling_the_adapter_call_raises_in_an_application_that_waits_for_content() -> None:
     raised: list[BaseException] = []
     begun = threading.Event()
 

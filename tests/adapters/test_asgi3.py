@@ -177,7 +177,7 @@ async def test_empty_piece_of_content_is_not_sent_to_the_asgi_host() -> None:
         ("GET", 304, [[b"content-length", b"9"]], [(b"content-length", b"9")]),
     ],
 )
-async def test_content_that_a_response_must_not_have_is_not_sent_to_the_asgi_host(
+async def test_asgi_host_gets_no_content_for_a_HEAD_204_or_304_response(
     method: str, status: int, headers: list[list[bytes]], sent: list[tuple[bytes, bytes]]
 ) -> None:
     app = Recorder({"status": status, "headers": headers, "content": b"hello"})
@@ -219,7 +219,7 @@ async def test_exception_midway_aborts_the_response_of_the_asgi_host() -> None:
     assert host.types == ["start", "body"]
 
 
-async def test_asgi3_adapter_receives_content_when_the_application_asks_for_it() -> None:
+async def test_asgi3_adapter_passes_each_piece_of_content_as_it_arrives() -> None:
     received = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -331,7 +331,7 @@ async def test_response_sent_after_http_disconnect_reaches_the_host() -> None:
     assert [event.get("body") for event in host.sent] == [None, b"late"]
 
 
-async def test_handler_that_returns_without_answering_a_half_closed_client_sends_nothing() -> None:
+async def test_handler_that_returns_without_a_response_sends_nothing_to_a_half_closed_client() -> None:
     async def app(message: Message, channels: Message) -> None:
         closed = asyncio.Event()
         channels["reply"].on_close(closed.set)
@@ -531,7 +531,7 @@ async def test_websocket_closes_with_1006_if_the_host_sends_no_disconnect_event_
     assert app.messages[1]["code"] == 1006
 
 
-async def test_websocket_close_is_sent_while_no_receive_is_pending() -> None:
+async def test_asgi3_adapter_awaits_no_receive_while_it_sends_websocket_close() -> None:
     """On granian a pending receive blocks all sends."""
     asked = asyncio.Lock()
     events: asyncio.Queue[Message] = asyncio.Queue()
@@ -645,7 +645,7 @@ async def test_websocket_that_does_not_begin_with_connect_is_not_served() -> Non
     assert host.sent == []
 
 
-async def test_exception_raised_by_receive_of_the_host_counts_as_a_disconnect() -> None:
+async def test_websocket_closes_with_1006_if_receive_of_the_asgi_host_raises() -> None:
     app = Recorder({"accept": True})
     host = Host(app, WEBSOCKET, CONNECT)
     await settle()
@@ -739,7 +739,7 @@ async def test_websocket_client_that_does_not_read_is_closed_with_1013() -> None
 # Responses without content
 
 
-async def test_handler_of_an_endless_stream_is_cancelled_after_a_HEAD_request(
+async def test_endless_handler_is_cancelled_after_the_response_to_a_HEAD_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raised: list[type[BaseException]] = []

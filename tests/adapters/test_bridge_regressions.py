@@ -64,7 +64,7 @@ def test_environ_keys_of_the_wsgi_host_reappear_in_the_environ_of_the_applicatio
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("start", [Start(headers=(("Content-Length", "1"),)), Start("204 No Content")])
-def test_endless_generator_is_stopped_after_its_response_has_ended(start: Start, way: str) -> None:
+def test_endless_generator_is_closed_once_the_response_is_complete(start: Start, way: str) -> None:
     _, seen = serve(Script("endless", (start,), (Yield(1),)), way=way)
     assert (seen.returned, seen.closed) == (1, 1)
 
@@ -77,7 +77,7 @@ def test_reading_content_after_a_response_without_content_does_not_block(way: st
 
 
 @pytest.mark.parametrize("key", ["HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"])
-def test_request_header_that_resembles_CONTENT_LENGTH_or_CONTENT_TYPE_is_not_in_environ(key: str) -> None:
+def test_header_that_resembles_CONTENT_LENGTH_or_CONTENT_TYPE_is_not_in_environ(key: str) -> None:
     request = Request("POST", fields=(("CONTENT_TYPE", "a/b"), (key, "7")), content_bytes=2, ended_by="length")
     _, seen = serve(Script(calls=(Read("read()"), Start())), request)
     assert (seen.environ["CONTENT_TYPE"], seen.environ["CONTENT_LENGTH"]) == ("a/b", "2")
@@ -159,7 +159,7 @@ def test_C4_path_behind_nested_adapters_is_not_decoded_twice(source: Callable[[b
     assert build_environ(source(b"/%41%252F/..//"))["PATH_INFO"] == "/%41%252F/..//"
 
 
-def test_C6_script_name_of_any_two_bytes_is_kept_behind_nested_adapters() -> None:
+def test_C6_nested_adapters_keep_a_script_name_of_two_arbitrary_bytes() -> None:
     wrong = []
     for path in all_paths_of_two_bytes():
         environ = build_environ(from_a_host_that_has_split_it(path))

@@ -131,7 +131,7 @@ def test_exception_of_a_wsgi_application_is_raised_to_the_host_unchanged(way: Wa
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("way", WAYS)
-def test_os_error_and_stop_iteration_are_raised_as_the_cause_of_an_application_error(
+def test_os_error_and_stop_iteration_become_the_cause_of_an_application_error(
     way: Way, error: BaseException, late: bool, begun: bool, caplog: Log
 ) -> None:
     with pytest.raises(ApplicationError, match=f"the application raised {type(error).__name__}") as raised:
@@ -203,7 +203,7 @@ async def test_cancelled_handler_behind_the_asgi3_adapter_gives_500() -> None:
     assert host.sent[0]["status"] == 500
 
 
-async def test_exception_after_the_host_has_cancelled_the_call_is_logged_by_the_adapter(caplog: Log) -> None:
+async def test_exception_after_the_host_has_cancelled_the_call_is_logged(caplog: Log) -> None:
     go_on = asyncio.Event()
 
     async def app(message: Message, channels: dict[str, Any]) -> None:
@@ -223,7 +223,7 @@ async def test_exception_after_the_host_has_cancelled_the_call_is_logged_by_the_
     assert caplog.text.count("Unpleasant: boom") == 1
 
 
-def test_exception_after_a_wsgi_host_has_closed_the_iterable_is_logged_by_the_adapter(caplog: Log) -> None:
+def test_exception_after_a_wsgi_host_has_closed_the_iterable_is_logged(caplog: Log) -> None:
     failed = threading.Event()
 
     async def app(message: Message, channels: dict[str, Any]) -> None:
@@ -315,7 +315,7 @@ async def test_middleware_may_respond_to_an_exception_of_the_adapter() -> None:
     assert (host.sent[0]["status"], host.sent[1]["body"], reply.sent) == (503, b"boom", [])
 
 
-def test_exception_of_a_wsgi_iterable_before_its_first_content_is_raised_to_the_host() -> None:
+def test_exception_of_a_wsgi_iterable_before_any_content_is_raised_to_the_host() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
         raise Unpleasant("boom")

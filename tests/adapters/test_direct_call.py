@@ -98,7 +98,7 @@ def breaks(error: Exception) -> Callable[..., Any]:
     return app
 
 
-async def test_environ_of_a_direct_call_is_the_same_as_without_the_adapter() -> None:
+async def test_adapter_does_not_change_the_environ_of_a_direct_call() -> None:
     data = request(
         b"GET /a%20b?c=d HTTP/1.1",
         b"x-own: 1",
@@ -143,7 +143,7 @@ async def test_two_adapters_on_one_connection_have_separate_environs() -> None:
     ],
     ids=["path", "client", "added field", "changed field", "no fields"],
 )
-async def test_a_request_that_a_middleware_has_changed_is_served_as_changed(
+async def test_direct_call_serves_the_request_as_changed_by_a_middleware(
     change: Callable[[Message], Any], shown: bytes
 ) -> None:
     class Changing(Site):
@@ -154,7 +154,7 @@ async def test_a_request_that_a_middleware_has_changed_is_served_as_changed(
     assert shown in response.content
 
 
-async def test_malformed_request_field_that_a_middleware_adds_raises_in_the_caller() -> None:
+async def test_malformed_header_added_by_a_middleware_fails_the_direct_call() -> None:
     class Malforming(Site):
         async def change(self, message: Message, channels: Message) -> None:
             message["headers"][0] = 7
@@ -215,7 +215,7 @@ async def test_caller_of_a_direct_call_gets_the_exception_and_may_respond_itself
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), FileNotFoundError("gone")])
-async def test_os_error_in_a_direct_call_is_raised_as_the_cause_of_an_application_error(error: BaseException) -> None:
+async def test_os_error_in_a_direct_call_becomes_the_cause_of_an_application_error(error: BaseException) -> None:
     site = Site(raises(error))
     [response] = await site.responses()
     assert (response.status, type(site.raised[0]), site.raised[0].__cause__) == (500, ApplicationError, error)
@@ -252,13 +252,13 @@ async def test_content_shorter_than_content_length_aborts_the_response_and_is_lo
     assert caplog.text.count("content-length is 5 but the app sent 4 bytes and stopped") == 1
 
 
-async def test_direct_call_gets_400_if_it_raises_client_disconnected_before_its_response() -> None:
+async def test_client_disconnected_raised_before_the_response_of_a_direct_call_gives_400() -> None:
     site = Site(raises(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.status, site.raised) == (400, [])
 
 
-async def test_direct_call_aborts_its_response_if_it_raises_client_disconnected_midway() -> None:
+async def test_client_disconnected_raised_midway_in_a_direct_call_aborts_the_response() -> None:
     site = Site(breaks(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.complete, type(site.raised[0])) == (False, ResponseAborted)
@@ -281,7 +281,7 @@ async def test_disconnect_ends_a_direct_call_and_closes_its_iterable() -> None:
     await site.end()
 
 
-async def test_direct_call_gets_503_if_the_executor_rejects_it() -> None:
+async def test_direct_call_rejected_by_the_executor_gets_503() -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     [response] = await Site(wsgi_apps.hello, executor=executor).responses()
@@ -331,7 +331,7 @@ async def test_content_of_a_direct_call_is_dropped_after_its_caller_was_cancelle
     assert response.content == b"from the site"
 
 
-async def test_file_of_a_direct_call_is_dropped_after_its_caller_was_cancelled(tmp_path: Path) -> None:
+async def test_response_file_of_a_cancelled_direct_call_is_not_sent(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(b"x" * (1 << 20))
 

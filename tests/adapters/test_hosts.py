@@ -218,7 +218,7 @@ def test_C10_application_is_notified_of_a_disconnect_on_every_host(host: Host) -
 
 
 @on([name for name in _WSGI_HOSTS if name not in _BUFFERING])
-def test_C11_truncated_upload_is_never_taken_for_complete(host: Host) -> None:
+def test_C11_truncated_upload_is_never_treated_as_complete(host: Host) -> None:
     with connect(host.port) as connection:
         connection.sendall(head_of("POST", "/upload?cut", [("Content-Length", "100")]) + b"x" * 12)
         connection.shutdown(socket.SHUT_WR)
@@ -226,7 +226,7 @@ def test_C11_truncated_upload_is_never_taken_for_complete(host: Host) -> None:
 
 
 @on([name for name in _CHUNKED if name not in _BUFFERING])
-def test_C11_truncated_chunked_upload_is_never_taken_for_complete(host: Host) -> None:
+def test_C11_truncated_chunked_upload_is_never_treated_as_complete(host: Host) -> None:
     with connect(host.port) as connection:
         connection.sendall(head_of("POST", "/upload?chunk", [("Transfer-Encoding", "chunked")]) + b"64\r\nhalf")
         connection.shutdown(socket.SHUT_WR)

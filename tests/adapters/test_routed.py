@@ -28,7 +28,7 @@ def on_wsgi(adapter: Any, path: str, script_name: str = "", method: str = "GET",
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("script_name", ["", "/base", "/bäse"])
-def test_M13_each_kind_of_application_gets_its_root_path_and_path_on_a_wsgi_host(kind: str, script_name: str) -> None:
+def test_M13_each_kind_of_application_gets_its_root_path_and_path_under_wsgi(kind: str, script_name: str) -> None:
     app = KINDS[kind]
     adapter = WSGIAdapter(Router(Route("/shop/*", app), Mount("/möunt", Router(Mount("/in", app)))))
     assert on_wsgi(adapter, "/shop/cart", script_name) == [kind, script_name, script_name + "/shop/cart"]
@@ -43,7 +43,7 @@ def test_M10_an_unknown_path_on_a_wsgi_host_gets_404() -> None:
     assert on_wsgi(adapter, "/in/x") == 404
 
 
-def test_M6_the_host_field_in_environ_selects_the_application() -> None:
+def test_M6_the_HTTP_HOST_key_of_environ_selects_the_application() -> None:
     adapter = WSGIAdapter(Router(Route("/*", channels_app, host="shop.example"), default=wsgi_app))
     assert on_wsgi(adapter, "/x", HTTP_HOST="Shop.example:80")[0] == "channels"
     assert on_wsgi(adapter, "/x", HTTP_HOST="other.example")[0] == "wsgi"
@@ -74,14 +74,14 @@ def test_M33_unusual_path_from_a_wsgi_host_is_routed_the_same_for_every_kind_of_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_M13_a_mount_moves_its_whole_prefix_if_the_wsgi_host_has_decoded_the_path(kind: str) -> None:
+def test_M13_a_mount_adds_its_decoded_prefix_to_script_name_under_wsgi(kind: str) -> None:
     environ = {**Request().environ(strict=True), "SCRIPT_NAME": "/\u0436", "PATH_INFO": "/\u20ac/x"}
     received = StrictHost(Request()).serve(WSGIAdapter(Router(Mount("/\u20ac", KINDS[kind]))), environ)
     assert json.loads(received.content) == [kind, "/\u0436/\u20ac", "/\u0436/\u20ac/x"]
 
 
 @pytest.mark.parametrize(("weight", "kind"), [(0, "wsgi"), (100, "channels")])
-def test_M36_on_a_wsgi_host_an_application_of_a_shift_gets_the_root_path_of_its_mount(weight: int, kind: str) -> None:
+def test_M36_applications_behind_a_shift_get_the_mount_root_path_under_wsgi(weight: int, kind: str) -> None:
     shift = Shift(wsgi_app, channels_app, weight=weight)
     for app in (shift, Router(Mount("/shop", shift))):
         root_path = "/base" if app is shift else "/base/shop"
@@ -112,7 +112,7 @@ def test_M61_a_wsgi_application_is_called_on_the_thread_of_the_host() -> None:
     assert threads == [threading.get_ident()] * 3
 
 
-def test_M61_a_route_passes_the_environ_of_the_host_and_a_mount_passes_a_copy() -> None:
+def test_M61_a_route_passes_the_host_environ_and_a_mount_passes_a_copy() -> None:
     seen: list[dict[str, Any]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -216,7 +216,7 @@ async def on_asgi(adapter: Any, path: str, root_path: str = "", **changes: Any) 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("root_path", "cut"), [("", False), ("/base", False), ("/base", True)])
-async def test_M13_each_kind_of_application_gets_its_root_path_and_path_on_an_asgi_host(
+async def test_M13_each_kind_of_application_gets_its_root_path_and_path_under_asgi(
     kind: str, root_path: str, cut: bool
 ) -> None:
     app = KINDS[kind]
@@ -230,9 +230,7 @@ async def test_M13_each_kind_of_application_gets_its_root_path_and_path_on_an_as
 
 
 @pytest.mark.parametrize(("weight", "kind"), [(0, "asgi3"), (100, "wsgi")])
-async def test_M36_on_an_asgi_host_an_application_of_a_shift_gets_the_root_path_of_its_mount(
-    weight: int, kind: str
-) -> None:
+async def test_M36_applications_behind_a_shift_get_the_mount_root_path_under_asgi(weight: int, kind: str) -> None:
     shift = Shift(asgi3_app, wsgi_app, weight=weight)
     for app in (shift, Router(Mount("/shop", shift))):
         root_path = "/base" if app is shift else "/base/shop"

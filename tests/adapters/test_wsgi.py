@@ -84,7 +84,7 @@ def test_wsgi_adapter_passes_request_and_response_content(size: int) -> None:
     assert call(WSGIAdapter(echo), environ_of("/a", "POST", content), validate=False).content == b"POST /a " + content
 
 
-def test_content_of_unknown_length_is_read_to_its_end_if_wsgi_input_terminated_is_set() -> None:
+def test_wsgi_input_terminated_permits_reading_content_of_unknown_length_to_the_end() -> None:
     environ = environ_of("/", "POST", **{"wsgi.input": io.BytesIO(b"chunked"), "wsgi.input_terminated": True})
     assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / chunked"
 
@@ -200,7 +200,7 @@ def test_wsgi_adapter_does_not_call_read1_beyond_the_content() -> None:
     assert source.read() == b" next request"
 
 
-def test_failing_wsgi_input_of_the_host_counts_as_a_disconnect() -> None:
+def test_os_error_from_wsgi_input_of_the_host_gives_400() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError("gone")
@@ -334,7 +334,7 @@ def test_C4_path_is_byte_for_byte_the_same_behind_two_adapters(octets: bytes) ->
     assert seen == [octets.decode("latin-1")]
 
 
-def test_application_is_disconnected_when_start_response_of_the_host_raises() -> None:
+def test_application_is_disconnected_if_start_response_of_the_host_raises() -> None:
     ended = threading.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

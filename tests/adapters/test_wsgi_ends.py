@@ -229,7 +229,7 @@ def test_C10_dropped_iterable_that_was_not_closed_disconnects_the_application(ta
     assert isinstance(app.error, ChannelClosed)
 
 
-def test_wsgi_host_may_iterate_on_another_thread() -> None:
+def test_wsgi_host_may_iterate_on_a_different_thread_than_it_called() -> None:
     iterable = WSGIAdapter(ASGIAdapter(wsgi_apps.app))(environ_of("/generator"), ignore)
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(lambda: b"".join(iterable)).result(30) == b"0\n1\n2\n3\n4\n"
@@ -292,7 +292,7 @@ def run_python(source: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
 
 
-def test_exception_of_a_signal_handler_is_raised_and_disconnects_the_application() -> None:
+def test_exception_from_a_signal_handler_reaches_the_host_and_disconnects_the_application() -> None:
     process = run_python(GUNICORN_LIKE)
     assert process.stdout == "7 and the application has ended: True\n", process.stderr
 

@@ -46,7 +46,7 @@ async def opened(kind: str) -> tuple[Client, ASGI3Reply]:
         ),
     ],
 )
-async def test_group_messages_with_text_or_bytes_or_close_become_asgi_websocket_events(
+async def test_group_messages_with_text_bytes_or_close_become_asgi_websocket_events(
     message: Event, events: list[Event]
 ) -> None:
     client, reply = await opened("websocket")
@@ -118,6 +118,6 @@ async def test_an_on_close_callback_registered_after_the_end_is_called_at_once()
     assert closed == ["late"]
 
 
-async def test_the_name_of_an_asgi_reply_channel_has_its_kind_and_never_changes() -> None:
+async def test_name_of_an_asgi_reply_channel_begins_with_reply_and_never_changes() -> None:
     _, reply = await opened("http")
     assert reply.name.startswith("reply.") and reply.name is reply.name

@@ -109,7 +109,7 @@ def publishers(backend: Any) -> list[RedisPublisher]:
     return [backend._server.publisher]
 
 
-async def test_joining_a_group_while_redis_is_busy_subscribes_the_group_later_without_a_gap(
+async def test_joining_a_group_while_redis_is_busy_subscribes_later_without_a_gap(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with subscribed(site) as (backend, recorder):
@@ -145,7 +145,7 @@ async def test_a_reconnect_while_redis_is_busy_subscribes_all_groups_later_with_
         ]
 
 
-async def test_messages_that_are_published_while_redis_is_busy_arrive_once_and_in_order(site: Site) -> None:
+async def test_messages_published_while_redis_is_busy_arrive_once_and_in_order(site: Site) -> None:
     texts = [b"%d" % number for number in range(20)]
     async with subscribed(site, "chat") as (backend, recorder):
         await site.hold_up()
@@ -172,7 +172,7 @@ async def test_a_publisher_without_an_event_loop_waits_for_a_busy_redis(
         assert b'"text":"a"' in payload
 
 
-async def test_a_local_redis_that_is_busy_at_startup_is_chosen(tmp_path: Path) -> None:
+async def test_choose_url_chooses_a_local_redis_that_is_busy_at_startup(tmp_path: Path) -> None:
     with running(RedisServer(tmp_path, *SOON)) as server:
         site = Site(server.url, [server])
         await site.hold_up()

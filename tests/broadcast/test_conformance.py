@@ -133,7 +133,7 @@ async def test_messages_published_after_subscribe_arrive_in_repeated_races(url: 
     assert not recorder.gaps
 
 
-async def test_after_each_of_several_subscribes_a_message_of_the_group_is_received(url: str, group: str) -> None:
+async def test_each_subscribe_after_an_unsubscribe_receives_messages_again(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder):
         for number in range(100):
             await backend.subscribe([group])
@@ -191,7 +191,7 @@ async def test_thousands_of_groups_are_subscribed_in_one_call(url: str, group: s
     assert sorted(event.group for event in recorder.events) == sorted(names[::300])
 
 
-async def test_an_exception_in_on_message_does_not_stop_messages(url: str, group: str) -> None:
+async def test_exception_in_on_message_does_not_stop_later_messages(url: str, group: str) -> None:
     class Clumsy(Recorder):
         def on_message(self, group: str, payload: bytes) -> None:
             super().on_message(group, payload)
@@ -230,7 +230,7 @@ async def test_cancelling_a_publish_does_not_affect_other_publishes(url: str, gr
         assert recorder.payloads[-1] == b"end"
 
 
-async def test_pending_publishes_arrive_when_the_backend_stops(url: str, group: str) -> None:
+async def test_backend_sends_pending_messages_before_it_stops(url: str, group: str) -> None:
     async with listening(url, group) as (_, recorder):
         async with listening(url) as (other, _):
             publishes = [asyncio.create_task(other.publish(group, b"%d" % number)) for number in range(100)]

@@ -79,14 +79,14 @@ async def test_a_restarted_redis_leaves_one_gap_in_each_group(own_redis: RedisSe
     await go_through_an_outage(own_redis, url_of(own_redis, scheme))
 
 
-async def test_a_restarted_redis_with_password_and_database_leaves_one_gap_in_each_group(
+async def test_a_restarted_redis_with_password_and_database_leaves_one_gap_per_group(
     tmp_path: Path, scheme: str
 ) -> None:
     with running(RedisServer(tmp_path, password="se cret/1@")) as server:
         await go_through_an_outage(server, url_of(server, scheme, password="se%20cret%2F1%40", database="3"))
 
 
-async def test_f6_a_restarted_redis_with_a_user_of_minimal_rights_leaves_one_gap_in_each_group(
+async def test_f6_a_restarted_redis_with_a_restricted_user_leaves_one_gap_per_group(
     tmp_path: Path, scheme: str
 ) -> None:
     rights = "user narrow on >word resetchannels &one &two &three -@all +publish +subscribe +unsubscribe +ping"
@@ -277,7 +277,9 @@ async def test_stopping_while_redis_is_halted_returns_in_time(own_redis: RedisSe
 # Redis throws us out.
 
 
-async def test_a_killed_subscriber_leaves_one_gap_and_publishing_goes_on(own_redis: RedisServer, scheme: str) -> None:
+async def test_killed_subscriber_connection_causes_one_gap_per_group_and_publishing_still_works(
+    own_redis: RedisServer, scheme: str
+) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         await say_and_hear(backend, recorder, b"before")
         assert own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub") == 1

@@ -33,7 +33,7 @@ def end_interval(hub: Hub) -> None:
     hub._gaps._report_pending()
 
 
-async def test_B17c_the_first_of_many_sequence_gaps_is_reported_at_once_and_the_rest_together(
+async def test_B17c_first_of_many_gaps_is_reported_at_once_and_later_gaps_together(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend, hub, _, recorder = await with_member("a", "b")

@@ -76,7 +76,7 @@ async def test_cancelling_an_add_does_not_cancel_concurrent_adds_to_the_group() 
         await second
 
 
-async def test_another_client_of_this_process_is_added_by_its_name() -> None:
+async def test_a_second_client_is_added_by_the_name_of_its_reply_channel() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})
@@ -119,7 +119,7 @@ async def test_cancelling_a_send_does_not_withdraw_the_message() -> None:
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_one_message_can_add_discard_and_send_in_this_order() -> None:
+async def test_one_groups_message_first_adds_then_discards_then_sends() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})
@@ -158,13 +158,13 @@ async def test_a_channel_that_one_message_adds_and_discards_is_not_a_member() ->
         ({"group": "chat", "send": {"text": "x" * 2_000_000}}, "of 1048576 bytes at most"),
     ],
 )
-async def test_an_invalid_groups_message_raises_at_once(message: Any, said: str) -> None:
+async def test_sending_an_invalid_groups_message_raises_at_once(message: Any, said: str) -> None:
     async with groups() as client:
         with pytest.raises(LocalProtocolError, match=said):
             _ = client.send(message)
 
 
-async def test_sending_to_a_group_from_another_thread_blocks_until_the_message_is_sent() -> None:
+async def test_sending_to_a_group_from_a_thread_blocks_until_the_message_is_sent() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         returned: list[str] = []
@@ -184,7 +184,7 @@ async def test_sending_to_a_group_from_another_thread_blocks_until_the_message_i
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_sending_to_a_group_from_another_thread_raises_the_error_of_the_publish() -> None:
+async def test_sending_to_a_group_from_a_thread_raises_the_publish_error() -> None:
     async with groups() as client:
         client.backend.failure = BroadcastUnavailable("Redis is down")
         raised: list[BaseException] = []
@@ -203,7 +203,7 @@ async def test_sending_to_a_group_from_another_thread_raises_the_error_of_the_pu
         assert [type(error) for error in raised] == [BroadcastUnavailable, LocalProtocolError]
 
 
-async def test_the_name_of_the_groups_channel_is_the_name_of_the_reply_channel() -> None:
+async def test_groups_channel_has_the_same_name_as_the_reply_channel() -> None:
     async with groups() as client:
         assert client.channel.name == client.reply.name
 

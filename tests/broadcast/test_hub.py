@@ -65,7 +65,7 @@ async def test_a_client_that_has_disconnected_does_not_become_a_member() -> None
     await hub.stop()
 
 
-async def test_a_client_that_joins_and_leaves_repeatedly_has_one_callback_for_on_close() -> None:
+async def test_client_that_joins_and_leaves_repeatedly_keeps_one_on_close_callback() -> None:
     _, hub, reply, _ = await with_member()
     for _ in range(100):
         hub.add("chat", reply.name, reply, Context())
@@ -97,7 +97,7 @@ async def test_no_message_of_a_group_is_sent_after_discard() -> None:
     await hub.stop()
 
 
-async def test_messages_have_sequence_numbers_for_each_group() -> None:
+async def test_hub_numbers_the_messages_of_each_group_separately() -> None:
     backend, hub, _, _ = await with_member()
     for group in ("a", "a", "b", "a"):
         await outcome(hub.publish(group, {"text": "x"}))
@@ -324,7 +324,7 @@ async def test_a_hub_has_counters_before_it_has_started() -> None:
     await hub.stop()
 
 
-async def test_a_foreign_reply_channel_is_forgotten_when_it_leaves_its_last_group() -> None:
+async def test_hub_forgets_a_reply_channel_of_the_host_after_its_last_discard() -> None:
     class Stranger:
         """A reply channel of another server, which does not report a disconnect."""
 

@@ -71,14 +71,14 @@ async def test_a_message_with_keys_besides_text_is_sent_at_once() -> None:
         assert reply.sent == ["a", {"content": "b"}]
 
 
-async def test_a_group_message_whose_text_is_not_str_is_passed_to_the_reply_channel() -> None:
+async def test_group_message_whose_text_is_not_str_reaches_the_reply_channel() -> None:
     async with Group() as group:
         reply = await group.member()
         group.backend.receive_payload("chat", b'{"text": 1}')
         assert reply.sent == [1]
 
 
-async def test_each_message_is_counted_once_whatever_its_outcome() -> None:
+async def test_each_message_to_each_member_is_counted_as_delivered_or_refused() -> None:
     async with Group() as group:
         (await group.member()).failure = LocalProtocolError("no")
         await group.member()
@@ -244,7 +244,7 @@ async def test_queued_messages_are_dropped_when_the_client_disconnects() -> None
         assert reply.sent == []
 
 
-async def test_the_gap_handler_of_the_application_is_not_cancelled_when_the_client_disconnects() -> None:
+async def test_gap_handler_of_the_application_is_not_cancelled_when_the_client_disconnects() -> None:
     ended = []
 
     async def on_gap(reply: Any, gap: Gap) -> None:
@@ -278,7 +278,7 @@ async def test_queued_messages_of_a_group_are_dropped_on_discard() -> None:
         assert reply.sent == ["b"]
 
 
-async def test_a_client_that_leaves_one_group_keeps_a_queued_gap_in_its_other_groups() -> None:
+async def test_a_client_that_leaves_one_group_keeps_queued_gaps_of_other_groups() -> None:
     async with Group() as group:
         reply = await group.member("one", "two")
         reply.is_ready = False
@@ -330,7 +330,7 @@ async def test_a_slow_client_that_leaves_its_only_group_gets_no_queued_message()
         assert reply.sent == []
 
 
-async def test_a_client_is_forgotten_if_its_method_break_off_raises(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_is_removed_from_all_groups_if_break_off_raises(caplog: pytest.LogCaptureFixture) -> None:
     class Stubborn(Reply):
         def break_off(self, reason: str) -> None:
             raise RuntimeError("no")
@@ -345,7 +345,7 @@ async def test_a_client_is_forgotten_if_its_method_break_off_raises(caplog: pyte
         assert "RuntimeError: no" in caplog.text
 
 
-async def test_a_client_is_forgotten_if_its_method_wait_ready_raises(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_is_removed_from_all_groups_if_wait_ready_raises(caplog: pytest.LogCaptureFixture) -> None:
     class Unreliable(Reply):
         async def wait_ready(self) -> None:
             raise OSError("unknown state")
@@ -386,7 +386,7 @@ async def test_each_delivery_error_is_logged_once_and_the_number_of_stored_error
         assert len(caplog.records) == 102
 
 
-async def test_B17c_different_delivery_errors_cause_at_most_twenty_escaped_lines_a_minute(
+async def test_B17c_delivery_errors_log_at_most_twenty_escaped_lines_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Group() as group:
@@ -398,7 +398,7 @@ async def test_B17c_different_delivery_errors_cause_at_most_twenty_escaped_lines
         assert all(line.isprintable() and len(line) < 1000 for line in caplog.messages)
 
 
-async def test_B17c_a_queued_message_of_many_small_objects_counts_with_its_size_in_memory() -> None:
+async def test_B17c_queued_message_of_many_small_objects_counts_its_size_in_memory() -> None:
     async with Group(messages=100, octets=50_000) as group:
         slow = await group.member()
         slow.is_ready = False

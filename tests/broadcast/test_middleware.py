@@ -113,7 +113,7 @@ async def test_B8_a_client_whose_connection_is_lost_is_no_longer_a_member() -> N
 
 
 @pytest.mark.parametrize("answer", [{"accept": False}, {"status": 404, "content": b""}, None])
-async def test_a_client_whose_handshake_is_rejected_is_no_longer_a_member(
+async def test_rejecting_the_handshake_removes_the_client_from_its_groups(
     answer: Message | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refusing(message: Message, channels: Channels) -> None:
@@ -166,7 +166,7 @@ async def test_a_rejected_handshake_gets_no_group_message() -> None:
         await client.lose()
 
 
-async def test_B14b_a_connect_handler_can_add_to_a_group_while_the_backend_is_down() -> None:
+async def test_B14b_a_connect_handler_can_join_a_group_while_the_backend_is_down() -> None:
     async with running(chat) as (app, backend):
         backend.failure = BroadcastUnavailable("Redis is down")
         client = await visit(app)
@@ -455,7 +455,7 @@ async def test_an_asgi3_application_is_started_and_stopped_by_its_lifespan() -> 
     assert len(backend.published) == 2 and backend.stopped
 
 
-async def test_an_application_that_fails_in_its_lifespan_is_served_without_lifespan(
+async def test_application_that_raises_during_lifespan_startup_is_served_without_lifespan(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
@@ -471,7 +471,7 @@ async def test_an_application_that_fails_in_its_lifespan_is_served_without_lifes
     assert backend.stopped
 
 
-async def test_the_middleware_raises_the_error_of_an_application_that_fails_after_its_startup() -> None:
+async def test_middleware_raises_the_error_of_a_lifespan_that_fails_after_startup() -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -582,7 +582,7 @@ def test_a_call_with_unknown_arguments_raises() -> None:
         BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
 
 
-def test_both_spellings_and_import_paths_of_the_middleware_name_one_class() -> None:
+def test_both_import_paths_and_spellings_of_the_middleware_are_one_class() -> None:
     assert BroadCastMiddleware is BroadcastMiddleware
     assert uvitools.broadcast.BroadcastMiddleware is uvitools.broadcast.BroadCastMiddleware is BroadcastMiddleware
     assert broadcast.BroadcastMiddleware is BroadcastMiddleware

@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-def test_an_outage_is_logged_at_its_beginning_and_end_and_each_minute_between(
+def test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
@@ -48,7 +48,7 @@ def test_an_outage_is_logged_at_its_beginning_and_end_and_each_minute_between(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-def test_alternating_success_and_failure_does_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_publishes_that_alternately_fail_and_succeed_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     outage = Outage(clock)
     for _ in range(600):
@@ -103,7 +103,7 @@ class Site:
 
 
 @pytest.mark.parametrize("kind", ["channels", "in_a_task_group", "consumer", "consumer_thread", "asgi", "wsgi"])
-async def test_a_request_whose_publish_fails_is_answered_with_500_and_logs_no_traceback(
+async def test_a_request_whose_publish_fails_gets_500_and_logs_no_traceback(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(getattr(Site(), kind)) as (app, backend):
@@ -167,7 +167,7 @@ async def test_a_gap_handler_whose_publish_fails_logs_no_traceback(
         await client.lose()
 
 
-async def test_an_unreported_broadcast_error_is_logged_with_a_traceback(
+async def test_broadcast_error_raised_by_the_application_itself_is_logged_with_a_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ async def join(hub: Hub, group: str) -> Reply:
     return reply
 
 
-async def test_B7_a_message_that_is_published_after_add_has_returned_arrives(redis_server: RedisServer) -> None:
+async def test_B7_message_sent_to_a_group_after_add_returns_is_received(redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url) as hub, hub_on(redis_server.url) as other:
         replies = []
         for number in range(RACES):
@@ -50,7 +50,7 @@ async def test_B7_a_message_that_is_published_after_add_has_returned_arrives(red
         assert hub.metrics.gaps == 0
 
 
-async def test_B7_a_message_that_a_thread_publishes_after_add_has_returned_arrives(redis_server: RedisServer) -> None:
+async def test_B7_message_published_from_a_thread_after_add_returns_is_received(redis_server: RedisServer) -> None:
     with Publisher(redis_server.url) as publisher:
         async with hub_on(redis_server.url) as hub:
             reply = await join(hub, "threads")
@@ -127,7 +127,7 @@ async def test_F6_a_redis_user_with_minimal_rights_can_publish_and_subscribe(own
         assert "secret" not in str(refused.value)
 
 
-async def test_F6_a_redis_user_can_use_the_channels_that_its_rights_allow(
+async def test_F6_redis_user_is_denied_only_channels_outside_its_rights(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_redis.ask(

@@ -158,7 +158,7 @@ def test_a_publisher_for_a_missing_unix_socket_raises_broadcast_unavailable(tmp_
         publish("chat", {}, url=f"unix://{tmp_path}/redis.sock")
 
 
-def test_a_publisher_without_time_left_raises_broadcast_unavailable(redis_server: RedisServer) -> None:
+def test_publisher_with_a_timeout_of_zero_raises_broadcast_unavailable(redis_server: RedisServer) -> None:
     with pytest.raises(BroadcastUnavailable, match="no reply from Redis in time"):
         Publisher(redis_server.url, timeout=0.0).publish("chat", {})
 
@@ -263,7 +263,7 @@ def scripted_redis(*answers: bytes) -> tuple[socket.socket, threading.Thread]:
     return server, thread
 
 
-def test_a_server_that_a_sentinel_names_is_rejected_if_it_is_not_the_master() -> None:
+def test_publisher_rejects_a_replica_that_a_sentinel_reports_as_the_master() -> None:
     master, its_thread = scripted_redis(b"*1\r\n$5\r\nslave\r\n")
     port = b"%d" % master.getsockname()[1]
     answer = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%b\r\n" % (len(port), port)
@@ -324,7 +324,7 @@ def test_a_publisher_whose_connection_is_refused_raises_an_error_with_the_addres
         publish("chat", {}, url="redis://127.0.0.1:1")
 
 
-def test_a_message_that_a_publisher_could_not_send_uses_no_sequence_number(own_redis: RedisServer) -> None:
+def test_failed_publish_uses_no_sequence_number(own_redis: RedisServer) -> None:
     own_redis.kill()
     with Publisher(own_redis.url) as publisher:
         for _ in range(3):
@@ -442,7 +442,7 @@ async def started(url: str) -> tuple[BroadcastMiddleware, Reply]:
 
 
 @pytest.mark.parametrize("named", [False, True])
-async def test_the_function_publish_uses_the_running_middleware_of_its_process(named: bool) -> None:
+async def test_publish_uses_the_running_middleware_of_the_process(named: bool) -> None:
     middleware, reply = await started("memory://here")
     url = "memory://here" if named else None
     await asyncio.to_thread(publish, "chat", {"text": "from a thread"}, url=url)
@@ -474,7 +474,7 @@ async def test_publishing_on_the_thread_of_the_event_loop_uses_a_separate_connec
     await middleware.shutdown()
 
 
-async def test_the_function_publish_uses_the_middleware_that_started_first() -> None:
+async def test_publish_without_a_url_uses_the_middleware_that_started_first() -> None:
     started_first = [await started(f"memory://{number}") for number in range(10)]
     publish("chat", {"text": "hi"})
     await settle()

@@ -72,7 +72,9 @@ async def ask(asking: Process, owning: Process, message: dict[str, Any]) -> None
     await pending
 
 
-async def test_B12_a_channel_of_another_process_is_added_by_that_process(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_B12_add_from_a_second_process_is_done_by_the_process_with_the_channel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         reply = owning.client()
         await ask(asking, owning, {"group": "chat", "add": reply.name})
@@ -81,7 +83,9 @@ async def test_B12_a_channel_of_another_process_is_added_by_that_process(monkeyp
         assert reply.sent == ["a"]
 
 
-async def test_B12_a_channel_of_another_process_is_discarded_by_that_process(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_B12_discard_from_a_second_process_is_done_by_the_process_with_the_channel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         reply = owning.client()
         await ask(asking, owning, {"group": "chat", "add": reply.name})
@@ -95,7 +99,7 @@ async def test_another_process_cannot_add_a_channel_that_has_disconnected(monkey
         assert owning.hub.members == {}
 
 
-async def test_a_request_to_an_ended_process_is_logged(
+async def test_request_to_add_a_channel_of_a_dead_process_is_logged_as_unanswered(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_TRY_SECONDS", 0.001)
@@ -105,7 +109,9 @@ async def test_a_request_to_an_ended_process_is_logged(
         assert "no answer to the request to add channel reply.0123456789abcdef.1" in caplog.text
 
 
-async def test_a_request_that_cannot_be_published_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_adding_a_remote_channel_raises_if_the_request_cannot_be_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with two_processes(monkeypatch) as (asking, _):
         asking.enter()
         await asking.hub.stop()
@@ -190,7 +196,7 @@ def forged(**changes: Any) -> dict[str, Any]:
     return {"_uvicorn_control": "add", "group": "chat", "number": 1, "answer": ASKER} | changes
 
 
-async def test_B17c_a_forged_member_of_the_control_group_does_not_end_the_control_channel(
+async def test_B17c_forged_member_of_the_control_group_does_not_end_the_control_channel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
@@ -285,7 +291,7 @@ async def test_B17c_the_number_of_requested_memberships_is_limited(
     await hub.stop()
 
 
-async def test_an_answer_to_another_hub_of_the_process_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_answer_meant_for_a_second_hub_of_the_process_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         asking.enter()
         pending = asking.channel.send({"group": "chat", "add": owning.client().name})
@@ -357,7 +363,7 @@ async def test_requested_memberships_are_not_limited_if_there_is_a_secret(monkey
 # Several hubs of one process receive its control messages.
 
 
-async def test_a_channel_of_another_event_loop_of_this_process_is_added_by_a_request() -> None:
+async def test_channel_of_a_second_event_loop_is_added_by_a_control_message() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()

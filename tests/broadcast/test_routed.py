@@ -24,7 +24,7 @@ def table(**keywords: Any) -> Router:
     return Router(*entries, Mount("/in", Router(Route("/6", ASGIAdapter(wsgi, threads=2)))), **keywords)
 
 
-async def test_M25_applications_of_every_kind_have_groups_of_one_hub() -> None:
+async def test_M25_applications_of_all_kinds_below_a_router_share_one_hub() -> None:
     backend = ScriptedBackend()
     middleware = BroadcastMiddleware(table(default=channels_app), backend=backend)
     client = Conversation(middleware)

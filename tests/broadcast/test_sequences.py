@@ -16,7 +16,7 @@ def test_missing_sequence_numbers_are_counted_as_lost_messages() -> None:
     assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "x", 6), ("a", "x", 9)) == [0, 0, 2]
 
 
-def test_the_first_or_a_smaller_sequence_number_of_a_sender_causes_no_gap() -> None:
+def test_a_new_sender_or_a_smaller_sequence_number_causes_no_gap() -> None:
     assert lost(ReceivedSequences(), ("a", "x", 5), ("a", "y", 9), ("a", "x", 1)) == [0, 0, 0]
 
 
@@ -33,7 +33,7 @@ def test_the_number_of_stored_senders_to_one_group_is_limited() -> None:
     assert len(sequences) == 256
 
 
-def test_the_number_of_stored_senders_to_all_groups_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_stored_senders_over_all_groups_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_IN_ALL", 100)
     sequences = ReceivedSequences()
     lost(sequences, *((str(group), str(sender), 1) for group in range(50) for sender in range(20)))

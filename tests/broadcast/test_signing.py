@@ -73,7 +73,7 @@ def test_a_signed_message_for_another_process_is_rejected() -> None:
     assert owning.reject("owner", asking.sign("another", "asker", COMMAND)) != ""
 
 
-def test_a_message_signed_with_another_secret_is_rejected_and_uses_no_sequence_number() -> None:
+def test_message_signed_with_a_different_secret_is_rejected_and_uses_no_sequence_number() -> None:
     asking, owning, _, _ = pair()
     stranger = Signer([b"x" * 16], Clock())
     for _ in range(5):

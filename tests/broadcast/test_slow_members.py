@@ -194,7 +194,7 @@ async def test_a_wsgi_request_that_reads_the_name_of_its_groups_channel_gets_an_
         await client.interface.shutdown(1)
 
 
-def test_every_reply_channel_of_this_package_is_a_group_member() -> None:
+def test_every_reply_channel_class_has_the_methods_of_a_group_member() -> None:
     wanted = {name for name in vars(GroupMember) if not name.startswith("_")}
     assert wanted == {"name", "is_ready", "offer_text", "send", "wait_ready", "break_off", "on_close"}
     from uvicorn.broadcast.asgi3 import ASGI3Reply
@@ -203,7 +203,7 @@ def test_every_reply_channel_of_this_package_is_a_group_member() -> None:
         assert wanted <= set(dir(kind)), kind
 
 
-async def test_a_reply_channel_without_all_methods_of_a_group_member_is_wrapped() -> None:
+async def test_reply_channel_that_lacks_a_group_member_method_is_wrapped() -> None:
     class Partly:
         name = "reply.a.1"
         is_ready = True
@@ -262,7 +262,7 @@ async def test_the_task_of_a_slow_event_stream_is_cancelled_if_its_host_has_no_b
         assert [event["type"] for event in host.events] == ["http.response.start"]
 
 
-async def test_a_slow_event_stream_is_ended_if_a_middleware_drops_the_break_off_event() -> None:
+async def test_slow_event_stream_is_ended_if_middleware_drops_the_break_off_event() -> None:
     site = Site()
 
     async with running(site.asgi, queue_messages=2) as (app, backend):

@@ -71,7 +71,7 @@ async def test_ten_thousand_members_of_a_group_need_one_backend_call() -> None:
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_groups_that_are_wanted_during_a_backend_call_are_subscribed_by_one_later_call() -> None:
+async def test_groups_wanted_during_a_backend_call_are_subscribed_in_one_later_call() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -248,7 +248,7 @@ async def test_callers_that_wait_for_a_subscription_are_released_when_the_hub_st
     await wanted
 
 
-async def test_a_group_that_is_dropped_while_a_backend_call_ends_is_unsubscribed() -> None:
+async def test_group_dropped_just_after_its_subscribe_call_ends_is_unsubscribed() -> None:
     backend = RecordingBackend()
     wanted = backend.subscriptions.want("a")
     assert wanted is not None

@@ -42,7 +42,7 @@ async def test_message_to_a_group_reaches_a_websocket_of_a_wsgi_application() ->
     await client.interface.shutdown(30)
 
 
-async def test_websocket_of_a_wsgi_application_leaves_its_group_when_it_is_discarded() -> None:
+async def test_discard_removes_the_websocket_of_a_wsgi_application_from_its_group() -> None:
     middleware = BroadcastMiddleware(chat, url="memory://")
     client = await joined(middleware)
     await client.say("leave")

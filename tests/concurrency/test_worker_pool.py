@@ -144,7 +144,7 @@ def test_C12_pool_shutdown_in_a_forked_process_leaves_the_pool_of_the_parent_run
     pool.shutdown()
 
 
-async def test_pool_accepts_a_full_queue_before_its_workers_have_woken() -> None:
+async def test_pool_accepts_threads_plus_queue_jobs_before_its_workers_wake() -> None:
     pool = WorkerPool(threads=4, queue=2)
     release = threading.Event()
     for _ in range(6):
@@ -284,7 +284,7 @@ async def test_pool_wakes_no_second_worker_while_the_first_worker_makes_progress
     pool.shutdown()
 
 
-def test_pool_does_not_reject_a_job_that_a_worker_has_taken() -> None:
+def test_pool_does_not_take_back_a_job_that_a_worker_has_begun() -> None:
     pool = WorkerPool(threads=1)
     pool._take_back(Calling(int), RuntimeError("the worker pool has been shut down"))
     assert len(pool._jobs) == 0

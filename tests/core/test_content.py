@@ -31,7 +31,7 @@ class Taker:
         self.taken.append(whole)
 
 
-def test_small_pieces_of_content_are_taken_in_one_piece() -> None:
+def test_taking_content_joins_small_pieces() -> None:
     content = content_of(b"a", b"b")
     content.feed_eof()
     assert content.buffered_bytes == 2
@@ -48,7 +48,7 @@ def test_large_pieces_of_content_are_taken_without_a_copy() -> None:
     assert [more for _, more in taken] == [True, True, False]
 
 
-def test_content_counts_as_buffered_until_it_is_taken() -> None:
+def test_taken_content_is_no_longer_counted_as_buffered() -> None:
     content = content_of(b"a" * 20000, b"b" * 10000, b"c")
     counted = [content.buffered_bytes]
     while content.buffered_bytes:
@@ -112,14 +112,14 @@ def test_content_taker_gets_earlier_and_later_content_and_the_end() -> None:
     assert taker.taken == [b"a", b"bc", True]
 
 
-def test_content_taker_of_content_that_ended_early_is_notified_at_once() -> None:
+def test_content_taker_is_notified_at_once_if_the_content_has_ended_early() -> None:
     content, taker = content_of(), Taker()
     content.break_off()
     content.pass_to(taker)
     assert taker.taken == [False]
 
 
-def test_content_object_that_requests_without_content_share_never_changes() -> None:
+def test_NO_CONTENT_object_shared_by_requests_cannot_be_changed() -> None:
     taker = Taker()
     NO_CONTENT.feed(b"x")
     NO_CONTENT.break_off()

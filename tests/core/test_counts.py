@@ -58,7 +58,7 @@ async def test_application_without_a_router_is_counted_as_one_entry() -> None:
     assert await counted(wsgi_app, GET, GET) == [("*", "", "wsgi", {"2xx": 2})]
 
 
-async def test_each_entry_of_a_router_is_counted_with_the_kind_of_its_application() -> None:
+async def test_each_router_entry_is_counted_with_the_kind_of_its_application() -> None:
     table = Router(Route("/a/*", channels_app), Route("/b", asgi3_app), default=wsgi_app)
     assert await counted(table, get("/a"), get("/a/x"), get("/b"), get("/c")) == [
         ("/a/*", "", "channels", {"2xx": 2}),
@@ -250,7 +250,7 @@ def test_M50_fallbacks_above_a_thousand_paths_are_counted_together() -> None:
     assert counts.fallbacks["*", "/0"] == 2
 
 
-def test_M50_long_path_of_a_fallback_is_cut_off() -> None:
+def test_M50_path_of_a_fallback_is_stored_up_to_200_characters() -> None:
     counts = Counts()
     counts.add(Place(Endpoint()), "shift")
     fall_back(counts, "/" * 60000)
@@ -258,7 +258,7 @@ def test_M50_long_path_of_a_fallback_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize("weight", [0, 100])
-async def test_M50_fallback_of_a_served_request_is_counted_for_the_old_side(weight: int) -> None:
+async def test_M50_request_served_by_a_fallback_is_counted_for_the_old_side(weight: int) -> None:
     async def unknown(message: Any, channels: Any) -> None:
         await channels["reply"].send({"status": 404, "content": b""})
 

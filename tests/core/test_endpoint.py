@@ -20,7 +20,7 @@ def test_endpoint_belongs_to_the_parent_after_a_fork(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("path", "below"), [("/app", True), ("/app/", True), ("/app/x", True), ("/apple", False), ("/", False)]
 )
-def test_path_is_below_a_root_path_by_whole_segments(path: str, below: bool) -> None:
+def test_is_below_compares_whole_path_segments(path: str, below: bool) -> None:
     assert is_below(path, "/app") is below
 
 
@@ -28,7 +28,7 @@ def test_path_is_below_a_root_path_by_whole_segments(path: str, below: bool) -> 
     ("root_path_cut", "path", "cut"),
     [("auto", "/x", True), ("auto", "/app/x", False), ("yes", "/app/x", True), ("no", "/x", False)],
 )
-def test_root_path_is_added_to_request_targets_from_which_a_proxy_removed_it(
+def test_root_path_cut_setting_decides_whether_a_proxy_removed_the_root_path(
     root_path_cut: str, path: str, cut: bool
 ) -> None:
     assert Endpoint(root_path="/app", root_path_cut=root_path_cut).is_cut(path) is cut
@@ -44,7 +44,7 @@ def test_endpoint_of_a_router_entry_is_kept_for_the_next_request_to_that_entry()
 
 
 @pytest.mark.parametrize(("entry", "root_path"), [("/cart", "/base/shop"), ("/shop", "/shop")])
-def test_request_to_another_router_entry_or_root_path_gets_a_new_endpoint(entry: str, root_path: str) -> None:
+def test_new_router_entry_or_root_path_replaces_the_nested_endpoint(entry: str, root_path: str) -> None:
     endpoint = Endpoint()
     seen = endpoint.seen_by("/shop", "/base/shop")
     seen.context = copy_context()
@@ -52,7 +52,7 @@ def test_request_to_another_router_entry_or_root_path_gets_a_new_endpoint(entry:
     assert seen.context is None
 
 
-def test_releasing_an_endpoint_releases_the_endpoint_of_its_router_entry() -> None:
+def test_releasing_an_endpoint_also_releases_its_nested_endpoints() -> None:
     endpoint = Endpoint()
     inner = endpoint.seen_by("/shop", "/shop").seen_by("/cart", "/shop")
     endpoint.context = inner.context = copy_context()
@@ -60,6 +60,6 @@ def test_releasing_an_endpoint_releases_the_endpoint_of_its_router_entry() -> No
     assert endpoint.context is None and inner.context is None
 
 
-def test_endpoint_names_the_router_entries_of_a_request_in_order() -> None:
+def test_endpoint_via_lists_the_router_entries_of_a_request_in_order() -> None:
     assert Endpoint().via == ""
     assert Endpoint().seen_by("/shop", "").seen_by("", "").seen_by("cart", "").via == " via /shop via cart"

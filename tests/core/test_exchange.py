@@ -208,7 +208,7 @@ class Taker:
 
 @pytest.mark.parametrize(("end", "whole"), [("feed_eof", True), ("half_close", False), ("disconnect", False)])
 @pytest.mark.parametrize("passed_after", [0, 1, 2, 3])
-def test_content_taker_is_notified_of_an_earlier_or_a_later_end_of_the_content(
+def test_content_taker_may_be_added_before_or_after_the_end_of_the_content(
     passed_after: int, end: str, whole: bool
 ) -> None:
     made, _ = exchange(has_content=True)
@@ -226,7 +226,7 @@ def test_content_taker_is_notified_of_an_earlier_or_a_later_end_of_the_content(
     assert taker.taken == [b"a", b"b", whole]
 
 
-def test_content_above_the_high_water_mark_of_its_taker_is_counted_as_buffered() -> None:
+def test_content_above_the_high_water_mark_of_the_taker_counts_as_buffered() -> None:
     made, gateway = exchange(has_content=True)
     made.pass_content(Taker())
     made.content.feed(b"1234")

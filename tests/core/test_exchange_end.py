@@ -23,7 +23,7 @@ def test_on_end_callbacks_are_called_once_with_the_exchange() -> None:
     assert ended == [made, made]
 
 
-def test_on_end_callback_of_an_exchange_that_has_ended_is_called_at_once() -> None:
+def test_on_end_callback_added_to_an_ended_exchange_is_called_at_once() -> None:
     made, _ = exchange()
     made.respond(200)
     ended: list[HTTPExchange] = []
@@ -72,7 +72,7 @@ def fail() -> None:
     ],
     ids=["on_end", "on_close"],
 )
-def test_exception_in_an_exchange_callback_is_logged_and_the_next_callback_is_called(
+def test_exception_in_an_exchange_callback_is_logged_and_later_callbacks_run(
     register: Callable[[HTTPExchange, Callable[[], object]], None], logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, _ = exchange()

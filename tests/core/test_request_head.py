@@ -33,5 +33,5 @@ def test_client_and_scheme_of_a_forwarded_request_come_from_the_proxy() -> None:
 
 
 @pytest.mark.parametrize(("target", "root_path"), [(b"/app/x", "/app"), (b"/other", ""), (b"*", "")])
-def test_root_path_is_empty_for_a_request_path_outside_it(target: bytes, root_path: str) -> None:
+def test_request_path_outside_the_configured_root_path_has_an_empty_root_path(target: bytes, root_path: str) -> None:
     assert head(Endpoint(root_path="/app", root_path_cut="no"), target).root_path == root_path

@@ -62,7 +62,7 @@ def test_send_that_exceeded_the_high_water_mark_counts_as_awaited_after_an_await
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_sends_stop_counting_as_unsent_when_the_client_has_taken_them() -> None:
+def test_bytes_that_the_client_has_read_no_longer_count_as_unsent() -> None:
     client = Client()
     client.send(900)
     client.take(500)
@@ -72,7 +72,7 @@ def test_sends_stop_counting_as_unsent_when_the_client_has_taken_them() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_taken_part_of_an_awaited_send_is_deducted_once() -> None:
+def test_bytes_read_from_an_awaited_send_are_subtracted_only_once() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)
@@ -125,7 +125,7 @@ def test_sum_of_awaited_and_unawaited_unsent_bytes_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("awaited", [True, False])
-def test_send_above_the_limit_leaves_room_for_unawaited_sends(awaited: bool) -> None:
+def test_one_oversized_send_does_not_use_up_the_limit_of_unawaited_sends(awaited: bool) -> None:
     client = Client()
     assert client.shortage(50_000) == ""
     client.send(50_000, awaited)
@@ -144,7 +144,7 @@ def test_only_one_large_unawaited_send_is_exempt_from_the_limit() -> None:
     assert client.shortage(4000) == "over 1000 unread bytes that were not awaited"
 
 
-def test_send_above_the_limit_stops_counting_when_the_client_has_taken_it() -> None:
+def test_oversized_send_is_not_counted_after_the_client_has_read_the_bytes() -> None:
     client = Client()
     client.send(50_000, awaited=True)
     client.take(50_100)
@@ -153,6 +153,6 @@ def test_send_above_the_limit_stops_counting_when_the_client_has_taken_it() -> N
     assert client.shortage(1) == "over 10000 unread bytes"
 
 
-def test_gateway_without_flow_control_returns_no_last_send_callback() -> None:
+def test_last_send_of_a_gateway_without_flow_control_returns_none() -> None:
     assert HTTPGateway().last_send() is None
     assert WebSocketGateway().last_send() is None

@@ -139,14 +139,14 @@ def test_state_table_of_the_session_has_every_event() -> None:
 
 
 @pytest.mark.parametrize("state", [OPEN, CLOSING])
-def test_session_outlives_the_exchange_of_its_accepted_handshake(state: SessionState) -> None:
+def test_disconnecting_the_handshake_request_does_not_change_the_session_state(state: SessionState) -> None:
     made = Made(state)
     assert (made.request.state, made.request.status) == (COMPLETE, 101)
     made.request.disconnect()
     assert made.session.state == state
 
 
-def test_invalid_accept_leaves_the_handshake_undecided() -> None:
+def test_handshake_can_be_accepted_after_an_invalid_accept_has_raised() -> None:
     made = Made()
     with pytest.raises(LocalProtocolError, match="bad subprotocol"):
         made.session.accept("bad")

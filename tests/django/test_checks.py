@@ -137,7 +137,9 @@ def test_check_w001_reports_persistent_connections_of_coroutines_outside_django_
 @pytest.mark.parametrize(
     ("application", "age"), [("in_threads", 60), ("django_in_threads", None), ("bare", 0), ("in_more_threads", 60)]
 )
-def test_check_w001_ignores_django_threads_and_connections_without_max_age(application: str, age: int | None) -> None:
+def test_check_w001_ignores_sites_with_django_threads_or_without_conn_max_age(
+    application: str, age: int | None
+) -> None:
     databases = {"default": {"CONN_MAX_AGE": age, "ENGINE": "django.db.backends.sqlite3"}}
     assert ids(f"{HERE}.{application}", databases=databases) == []
 
@@ -230,7 +232,7 @@ def test_check_e003_reports_a_mounted_django_site_with_force_script_name(applica
 
 
 @pytest.mark.parametrize(("application", "name"), [("mounted", None), ("not_mounted", "/forced"), ("bare", "/forced")])
-def test_check_e003_ignores_sites_that_are_not_mounted_or_have_no_force_script_name(
+def test_check_e003_ignores_unmounted_sites_and_sites_without_force_script_name(
     application: str, name: str | None
 ) -> None:
     assert ids(f"{HERE}.{application}", FORCE_SCRIPT_NAME=name) == []

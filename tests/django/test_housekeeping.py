@@ -36,13 +36,13 @@ CHANGED = SessionStore()
 CHANGED["cart"] = 1
 
 
-def test_arguments_are_taken_from_the_call_that_asgiref_submits() -> None:
+def test_arguments_of_unwraps_the_partial_that_asgiref_submits() -> None:
     assert arguments_of(partial(print, "loop", partial(int, "5"))) == ("5",)
     assert arguments_of(partial(int, "5")) == arguments_of(int) == ()
 
 
 @pytest.mark.parametrize("function", [int, partial(int, "5"), partial(print, partial(int, "5")), partial(print, len)])
-def test_call_of_an_unknown_function_may_leave_state_on_its_thread(function: Any) -> None:
+def test_leaves_nothing_is_false_for_an_unknown_function(function: Any) -> None:
     assert not leaves_nothing(function)
 
 
@@ -55,7 +55,7 @@ def test_middleware_hook_of_a_site_may_leave_state_on_its_thread() -> None:
 
 
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
-def test_call_of_a_middleware_hook_with_unknown_arguments_may_leave_state_on_its_thread(name: str) -> None:
+def test_leaves_nothing_is_false_for_a_middleware_hook_with_missing_arguments(name: str) -> None:
     assert not leaves_nothing(hook(GZipMiddleware, "process_response"))
     assert not leaves_nothing(hook(SessionMiddleware, name))
 
@@ -96,7 +96,7 @@ def test_session_middleware_may_leave_state_on_its_thread_when_it_saves_the_sess
 @pytest.mark.parametrize(
     ("used", "added", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
 )
-def test_message_middleware_may_leave_state_on_its_thread_when_it_stores_messages(
+def test_leaves_nothing_is_false_if_the_message_middleware_stores_messages(
     used: bool, added: bool, expected: bool
 ) -> None:
     request = request_with(_messages=SimpleNamespace(used=used, added_new=added))
@@ -127,7 +127,7 @@ def test_csrf_middleware_may_leave_state_on_its_thread_when_it_calls_code_of_the
         (MessageMiddleware, {"MESSAGE_STORAGE": "site.Storage"}),
     ],
 )
-def test_middleware_that_calls_the_storage_of_a_site_may_leave_state_on_its_thread(
+def test_leaves_nothing_is_false_for_a_custom_session_or_message_storage(
     middleware: Any, changed: dict[str, str]
 ) -> None:
     calls = hook(middleware, "process_request", HttpRequest()), after(middleware, HttpRequest())
@@ -139,7 +139,7 @@ def test_middleware_that_calls_the_storage_of_a_site_may_leave_state_on_its_thre
 class Response(HttpResponse): ...
 
 
-def test_middleware_may_leave_state_on_its_thread_for_a_response_class_of_the_site() -> None:
+def test_leaves_nothing_is_false_for_a_custom_response_class() -> None:
     assert leaves_nothing(after(GZipMiddleware, HttpRequest()))
     assert not leaves_nothing(after(GZipMiddleware, HttpRequest(), Response()))
 
@@ -155,7 +155,7 @@ def converter() -> Iterator[None]:
     get_converters.cache_clear()
 
 
-def test_middleware_that_resolves_a_path_by_a_converter_of_the_site_may_leave_state(converter: None) -> None:
+def test_leaves_nothing_is_false_if_a_custom_path_converter_may_run(converter: None) -> None:
     assert leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page/")))
     assert not leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page")))
     assert leaves_nothing(after(LocaleMiddleware, request_with()))
@@ -190,7 +190,7 @@ def test_end_of_a_response_may_leave_state_on_its_thread_by_closing_objects_of_t
 
 
 @pytest.mark.parametrize("middleware", [LoginRequiredMiddleware, FetchFromCacheMiddleware])
-def test_middleware_of_django_that_uses_the_database_may_leave_state_on_its_thread(middleware: type) -> None:
+def test_leaves_nothing_is_false_for_django_middleware_that_uses_the_database(middleware: type) -> None:
     name = "process_view" if middleware is LoginRequiredMiddleware else "process_request"
     assert not leaves_nothing(hook(middleware, name, HttpRequest()))
 

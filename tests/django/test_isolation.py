@@ -89,7 +89,7 @@ async def test_120_concurrent_requests_release_their_own_advisory_locks(threads_
     assert answers == [(200, "True")] * 120
 
 
-async def test_requests_of_a_bare_coroutine_find_only_their_own_user(threads_of: Make) -> None:
+async def test_concurrent_channels_requests_see_only_their_own_user(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
     seen: list[set[str]] = []
 
@@ -134,7 +134,7 @@ async def test_thread_sensitive_context_that_a_request_opens_runs_on_its_own_thr
     assert await asyncio.gather(*(get(site, user=user) for user in users)) == [(200, user) for user in users]
 
 
-async def test_task_that_outlives_its_request_runs_on_no_thread_of_another_request(threads_of: Make) -> None:
+async def test_task_that_outlives_its_request_uses_no_live_request_thread(threads_of: Make) -> None:
     ended = asyncio.Event()
     tasks: list[asyncio.Task[int]] = []
 
@@ -161,7 +161,7 @@ async def test_task_that_outlives_its_request_runs_on_no_thread_of_another_reque
     assert of_requests
 
 
-async def test_calls_in_the_context_of_an_ended_request_run_on_no_thread_of_another_request(threads_of: Make) -> None:
+async def test_call_in_the_context_of_an_ended_request_uses_no_live_request_thread(threads_of: Make) -> None:
     kept: list[contextvars.Context] = []
 
     async def keep() -> None:
@@ -223,7 +223,7 @@ def end_queries(admin: Admin) -> None:
     admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'")
 
 
-async def test_request_that_is_cancelled_in_a_query_keeps_its_thread_until_the_query_ends(
+async def test_request_cancelled_in_a_query_keeps_its_thread_until_the_query_ends(
     threads_of: Make, admin: Admin
 ) -> None:
     site = threads_of(app_of(lambda: run("SELECT pg_sleep(60)")), threads=1)
@@ -266,9 +266,7 @@ async def test_transaction_of_a_cancelled_request_does_not_stay_open(threads_of:
 
 
 @pytest.mark.parametrize("releases", [False, True], ids=["ended", "released"])
-async def test_task_cannot_commit_half_of_a_transaction_after_its_request_has_ended(
-    releases: bool, threads_of: Make
-) -> None:
+async def test_task_of_an_ended_request_cannot_commit_half_of_a_transaction(releases: bool, threads_of: Make) -> None:
     ended = asyncio.Event()
     tasks: list[asyncio.Task[Any]] = []
 
@@ -341,7 +339,7 @@ async def test_iteration_stays_on_one_thread_while_other_requests_use_other_thre
     await asyncio.gather(*(call(site, kind) for _ in range(9)))
 
 
-async def test_streaming_response_gives_its_thread_back_when_its_client_disconnects(threads_of: Make) -> None:
+async def test_streaming_response_releases_its_thread_when_the_client_disconnects(threads_of: Make) -> None:
     client: list[Client] = []
 
     async def rows() -> AsyncIterator[str]:
@@ -391,7 +389,7 @@ async def test_the_function_release_thread_rolls_back_the_open_transaction_of_th
 # Threads, processes and event loops
 
 
-async def test_system_exit_in_a_call_does_not_end_the_thread_or_the_next_request(threads_of: Make) -> None:
+async def test_system_exit_in_a_call_does_not_end_the_thread_or_later_requests(threads_of: Make) -> None:
     async def leave() -> None:
         with pytest.raises(SystemExit):
             await sync_to_async(sys.exit)(3)
@@ -479,7 +477,7 @@ async def test_application_that_a_function_of_another_request_calls_has_its_own_
     assert threads[0] == threads[1]
 
 
-async def test_request_within_a_request_is_refused_when_its_outer_request_holds_the_only_thread(
+async def test_nested_request_is_refused_if_the_outer_request_holds_the_only_thread(
     threads_of: Make,
 ) -> None:
     depth: list[int] = []
@@ -499,7 +497,7 @@ async def test_request_within_a_request_is_refused_when_its_outer_request_holds_
     assert sent[0]["status"] == 503
 
 
-async def test_forked_process_begins_without_leases_if_another_thread_held_the_lane_lock(threads_of: Make) -> None:
+async def test_forked_process_starts_without_leases_although_the_lock_was_held(threads_of: Make) -> None:
     site = threads_of(app_of(lambda: sync_to_async(int)("5")), threads=1)
     await call(site)
     await until(lambda: not site.lanes.requests.leases)

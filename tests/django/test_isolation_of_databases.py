@@ -61,7 +61,7 @@ async def wait_for_threads(site: DjangoThreads) -> None:
 
 
 @pytest.mark.parametrize("alias", [*ALIASES, "unlimited"])
-async def test_with_each_connection_setting_120_requests_find_their_own_tenant_and_locks(
+async def test_120_requests_see_their_own_tenant_and_locks_with_each_connection_setting(
     alias: str, unlimited: None, threads_of: Make
 ) -> None:
     together = asyncio.Barrier(4)
@@ -89,7 +89,7 @@ class Router:
         return "kept"
 
 
-async def test_requests_of_a_site_with_two_databases_find_their_own_tenant_in_both_databases(threads_of: Make) -> None:
+async def test_concurrent_requests_with_two_databases_see_only_their_own_tenant(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -110,7 +110,7 @@ async def test_requests_of_a_site_with_two_databases_find_their_own_tenant_in_bo
 
 
 @pytest.mark.parametrize("cancels_twice", [False, True])
-async def test_requests_find_their_own_tenant_while_another_request_is_cancelled_at_any_step(
+async def test_cancelling_one_request_at_any_step_does_not_mix_up_tenants(
     cancels_twice: bool, threads_of: Make
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

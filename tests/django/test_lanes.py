@@ -99,7 +99,7 @@ def test_call_after_the_end_of_a_request_runs_on_another_thread(lanes: Lanes) ->
     wait_until_idle(lanes.calls)
 
 
-def test_call_that_outlasts_its_request_keeps_the_thread(lanes: Lanes) -> None:
+def test_thread_stays_in_use_until_a_call_that_outlives_its_request_ends(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     blocker = Blocker(lease)
     lease.end()
@@ -153,7 +153,7 @@ async def test_call_that_finds_no_thread_in_time_is_refused(
         blocker.release()
 
 
-async def test_lane_counts_its_busy_threads_and_refused_calls(lanes: Lanes) -> None:
+async def test_thread_lane_counts_running_calls_and_refused_calls(lanes: Lanes) -> None:
     blockers = take_all(lanes, True)
     lease = Lease(lanes, is_request=True)
     with pytest.raises(RequestRefused):
@@ -184,7 +184,7 @@ async def test_events_have_threads_while_requests_hold_all_request_threads(lanes
         blocker.release()
 
 
-async def test_cancelled_call_is_not_made_when_a_thread_becomes_free() -> None:
+async def test_cancelled_call_does_not_run_when_a_thread_becomes_free() -> None:
     lane = Lane(1, wait=60)
     called: list[str] = []
     blocker = Blocker(Lease(Lanes(lane, lane), is_request=True))
@@ -198,7 +198,7 @@ async def test_cancelled_call_is_not_made_when_a_thread_becomes_free() -> None:
     assert not called
 
 
-async def test_call_that_waits_behind_another_call_of_its_request_is_not_refused() -> None:
+async def test_call_is_not_refused_while_an_earlier_call_of_its_request_runs() -> None:
     lane = Lane(1, wait=0)
     blocker = Blocker(Lease(Lanes(lane, lane), is_request=True))
     lease = Lease(Lanes(lane, lane), is_request=True)
@@ -237,7 +237,7 @@ async def test_refused_calls_are_freed_while_all_threads_are_busy(
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-async def test_event_waits_for_a_thread_again_at_its_first_call_after_a_refused_call(lanes: Lanes) -> None:
+async def test_next_call_of_an_event_after_a_refused_call_gets_a_thread(lanes: Lanes) -> None:
     blockers = take_all(lanes, False)
     lease = Lease(lanes, is_request=False)
     for _ in range(2):
@@ -263,7 +263,7 @@ def test_closed_lane_ends_its_thread_after_each_lease_until_the_lane_is_opened_a
     assert lane.alive == 1
 
 
-def test_forked_process_begins_with_threads_of_its_own(lanes: Lanes) -> None:
+def test_forked_process_starts_its_own_threads(lanes: Lanes) -> None:
     once(lanes).submit(thread).result()
     assert exit_code_in_child(lambda: once(lanes).submit(int, "5").result()) == 0
 
@@ -271,7 +271,7 @@ def test_forked_process_begins_with_threads_of_its_own(lanes: Lanes) -> None:
 # What is open on a thread when a call has ended
 
 
-def test_event_keeps_its_thread_while_its_transaction_is_open(lanes: Lanes, admin: Admin) -> None:
+def test_thread_is_kept_while_an_event_has_an_open_transaction(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=False)
     atomic = transaction.atomic(using="kept")
     first = lease.submit(lambda: (atomic.__enter__(), thread())[1]).result()
@@ -281,7 +281,7 @@ def test_event_keeps_its_thread_while_its_transaction_is_open(lanes: Lanes, admi
     lease.end()
 
 
-def test_event_keeps_its_thread_while_it_iterates(lanes: Lanes) -> None:
+def test_thread_is_kept_until_the_iterator_of_an_event_is_exhausted(lanes: Lanes) -> None:
     def generate() -> Iterator[int]:
         yield thread()
         yield thread()
@@ -304,7 +304,7 @@ def test_event_gives_its_thread_back_when_an_unfinished_iterator_is_freed(lanes:
     wait_until_idle(lanes.calls)
 
 
-async def test_event_keeps_its_thread_until_a_freed_iterator_has_run_its_finally_block() -> None:
+async def test_thread_is_kept_until_the_finally_block_of_a_freed_iterator_ends() -> None:
     lane = Lane(1, wait=60)
     closing, happened = threading.Event(), list[str]()
 
@@ -349,7 +349,7 @@ def test_connection_that_fails_to_close_does_not_fail_a_later_call(
 
 @pytest.mark.parametrize("alias", ["kept", "pooled"])
 @pytest.mark.parametrize("begins", ["", "BEGIN"])
-def test_unread_rows_of_an_ended_request_are_not_read_by_the_next_owner_of_its_thread(
+def test_unread_rows_of_an_ended_request_do_not_reach_the_next_request(
     alias: str, begins: str, lanes: Lanes, admin: Admin
 ) -> None:
     def rows() -> Iterator[Any]:
@@ -370,7 +370,7 @@ def test_unread_rows_of_an_ended_request_are_not_read_by_the_next_owner_of_its_t
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
-def test_connection_is_closed_if_another_thread_collects_its_iterator(lanes: Lanes, admin: Admin) -> None:
+def test_database_connection_is_closed_if_a_second_thread_frees_its_iterator(lanes: Lanes, admin: Admin) -> None:
     """The iterator's `finally` may be using the connection at that time."""
     lease = Lease(lanes, is_request=False)
     iterator = (execute("SELECT pg_backend_pid()") for _ in range(9))
@@ -392,7 +392,7 @@ def test_connection_is_kept_if_the_same_thread_collects_its_iterator(lanes: Lane
     lease.end()
 
 
-def test_thread_is_kept_while_another_thread_closes_an_iterator(lanes: Lanes) -> None:
+def test_thread_is_kept_while_a_second_thread_closes_the_iterator(lanes: Lanes) -> None:
     begun, released = threading.Event(), threading.Event()
 
     def generate() -> Generator[int, None, None]:
@@ -458,7 +458,7 @@ def test_transaction_that_sql_begins_and_leaves_open_is_rolled_back(
 
 
 @pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
-def test_transaction_that_sql_begins_and_ends_keeps_its_connection(
+def test_transaction_begun_and_committed_by_sql_keeps_the_connection(
     alias: str, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = Lease(lanes, is_request=False)

@@ -100,7 +100,7 @@ def test_save_while_redis_is_down_succeeds_with_one_log_line(
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_pytest_fixture_keeps_the_broadcast_url_that_the_environment_names(
+def test_published_messages_fixture_keeps_the_broadcast_url_of_the_environment(
     nothing_listens: str, published_messages: Published, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_on_commit("news", {"text": "saved"})
@@ -115,7 +115,7 @@ def test_publishing_on_commit_in_a_process_without_clients_logs_no_warning(
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
-def test_failed_messages_after_commits_are_logged_once_a_minute(
+def test_messages_that_fail_after_a_commit_are_logged_once_a_minute(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", "redis://localhost")

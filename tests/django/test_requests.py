@@ -193,7 +193,7 @@ async def test_handler_with_login_required_gets_the_user(kind: str, session_key:
 
 
 @pytest.mark.parametrize("kind", ["websocket", "websocket.connect"])
-async def test_handshake_of_a_user_is_accepted_by_login_required(kind: str, session_key: str) -> None:
+async def test_login_required_accepts_a_handshake_with_a_logged_in_session(kind: str, session_key: str) -> None:
     (sent,) = await ask(kind, headers={"cookie": f"sessionid={session_key}"})
     assert sent.get("accept") or sent["type"] == "websocket.accept"
 
@@ -237,7 +237,7 @@ async def test_handler_with_login_required_sends_vary_once_and_its_chunks_unchan
     assert reply.messages[1] == {"content": b"end"}
 
 
-async def test_handler_with_login_required_gets_the_events_after_the_handshake() -> None:
+async def test_login_required_passes_events_after_the_handshake_to_the_handler() -> None:
     received = []
 
     async def app(message: Any, channels: Any) -> None:
@@ -248,7 +248,7 @@ async def test_handler_with_login_required_gets_the_events_after_the_handshake()
 
 
 @pytest.mark.parametrize(("app", "name"), [(handler, "channels"), (asgi_handler, "asgi3")])
-def test_handler_with_login_required_keeps_its_interface(app: Any, name: str) -> None:
+def test_login_required_does_not_change_the_detected_interface(app: Any, name: str) -> None:
     assert detect_interface(login_required(app)) == name
 
 

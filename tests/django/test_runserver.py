@@ -112,7 +112,7 @@ def change_until(is_noticed: Callable[[], bool], change: Callable[[], object]) -
             changes += 1
 
 
-def test_runserver_serves_the_router_its_websockets_and_static_files(project: Path) -> None:
+def test_runserver_serves_pages_websockets_and_static_files(project: Path) -> None:
     with runserver(project, "--noreload") as server:
         with connect(f"ws://127.0.0.1:{server.port}/echo") as websocket:
             websocket.send("hello")

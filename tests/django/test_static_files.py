@@ -87,7 +87,7 @@ def loaded(project: Path, app: str = "project.wsgi:application") -> str:
 
 
 @pytest.mark.parametrize("app", ["project.wsgi", "project.asgi:application"])
-def test_reload_logs_that_the_static_files_of_a_django_project_are_not_served(app: str, project: Path) -> None:
+def test_reload_logs_that_static_files_of_a_django_project_are_not_served(app: str, project: Path) -> None:
     with running_server(project, app, "--reload") as server:
         assert server.get("/static/admin/css/base.css")[0] == 404
         assert server.stderr.count(f"WARNING {LINE}\n") == 1
@@ -133,6 +133,6 @@ def test_reload_with_whitenoise_logs_nothing_about_static_files(is_subclass: boo
     assert "static files" not in loaded(project)
 
 
-def test_reload_logs_nothing_about_static_files_of_a_program_that_is_not_a_django_site(project: Path) -> None:
+def test_reload_of_a_program_without_a_site_logs_nothing_about_static_files(project: Path) -> None:
     (project / "other.py").write_text("import django\nasync def app(message, channels): ...\n")
     assert "static files" not in loaded(project, "other:app")

@@ -118,7 +118,7 @@ async def test_asynchronous_iteration_reads_all_rows_in_chunks(do: Do, alias: st
 
 @pytest.mark.any_loop
 @places()
-async def test_nested_asynchronous_iterations_each_read_their_own_rows(do: Do, alias: str) -> None:
+async def test_nested_async_queryset_iterations_do_not_mix_up_rows(do: Do, alias: str) -> None:
     async def work() -> int:
         pairs = 0
         async for row in Row.objects.using(alias).filter(number__lt=7).aiterator(chunk_size=3):
@@ -194,7 +194,7 @@ async def test_all_queries_of_a_gather_return_their_results(do: Do, alias: str) 
 
 @pytest.mark.any_loop
 @places()
-async def test_plain_function_that_calls_a_coroutine_that_calls_a_plain_function_uses_one_thread(do: Do) -> None:
+async def test_nested_sync_to_async_and_async_to_sync_calls_use_one_connection(do: Do) -> None:
     async def work() -> bool:
         def outer() -> bool:
             process = execute("SELECT pg_backend_pid()")
@@ -209,7 +209,7 @@ async def test_plain_function_that_calls_a_coroutine_that_calls_a_plain_function
 
 
 @pytest.mark.parametrize("place", REQUESTS)
-async def test_calls_of_a_request_have_one_connection(place: Any, threads_of: Make, admin: Admin) -> None:
+async def test_calls_of_one_request_share_a_database_connection(place: Any, threads_of: Make, admin: Admin) -> None:
     async def work() -> set[int]:
         return {await run("SELECT pg_backend_pid()", "default") for _ in range(5)}
 
@@ -278,7 +278,7 @@ async def test_open_websocket_holds_no_thread_and_no_connection(kind: str, threa
     await socket
 
 
-async def test_released_thread_is_free_while_the_request_goes_on(threads_of: Make, admin: Admin) -> None:
+async def test_thread_released_by_a_request_is_free_while_the_request_continues(threads_of: Make, admin: Admin) -> None:
     async def stream() -> None:
         await run("SELECT 1")
         release_thread()
@@ -298,7 +298,7 @@ async def test_the_function_release_thread_does_nothing_outside_of_a_request() -
 
 @pytest.mark.parametrize(("alias", "most"), [("default", 0), ("kept", 1), ("checked", 0), ("pooled", 1)])
 @pytest.mark.parametrize("place", ["asgi", "django", "event"])
-async def test_each_lost_connection_fails_at_most_one_call(
+async def test_losing_a_database_connection_fails_at_most_one_call(
     alias: str, most: int, place: str, threads_of: Make, admin: Admin
 ) -> None:
     failures = 0
@@ -434,7 +434,7 @@ async def hold_calls(site: DjangoThreads) -> Callable[[], None]:
     return release.set
 
 
-async def test_event_that_finds_no_thread_raises(threads_of: Make) -> None:
+async def test_event_raises_threads_busy_if_no_thread_is_free(threads_of: Make) -> None:
     site = threads_of(on_event(lambda: run("SELECT 1")), threads=1, wait=0)
     release = await hold_calls(site)
     with pytest.raises(ThreadsBusy):
@@ -442,7 +442,7 @@ async def test_event_that_finds_no_thread_raises(threads_of: Make) -> None:
     release()
 
 
-async def test_request_that_is_refused_in_a_group_of_tasks_is_answered_with_503(threads_of: Make) -> None:
+async def test_request_refused_inside_a_task_group_gets_503(threads_of: Make) -> None:
     work = Holding()
 
     async def grouped() -> None:
@@ -483,7 +483,7 @@ async def hello_asgi(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 @pytest.mark.parametrize(("app", "name"), [(hello, "channels"), (hello_asgi, "asgi3")])
-def test_django_threads_has_the_interface_of_its_application(app: Any, name: str) -> None:
+def test_django_threads_keeps_the_interface_of_the_wrapped_application(app: Any, name: str) -> None:
     assert detect_interface(DjangoThreads(app)) == name
     assert build_interface(DjangoThreads(app), Settings()).name == name
 
@@ -521,7 +521,7 @@ def test_django_threads_rejects_an_invalid_number_of_seconds_to_wait(wait: Any) 
         DjangoThreads(hello, wait=wait)
 
 
-async def test_middleware_with_variable_arguments_is_called_with_the_arguments_of_its_interface(
+async def test_middleware_with_variable_arguments_gets_three_for_asgi_and_two_for_channels(
     threads_of: Make,
 ) -> None:
     class Middleware:
@@ -572,7 +572,7 @@ async def test_threads_of_an_application_end_at_its_shutdown() -> None:
     await site.shutdown()
 
 
-def test_metrics_show_the_threads_of_requests_as_a_lane() -> None:
+def test_metrics_report_the_number_of_django_threads_of_each_route() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         """An application that is never called."""
 

@@ -231,7 +231,7 @@ def test_two_workers_do_not_fall_back_to_the_memory_backend(program: tuple[str, 
         assert WARNING not in server.stderr
 
 
-def test_B12_one_process_adds_and_discards_a_member_that_lives_in_another_process(
+def test_B12_process_adds_and_discards_a_member_connected_to_a_second_process(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "inviting.py").write_text(INVITING)
@@ -271,7 +271,7 @@ def test_restart_of_redis_reports_one_gap_to_each_member(attentive: Path, redis_
         assert "Traceback" not in server.stderr
 
 
-def test_member_that_is_added_before_redis_starts_gets_later_messages(attentive: Path, tmp_path: Path) -> None:
+def test_member_added_while_redis_is_down_gets_a_gap_and_later_messages(attentive: Path, tmp_path: Path) -> None:
     redis_server = RedisServer(tmp_path)
     redis_server.start()
     redis_server.kill()

@@ -471,7 +471,7 @@ def test_the_error_for_a_missing_attribute_lists_the_applications_of_the_module(
     assert mistake(folder, "app:zzz") == "cannot import 'app:zzz': module 'app' has no 'zzz'; it has hello"
 
 
-def test_the_error_for_a_module_without_application_lists_its_names(folder: Path) -> None:
+def test_the_error_for_a_module_without_an_application_lists_the_module_names(folder: Path) -> None:
     assert mistake(folder, "app") == (
         "cannot import 'app': module 'app' has no 'application' or 'app'; it has hello; name one, as in 'app:hello'"
     )
@@ -499,7 +499,7 @@ def test_error_for_a_port_in_use_is_one_line_with_the_remedy(folder: Path) -> No
         )
 
 
-def test_error_for_a_port_in_use_does_not_affect_the_server_on_that_port(folder: Path) -> None:
+def test_server_is_not_affected_if_a_second_server_wants_its_port(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         mistake(folder, "app:hello", "--port", str(server.port))
         assert server.get() == (200, "hello")
@@ -544,7 +544,7 @@ def test_error_for_an_event_loop_that_is_not_installed_is_one_line_with_the_reme
     assert "--loop asyncio" in mistake(folder, "app:hello", "--loop", "uvloop", "--bind", "127.0.0.1:0")
 
 
-def test_error_for_a_module_that_raises_has_the_traceback_of_its_code_and_one_line(folder: Path) -> None:
+def test_error_for_a_module_that_raises_is_a_traceback_and_one_line(folder: Path) -> None:
     (folder / "app.py").write_text("import settings\n")
     (folder / "settings.py").write_text("def load():\n    raise RuntimeError('no secret')\n\n\nload()\n")
     ended = run_command(folder, "app:hello")
@@ -719,7 +719,7 @@ def test_server_can_be_run_and_stopped_on_other_threads() -> None:
     assert (content, thread.is_alive()) == (b"hello", False)
 
 
-def test_server_on_another_thread_installs_no_signal_handlers() -> None:
+def test_server_outside_the_main_thread_installs_no_signal_handlers() -> None:
     server, sock = listening(hello)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     server.should_exit = True
@@ -845,7 +845,7 @@ def get_at_last(server: ServerProcess) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_D10_server_serves_again_after_a_lack_of_descriptors(few_descriptors: Path, loop: str) -> None:
+def test_D10_server_recovers_after_running_out_of_file_descriptors(few_descriptors: Path, loop: str) -> None:
     with running_server(few_descriptors, "app:hello", "--loop", loop) as server:
         exhaust(server)
         assert get_at_last(server) == (200, "hello")

@@ -104,7 +104,7 @@ def read(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
     return answer
 
 
-def test_clients_of_a_socket_of_systemd_wait_while_the_server_restarts(folder: Path) -> None:
+def test_clients_of_a_systemd_socket_wait_while_the_server_restarts(folder: Path) -> None:
     with activation_socket(folder) as listening:
         early = ask(folder)
         with activated(folder, listening) as server:
@@ -121,7 +121,7 @@ def test_the_server_trusts_the_proxy_that_may_open_the_socket_of_systemd(folder:
         server.wait_for_line("203.0.113.9", "stdout")
 
 
-def test_reload_of_systemd_replaces_the_workers(folder: Path) -> None:
+def test_reload_command_of_the_systemd_unit_replaces_the_workers(folder: Path) -> None:
     assert unit("app.service")["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
     with activation_socket(folder) as listening, activated(folder, listening) as server:
         server.wait_for_line(" is ready", count=2)
@@ -131,7 +131,7 @@ def test_reload_of_systemd_replaces_the_workers(folder: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
-def test_systemd_finds_nothing_wrong_with_the_units(folder: Path) -> None:
+def test_systemd_analyze_verify_accepts_the_unit_files(folder: Path) -> None:
     # It looks whether the program exists.
     program = Path(sys.executable).parent / "uvicorn"
     for name in ("app.socket", "app.service"):
@@ -269,7 +269,7 @@ def test_the_probes_of_kubernetes_are_answered(folder: Path) -> None:
     assert ports == {port["containerPort"] for port in container["ports"]} == {8000}
 
 
-def test_kubernetes_waits_longer_than_a_stop_takes() -> None:
+def test_kubernetes_grace_period_is_longer_than_the_shutdown_of_the_server() -> None:
     (container,) = pod()["containers"]
     pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod()["terminationGracePeriodSeconds"] > pause + grace_seconds(container["args"])

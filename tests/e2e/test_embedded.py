@@ -154,7 +154,7 @@ def test_a_signal_stops_two_servers_of_one_event_loop(folder: Path, number: int,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_a_program_that_runs_other_tasks_beside_the_server(folder: Path, number: int) -> None:
+def test_signal_ends_a_program_that_runs_the_server_beside_other_tasks(folder: Path, number: int) -> None:
     with running_server(folder, program=program(folder, BESIDE)) as server:
         assert server.stop(number) != 0
         assert "Finished server process" in server.stderr
@@ -183,7 +183,7 @@ def test_program_may_configure_logging_after_config(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_LOGGING_CONFIG_may_be_changed_in_place(folder: Path, workers: int) -> None:
+def test_LOGGING_CONFIG_changed_in_place_is_applied(folder: Path, workers: int) -> None:
     with running_server(folder, program=program(folder, CHANGED.format(workers=workers))) as server:
         server.get()
         server.wait_for_line("MINE INFO:     127.0.0.1:", "stdout")

@@ -139,7 +139,7 @@ def test_flask_answers_404_with_a_page_of_its_own(flask_site: ServerProcess) -> 
 
 
 @pytest.mark.parametrize(("folder", "app"), [(FLASK, "mixed:app"), (DJANGO, "project.asgi:app")])
-def test_coroutine_path_of_the_flask_example_streams_until_the_client_disconnects(
+def test_ticks_route_of_the_flask_and_django_examples_streams_until_disconnect(
     folder: Path, app: str, tmp_path: Path
 ) -> None:
     with example(folder, app, EXAMPLE_DATA=str(tmp_path)) as server:

@@ -308,13 +308,13 @@ def test_websocket_client_that_answers_no_ping_is_closed_with_1011(folder: Path)
             assert (1011).to_bytes(2) in client.receive()
 
 
-def test_option_ws_with_the_value_none_switches_websockets_off(folder: Path) -> None:
+def test_option_ws_none_turns_websockets_off(folder: Path) -> None:
     for server in serving(folder, "app", "--ws", "none"):
         with pytest.raises(InvalidStatus, match="200"):
             talk(server)
 
 
-def test_websocket_without_a_decision_of_the_application_is_rejected_if_implicit_accept_is_off(folder: Path) -> None:
+def test_websocket_without_an_accept_is_rejected_if_implicit_accept_is_off(folder: Path) -> None:
     for server in serving(folder, "app", "--no-ws-implicit-accept"):
         with pytest.raises(InvalidStatus, match="403"):
             talk(server)
@@ -364,7 +364,7 @@ MOUNTED = ["/api", "/api/show"]
         ("auto", {"/show": MOUNTED, "/api/show": MOUNTED, "/apiary": ["/api", "/api/apiary"]}),
     ],
 )
-def test_with_the_option_root_path_cut_every_kind_of_application_gets_the_same_paths(
+def test_root_path_cut_option_gives_every_kind_of_application_the_same_paths(
     folder: Path, kind: str, cut: str, targets: dict[str, list[str]]
 ) -> None:
     arguments = ("--root-path", "/api", "--root-path-cut", cut)

@@ -185,7 +185,7 @@ def test_flask_sock_closes_with_1008_if_the_client_answers_no_ping() -> None:
         client.receive_until(b"\x88\x13\x03\xf0Ping/Pong timeout")
 
 
-def test_client_gets_a_redirect_that_flask_sends_before_the_flask_sock_view() -> None:
+def test_redirect_before_a_flask_sock_view_reaches_the_client() -> None:
     with serving() as server:
         with Client(server) as client:
             client.send(handshake("/private"))
@@ -196,7 +196,7 @@ def test_client_gets_a_redirect_that_flask_sends_before_the_flask_sock_view() ->
             opened(server, "/nowhere")
 
 
-def test_flask_sock_refuses_a_page_of_another_origin_and_names_the_option() -> None:
+def test_flask_sock_rejects_a_foreign_origin_and_logs_the_allowed_origins_option() -> None:
     with serving() as server:
         with pytest.raises(InvalidStatus, match="403"):
             opened(server, origin=Origin("https://evil.example"))
@@ -240,7 +240,7 @@ def test_20_open_flask_sock_pages_leave_the_two_threads_of_the_pool_to_http() ->
         assert server.get() == (200, "Hello, world")
 
 
-def test_flask_sock_page_over_ws_threads_is_refused_with_503() -> None:
+def test_flask_sock_handshake_above_the_ws_threads_limit_gets_503() -> None:
     with serving("--ws-threads", "2") as server, ExitStack() as clients:
         for _ in range(2):
             clients.enter_context(opened(server))
@@ -250,7 +250,7 @@ def test_flask_sock_page_over_ws_threads_is_refused_with_503() -> None:
         assert server.get() == (200, "Hello, world")
 
 
-def test_thread_of_a_closed_flask_sock_page_serves_another_page() -> None:
+def test_thread_of_a_closed_flask_sock_websocket_serves_the_next_websocket() -> None:
     with serving("--ws-threads", "1") as server:
         for number in range(1, 4):
             with opened_when_a_thread_is_free(server) as client:
@@ -296,7 +296,7 @@ def test_flask_sock_echoes_under_the_gunicorn_worker_and_its_stop_closes_with_10
         assert server.wait() == 0
 
 
-def test_flask_sock_echoes_as_an_application_of_a_router(tmp_path: Path) -> None:
+def test_flask_sock_application_mounted_in_a_router_echoes_messages(tmp_path: Path) -> None:
     module = "from uvicorn import Mount, Router\nfrom tests.frameworks.flask_sock_site import app as site\n"
     (tmp_path / "mixed.py").write_text(module + "app = Router(Mount('/site', site))\n")
     with running_server(tmp_path, "mixed:app") as server, opened(server, "/site/echo") as client:

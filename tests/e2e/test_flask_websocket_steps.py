@@ -44,7 +44,7 @@ def test_each_step_of_the_flask_websocket_guide_explains_how_to_go_back(step: in
     assert "\n**Go back:**" in STORY.section(step)
 
 
-def test_undoing_the_flask_websocket_steps_in_reverse_order_gives_the_same_sites(
+def test_reverting_the_flask_websocket_steps_one_by_one_restores_each_earlier_site(
     sites: list[Path], tmp_path: Path
 ) -> None:
     site = shutil.copytree(sites[2], tmp_path / "site")

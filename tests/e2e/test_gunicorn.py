@@ -281,7 +281,7 @@ def test_forwarded_fields_of_a_proxy_that_gunicorn_trusts_are_applied(trusted: s
         assert (description["scheme"], description["client"][0]) == (scheme, client)
 
 
-def test_forwarded_fields_of_a_proxy_on_a_unix_socket_of_gunicorn_are_applied(tmp_path: Path) -> None:
+def test_gunicorn_applies_forwarded_fields_from_a_unix_socket_proxy(tmp_path: Path) -> None:
     path = f"{tmp_path}/socket"
     with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}") as server, Client(server, path=path) as client:
         assert described(client.get("/", "x-forwarded-proto: https"))["scheme"] == "https"
@@ -312,7 +312,7 @@ def test_unchanged_gunicorn_settings_log_no_warning() -> None:
 
 
 @covers("raw_env", "chdir", "pidfile", "worker_tmp_dir", "pythonpath", "user", "group")
-def test_gunicorn_settings_for_environment_folder_and_user_are_applied(tmp_path: Path) -> None:
+def test_gunicorn_settings_for_environment_folders_user_and_group_are_applied(tmp_path: Path) -> None:
     arguments = ["-e", "SAID=so", "--chdir", str(tmp_path), "-p", f"{tmp_path}/pid"]
     arguments += ["--worker-tmp-dir", str(tmp_path), "--pythonpath", str(HOSTED)]
     # The same user: another one may not be able to read the interpreter.
@@ -384,7 +384,7 @@ def test_wsgi_multiprocess_is_true_with_several_gunicorn_workers(tmp_path: Path,
         assert content_of(client.get()) == repr((workers > 1, True)).encode()
 
 
-def test_wsgi_file_longer_than_content_length_is_truncated_and_the_connection_stays_open(tmp_path: Path) -> None:
+def test_wsgi_file_longer_than_content_length_is_truncated_without_closing_the_connection(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [('Content-Length', '70000')])\n"

@@ -93,7 +93,7 @@ def test_access_line_of_a_stream_has_the_number_of_bytes_sent() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_access_line_of_a_file_has_the_number_of_bytes_sent(scheme: str, tmp_path: Path) -> None:
+def test_access_log_of_a_file_response_has_the_number_of_bytes_sent(scheme: str, tmp_path: Path) -> None:
     content, certificates = (HOSTED / "app.py").read_bytes(), Certificates(tmp_path)
     arguments = ["--access-logfile", "-", "--access-logformat", "%(s)s %(B)s"]
     if scheme == "https":
@@ -140,7 +140,7 @@ def ask_nonsense(path: Path) -> None:
 
 
 @covers("errorlog", "loglevel")
-def test_the_gunicorn_error_log_has_the_log_lines_of_the_worker_at_the_configured_level(tmp_path: Path) -> None:
+def test_gunicorn_error_log_contains_worker_lines_of_the_configured_level(tmp_path: Path) -> None:
     errors, address = tmp_path / "errors", tmp_path / "socket"
     arguments = ("-b", f"unix:{address}", "--log-file", str(errors), "--log-level", "warning")
     with running_gunicorn(HOSTED, "app:app", *arguments, said=False):
@@ -151,7 +151,7 @@ def test_the_gunicorn_error_log_has_the_log_lines_of_the_worker_at_the_configure
 
 
 @covers("capture_output")
-def test_with_capture_output_the_gunicorn_error_log_has_the_output_of_the_application(tmp_path: Path) -> None:
+def test_capture_output_writes_application_output_to_the_gunicorn_error_log(tmp_path: Path) -> None:
     errors, address = tmp_path / "errors", tmp_path / "socket"
     arguments = ("-b", f"unix:{address}", "--log-file", str(errors), "--capture-output")
     with running_gunicorn(HOSTED, "app:lifespan", *arguments, said=False):

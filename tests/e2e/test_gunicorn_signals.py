@@ -152,7 +152,7 @@ def test_SIGTTIN_and_SIGTTOU_change_the_number_of_gunicorn_workers() -> None:
 # Recycling
 
 
-def test_worker_of_the_uvicorn_worker_package_can_be_recycled_repeatedly() -> None:
+def test_gunicorn_recycles_uvicorn_worker_repeatedly_without_a_failed_boot() -> None:
     # gunicorn looks once a second: 100 times take two minutes.
     recycled = 8
     with running_gunicorn(
@@ -236,7 +236,7 @@ def test_SIGTERM_resets_gunicorn_requests_that_outlast_the_grace_period() -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_SIGINT_and_SIGQUIT_reset_requests_at_once_under_gunicorn(number: int) -> None:
+def test_SIGINT_and_SIGQUIT_make_gunicorn_reset_requests_at_once(number: int) -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         assert server.stop(number) == 0
         assert held.receive() == b""

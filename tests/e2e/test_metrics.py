@@ -96,7 +96,7 @@ def test_metrics_have_every_request_after_sighup_has_replaced_all_workers(server
     assert found[DURATIONS] == 30
 
 
-def test_no_request_is_missing_after_reload_has_restarted_the_application(tmp_path: Path) -> None:
+def test_metrics_keep_all_requests_after_a_reload(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with running_server(tmp_path, "app:app", "--reload", "--metrics", "127.0.0.1:0") as server:
         ask(server, 5)
@@ -117,7 +117,7 @@ def test_metrics_are_answered_while_slow_clients_hold_connections(server: Server
         client.close()
 
 
-def test_supervisor_exits_with_code_2_if_its_address_for_metrics_is_in_use(tmp_path: Path) -> None:
+def test_supervisor_exits_with_code_2_if_the_metrics_address_is_in_use(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -129,7 +129,7 @@ def test_supervisor_exits_with_code_2_if_its_address_for_metrics_is_in_use(tmp_p
     )
 
 
-def test_worker_with_an_entry_for_metrics_does_not_start(tmp_path: Path) -> None:
+def test_several_workers_with_a_metrics_route_do_not_start(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "from uvicorn import Route, Router, metrics\n"
         "app = Router(Route('/metrics', metrics(token='0123456789abcdef')))\n"
@@ -155,7 +155,7 @@ app = Router(Route("/_status", report(token="0123456789abcdef")), default=site)
 
 
 @pytest.mark.parametrize("options", [(), ("--access-logfile", "-")], ids=["without access log", "with access log"])
-def test_report_counts_the_requests_of_a_gunicorn_worker(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_report_page_counts_the_requests_of_a_gunicorn_worker(tmp_path: Path, options: tuple[str, ...]) -> None:
     (tmp_path / "app.py").write_text(REPORTING)
     with running_gunicorn(tmp_path, "app:app", *options) as server:
         for _ in range(3):
@@ -169,7 +169,7 @@ def test_report_counts_the_requests_of_a_gunicorn_worker(tmp_path: Path, options
     assert {entry["entry"]: entry["requests"] for entry in entries} == {"/_status": 0, "*": 3}
 
 
-def test_gunicorn_worker_with_an_address_for_metrics_does_not_start(tmp_path: Path) -> None:
+def test_gunicorn_worker_with_a_metrics_address_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(REPORTING)
     ended = run_command(tmp_path, "app:app", "-b", "127.0.0.1:0", "-k", "app.Worker", program=("-m", "gunicorn"))
     assert ended.returncode != 0

@@ -220,7 +220,7 @@ def test_form_with_an_upload_works_after_each_django_migration_step(step: int, s
 
 
 @pytest.mark.parametrize("step", [4, 5, 6])
-def test_save_in_the_admin_reaches_the_page_of_a_logged_in_user(step: int, sites: list[Path], data: Data) -> None:
+def test_entry_saved_in_the_admin_reaches_the_page_of_a_user(step: int, sites: list[Path], data: Data) -> None:
     cookie = {"cookie": f"sessionid={data.session}"}
     with served(sites, step, data) as server, live(server, cookie) as page:
         browser = Browser(server)

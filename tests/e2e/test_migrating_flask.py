@@ -82,7 +82,7 @@ def test_each_step_of_the_flask_migration_explains_how_to_go_back(step: int) -> 
     assert "\n**Go back:**" in STORY.section(step)
 
 
-def test_undoing_the_flask_migration_steps_in_reverse_order_gives_the_same_sites(
+def test_reverting_the_flask_migration_steps_one_by_one_restores_each_earlier_site(
     sites: list[Path], tmp_path: Path
 ) -> None:
     site = shutil.copytree(sites[3], tmp_path / "site")
@@ -110,7 +110,7 @@ def test_routing_table_of_the_flask_migration_passes_the_check_option(step: int,
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_under_gunicorn_a_note_is_saved_without_live_notes(sites: list[Path]) -> None:
+def test_migrated_flask_site_saves_notes_under_gunicorn_without_live_updates(sites: list[Path]) -> None:
     with under_gunicorn(sites[3]) as server:
         assert "<li>hello</li>" in Browser(server).submit("/notes", {"text": "hello"}).text
 

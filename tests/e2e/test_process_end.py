@@ -69,7 +69,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
         yield server
 
 
-def test_threads_that_run_after_the_stop_are_logged_and_end_with_the_process(folder: Path) -> None:
+def test_threads_that_outlive_the_shutdown_are_logged_and_end_with_the_process(folder: Path) -> None:
     with serving(folder) as server:
         for path in ("/pool", "/thread", "/loop"):
             assert server.get(path)[0] == 200
@@ -77,7 +77,7 @@ def test_threads_that_run_after_the_stop_are_logged_and_end_with_the_process(fol
         assert_ends_and_names_threads(server, folder, 3)
 
 
-def test_thread_that_runs_after_the_stop_is_logged_and_ends_with_the_worker(folder: Path) -> None:
+def test_thread_that_outlives_the_shutdown_is_logged_and_ends_with_its_worker(folder: Path) -> None:
     with serving(folder, "--workers", "2") as server:
         assert server.get("/thread")[0] == 200
         server.wait_for_line("sleeping", "stdout")
@@ -185,7 +185,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_a_gunicorn_worker_with_a_blocked_loop_ends_after_its_arbiter_was_killed(folder: Path) -> None:
+def test_gunicorn_worker_with_a_blocked_loop_ends_after_its_arbiter_was_killed(folder: Path) -> None:
     with (
         running_gunicorn(folder, "app:app", "--graceful-timeout", "1") as server,
         concurrent.futures.ThreadPoolExecutor(1) as pool,

@@ -142,7 +142,7 @@ def test_a_touched_file_causes_a_reload(server: ServerProcess, folder: Path) -> 
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_reloading_server_logs_restarts_and_its_stop_like_the_public_release(folder: Path, level: str) -> None:
+def test_reload_and_stop_are_logged_as_in_the_public_release(folder: Path, level: str) -> None:
     with running_server(folder, "channels:app", "--reload", "--log-level", level) as server:
         save(folder, "text = 'two'")
         ready(server, 2)
@@ -168,7 +168,7 @@ def test_files_of_other_kinds_cause_a_reload_if_they_are_included(folder: Path, 
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_files_in_other_folders_cause_a_reload_if_the_folders_are_named(folder: Path, program: str) -> None:
+def test_reload_watches_reload_dir_folders_except_reload_exclude_folders(folder: Path, program: str) -> None:
     for name in ("watched", "excluded"):
         (folder / name).mkdir()
         (folder / name / "settings.py").write_text("one")

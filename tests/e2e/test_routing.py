@@ -68,7 +68,7 @@ def events(output: str, pid: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_M28_an_application_that_does_not_start_ends_the_server_with_exit_code_3(folder: Path, workers: str) -> None:
+def test_M28_application_that_does_not_start_ends_the_server_with_exit_code_3(folder: Path, workers: str) -> None:
     ended = run_command(folder, "site_table", "--workers", workers, "--port", "0", env={"FAILS": "three"})
     assert ended.returncode == 3
     assert ended.stderr.count("Route('/three'): the application's startup failed") == 1

@@ -73,7 +73,7 @@ def test_seed_echoes_content_with_a_length(echo_body: ServerProcess, size: int) 
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_seed_echoes_chunked_content(echo_body: ServerProcess, size: int) -> None:
+def test_seed_example_echoes_chunked_content(echo_body: ServerProcess, size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     connection = http.client.HTTPConnection("127.0.0.1", echo_body.port, timeout=LONGEST_WAIT)
     connection.request("POST", "/", pieces(content[:size]), {"transfer-encoding": "chunked"}, encode_chunked=True)
@@ -82,14 +82,14 @@ def test_seed_echoes_chunked_content(echo_body: ServerProcess, size: int) -> Non
     connection.close()
 
 
-def test_seed_streams_a_response(loop: str) -> None:
+def test_seed_example_streams_a_response(loop: str) -> None:
     for server in serving("stream_response", loop):
         response = ask(server)
         assert response.headers["transfer-encoding"] == "chunked"
         assert content_of(response) == b"Hello, world"
 
 
-def test_seed_serves_several_requests_on_one_connection(echo_body: ServerProcess) -> None:
+def test_seed_example_serves_several_requests_on_one_connection(echo_body: ServerProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", echo_body.port, timeout=LONGEST_WAIT)
     for number in range(5):
         connection.request("POST", "/", b"%d" % number)
@@ -108,14 +108,14 @@ def test_seed_with_wsgi_adapter_runs_on_our_server(loop: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
-def test_seeds_that_are_consumers_respond(name: str, loop: str) -> None:
+def test_consumer_seed_examples_respond(name: str, loop: str) -> None:
     with running_server(SEEDS, f"consumers:{name}", "--loop", loop) as server:
         response = ask(server)
         assert (response.status, content_of(response)) == (200, b"<html><h1>Hello, world</h1></html>")
         assert response.headers["content-type"] == "text/html"
 
 
-def test_seed_with_a_consumer_streams_a_response(loop: str) -> None:
+def test_consumer_seed_example_streams_a_response(loop: str) -> None:
     with running_server(SEEDS, "consumers:stream_response", "--loop", loop) as server:
         response = ask(server)
         assert response.headers["transfer-encoding"] == "chunked"

@@ -113,21 +113,21 @@ def test_seed_chat_continues_while_clients_connect_and_disconnect(document: Path
         assert "Traceback" not in server.stderr
 
 
-def test_seed_chat_serves_its_page(document: Path) -> None:
+def test_chat_seed_example_serves_its_page(document: Path) -> None:
     for server in serving(document, "chat_server", "auto"):
         status, page = server.get()
         assert status == 200
         assert page == (document / "index.html").read_text()
 
 
-def test_seed_hello_world_rejects_a_websocket() -> None:
+def test_hello_world_seed_example_rejects_a_websocket() -> None:
     with running_server(SEEDS, "app:hello_world") as server:
         with pytest.raises(InvalidStatus) as refusal, talk(server):
             pass
         assert refusal.value.response.status_code == 200
 
 
-def test_a_stopping_server_closes_websockets_of_the_seeds_with_1012() -> None:
+def test_stopping_server_closes_the_websocket_of_a_seed_example_with_1012() -> None:
     with running_server(SEEDS / "explicit_accept", "app:echo") as server, talk(server) as client:
         client.send("hello")
         client.recv(LONGEST_WAIT)

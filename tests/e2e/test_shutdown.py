@@ -115,7 +115,7 @@ def test_D13_sigterm_under_load_loses_no_accepted_request(folder: Path, loop: st
         assert [client.lost for client in clients if client.lost] == []
 
 
-def test_D13_a_handler_that_hangs_is_cancelled_at_the_end_of_the_grace_period(folder: Path) -> None:
+def test_D13_hanging_handler_is_cancelled_at_the_end_of_the_grace_period(folder: Path) -> None:
     with running_server(folder, "app:hanging", "--timeout-graceful-shutdown", "0.2") as server:
         with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
             connection.sendall(GET)

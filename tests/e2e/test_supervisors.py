@@ -145,7 +145,7 @@ def test_ChangeReload_restarts_the_target_of_a_subclass_after_a_change(folder: P
         assert server.stdout.count("the shop closes") == 2
 
 
-def test_a_worker_with_a_target_runs_the_main_script_as_multiprocessing_does(folder: Path) -> None:
+def test_worker_with_a_target_imports_the_main_script_like_multiprocessing(folder: Path) -> None:
     (folder / "app.py").write_text(GREETING)
     (folder / "main.py").write_text(RELOADING_SCRIPT)
     with running_server(folder, program=["main.py"]) as server:
@@ -154,7 +154,7 @@ def test_a_worker_with_a_target_runs_the_main_script_as_multiprocessing_does(fol
         assert server.stdout.splitlines()[-1] == "after"
 
 
-def test_script_without_a_main_guard_does_not_start_further_workers_in_its_workers(folder: Path) -> None:
+def test_worker_of_a_script_without_a_main_guard_starts_no_further_workers(folder: Path) -> None:
     (folder / "main.py").write_text(UNGUARDED_SCRIPT)
     with running_server(folder, program=["main.py"], addresses=0) as server:
         assert server.wait() == 0
@@ -180,7 +180,7 @@ def test_Multiprocess_calls_its_target_in_every_worker(folder: Path) -> None:
         assert server.stdout.count("the shop closes") == 2
 
 
-def test_a_subprocess_serves_with_the_given_socket(folder: Path) -> None:
+def test_a_subprocess_serves_on_the_given_socket(folder: Path) -> None:
     (folder / "main.py").write_text(SUBPROCESS)
     with running_server(folder, program=["main.py"]) as server:
         assert server.get()[0] == 200

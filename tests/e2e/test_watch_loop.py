@@ -48,7 +48,7 @@ def test_gunicorn_with_reload_logs_a_handler_that_blocks_the_event_loop(folder: 
         check(server, folder)
 
 
-def test_gunicorn_worker_with_watch_loop_logs_a_handler_that_blocks_the_event_loop(folder: Path) -> None:
+def test_watch_loop_under_gunicorn_logs_a_handler_that_blocks_the_event_loop(folder: Path) -> None:
     (folder / "workers.py").write_text(
         "from uvicorn.workers import UvicornWorker\n"
         "class Worker(UvicornWorker):\n    CONFIG_KWARGS = {'watch_loop': 0.2}\n"

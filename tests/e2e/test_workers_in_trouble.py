@@ -122,7 +122,7 @@ def test_second_SIGHUP_replaces_the_workers_that_the_first_SIGHUP_started(server
     assert len(workers(server)) == 4
 
 
-def test_new_worker_that_hangs_during_its_startup_is_stopped_at_the_next_SIGHUP(folder: Path) -> None:
+def test_new_worker_that_hangs_in_its_startup_is_stopped_by_the_next_SIGHUP(folder: Path) -> None:
     with running_server(folder, "app:stuck", "--workers", "2", "--no-access-log") as server:
         wait_until_ready(server, 2)
         (folder / "wait").touch()
@@ -145,7 +145,7 @@ def test_SIGHUP_before_the_first_worker_is_ready_restarts_the_worker(folder: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_workers_that_import_the_application_can_be_stopped_without_a_traceback(folder: Path, number: int) -> None:
+def test_workers_stopped_while_they_import_the_application_log_no_traceback(folder: Path, number: int) -> None:
     (folder / "wait").touch()
     with running_server(folder, "app:app", "--workers", "2", addresses=0) as server:
         server.wait_for_line("waiting")
@@ -176,7 +176,7 @@ def test_SIGTTOU_during_the_replacement_of_a_worker_removes_one_worker(folder: P
         assert "aborted" not in server.stderr
 
 
-def test_SIGTTIN_and_SIGTTOU_in_quick_succession_end_at_the_right_number_of_workers(server: ServerProcess) -> None:
+def test_SIGTTIN_SIGTTOU_and_SIGHUP_in_quick_succession_give_the_correct_worker_count(server: ServerProcess) -> None:
     for count in range(1, 5):
         server.send_signal(signal.SIGTTIN)
         server.wait_for_line("INFO    workers: 3", count=count)
@@ -251,7 +251,7 @@ def test_workers_serve_without_standard_streams(folder: Path, closed: str, count
         process.wait()
 
 
-def test_child_processes_of_an_application_can_be_interrupted(folder: Path) -> None:
+def test_child_process_of_an_application_has_the_default_SIGINT_handler(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import subprocess, sys\n"
         "ask = 'import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)'\n"

@@ -84,7 +84,7 @@ async def echo_over_tls(url: str, made: Certificates, *messages: str) -> None:
             assert await client.recv() == message
 
 
-def test_W6_server_with_all_ws_threads_in_use_rejects_a_websocket_and_answers_http(folder: Path) -> None:
+def test_W6_server_without_a_free_ws_thread_rejects_websockets_and_answers_http(folder: Path) -> None:
     with serving(folder, "--ws-threads", "20", "--threads", "2") as server, ExitStack() as stack:
         clients = [stack.enter_context(talk(server)) for _ in range(20)]
         for client in clients:

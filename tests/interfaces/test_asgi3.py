@@ -168,13 +168,13 @@ async def test_asgi_start_and_body_are_sent_in_one_write() -> None:
     assert response.header(b"content-length") == b"5"
 
 
-async def test_asgi_start_and_body_after_a_wait_are_sent_in_one_write() -> None:
+async def test_asgi_start_and_body_are_one_write_even_after_an_earlier_await() -> None:
     conversation = await answered(App(None, START, BODY))
     assert len(conversation.transport.writes) == 1
 
 
 @pytest.mark.parametrize("before", [(), (None,)])
-async def test_asgi_response_start_is_sent_when_the_application_waits(before: tuple[Any, ...]) -> None:
+async def test_asgi_response_start_is_sent_while_the_application_waits(before: tuple[Any, ...]) -> None:
     conversation = await answered(App(*before, START, FOR_EVER), timeout_disconnect=0.0)
     assert conversation.responses()[0].status == 200
     assert not conversation.responses()[0].complete
@@ -182,7 +182,7 @@ async def test_asgi_response_start_is_sent_when_the_application_waits(before: tu
     await until(lambda: not conversation.interface.tasks.running)
 
 
-async def test_asgi_stream_continues_after_its_response_start_was_sent() -> None:
+async def test_asgi_body_follows_a_response_start_that_was_already_sent() -> None:
     conversation = await answered(App(START, None, None, MORE, None, LAST))
     response = conversation.responses()[0]
     assert (response.content, response.complete) == (b"more", True)
@@ -308,7 +308,7 @@ class Streaming:
 
 
 @pytest.mark.any_loop
-async def test_asgi_generator_is_closed_if_its_piece_cannot_be_sent() -> None:
+async def test_asgi_generator_is_closed_if_send_fails_on_a_closing_transport() -> None:
     app = Streaming(size=1)
     conversation = await answered(app)
     conversation.transport.closing = True
@@ -420,7 +420,9 @@ async def test_asgi_invalid_response_start_raises_in_the_application(
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_asgi_invalid_response_start_is_logged_even_if_no_event_follows(caplog: pytest.LogCaptureFixture) -> None:
+async def test_invalid_asgi_response_start_is_logged_even_without_a_body_event(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     conversation = await answered(App({"type": "http.response.start", "status": 99}, None, None))
     assert conversation.statuses == [500]
     assert "status: expected an int" in caplog.text
@@ -428,7 +430,9 @@ async def test_asgi_invalid_response_start_is_logged_even_if_no_event_follows(ca
 
 @pytest.mark.parametrize("trailers", [False, True])
 @pytest.mark.parametrize("waits", [(), (None, None)])
-async def test_asgi_invalid_response_start_may_be_followed_by_another(waits: tuple[Any, ...], trailers: bool) -> None:
+async def test_valid_asgi_response_start_is_accepted_after_an_invalid_response_start(
+    waits: tuple[Any, ...], trailers: bool
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": 99, "trailers": trailers})
@@ -468,7 +472,7 @@ async def test_asgi_plain_function_that_returns_none_gives_500_and_logs_the_expe
         ((START, MORE), "all of its response"),
     ],
 )
-async def test_asgi_application_that_returns_early_is_logged(
+async def test_asgi_application_that_returns_before_its_response_is_complete_is_logged(
     events: tuple[Any, ...], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await answered(App(*events))
@@ -679,7 +683,7 @@ async def test_pathsend_of_a_missing_file_gives_500(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "length"), [("none", b"1"), ("file", b"262145"), ("file", b"x")])
-async def test_pathsend_that_fails_may_be_followed_by_another_response(file: Path, name: str, length: bytes) -> None:
+async def test_second_response_is_sent_after_a_pathsend_has_failed(file: Path, name: str, length: bytes) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**START, "headers": [(b"content-length", length)]})
         try:
@@ -777,14 +781,14 @@ async def test_asgi_2_application_is_called_with_scope_and_then_with_receive_and
     assert conversation.responses()[0].header(b"x-version") == b"2.0"
 
 
-async def test_asgi_2_application_that_raises_at_its_first_call_gives_500() -> None:
+async def test_asgi_2_application_that_raises_when_called_with_the_scope_gives_500() -> None:
     def app(scope: Scope) -> Any:
         raise ValueError("boom")
 
     assert (await answered(app)).statuses == [500]
 
 
-async def test_asgi_chunked_content_that_has_arrived_is_received_in_one_event() -> None:
+async def test_asgi_receive_joins_chunked_content_and_its_end_into_one_event() -> None:
     app = App(receives=1)
     await answered(app, chunked(b"2\r\nab\r\n0\r\n\r\n"))
     assert app.received == [{"type": "http.request", "body": b"ab", "more_body": False}]

@@ -218,7 +218,7 @@ async def test_unfinished_asgi_denial_response_is_aborted() -> None:
 # How the application ends
 
 
-async def test_asgi_websocket_application_gives_500_if_it_returns_without_a_decision(
+async def test_asgi_websocket_application_that_returns_without_accept_or_close_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -391,7 +391,7 @@ async def test_asgi_websocket_message_that_arrives_while_receive_is_cancelled_is
         ((ACCEPT, {**TEXT, "bytes": b"a"}), "expected 'text' or 'bytes' in websocket.send, got both or neither"),
     ],
 )
-async def test_asgi_websocket_event_out_of_order_raises_an_error_that_names_the_expected_event(
+async def test_asgi_websocket_event_out_of_order_raises_and_names_the_expected_event(
     events: tuple[dict[str, Any], ...], expected: str
 ) -> None:
     app = App(*events)
@@ -413,7 +413,7 @@ async def test_asgi_accept_with_an_invalid_subprotocol_or_header_gives_500(event
         ({"headers": [(b"sec-websocket-protocol", b"a")]}, "expected the subprotocol in 'subprotocol'"),
     ],
 )
-async def test_asgi_accept_may_be_repeated_after_a_subprotocol_that_was_not_offered(
+async def test_asgi_accept_succeeds_after_an_accept_with_an_invalid_subprotocol_raised(
     fields: dict[str, Any], expected: str
 ) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

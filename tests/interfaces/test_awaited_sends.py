@@ -152,7 +152,7 @@ def taking(conversation: Conversation, condition: Callable[[], Any]) -> Callable
 
 
 @websockets
-async def test_awaited_sends_of_many_tasks_over_a_slow_websocket_arrive_complete_and_in_order(
+async def test_awaited_sends_of_many_tasks_reach_a_slow_websocket_in_order(
     kind: str,
 ) -> None:
     conversation = await slow_websocket(WEBSOCKETS[kind](many(400, 1000)), **SMALL)
@@ -163,7 +163,7 @@ async def test_awaited_sends_of_many_tasks_over_a_slow_websocket_arrive_complete
 
 
 @responses
-async def test_awaited_sends_of_many_tasks_to_a_slow_http_client_arrive_complete(kind: str) -> None:
+async def test_awaited_sends_of_many_tasks_reach_a_slow_http_client_complete(kind: str) -> None:
     conversation = await slow_response(RESPONSES[kind](many(400, 1000)), **SMALL)
     assert not conversation.transport.aborted
     await until(taking(conversation, lambda: conversation.received.endswith(b"0\r\n\r\n")))
@@ -172,7 +172,7 @@ async def test_awaited_sends_of_many_tasks_to_a_slow_http_client_arrive_complete
 
 
 @websockets
-async def test_large_and_small_messages_of_two_tasks_do_not_close_a_slow_websocket(kind: str) -> None:
+async def test_large_and_small_messages_from_two_tasks_do_not_close_a_slow_websocket(kind: str) -> None:
     async def talk(send: Send) -> None:
         async def say(data: bytes) -> None:
             await send(data)
@@ -258,7 +258,7 @@ async def test_send_wrapped_in_a_task_counts_as_awaited(use: Callable[[Any], Any
 
 
 @pytest.mark.parametrize(("dropped", "code"), [(256, None), (257, 1013)])
-async def test_unawaited_sends_are_counted_apart_from_awaited_sends(dropped: int, code: int | None) -> None:
+async def test_awaited_sends_do_not_count_towards_the_limit_of_unawaited_sends(dropped: int, code: int | None) -> None:
     async def talk(send: Send) -> None:
         waiting = asyncio.ensure_future(many(400, 10)(send))
         await asyncio.sleep(0)
@@ -299,7 +299,7 @@ async def test_waiting_senders_are_released_when_their_slow_websocket_is_closed(
     await conversation.lose()
 
 
-async def test_waiting_sends_of_threads_that_serve_no_client_do_not_reset_a_slow_response() -> None:
+async def test_blocked_sends_of_threads_without_context_do_not_reset_a_slow_response() -> None:
     async def talk(send: Send) -> None:
         # Its threads have no context: they are not the client's own.
         with ThreadPoolExecutor(20) as pool:
@@ -313,7 +313,7 @@ async def test_waiting_sends_of_threads_that_serve_no_client_do_not_reset_a_slow
     assert len(conversation.responses()[0].content) == 400_000
 
 
-async def test_waiting_sends_of_threads_of_a_client_do_not_close_its_slow_websocket() -> None:
+async def test_blocked_sends_of_client_threads_do_not_close_a_slow_websocket() -> None:
     sent = asyncio.Event()
 
     async def talk(send: Send) -> None:
@@ -327,7 +327,7 @@ async def test_waiting_sends_of_threads_of_a_client_do_not_close_its_slow_websoc
     await conversation.lose()
 
 
-async def test_waiting_sends_of_threads_of_a_sync_consumer_do_not_reset_a_slow_response() -> None:
+async def test_blocked_sends_of_sync_consumer_threads_do_not_reset_a_slow_response() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})

@@ -254,7 +254,7 @@ async def test_R6_send_after_a_disconnect_ends_a_task_that_the_handler_started()
     assert tasks[0].cancelled()
 
 
-async def test_R6_send_to_a_disconnected_client_by_a_task_of_another_client_is_dropped() -> None:
+async def test_R6_send_from_a_foreign_task_to_a_disconnected_client_is_dropped() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -360,7 +360,7 @@ async def test_R7_body_channel_returns_an_empty_last_piece_after_all_content() -
     assert chunks[-1] == last
 
 
-async def test_R7_truncated_upload_is_never_answered_as_if_it_were_whole(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R7_truncated_upload_gets_no_response(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(echo)
     conversation.send(request(POST, b"content-length: 5", content=b"hel"))
@@ -371,7 +371,7 @@ async def test_R7_truncated_upload_is_never_answered_as_if_it_were_whole(caplog:
     assert record.levelno == logging.INFO
 
 
-async def test_R7_reading_content_of_a_closed_chunk_raises() -> None:
+async def test_R7_reading_the_content_key_of_a_closed_chunk_raises_client_disconnected() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -390,7 +390,7 @@ async def test_R7_reading_content_of_a_closed_chunk_raises() -> None:
         chunk["other"]
 
 
-async def test_R7_receive_after_the_reply_returns_a_closed_chunk() -> None:
+async def test_R7_receive_after_the_reply_returns_a_chunk_marked_closed() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -405,7 +405,7 @@ async def test_R7_receive_after_the_reply_returns_a_closed_chunk() -> None:
     assert chunks == [{"closed": True, "more_content": False}]
 
 
-async def test_R7_several_tasks_may_wait_for_content_and_one_task_may_be_cancelled() -> None:
+async def test_R7_cancelling_one_waiting_receive_does_not_affect_a_second_receive() -> None:
     received: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -490,7 +490,7 @@ async def test_R8_http_disconnect_is_not_sent_to_an_application_that_has_not_req
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("headers", [[[b"X-A", b"1"]], [(b"x-a", b"1")], ((b"X-a", b"1"),)])
-async def test_R12_headers_may_be_lists_or_tuples_with_names_in_upper_or_lower_case(headers: Any) -> None:
+async def test_R12_header_pairs_may_be_lists_or_tuples_with_names_in_any_case(headers: Any) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "headers": headers})
 
@@ -547,7 +547,7 @@ async def test_reply_of_the_wrong_shape_raises_local_protocol_error_and_gives_50
     assert len(raised) == 1
 
 
-async def test_reply_out_of_order_raises_an_error_that_names_state_and_message() -> None:
+async def test_reply_out_of_order_raises_an_error_with_state_and_message() -> None:
     said: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -676,7 +676,7 @@ async def test_R15_on_close_callback_is_called_once_however_the_exchange_ends(en
     assert calls == ["closed"]
 
 
-async def test_R15_exception_in_an_on_close_callback_is_logged_and_the_next_callback_is_called(
+async def test_R15_exception_in_an_on_close_callback_is_logged_and_later_callbacks_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls: list[str] = []
@@ -896,7 +896,7 @@ async def test_malformed_chunk_raises_and_does_not_complete_the_response(
     assert said in caplog.text
 
 
-async def test_reply_channel_that_is_dropped_after_the_handler_has_returned_gives_500() -> None:
+async def test_dropping_the_reply_channel_after_the_handler_has_returned_gives_500() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -943,7 +943,7 @@ async def test_context_variables_do_not_pass_from_one_request_to_the_next() -> N
     assert seen == ["", "", ""]
 
 
-async def test_current_task_of_a_channels_handler_is_its_own() -> None:
+async def test_each_channels_handler_runs_in_a_separate_task() -> None:
     tasks: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1023,7 +1023,9 @@ async def test_handler_that_dropped_its_reply_channel_early_gives_500_when_it_re
     assert conversation.statuses == [500]
 
 
-async def test_reply_channel_that_is_dropped_after_a_disconnect_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_dropping_the_reply_channel_after_a_disconnect_logs_no_missing_reply(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -198,7 +198,7 @@ async def test_threaded_request_without_a_response_is_answered_with_500() -> Non
         assert conversation.statuses == [500]
 
 
-async def test_send_to_a_slow_client_blocks_the_worker_thread_until_the_client_has_read() -> None:
+async def test_send_to_a_slow_client_blocks_the_worker_thread_until_the_client_reads() -> None:
     sent: list[int] = []
 
     def app(message: Message, channels: Channels) -> None:
@@ -277,7 +277,7 @@ async def test_receive_after_the_client_has_left_returns_a_closed_chunk() -> Non
         assert received == [{"closed": True, "more_content": False}]
 
 
-async def test_threaded_requests_of_a_client_wait_for_its_share_while_other_clients_are_served() -> None:
+async def test_threaded_client_at_its_thread_limit_waits_while_other_clients_are_served() -> None:
     release = threading.Semaphore(0)
 
     def app(message: Message, channels: Channels) -> None:
@@ -301,7 +301,7 @@ async def test_threaded_requests_of_a_client_wait_for_its_share_while_other_clie
         assert not application.held
 
 
-async def test_cancelling_a_threaded_request_that_waits_for_its_share_lets_the_next_request_begin() -> None:
+async def test_cancelled_threaded_request_does_not_block_the_next_waiting_request() -> None:
     release = threading.Semaphore(0)
 
     def app(message: Message, channels: Channels) -> None:
@@ -410,7 +410,7 @@ async def test_idle_websockets_of_a_threaded_application_hold_no_thread() -> Non
     await end(app, *conversations)
 
 
-async def test_websocket_messages_wait_for_a_thread_when_the_queue_of_the_pool_is_full() -> None:
+async def test_websocket_messages_wait_for_a_thread_when_the_pool_queue_is_full() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     conversations = [WebSocketConversation(application, thread_queue=1) for _ in range(6)]
@@ -427,7 +427,7 @@ async def test_websocket_messages_wait_for_a_thread_when_the_queue_of_the_pool_i
     assert app.events.count("disconnect") == 6
 
 
-async def test_cancelling_a_waiting_threaded_event_lets_another_connection_begin() -> None:
+async def test_cancelled_threaded_event_does_not_block_the_next_waiting_connection() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     loop = asyncio.get_running_loop()
@@ -461,7 +461,7 @@ async def test_threaded_handshake_is_rejected_with_503_when_the_queue_of_the_poo
         await until(lambda: "waits" in app.events)
 
 
-async def test_after_a_disconnect_endless_sends_of_a_threaded_websocket_end_after_1000_drops(
+async def test_threaded_websocket_that_sends_endlessly_after_a_disconnect_ends_after_1000_sends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(channels_websocket, "_DISCONNECT_SECONDS", 3600.0)
@@ -629,7 +629,7 @@ def test_coroutine_function_is_rejected_by_threaded(app: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [5, lambda message: None, lambda environ, start_response: None])
-def test_application_of_another_kind_is_rejected_by_threaded(app: Any) -> None:
+def test_threaded_rejects_consumers_wsgi_applications_and_objects_that_are_not_callable(app: Any) -> None:
     with pytest.raises(InterfaceError, match="threaded: the application"):
         threaded(app)
 
@@ -641,7 +641,7 @@ def test_invalid_number_of_threads_is_rejected_by_threaded(threads: Any) -> None
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(None, 7), (3, 3)])
-def test_by_default_the_pool_of_a_threaded_application_has_the_size_of_the_server_setting(
+def test_threads_argument_of_threaded_overrides_the_threads_setting_of_the_server(
     threads: int | None, expected: int
 ) -> None:
     app = threaded(echo, threads)
@@ -712,7 +712,7 @@ async def test_threaded_event_raises_if_the_call_before_it_outlasts_the_shutdown
         await second
 
 
-def test_threaded_application_on_several_event_loops_keeps_clients_within_their_shares() -> None:
+def test_threaded_calls_on_four_event_loops_all_complete_under_threads_per_client() -> None:
     calls: list[str] = []
     application = threaded(lambda message, channels: calls.append(message["channel"]), threads=3)
     application.__uvicorn_interface__(Settings(thread_queue=5, threads_per_client=2))
@@ -743,7 +743,7 @@ def test_threaded_application_on_several_event_loops_keeps_clients_within_their_
     asyncio.run(application.shutdown())
 
 
-async def test_threaded_disconnect_event_behind_a_call_that_outlasts_the_shutdown_is_dropped(
+async def test_threaded_disconnect_event_still_waiting_at_the_end_of_shutdown_is_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Blocking()

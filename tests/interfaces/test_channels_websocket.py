@@ -46,7 +46,7 @@ async def opened(app: Any, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_channels_websocket_messages_have_every_key() -> None:
+async def test_channels_websocket_messages_have_all_expected_keys() -> None:
     app = Recorder(echo)
     conversation = await opened(app, path="/a%20b?c=d", subprotocols=["chat"])
     await conversation.say("hi", b"\x00")
@@ -78,7 +78,7 @@ async def test_channels_websocket_messages_have_every_key() -> None:
     }
 
 
-async def test_events_of_a_websocket_share_the_reply_channel_but_not_the_channels_dict() -> None:
+async def test_handlers_of_a_websocket_share_the_reply_channel_but_get_separate_dicts() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     await conversation.say("a")
@@ -89,13 +89,13 @@ async def test_events_of_a_websocket_share_the_reply_channel_but_not_the_channel
     assert replies[0].name.startswith("reply.")
 
 
-async def test_connect_handler_that_returns_without_a_decision_accepts() -> None:
+async def test_connect_handler_that_returns_without_a_reply_accepts_the_websocket() -> None:
     conversation = await opened(echo)
     await conversation.say("hello")
     assert (conversation.status, conversation.heard) == (101, ["hello"])
 
 
-async def test_connect_handler_without_a_decision_rejects_if_implicit_accept_is_off() -> None:
+async def test_connect_handler_without_a_reply_gives_403_if_implicit_accept_is_off() -> None:
     conversation = await opened(echo, ws_implicit_accept=False)
     assert conversation.status == 403
 
@@ -140,7 +140,7 @@ async def test_channels_accept_sends_the_subprotocol_and_headers_of_the_applicat
     assert conversation.response.headers["set-cookie"] == "a=1"
 
 
-async def test_channels_accept_of_a_subprotocol_that_was_not_offered_gives_500_and_is_logged(
+async def test_channels_accept_of_an_unoffered_subprotocol_gives_500_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = await opened(Answering({"accept": True, "subprotocol": "c"}), subprotocols=["a"])
@@ -391,7 +391,7 @@ async def test_endless_send_loop_of_a_websocket_handler_ends_after_the_disconnec
     assert isinstance(ended[0], ChannelClosed)
 
 
-async def test_task_that_a_websocket_handler_has_started_ends_after_the_disconnect() -> None:
+async def test_task_started_by_a_websocket_handler_is_cancelled_after_the_disconnect() -> None:
     tasks: list[asyncio.Task[None]] = []
 
     async def send_times(channel: Any) -> None:
@@ -503,7 +503,7 @@ async def test_invalid_websocket_message_raises_an_error_that_names_the_reason(m
     await conversation.lose()
 
 
-async def test_connect_decision_with_a_misspelled_key_gives_500_and_is_not_accepted(
+async def test_connect_reply_with_a_misspelled_key_gives_500_and_is_not_accepted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:

@@ -59,7 +59,7 @@ class Ticking:
 @pytest.mark.parametrize(
     "answer", [{"accept": False}, {"status": 401}, {"status": 401, "more_content": True}], ids=["no", "401", "begun"]
 )
-async def test_task_of_a_rejected_websocket_client_ends_with_its_connection(answer: Message) -> None:
+async def test_background_task_of_a_rejected_websocket_ends_when_the_connection_is_lost(answer: Message) -> None:
     app = Ticking(answer)
     conversation = await opened(app)
     await conversation.lose()
@@ -67,7 +67,7 @@ async def test_task_of_a_rejected_websocket_client_ends_with_its_connection(answ
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_task_of_a_client_that_disconnects_early_ends_after_the_connect_handler() -> None:
+async def test_background_task_ends_after_the_connect_handler_if_the_client_has_left() -> None:
     app = Ticking(waits=True)
     conversation = await opened(app, timeout_disconnect=0.0)
     await conversation.lose()
@@ -87,7 +87,7 @@ async def test_connect_handler_may_continue_after_it_has_rejected_the_handshake(
     assert (conversation.status, log) == (403, ["cleaned up"])
 
 
-async def test_reply_channel_ends_with_the_disconnect_handler_even_if_other_handlers_run() -> None:
+async def test_websocket_reply_channel_stays_usable_until_the_disconnect_handler_returns() -> None:
     gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     replies: list[Any] = []
     over: list[bool] = []
@@ -228,7 +228,7 @@ async def test_malformed_websocket_message_raises_and_names_the_expected_form(me
     await conversation.lose()
 
 
-async def test_send_from_a_thread_that_serves_the_client_raises_after_the_disconnect() -> None:
+async def test_send_from_a_handler_thread_raises_channel_closed_after_the_disconnect() -> None:
     ended: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -278,7 +278,7 @@ async def test_exception_in_a_websocket_handler_does_not_affect_other_clients(
 
 
 @pytest.mark.parametrize("when", ["websocket.receive", "websocket.disconnect"])
-async def test_websocket_handler_that_raises_before_its_task_starts_is_only_logged(
+async def test_websocket_handler_that_raises_synchronously_is_logged_once(
     when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: Message, channels: Channels) -> Any:
@@ -383,7 +383,7 @@ async def test_websocket_reply_channel_takes_offered_text_only_if_it_can_be_sent
     assert not reply.offer_text("late")
 
 
-async def test_calling_break_off_ends_a_websocket_before_and_after_its_acceptance() -> None:
+async def test_break_off_gives_503_before_accept_and_close_code_1013_after_accept() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     refused = await opened(app)

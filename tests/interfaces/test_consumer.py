@@ -111,7 +111,7 @@ async def test_R9_consumer_message_has_the_request_keys_and_the_whole_content(
 
 @WAYS
 @pytest.mark.parametrize("alias", ["content", "message"])
-async def test_R9_consumer_message_repeats_the_request_under_content_and_message(
+async def test_R9_consumer_message_keys_content_and_message_hold_all_request_keys(
     alias: str, way: Callable[[Consumer], Consumer]
 ) -> None:
     message = await message_of(way, request(POST, b"content-length: 2", content=b"ab"))
@@ -201,7 +201,7 @@ async def test_consumer_content_above_the_limit_gives_413_before_all_content_has
 
 
 @WAYS
-async def test_announced_consumer_content_above_the_limit_gives_413_and_no_100_continue(
+async def test_consumer_upload_announced_above_the_limit_gives_413_without_100_continue(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     stream = request(POST, b"content-length: 101", b"expect: 100-continue")
@@ -350,7 +350,7 @@ async def test_R5_send_of_a_consumer_may_be_awaited(way: Callable[[Consumer], Co
 
 @WAYS
 @pytest.mark.parametrize("outcome", ["replied", "lost"])
-async def test_R15_on_close_callback_of_a_consumer_is_called_once_however_the_exchange_ends(
+async def test_R15_consumer_on_close_callback_is_called_once_after_reply_or_disconnect(
     outcome: str, way: Callable[[Consumer], Consumer]
 ) -> None:
     closed: list[str] = []

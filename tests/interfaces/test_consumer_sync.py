@@ -224,7 +224,7 @@ async def test_channel_of_a_sync_consumer_never_blocks_the_thread_of_the_event_l
     await conversation.interface.shutdown(1)
 
 
-async def test_chunks_that_several_threads_send_arrive_whole() -> None:
+async def test_chunks_sent_by_several_threads_do_not_mix() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})
@@ -424,7 +424,7 @@ def test_send_of_a_sync_consumer_raises_ChannelClosed_after_the_loop_has_closed(
     assert [type(error) for error in raised] == [ChannelClosed]
 
 
-async def test_large_content_that_arrives_with_the_head_reaches_the_sync_consumer_whole() -> None:
+async def test_sync_consumer_gets_all_of_a_large_upload_that_follows_the_head_immediately() -> None:
     content = bytes(range(256)) * 256
     stream = request(POST, b"content-length: %d" % len(content), content=content)
     conversation = Conversation(
@@ -436,7 +436,7 @@ async def test_large_content_that_arrives_with_the_head_reaches_the_sync_consume
     await conversation.interface.shutdown(1)
 
 
-async def test_finished_coroutine_that_a_plain_consumer_returns_gives_500() -> None:
+async def test_plain_consumer_that_returns_a_finished_coroutine_gives_500() -> None:
     async def app(message: dict[str, Any]) -> None: ...
 
     handler = app({})
@@ -468,7 +468,7 @@ async def test_sync_consumer_that_returns_after_a_disconnect_logs_nothing(
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="a task that is started later raises out of the event loop")
-async def test_system_exit_in_the_coroutine_of_a_plain_consumer_gives_500() -> None:
+async def test_system_exit_in_a_coroutine_returned_by_a_plain_consumer_gives_500() -> None:
     async def app(message: dict[str, Any]) -> None:
         raise SystemExit
 
@@ -477,7 +477,7 @@ async def test_system_exit_in_the_coroutine_of_a_plain_consumer_gives_500() -> N
     assert (await talk(lambda message: app(message))).statuses == [500]
 
 
-async def test_sync_consumer_that_waits_in_send_is_released_when_the_event_loop_stops() -> None:
+async def test_sync_consumer_blocked_in_send_is_released_when_the_event_loop_stops() -> None:
     class Stopping(Untaken):
         def wait(self, ask: Callable[[Callable[[], None]], None]) -> bool:
             return False

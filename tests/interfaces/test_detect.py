@@ -179,7 +179,7 @@ def test_error_for_an_ambiguous_application_lists_the_interfaces() -> None:
     assert undecided(make_app).endswith("; pass --interface channels, consumer, wsgi, asgi3 or asgi2")
 
 
-def test_error_for_an_ambiguous_application_has_the_name_that_the_user_gave() -> None:
+def test_error_for_an_undetectable_interface_shows_the_application_import_string() -> None:
     assert undecided(make_app).startswith("cannot detect the interface of 'app:make_app': ")
 
 
@@ -223,7 +223,7 @@ def test_configured_interface_rejects_an_object_that_is_not_callable() -> None:
 
 
 @pytest.mark.parametrize("kind", [Router, WSGIAdapter, Threaded])
-def test_class_that_is_given_instead_of_an_object_is_rejected(kind: type) -> None:
+def test_route_to_a_class_instead_of_an_object_is_rejected(kind: type) -> None:
     with pytest.raises(
         InterfaceError, match=rf"^Route\('/a'\): {kind.__name__} is a class; expected an object, such as"
     ):

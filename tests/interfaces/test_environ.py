@@ -102,7 +102,7 @@ def test_question_mark_without_a_query_is_kept_in_the_raw_uri(raw: str, query: s
         ("/caf\xe9", "", "/caf\xe9", b"/caf%E9"),
     ],
 )
-def test_raw_uri_that_does_not_decode_to_the_path_is_rebuilt_from_the_path(
+def test_raw_uri_that_contradicts_the_path_is_rebuilt_from_the_path(
     raw: str, script_name: str, path: str, target: bytes
 ) -> None:
     assert read(RAW_URI=raw, SCRIPT_NAME=script_name, PATH_INFO=path).target == target
@@ -130,7 +130,7 @@ def test_environ_fields_with_empty_values_are_kept() -> None:
     assert build_environ(exchange)["HTTP_X"] == ""
 
 
-def test_content_length_and_type_are_read_from_their_own_environ_keys() -> None:
+def test_content_length_and_content_type_of_environ_override_HTTP_prefixed_keys() -> None:
     exchange = read(CONTENT_LENGTH=5, CONTENT_TYPE="text/x", HTTP_CONTENT_LENGTH="6", HTTP_CONTENT_TYPE="text/y")
     assert fields(exchange) == {b"content-length": b"5", b"content-type": b"text/x"}
 

@@ -151,13 +151,15 @@ READ: dict[str, tuple[Callable[[Path], Any], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", READ)
-async def test_file_that_the_kernel_cannot_send_is_read(kind: str, path: Path, sent_by_the_kernel: list[int]) -> None:
+async def test_server_reads_a_file_that_sendfile_cannot_send(
+    kind: str, path: Path, sent_by_the_kernel: list[int]
+) -> None:
     opened, content = READ[kind]
     response = await response_by_socket(answering(lambda: opened(path)))
     assert (response.complete, response.content == content, sent_by_the_kernel) == (True, True, [])
 
 
-async def test_over_tls_a_wsgi_file_is_read_and_not_sent_by_the_kernel(
+async def test_over_tls_a_wsgi_file_is_not_sent_by_the_kernel(
     path: Path, tmp_path: Path, sent_by_the_kernel: list[int]
 ) -> None:
     certificates = Certificates(tmp_path)
@@ -233,7 +235,7 @@ async def test_wsgi_file_with_an_invalid_response_head_gives_500_and_is_closed(p
     await until(lambda: opened[0].closed)
 
 
-async def test_disconnect_while_a_wsgi_file_is_sent_frees_the_worker_and_closes_the_file(tmp_path: Path) -> None:
+async def test_disconnect_during_a_wsgi_file_frees_the_worker_and_closes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.touch()
     os.truncate(path, 64 << 20)
@@ -262,7 +264,7 @@ async def test_access_line_counts_the_bytes_that_the_kernel_has_sent(
     assert [record.__dict__["size"] for record in caplog.records] == [len(CONTENT)]
 
 
-async def test_werkzeug_range_response_seeks_in_the_file_instead_of_reading_up_to_the_range(path: Path) -> None:
+async def test_werkzeug_range_response_reads_only_the_requested_range_of_the_file(path: Path) -> None:
     wrapped: list[Any] = []
 
     class Watched(FileWrapper):

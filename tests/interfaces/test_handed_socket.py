@@ -111,7 +111,7 @@ async def test_W5_repr_of_a_used_socket_shows_its_descriptor() -> None:
     assert app.returned is True
 
 
-async def test_W5_socket_works_with_a_selector_and_a_second_thread() -> None:
+async def test_W5_socket_can_be_read_with_a_selector_on_a_second_thread() -> None:
     def use(environ: dict[str, Any]) -> bytes:
         sock = environ["werkzeug.socket"]
         heard: list[bytes] = []
@@ -207,7 +207,7 @@ async def test_W5_close_waits_for_a_send_of_another_thread() -> None:
     assert call.returned
 
 
-async def test_W5_socket_blocks_whatever_the_default_timeout_of_sockets_is() -> None:
+async def test_W5_socket_is_blocking_although_a_default_timeout_is_set() -> None:
     def use(environ: dict[str, Any]) -> Any:
         socket.setdefaulttimeout(5)
         try:
@@ -256,7 +256,7 @@ async def test_W6_first_use_of_the_socket_beyond_ws_threads_raises_and_the_clien
         leave.set()
 
 
-async def test_W2_return_after_use_of_the_socket_sends_the_close_code_1000_instead_of_a_response() -> None:
+async def test_W2_return_after_socket_use_closes_with_1000_and_sends_no_response() -> None:
     app = Call(lambda environ: environ["werkzeug.socket"].sendall(SWITCHED))
     async with client_of(app) as (reader, _):
         assert await reader.read() == SWITCHED + b"\x88\x02\x03\xe8"
@@ -275,7 +275,7 @@ async def test_W2_exception_after_use_of_the_socket_is_logged_and_sends_the_clos
 
 
 @pytest.mark.parametrize("error", [ConnectionError(), StopIteration()])
-async def test_W2_exception_after_the_close_frame_of_the_application_is_not_logged_as_an_error(
+async def test_W2_connection_error_or_stop_iteration_after_the_close_frame_logs_no_warning(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     def use(environ: dict[str, Any]) -> None:
@@ -290,7 +290,7 @@ async def test_W2_exception_after_the_close_frame_of_the_application_is_not_logg
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_W2_value_error_of_the_application_after_its_close_frame_is_logged(
+async def test_W2_value_error_after_the_close_frame_of_the_application_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def use(environ: dict[str, Any]) -> None:
@@ -319,7 +319,7 @@ async def test_W2_exception_after_the_client_has_closed_is_logged_at_debug(caplo
     assert [record.levelname for record in caplog.records if record.exc_info] == ["DEBUG"]
 
 
-async def test_W7_stop_ends_the_stream_of_the_socket_and_sends_the_close_code_1012() -> None:
+async def test_W7_stopping_server_ends_the_socket_stream_and_closes_with_1012() -> None:
     def use(environ: dict[str, Any]) -> bytes:
         sock = environ["werkzeug.socket"]
         sock.sendall(SWITCHED)
@@ -339,7 +339,7 @@ async def test_W7_stop_ends_the_stream_of_the_socket_and_sends_the_close_code_10
     assert app.returned == b""
 
 
-async def test_socket_raises_if_it_is_used_after_the_websocket_object() -> None:
+async def test_werkzeug_socket_raises_after_accept_of_the_websocket_object() -> None:
     errors: list[BaseException] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:

@@ -132,7 +132,7 @@ async def test_plain_function_that_raises_gives_500(caplog: Log) -> None:
     assert caplog.text.count("ValueError: boom") == 1
 
 
-def test_dropping_a_held_response_to_HEAD_resets_the_exchange() -> None:
+def test_exchange_is_reset_when_a_held_HEAD_response_is_dropped() -> None:
     exchange = HTTPExchange(HTTPGateway(), Endpoint(), "HEAD", b"/", "1.1", ((), ()), False)
     call_held(exchange, lambda: exchange.respond(200, more_content=True), ())
     assert (exchange.state, exchange.status, exchange.ended_early) == (WAITING, 0, False)
@@ -180,17 +180,17 @@ def held(*steps: Callable[[HTTPExchange], object]) -> tuple[HTTPExchange, list[s
     return exchange, gateway.calls
 
 
-def test_trailers_of_a_plain_function_are_held_until_it_returns() -> None:
+def test_trailers_of_a_plain_function_are_sent_after_the_function_returns() -> None:
     _, calls = held(lambda made: made.respond(200, more_content=True), lambda made: made.write_trailers([]))
     assert calls == ["returned", "response", "trailers"]
 
 
-def test_abort_is_held_until_the_plain_function_returns() -> None:
+def test_abort_by_a_plain_function_takes_effect_after_the_function_returns() -> None:
     _, calls = held(lambda made: made.abort("gone wrong"))
     assert calls == ["returned", "abort"]
 
 
-def test_gateway_is_asked_for_request_content_while_the_response_is_held() -> None:
+def test_content_requests_of_a_plain_function_reach_the_gateway_at_once() -> None:
     _, calls = held(lambda made: made.gateway.want_content(made), lambda made: made.gateway.content_taken(made))
     assert calls == ["want", "taken", "returned"]
 

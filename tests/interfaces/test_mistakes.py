@@ -82,7 +82,7 @@ async def logged(app: Callable[..., Any], caplog: pytest.LogCaptureFixture, stre
 @pytest.mark.any_loop
 @pytest.mark.parametrize("kind", [sending, consumer_sending], ids=["channels", "consumer on a thread"])
 @pytest.mark.parametrize("mistake", RESPONSES)
-async def test_log_line_for_an_invalid_response_ends_with_the_message_of_the_error(
+async def test_log_line_for_an_invalid_response_ends_with_the_error_message(
     kind: Callable[[Any], Callable[..., Any]], mistake: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     message, sentence = RESPONSES[mistake]
@@ -141,7 +141,7 @@ async def test_key_error_for_a_missing_channel_is_logged_with_an_explanation(
 
 
 @pytest.mark.any_loop
-async def test_key_error_for_a_dict_of_the_application_is_logged_without_an_explanation(
+async def test_key_error_of_an_application_dict_is_logged_without_an_explanation(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Message) -> None:

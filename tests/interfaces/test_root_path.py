@@ -19,14 +19,14 @@ SEGMENTS = st.lists(st.sampled_from(["api", "admin", "a", ""]), max_size=4).map(
 
 
 @given(target=SEGMENTS)
-def test_path_is_root_path_plus_target_if_a_proxy_has_removed_the_root_path(target: str) -> None:
+def test_path_is_root_path_plus_target_if_a_proxy_removed_the_root_path(target: str) -> None:
     endpoint = Endpoint(root_path="/api", root_path_cut="yes")
     made = HTTPExchange(HTTPGateway(), endpoint, "GET", target.encode(), "1.1", ((), ()), False)
     assert (made.path, made.raw_path) == ("/api" + target, b"/api" + target.encode())
 
 
 @given(one=SEGMENTS, other=SEGMENTS)
-def test_different_request_targets_never_have_the_same_path(one: str, other: str) -> None:
+def test_two_different_request_targets_never_map_to_one_path(one: str, other: str) -> None:
     for cut in ("yes", "no"):
         endpoint = Endpoint(root_path="/api", root_path_cut=cut)
         paths = [

@@ -46,7 +46,7 @@ async def response_to(request: bytes, app: Callable[..., Any], **settings: Any) 
 # What is not taken over
 
 
-async def test_W3_ordinary_response_to_a_handshake_is_the_same_without_websockets() -> None:
+async def test_W3_ordinary_response_to_a_handshake_does_not_depend_on_the_ws_setting() -> None:
     served = await response_to(HANDSHAKE, Call(ignore), date_header=False)
     assert served == await response_to(HANDSHAKE, Call(ignore), date_header=False, ws=False)
     assert served.endswith(b"ordinary")
@@ -91,7 +91,7 @@ async def test_takeover_for_a_half_closed_client_raises_client_disconnected() ->
     ],
     ids=["other version", "POST", "no upgrade", "--ws none", "--ws-threads 0"],
 )
-async def test_W1_environ_without_a_valid_handshake_has_no_websocket(
+async def test_W1_environ_has_no_websocket_for_invalid_handshakes_or_switched_off_websockets(
     request_bytes: bytes, settings: dict[str, Any]
 ) -> None:
     environs: list[dict[str, Any]] = []
@@ -105,7 +105,7 @@ async def test_W1_environ_without_a_valid_handshake_has_no_websocket(
     assert "uvicorn.websocket" not in environs[0]
 
 
-async def test_W6_environ_on_an_executor_of_the_user_has_no_websocket() -> None:
+async def test_W6_environ_has_no_websocket_if_the_user_provides_the_executor() -> None:
     # No thread of it can be replaced.
     call = Call(ignore)
     with ThreadPoolExecutor(1) as executor:
@@ -151,7 +151,7 @@ async def test_W2_response_is_closed_after_the_takeover() -> None:
     await site.end()
 
 
-async def test_W2_response_with_500_after_the_takeover_is_not_sent_and_closes_with_1011() -> None:
+async def test_W2_status_500_after_the_takeover_closes_with_1011_and_sends_no_response() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["uvicorn.websocket"].accept()
         write = start_response("500 Internal Server Error", [("Content-Length", "4")])
@@ -207,7 +207,7 @@ async def test_W2_exception_after_the_disconnect_is_logged_at_debug(caplog: pyte
     await site.end()
 
 
-async def test_W2_exception_after_a_close_by_the_application_is_logged_and_keeps_the_close_code(
+async def test_W2_exception_after_close_by_the_application_is_logged_and_keeps_the_code(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def serve(websocket: WSGIWebSocket) -> None:
@@ -222,7 +222,7 @@ async def test_W2_exception_after_a_close_by_the_application_is_logged_and_keeps
     await site.end()
 
 
-async def test_W2_generator_that_takes_over_during_its_iteration_is_closed_at_its_next_piece() -> None:
+async def test_W2_generator_is_closed_at_the_first_yield_after_a_takeover() -> None:
     steps: list[str] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -281,7 +281,7 @@ async def test_taken_over_connection_is_freed_without_the_garbage_collector() ->
 # Origin
 
 
-async def test_W4_page_of_another_origin_gets_403_at_the_takeover(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W4_takeover_from_a_foreign_origin_gets_403(caplog: pytest.LogCaptureFixture) -> None:
     call = Call(echo)
     site = await opened(call, origin="http://evil.example")
     assert await site.answer() == 403
@@ -342,7 +342,7 @@ async def test_return_without_start_response_after_a_disconnect_is_no_error(capl
     await site.end()
 
 
-async def test_W4_exception_after_the_rejection_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W4_exception_after_a_403_at_the_takeover_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "uvicorn.app")
     site = await opened(Call(lambda websocket: websocket.receive()), origin="http://evil.example")
     assert await site.answer() == 403
@@ -357,7 +357,7 @@ async def test_W4_page_of_an_allowed_origin_opens_a_websocket() -> None:
     await site.end()
 
 
-async def test_W4_ordinary_response_to_a_handshake_of_another_origin_is_sent() -> None:
+async def test_W4_handshake_from_a_foreign_origin_may_get_an_ordinary_response() -> None:
     site = await opened(Call(ignore), origin="http://evil.example")
     assert await site.answer() == 200
     await site.end()
@@ -407,7 +407,7 @@ async def test_W6_takeover_above_the_share_of_one_client_gets_503(caplog: pytest
     await site.end()
 
 
-async def test_W6_thread_of_a_lost_client_counts_until_its_handler_has_ended() -> None:
+async def test_W6_ws_thread_of_a_disconnected_client_is_counted_until_the_handler_ends() -> None:
     proceed = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -438,7 +438,7 @@ async def test_W6_takeover_by_another_thread_moves_the_worker_of_the_call() -> N
 
 
 @pytest.mark.parametrize("content", [(b"ordinary",), {b"ordi": 1, b"nary": 2}], ids=["whole", "pieces"])
-async def test_takeover_by_another_thread_during_the_response_is_whole_or_refused(
+async def test_takeover_from_a_second_thread_during_the_response_either_succeeds_or_raises(
     caplog: pytest.LogCaptureFixture, content: Any
 ) -> None:
     refused: list[ClientDisconnected] = []

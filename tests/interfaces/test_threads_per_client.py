@@ -83,7 +83,7 @@ class Clients:
 
 
 @pytest.mark.parametrize("kind", ["wsgi", "consumer", "adapter", "executor"])
-async def test_requests_of_a_client_wait_for_its_thread_share_while_other_clients_are_served(kind: str) -> None:
+async def test_requests_above_the_thread_limit_of_a_client_do_not_delay_other_clients(kind: str) -> None:
     app = Blocking()
     with ThreadPoolExecutor(8) as executor:
         apps = {
@@ -110,7 +110,7 @@ async def test_requests_of_a_client_wait_for_its_thread_share_while_other_client
         await clients.end()
 
 
-async def test_client_may_use_as_many_threads_as_its_share() -> None:
+async def test_client_may_use_at_most_threads_per_client_threads() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads_per_client=3)
     for name in ("a1", "a2", "a3", "a4"):
@@ -134,7 +134,7 @@ async def test_one_client_may_use_every_thread_by_default() -> None:
     await clients.end()
 
 
-async def test_thread_share_behind_a_trusted_proxy_belongs_to_the_forwarded_client() -> None:
+async def test_thread_limit_behind_a_trusted_proxy_applies_to_the_forwarded_client() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name, client in (("a1", "192.0.2.1"), ("a2", "192.0.2.1"), ("b1", "192.0.2.2")):
@@ -158,7 +158,7 @@ async def test_thread_shares_do_not_apply_to_peers_on_a_unix_socket() -> None:
     await clients.end()
 
 
-async def test_client_with_too_many_waiting_requests_gets_503_and_other_clients_do_not() -> None:
+async def test_client_with_too_many_waiting_requests_gets_503_but_other_clients_do_not() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, thread_queue=1)
     for name in ("a1", "a2", "a3", "b1", "b2"):
@@ -185,7 +185,7 @@ async def test_request_that_the_pool_rejects_takes_no_thread_share() -> None:
     await clients.end()
 
 
-async def test_request_that_waits_for_its_thread_share_is_dropped_when_its_client_disconnects() -> None:
+async def test_request_waiting_for_the_thread_limit_of_its_client_is_dropped_on_disconnect() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2", "a3"):
@@ -199,7 +199,7 @@ async def test_request_that_waits_for_its_thread_share_is_dropped_when_its_clien
     await clients.end()
 
 
-async def test_requests_that_wait_for_their_thread_share_get_503_when_the_pool_ends() -> None:
+async def test_requests_waiting_at_the_thread_limit_get_503_when_the_pool_ends() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2"):
@@ -221,7 +221,7 @@ class Job:
         pass
 
 
-def test_forked_process_starts_with_no_thread_shares_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forked_process_starts_with_no_threads_counted_for_any_client(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = ClientShares(1, 10)
     assert shares.take(SharedJob(Job(), "a", shares, lambda job: True))
     monkeypatch.setattr(forks, "forks", forks.forks + 1)

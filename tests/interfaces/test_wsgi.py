@@ -259,7 +259,7 @@ def test_one_write_of_many_lines_to_wsgi_errors_is_one_record(caplog: pytest.Log
     ]
 
 
-def test_unfinished_line_of_wsgi_errors_is_part_of_the_next_record(caplog: pytest.LogCaptureFixture) -> None:
+def test_wsgi_errors_buffers_an_unfinished_line_until_its_newline(caplog: pytest.LogCaptureFixture) -> None:
     errors = ErrorLog()
     for text in ("one ", "record\nof two lines\nand", " another", "\n", "\n \n"):
         errors.write(text)

@@ -55,7 +55,7 @@ TOO_LONG: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("way", ALL_WAYS)
 @pytest.mark.parametrize("kind", TOO_LONG)
-async def test_wsgi_content_is_cut_at_its_content_length_and_the_connection_is_kept(kind: str, way: str) -> None:
+async def test_wsgi_content_is_cut_at_content_length_and_the_connection_is_kept(kind: str, way: str) -> None:
     conversation = Conversation(served(TOO_LONG[kind](), way))
     conversation.send(GET)
     await until(lambda: conversation.received and not conversation.context.requests)
@@ -138,7 +138,7 @@ async def test_wsgi_content_length_of_0_is_sent(content: Any) -> None:
     assert (response.status, response.content, response.complete) == (200, b"", True)
 
 
-async def test_wsgi_response_to_HEAD_with_excess_content_keeps_its_length_without_a_warning(
+async def test_wsgi_HEAD_response_keeps_its_content_length_and_excess_content_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     head = request(b"HEAD / HTTP/1.1")

@@ -166,7 +166,7 @@ async def test_shutdown_waits_for_wsgi_calls_that_run_close() -> None:
     assert len(kept.closed) == 1
 
 
-async def test_wsgi_application_without_a_response_at_the_disconnect_is_not_logged_as_an_error(
+async def test_wsgi_request_without_a_response_before_the_disconnect_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun, release = threading.Event(), threading.Event()

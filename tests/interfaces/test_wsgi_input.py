@@ -128,7 +128,7 @@ async def test_wsgi_input_returns_arrived_content_before_it_raises_for_a_disconn
     assert seen == [b"some"]
 
 
-async def test_unread_wsgi_input_of_more_than_128_KiB_counts_as_buffered() -> None:
+async def test_only_wsgi_input_beyond_128_KiB_counts_as_buffered_bytes() -> None:
     may_go_on, may_end = threading.Event(), threading.Event()
 
     def work(reader: ContentReader) -> None:
@@ -159,7 +159,7 @@ async def test_wsgi_input_asks_for_more_content_when_the_worker_has_read_everyth
     assert await reading.result() == (b"a" * 10, b"b" * 10)
 
 
-async def test_wsgi_input_raises_after_a_response_that_ended_before_the_content() -> None:
+async def test_wsgi_input_raises_if_the_response_ended_before_all_content_arrived() -> None:
     reading = Reading(lambda reader: reader.read1(9) + reader.read())
     await reading.begun()
     reading.exchange.content.feed(b"some")

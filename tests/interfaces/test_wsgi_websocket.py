@@ -50,7 +50,7 @@ async def test_W1_accept_answers_with_the_chosen_subprotocol() -> None:
     await site.end()
 
 
-async def test_accept_of_a_subprotocol_that_was_not_offered_raises_and_the_next_accept_succeeds() -> None:
+async def test_accept_succeeds_after_an_accept_with_an_unknown_subprotocol_raised() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         with pytest.raises(LocalProtocolError, match="subprotocol: expected"):
             websocket.accept("other")
@@ -200,7 +200,7 @@ async def test_closing_twice_or_after_the_disconnect_does_nothing() -> None:
         (lambda websocket: websocket.send("\ud800"), "lone surrogate"),
     ],
 )
-async def test_mistake_before_accept_raises_and_leaves_the_handshake_open(
+async def test_misuse_of_the_websocket_before_accept_raises_and_permits_a_normal_response(
     misuse: Callable[[WSGIWebSocket], Any], message: str
 ) -> None:
     def serve(websocket: WSGIWebSocket) -> None:
@@ -214,7 +214,7 @@ async def test_mistake_before_accept_raises_and_leaves_the_handshake_open(
     await site.end()
 
 
-async def test_bytearray_and_memoryview_are_sent_as_they_are_at_the_call() -> None:
+async def test_later_changes_to_a_sent_bytearray_are_not_transmitted() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         data = bytearray(b"first")
         websocket.send(data)
@@ -354,7 +354,7 @@ async def test_accept_at_the_first_receive_does_nothing_if_another_thread_has_ac
     await site.end()
 
 
-async def test_receive_raises_if_the_connection_was_taken_over_in_another_way() -> None:
+async def test_receive_raises_if_werkzeug_socket_has_taken_over_the_connection() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         websocket._takeover.take(lambda: websocket._session.accept())
         websocket.receive()
@@ -423,7 +423,7 @@ async def test_thread_that_waits_for_a_websocket_wakes_when_the_event_loop_is_cl
     await site.end()
 
 
-async def test_message_taken_after_the_disconnect_does_not_resume_reading() -> None:
+async def test_receiving_a_queued_message_after_the_disconnect_does_not_resume_reading() -> None:
     gone = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> Any:

@@ -60,7 +60,7 @@ SITES: dict[str, Callable[[], Any]] = {"flask": flask_site, "bottle": bottle_sit
 
 
 @pytest.mark.parametrize("name", SITES)
-async def test_W2_view_of_a_framework_echoes_and_its_response_is_dropped(name: str) -> None:
+async def test_W2_response_of_a_framework_view_after_an_echo_is_not_sent(name: str) -> None:
     site = await opened(SITES[name]())
     assert await site.answer() == 101
     await site.say("hello")

@@ -27,7 +27,7 @@ def theirs() -> dict[str, Any]:
     return public_release()
 
 
-def test_every_omitted_keyword_has_the_default_of_the_public_release_or_a_listed_default(
+def test_every_unset_keyword_has_the_public_release_default_or_a_listed_difference(
     theirs: dict[str, Any],
 ) -> None:
     made = uvicorn.Config("shop:app")
@@ -49,7 +49,9 @@ def test_every_flag_is_as_in_the_public_release_or_its_difference_is_listed(thei
     }
 
 
-def test_a_flag_that_differs_accepts_the_values_of_the_public_release(theirs: dict[str, Any]) -> None:
+def test_flag_listed_as_different_accepts_all_spellings_and_choices_of_the_public_release(
+    theirs: dict[str, Any],
+) -> None:
     ours = surface.flags()
     for name in differences.FLAGS:
         for part in ("spellings", "choices"):
@@ -69,7 +71,7 @@ def test_every_public_name_that_a_module_defines_can_be_imported(theirs: dict[st
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.module}-{row.works}" for row in ROWS])
-def test_every_name_of_the_table_exists_in_the_public_release(row: Row, theirs: dict[str, Any]) -> None:
+def test_every_name_in_the_compatibility_table_exists_in_the_public_release(row: Row, theirs: dict[str, Any]) -> None:
     names = {name.removeprefix("import ") for name in theirs["names"][row.module]}
     assert set(row.names.split()) - names == set()
 

@@ -47,7 +47,7 @@ async def consumer_coroutine(message: Any) -> None: ...
         ("/../*", "segments"),
     ],
 )
-def test_M2_a_route_with_an_impossible_path_raises_an_error_with_the_correction(path: Any, advice: str) -> None:
+def test_M2_error_for_an_invalid_route_path_explains_the_correct_form(path: Any, advice: str) -> None:
     with pytest.raises(ConfigError, match=r"^Route\(") as caught:
         Route(path, pages)
     assert advice in str(caught.value)
@@ -76,7 +76,7 @@ def test_M2_a_mount_with_an_impossible_prefix_raises_an_error_with_the_correctio
     assert advice in str(caught.value)
 
 
-def test_a_mount_with_arguments_of_a_starlette_mount_raises_an_error_that_names_starlette() -> None:
+def test_error_for_arguments_of_a_starlette_mount_names_starlette() -> None:
     with pytest.raises(ConfigError, match="Starlette's Mount"):
         Mount("/shop", routes=[])
 
@@ -92,7 +92,7 @@ def test_M5_an_entry_rejects_a_protocol_other_than_http_and_websocket() -> None:
         Route("/a", pages, protocol="https")
 
 
-def test_M5_an_entry_for_websockets_with_methods_is_rejected() -> None:
+def test_M5_a_websocket_entry_with_methods_is_rejected() -> None:
     with pytest.raises(ConfigError, match="takes no websocket"):
         Route("/a", live, protocol="websocket", methods=("GET",))
 
@@ -106,7 +106,7 @@ def test_M6_an_entry_rejects_a_host_with_a_port_or_a_wildcard(host: Any) -> None
 @pytest.mark.parametrize(
     ("host", "kept"), [("Shop.Example.", "shop.example"), ("[::1]", "[::1]"), ("127.0.0.1", "127.0.0.1")]
 )
-def test_M6_the_host_of_an_entry_is_stored_in_lower_case_without_its_final_dot(host: str, kept: str) -> None:
+def test_M6_host_of_an_entry_is_stored_in_lower_case_without_final_dot(host: str, kept: str) -> None:
     assert Route("/a", pages, host=host).host == kept
 
 
@@ -123,7 +123,7 @@ def test_M21_an_entry_rejects_threads_for_a_coroutine_function(app: Any) -> None
 
 
 @pytest.mark.parametrize("app", [pages, consumer])
-def test_M21_an_entry_accepts_threads_for_an_application_that_blocks(app: Any) -> None:
+def test_M21_a_route_accepts_threads_for_a_blocking_application(app: Any) -> None:
     assert Route("/a", app, threads=2).threads == 2
 
 
@@ -133,7 +133,7 @@ def test_M21_an_entry_rejects_threads_for_an_adapter_with_threads_of_its_own() -
 
 
 @pytest.mark.parametrize("app", [None, "site.wsgi", 5, lambda: None])
-def test_M34_error_for_an_entry_with_an_object_that_is_no_application_names_the_entry(app: Any) -> None:
+def test_M34_error_for_an_object_that_is_not_an_application_names_the_route(app: Any) -> None:
     with pytest.raises(ConfigError, match=r"^Route\('/a', methods=\('POST',\)\): "):
         Route("/a", app, methods=("POST",))
 
@@ -167,7 +167,7 @@ def test_M34_error_for_an_application_of_unknown_kind_shows_how_to_name_the_kind
         assert str(caught.value) == start + end
 
 
-def test_M20_an_entry_with_an_unknown_interface_raises_an_error_that_names_the_entry() -> None:
+def test_M20_error_for_an_entry_with_an_unknown_interface_names_the_entry() -> None:
     with pytest.raises(InterfaceError, match=r"^Mount\('/shop'\): interface: expected one of auto"):
         Mount("/shop", pages, interface="cgi")
 
@@ -189,7 +189,7 @@ def test_entries_are_immutable() -> None:
         entry.path = "/b"
 
 
-def test_the_repr_of_an_entry_is_the_call_that_makes_the_entry() -> None:
+def test_repr_of_an_entry_is_its_constructor_call() -> None:
     entry = Route("/a/*", pages, host="a.example", protocol="http", methods=("POST",), name="shop")
     assert repr(entry) == "Route('/a/*', host='a.example', protocol='http', methods=('POST',))"
     assert str(entry) == "shop"

@@ -97,7 +97,7 @@ async def test_M17_an_application_behind_adapters_or_middleware_gets_the_root_an
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_M14_a_request_for_exactly_the_prefix_of_a_mount_has_an_empty_path(kind: str) -> None:
+async def test_M14_a_mount_serves_its_prefix_with_and_without_a_trailing_slash(kind: str) -> None:
     assert await answers(Router(Mount("/shop", KINDS[kind])), get("/shop"), get("/shop/")) == [
         [kind, "/shop", "/shop"],
         [kind, "/shop", "/shop/"],
@@ -136,7 +136,7 @@ async def test_M15_the_outer_router_does_not_retry_after_the_refusal_of_a_nested
 
 
 @pytest.mark.parametrize(("cut", "kind"), [("yes", "wsgi"), ("no", "channels"), ("auto", "channels")])
-async def test_M16_root_path_cut_decides_which_entry_takes_a_path_below_the_root_path(cut: str, kind: str) -> None:
+async def test_M16_root_path_cut_decides_which_route_serves_a_path_below_the_root_path(cut: str, kind: str) -> None:
     table = Router(Route("/auth/login", wsgi_app), Route("/login", channels_app))
     [found] = await answers(table, get("/auth/login"), root_path="/auth", root_path_cut=cut)
     assert found[:2] == [kind, "/auth"]
@@ -167,7 +167,7 @@ async def test_M12_a_table_of_16_entries_adds_one_function_call_to_a_request() -
     assert await calls_of(table) == await calls_of(hello) + 1
 
 
-async def test_M9_OPTIONS_with_the_target_star_goes_to_the_default() -> None:
+async def test_M9_OPTIONS_star_request_goes_to_the_default_application() -> None:
     table = [Route("/*", channels_app)]
     request = get("*", method=b"OPTIONS")
     assert await answers(Router(*table), request) == [404]
@@ -197,7 +197,7 @@ async def test_M7_a_websocket_application_gets_the_root_and_path_of_its_entry(
     await conversation.lose()
 
 
-async def test_M7_a_handshake_for_an_application_without_websockets_is_served_as_a_GET() -> None:
+async def test_M7_handshake_to_an_application_without_websockets_is_served_as_a_GET_request() -> None:
     conversation = WebSocketConversation(Router(Route("/live", channels_app), default=wsgi_app), path="/page")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 200
@@ -226,9 +226,7 @@ async def test_M7_the_same_path_may_have_an_application_for_each_protocol() -> N
 
 
 @pytest.mark.parametrize(("path", "status"), [("/ours", 403), ("/theirs", 101)])
-async def test_M26_the_check_of_a_websocket_origin_depends_on_the_kind_of_the_application(
-    path: str, status: int
-) -> None:
+async def test_M26_channels_rejects_and_asgi_accepts_a_websocket_from_a_foreign_origin(path: str, status: int) -> None:
     table = Router(Route("/ours", channels_app), Route("/theirs", asgi3_app))
     conversation = WebSocketConversation(table, path=path, origin="http://elsewhere.example")
     await conversation.open()
@@ -250,7 +248,7 @@ class Recording:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_M19_an_application_at_a_route_gets_the_same_request_as_without_a_router(kind: str) -> None:
+async def test_M19_an_application_gets_the_same_request_with_and_without_a_route(kind: str) -> None:
     alone, routed = Recording(KINDS[kind]), Recording(KINDS[kind])
     request = get("/shop/caf%C3%A9?x=1", b"cookie: a=b", b"upgrade: h2c")
     for app in (alone, Router(Route("/shop/*", routed), default=hello)):
@@ -298,7 +296,7 @@ def test_M20_different_applications_share_no_interface() -> None:
     assert one is not two
 
 
-def test_M21_an_entry_with_threads_has_a_pool_of_its_own() -> None:
+def test_M21_threads_of_a_route_create_a_separate_pool() -> None:
     health, adapted, again, default = interfaces_of(
         Router(
             Route("/health", wsgi_app, threads=2),
@@ -365,7 +363,7 @@ class Living:
             raise OSError(f"no {what}")
 
 
-async def test_M27_applications_start_once_in_the_order_of_the_entries_with_the_default_last() -> None:
+async def test_M27_applications_start_once_in_table_order_and_stop_in_reverse_order() -> None:
     events: list[str] = []
     one, two, three, last = (Living(name, events) for name in ("one", "two", "three", "last"))
     interface = build_interface(
@@ -464,7 +462,7 @@ async def test_M29_a_hanging_shutdown_does_not_prevent_the_shutdown_of_other_app
     assert "Route('/2'): the application's shutdown has not ended in time" in caplog.text
 
 
-async def test_M30_each_asgi_application_has_a_state_of_its_own() -> None:
+async def test_M30_each_asgi_application_has_a_separate_state() -> None:
     states: list[Any] = []
 
     def application(name: str) -> Any:
@@ -493,7 +491,7 @@ async def test_M30_each_asgi_application_has_a_state_of_its_own() -> None:
     await conversation.lose()
 
 
-async def test_M32_the_log_line_of_a_failure_names_the_entry(caplog: pytest.LogCaptureFixture) -> None:
+async def test_M32_log_line_of_a_failed_request_shows_the_matched_entries(caplog: pytest.LogCaptureFixture) -> None:
     async def failing(message: Any, channels: Any) -> None:
         raise RuntimeError("broken")
 
@@ -506,7 +504,7 @@ async def test_M32_the_log_line_of_a_failure_names_the_entry(caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("websocket", [False, True])
-async def test_the_contexts_of_a_connection_are_dropped_at_its_end(websocket: bool) -> None:
+async def test_contexts_of_a_connection_are_released_when_the_connection_ends(websocket: bool) -> None:
     """A context names its endpoint as the owner: the two would wait for the garbage collector."""
 
     def contexts() -> list[object]:
@@ -611,7 +609,7 @@ async def test_W9_wsgi_application_of_a_router_takes_a_websocket_over(router: Ro
     await conversation.interface.shutdown(30)
 
 
-async def test_M7_handshake_at_an_entry_with_methods_is_a_get_request_if_all_applications_are_wsgi() -> None:
+async def test_M7_handshake_to_a_wsgi_route_with_methods_is_a_GET_request() -> None:
     conversation = await asked(Router(Route("/page", wsgi_page, methods=("GET",))), "/page")
     assert conversation.responses()[0].content == b"with websocket"
     await conversation.interface.shutdown(30)
@@ -624,7 +622,7 @@ async def test_M47_trial_of_a_new_wsgi_application_offers_no_takeover() -> None:
     await conversation.interface.shutdown(30)
 
 
-async def test_M47_handshake_at_a_trial_falls_back_if_all_applications_are_wsgi() -> None:
+async def test_M47_handshake_to_a_shift_between_wsgi_applications_gets_the_fallback_response() -> None:
     def missing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("404 Not Found", [])
         return [b""]

@@ -36,7 +36,7 @@ KEYS: dict[str, tuple[KeyFunction, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", KEYS)
-async def test_M41_the_key_of_a_request_selects_the_old_or_the_new_application(kind: str) -> None:
+async def test_M41_the_key_of_a_visitor_selects_the_old_or_the_new_application(kind: str) -> None:
     key, field = KEYS[kind]
     shift = Shift(wsgi_app, channels_app, weight=50, key=key)
     requests = [get("/x", field % visitor.encode()) for visitor in (NEW, OLD)]

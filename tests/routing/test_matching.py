@@ -42,7 +42,7 @@ def test_M6_a_host_field_is_compared_without_case_port_and_final_dot(field: byte
     assert find_entry(Table([SHOP, SIX, OTHER]), "/a", fields, "http", "GET") is entry
 
 
-def test_M33_a_request_with_any_bytes_in_path_and_host_gets_an_entry_or_a_refusal() -> None:
+def test_M33_random_paths_and_hosts_match_an_entry_or_give_404_or_405() -> None:
     chance = random.Random(33)
     table = Table([Route("/a/*", application, host="shop.example"), Route("/b", application, methods=("GET",))])
     for _ in range(5000):
@@ -67,7 +67,7 @@ def test_M5_a_CORS_preflight_goes_to_the_entry_for_the_requested_method(asked: b
     assert find_entry(Table([NEW, OTHER]), "/a", fields, "http", "OPTIONS") is entry
 
 
-def test_M5_an_OPTIONS_request_other_than_a_preflight_goes_to_the_entry_for_OPTIONS() -> None:
+def test_M5_OPTIONS_request_that_is_no_preflight_goes_to_the_OPTIONS_entry() -> None:
     options = Route("/a", application, methods=("OPTIONS",))
     assert find_entry(Table([NEW, options]), "/a", split_pairs([]), "http", "OPTIONS") is options
 
@@ -88,5 +88,5 @@ def test_M10_the_404_for_an_unknown_path_has_a_content_type_and_nosniff() -> Non
     }
 
 
-def test_M10_a_handshake_that_no_entry_takes_is_answered_with_404() -> None:
+def test_M10_a_handshake_without_a_matching_entry_is_answered_with_404() -> None:
     assert refusal(Table([NEW]), "/a", split_pairs([]), "websocket") is NOT_FOUND

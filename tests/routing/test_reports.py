@@ -46,7 +46,7 @@ async def test_K4_json_has_requests_and_statuses_of_each_entry_and_side() -> Non
     ]
 
 
-async def test_K4_report_counts_itself_as_in_flight() -> None:
+async def test_K4_report_request_counts_itself_as_in_flight() -> None:
     entries = json.loads((await reported()).content)["entries"]
     assert [entry["in_flight"] for entry in entries] == [1, 0, 0, 0]
 
@@ -59,7 +59,7 @@ async def test_M50_most_frequent_fallback_paths_are_reported_first() -> None:
     ]
 
 
-async def test_M50_text_lists_the_moved_paths_that_the_old_application_has_answered() -> None:
+async def test_M50_report_text_lists_paths_that_fell_back_to_the_old_application() -> None:
     answer = await reported(get("/account/name"), *[get("/account/avatar")] * 31, accept=b"accept: */*")
     assert answer.content.decode().splitlines()[-2:] == [
         "answered by old although moved: /account/avatar 31 times",
@@ -68,7 +68,7 @@ async def test_M50_text_lists_the_moved_paths_that_the_old_application_has_answe
 
 
 @pytest.mark.parametrize("accept", [b"x: y", b"accept: */*", b"accept: text/html,application/xhtml+xml"])
-async def test_K4_report_is_text_unless_the_request_names_json(accept: bytes) -> None:
+async def test_K4_report_is_plain_text_unless_the_client_accepts_json(accept: bytes) -> None:
     assert (await reported(accept=accept)).header(b"content-type") == b"text/plain; charset=utf-8"
 
 
@@ -83,7 +83,7 @@ def counts_of(*paths: str) -> Counts:
     return counts
 
 
-def test_K4_text_is_a_table_with_a_line_for_each_entry() -> None:
+def test_K4_report_text_is_a_table_with_one_line_per_entry() -> None:
     _, _, headings, row = lines_of(figures_of(counts_of()))
     assert headings.split() == [
         *("entry", "side", "kind", "requests", "statuses", "in", "flight", "websockets", "p50", "p90", "p99")
@@ -93,18 +93,18 @@ def test_K4_text_is_a_table_with_a_line_for_each_entry() -> None:
     ]
 
 
-def test_K4_first_line_of_the_text_has_the_process_and_the_start_time_of_the_counts() -> None:
+def test_K4_report_text_begins_with_the_process_and_the_start_time() -> None:
     counts = Counts()
     counts.since = 1_000_000_000.0
     assert next(lines_of(figures_of(counts))) == f"process {os.getpid()} since 2001-09-09T01:46:40Z"
 
 
-def test_K4_text_notes_that_each_process_reports_its_own_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_K4_report_text_notes_that_each_process_reports_its_own_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_count, "count", 4)
     assert next(lines_of(figures_of(Counts()))).endswith("; each of 4 processes reports its own requests")
 
 
-def test_M50_text_has_at_most_fifty_paths() -> None:
+def test_M50_report_text_lists_at_most_fifty_fallback_paths() -> None:
     lines = list(lines_of(figures_of(counts_of(*map(str, range(60))))))
     assert sum("although moved" in line for line in lines) == 50
     assert lines[-1] == "10 more paths; the JSON has all of them"

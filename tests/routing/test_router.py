@@ -15,7 +15,7 @@ from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.detect import build_interface
 
 
-def test_M11_the_entry_for_a_request_is_found() -> None:
+def test_M11_find_returns_the_entry_for_path_method_protocol_and_host() -> None:
     live = Route("/live", channels_app, protocol="websocket")
     form = Route("/form", channels_app, methods=("POST",), host="Shop.Example")
     table = Router(live, form)
@@ -49,7 +49,7 @@ def test_M3_a_router_rejects_two_entries_for_the_same_requests() -> None:
 @pytest.mark.parametrize(
     "arguments", [({}, lambda *arguments: None), ({"type": "http"}, None, None), ({"type": "http"},), ()]
 )
-def test_M24_a_router_raises_an_error_that_names_the_adapters_if_called_as_wsgi_or_asgi(arguments: Any) -> None:
+def test_M24_calling_a_router_as_wsgi_or_asgi_raises_and_names_the_adapters(arguments: Any) -> None:
     with pytest.raises(InterfaceError) as caught:
         _ = Router(default=wsgi_app)(*arguments)
     for name in ("WSGIAdapter(router)", "ASGI3Adapter(router)", "-k uvicorn.workers.UvicornWorker"):
@@ -62,7 +62,7 @@ def test_M24_the_interface_option_is_rejected_for_a_router(interface: Any) -> No
         Config(Router(default=wsgi_app), interface=interface, log_config=None).load()
 
 
-def test_M24_the_adapter_for_wsgi_applications_rejects_a_router() -> None:
+def test_M24_asgi_adapter_rejects_a_router() -> None:
     with pytest.raises(InterfaceError, match=r"WSGIAdapter\(router\)"):
         ASGIAdapter(Router(default=wsgi_app))
 
@@ -104,7 +104,7 @@ async def test_M24_events_of_a_websocket_behind_middleware_go_to_one_application
     assert events == ["websocket.connect", "websocket.receive", "websocket.disconnect"]
 
 
-async def test_M24_an_application_of_another_kind_behind_channels_middleware_is_rejected(
+async def test_M24_asgi_route_behind_channels_middleware_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = Conversation(Middleware(Router(Route("/page", asgi3_app))))
@@ -121,7 +121,7 @@ async def test_M24_a_websocket_event_before_the_connect_event_is_dropped() -> No
     await Router(default=hello)({"channel": "websocket.receive", "path": "/"}, {"reply": Reply()})
 
 
-async def test_M24_the_interface_of_an_entry_is_used_behind_channels_middleware() -> None:
+async def test_M24_interface_argument_of_a_route_applies_behind_channels_middleware() -> None:
     def returns_a_coroutine(*arguments: Any) -> Any:
         return hello(*arguments)
 
@@ -152,7 +152,7 @@ async def test_M11_a_test_can_call_a_router_with_httpx() -> None:
             assert (await client.get(path)).json()[0] == kind
 
 
-def test_M25_the_function_mapped_wraps_each_distinct_application_once() -> None:
+def test_M25_mapped_wraps_each_distinct_application_once() -> None:
     wrapped: list[Any] = []
 
     def wrap(app: Any) -> Any:
@@ -200,7 +200,7 @@ async def test_hooks_of_channels_applications_run_once_behind_middleware() -> No
     assert events == ["startup", "shutdown"]
 
 
-async def test_a_failed_startup_behind_middleware_shuts_down_earlier_applications() -> None:
+async def test_failed_router_startup_shuts_down_the_applications_that_have_started() -> None:
     events: list[str] = []
 
     class App:

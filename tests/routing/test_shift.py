@@ -63,7 +63,7 @@ PLACES: dict[str, Callable[[Shift], Any]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("weight", [0, 100])
-async def test_M36_a_shift_can_be_used_in_every_place_of_an_application(place: str, weight: int) -> None:
+async def test_M36_a_shift_works_wherever_an_application_is_accepted(place: str, weight: int) -> None:
     app = PLACES[place](Shift(wsgi_app, channels_app, weight=weight))
     kind = "channels" if weight else "wsgi"
     assert await answers(app, get("/shop/cart"), root_path="/base") == [[kind, "/base", "/base/shop/cart"]]
@@ -79,7 +79,7 @@ async def test_M37_both_sides_see_the_root_and_path_of_the_entry(kind: str) -> N
     ]
 
 
-async def test_M37_requests_of_one_connection_may_alternate_between_applications_of_two_kinds() -> None:
+async def test_M37_requests_on_one_connection_may_alternate_between_asgi_and_channels_sides() -> None:
     shift = Shift(asgi3_app, channels_app, weight=50, key=cookie("v"))
     old, new = (get("/x", f"cookie: v={visitor}".encode()) for visitor in (OLD, NEW))
     assert await sides(shift, old, new, new, old, new) == ["asgi3", "channels", "channels", "asgi3", "channels"]
@@ -93,7 +93,7 @@ async def test_M37_the_old_and_the_new_application_may_be_routers() -> None:
     ]
 
 
-def test_M37_the_old_side_shares_the_pool_that_its_application_has_elsewhere_in_the_table() -> None:
+def test_M37_old_side_of_a_shift_shares_the_pool_of_the_default_application() -> None:
     def new_site(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         return wsgi_app(environ, start_response)
 
@@ -103,7 +103,7 @@ def test_M37_the_old_side_shares_the_pool_that_its_application_has_elsewhere_in_
     assert shift.sides["new"].executor is not default.executor
 
 
-async def test_M37_an_application_of_two_shifts_is_started_once() -> None:
+async def test_M37_application_used_by_two_shifts_is_started_once() -> None:
     events: list[str] = []
     old, one, two = Living("old", events), Living("one", events), Living("two", events)
     interface = build_interface(Router(Route("/1", Shift(old, one)), Route("/2", Shift(old, two))), Settings())
@@ -155,7 +155,7 @@ def test_M36_an_invalid_argument_is_reported_when_the_shift_is_made(changes: dic
     assert str(caught.value).startswith(message)
 
 
-def test_M36_a_shift_that_another_host_calls_raises_an_error_that_names_the_adapters() -> None:
+def test_M36_calling_a_shift_as_wsgi_raises_and_names_the_adapters() -> None:
     with pytest.raises(InterfaceError, match=r"WSGIAdapter\(shift\).*ASGI3Adapter\(shift\)"):
         Shift(wsgi_app, channels_app)({}, print)
     with pytest.raises(InterfaceError, match=r"cannot be called as wsgi: a Shift has two applications"):
@@ -178,7 +178,7 @@ async def test_M41_a_failing_key_function_is_logged_and_the_old_application_resp
     assert record.getMessage().endswith(": the key function failed; the old application responds")
 
 
-async def test_M42_the_name_of_a_shift_is_the_path_of_its_entry_by_default() -> None:
+async def test_M42_shift_without_a_name_selects_visitors_by_the_path_of_its_entry() -> None:
     visitors = [f"visitor-{number}" for number in range(40)]
     moved = [visitor for visitor in visitors if is_new(50, "/a", visitor) != is_new(50, "/b", visitor)]
     requests = [get(path, f"cookie: v={visitor}".encode()) for visitor in moved for path in ("/a", "/b")]
@@ -213,7 +213,7 @@ async def test_M43_after_startup_the_weight_function_runs_on_a_thread_and_sets_t
     assert threads[0] == "a pool thread"
 
 
-async def test_M43_the_weight_function_is_called_again_until_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_M43_weight_function_is_called_repeatedly_until_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uvicorn.routing.weight._TIMER_SECONDS", 0.0)
     monkeypatch.setattr("uvicorn.routing.weight._CALL_SECONDS", 0.0)
     calls: list[int] = []
@@ -240,7 +240,7 @@ async def test_M44_the_key_of_a_handshake_selects_the_application_of_a_websocket
     await conversation.lose()
 
 
-async def test_M44_a_handshake_for_a_side_without_websockets_is_served_as_a_GET() -> None:
+async def test_M44_handshake_for_a_side_without_websockets_is_served_as_a_GET_request() -> None:
     conversation = WebSocketConversation(Shift(wsgi_app, channels_app), path="/live")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 200

@@ -149,7 +149,7 @@ async def test_status_response_is_503_on_a_host_that_does_not_count_requests(ent
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-def test_status_entry_raises_an_error_that_names_its_place_if_called_as_an_application(entry: StatusEntry) -> None:
+def test_calling_a_report_or_metrics_object_raises_and_names_the_router(entry: StatusEntry) -> None:
     with pytest.raises(InterfaceError, match=r"applications for an entry of a Router"):
         entry({}, None, None)
 
@@ -164,11 +164,11 @@ async def test_metrics_of_a_site_count_all_its_entries() -> None:
     assert last.header(b"content-type") == b"text/plain; version=0.0.4; charset=utf-8"
 
 
-async def test_metrics_entry_in_one_of_several_processes_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metrics_route_in_one_of_several_processes_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_count, "count", 2)
     with pytest.raises(ConfigError, match=r"^metrics: each of several processes .*; pass --metrics 127.0.0.1:9100"):
         Conversation(site(metrics(token=TOKEN)))
 
 
-def test_interface_of_the_entry_is_named_after_its_function() -> None:
+def test_interface_of_the_metrics_function_is_named_metrics() -> None:
     assert build_interface(metrics(token=TOKEN), Settings()).name == "metrics"

@@ -45,7 +45,7 @@ def test_M2_an_entry_without_a_star_takes_exactly_its_path(path: str, taken: boo
     [("/a/b", True), ("/a/b/", True), ("/a/b/c", True), ("/a/b//", True), ("/a/bc", False), ("/a", False), ("", False)],
 )
 @pytest.mark.parametrize("entry", [route("/a/b/*"), Mount("/a/b", application)], ids=["route", "mount"])
-def test_M2_a_prefix_takes_all_paths_below_it_by_whole_segments(entry: Entry, path: str, taken: bool) -> None:
+def test_M2_a_prefix_route_or_mount_compares_whole_path_segments(entry: Entry, path: str, taken: bool) -> None:
     assert (find(entry, path=path) is not None) is taken
 
 
@@ -67,7 +67,7 @@ def test_M3_the_most_specific_entry_takes_the_request_in_any_order_of_entries() 
         assert find(*entries, path=path, host=host) is entries[expected], (path, host)
 
 
-def test_M3_a_protocol_is_more_specific_than_methods() -> None:
+def test_M3_an_entry_with_a_protocol_has_priority_over_an_entry_with_methods() -> None:
     by_protocol, by_methods, neither = route("/a", protocol="http"), route("/a", methods=("GET",)), route("/a")
     assert find(by_protocol, by_methods, neither, path="/a") is by_protocol
 
@@ -112,13 +112,13 @@ def test_M4_an_entry_that_does_not_take_the_method_is_passed_over() -> None:
     assert find(new, old, path="/a", method="GET") is new
 
 
-def test_M4_an_entry_that_does_not_take_the_protocol_is_passed_over() -> None:
+def test_M4_an_entry_for_a_different_protocol_is_skipped() -> None:
     live, old = route("/a", protocol="websocket"), route("/*")
     assert find(live, old, path="/a") is old
     assert find(live, old, path="/a", protocol="websocket") is live
 
 
-def test_M4_the_allowed_methods_come_from_all_entries_for_the_path() -> None:
+def test_M4_allowed_methods_are_the_union_over_all_matching_entries() -> None:
     table = Table(
         [
             route("/a", methods=("POST",)),
@@ -147,7 +147,7 @@ def test_M5_an_entry_for_GET_takes_HEAD_and_no_websocket() -> None:
     assert find(entry, path="/a", protocol="websocket") is None
 
 
-def test_M7_a_handshake_prefers_an_entry_for_websockets_to_an_entry_for_both_protocols() -> None:
+def test_M7_handshake_prefers_a_websocket_entry_to_an_entry_without_a_protocol() -> None:
     websocket, both, http = route("/a", protocol="websocket"), route("/a"), route("/a", protocol="http")
     assert find(websocket, both, http, path="/a", protocol="websocket") is websocket
     assert find(both, http, path="/a", protocol="websocket") is both
@@ -174,7 +174,7 @@ def test_M8_a_long_path_is_compared_with_ten_paths_at_most_in_a_table_of_254_ent
     assert max(map(len, compared)) <= len("/a/b/c/")
 
 
-def test_M9_a_request_with_the_target_star_goes_to_the_default_only() -> None:
+def test_M9_request_for_the_target_star_only_matches_the_default() -> None:
     default = route("/*")
     assert find(route("/*"), path="*", method="OPTIONS") is None
     assert find(route("/*"), path="*", method="OPTIONS", default=default) is default

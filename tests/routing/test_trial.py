@@ -102,7 +102,7 @@ async def test_M48_a_response_that_is_not_dropped_comes_from_the_new_application
 
 
 @pytest.mark.parametrize("value", [b"1", b"0"])
-async def test_M47_a_field_of_the_new_response_passes_the_request_to_the_old_application(value: bytes) -> None:
+async def test_M47_X_Uvicorn_Pass_header_of_the_new_application_causes_the_fallback(value: bytes) -> None:
     async def passing(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 202, "headers": [[b"X-Uvicorn-Pass", value]]})
 
@@ -123,11 +123,11 @@ async def test_M47_only_a_GET_or_HEAD_request_without_content_falls_back(request
     assert await answers(Shift(wsgi_app, channels_404, weight=100, fallback=(404,)), request_) == [404]
 
 
-async def test_M47_a_response_with_a_status_outside_the_list_is_not_dropped() -> None:
+async def test_M47_a_status_outside_the_fallback_list_is_sent_to_the_client() -> None:
     assert await answers(Shift(wsgi_app, channels_404, weight=100, fallback=(410,)), get("/x")) == [404]
 
 
-async def test_M47_without_a_fallback_no_response_of_the_new_application_is_dropped() -> None:
+async def test_M47_without_a_fallback_list_a_404_of_the_new_application_is_sent() -> None:
     assert await answers(Shift(wsgi_app, channels_404, weight=100), get("/x")) == [404]
 
 
@@ -145,7 +145,7 @@ async def test_M47_a_websocket_does_not_fall_back() -> None:
 
 
 @pytest.mark.parametrize(("reads", "seconds", "event"), [(True, 10, "http.disconnect"), (False, 0, "cancelled")])
-async def test_M47_the_call_whose_response_was_dropped_is_disconnected_and_cancelled(
+async def test_M47_dropping_the_new_response_disconnects_or_cancels_the_new_application(
     reads: bool, seconds: int, event: str
 ) -> None:
     events: list[str] = []
@@ -191,7 +191,7 @@ async def test_M47_the_new_application_is_notified_when_the_client_disconnects()
     assert events == ["request", "http.disconnect"]
 
 
-async def test_M47_the_old_application_is_not_called_if_the_client_disconnects_before_the_fallback() -> None:
+async def test_M47_old_application_is_not_called_if_the_client_disconnects_before_the_fallback() -> None:
     calls: list[str] = []
     release = asyncio.Event()
 

@@ -14,12 +14,12 @@ VISITORS = [f"visitor-{number}" for number in range(10_000)]
 
 
 @pytest.mark.parametrize("weight", [0, 0.5, 1, 5, 25, 50, 100])
-def test_M42_the_share_of_10000_keys_differs_from_the_weight_by_at_most_1_5_percent(weight: float) -> None:
+def test_M42_share_of_moved_visitors_differs_from_the_weight_by_1_5_percent_at_most(weight: float) -> None:
     share = sum(is_new(weight, "/search/*", visitor) for visitor in VISITORS) / 100
     assert abs(share - weight) <= 1.5
 
 
-def test_M42_no_key_moves_back_when_the_weight_is_raised() -> None:
+def test_M42_raising_the_weight_never_moves_a_visitor_back_to_the_old_side() -> None:
     weights = [0, 1, 5, 25, 50, 99.9, 100]
     chosen = [{visitor for visitor in VISITORS if is_new(weight, "/search/*", visitor)} for weight in weights]
     assert all(lower <= higher for lower, higher in zip(chosen, chosen[1:], strict=False))
@@ -59,7 +59,7 @@ class Weight:
         return result
 
 
-def test_M43_the_weight_is_0_until_the_first_answer_of_the_weight_function() -> None:
+def test_M43_weight_is_0_before_the_first_call_of_the_weight_function() -> None:
     weight = Weight(5)
     before = weight.kept.weight
     weight.kept.refresh()
@@ -103,7 +103,7 @@ def test_M43_a_failing_weight_function_keeps_the_last_weight_and_warns_once_a_mi
     assert (weight.kept.weight, warnings[0], warnings[1], warnings[60], warnings[61]) == (5, 0, 1, 1, 2)
 
 
-def test_M43_a_weight_function_without_a_key_may_switch_between_0_and_100_only(
+def test_M43_weight_function_without_a_key_may_only_return_0_or_100(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     results = iter([100, 50, 0])

@@ -160,7 +160,7 @@ def test_C8_repeated_fields_are_joined_in_order() -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [b"host", b"content-length", b"content-type", b"authorization"])
-async def test_C8_a_request_that_repeats_a_singular_field_is_refused(name: bytes) -> None:
+async def test_C8_request_that_repeats_a_single_value_header_is_refused(name: bytes) -> None:
     environ = await served(
         request(b"GET / HTTP/1.1", name + b": 0", name + b": 0", host=None if name == b"host" else b"host: x")
     )

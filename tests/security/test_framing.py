@@ -115,7 +115,7 @@ async def test_A11_the_authority_of_an_absolute_target_replaces_the_host_field()
     assert (message["path"], message["query_string"]) == ("/a", b"b")
 
 
-async def test_A14_input_after_a_refused_request_is_not_served() -> None:
+async def test_A14_requests_that_follow_a_refused_request_are_not_served() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(b"GET / HTTP/1.1", b"a : b") + GET * 100)
@@ -125,7 +125,7 @@ async def test_A14_input_after_a_refused_request_is_not_served() -> None:
     await conversation.lose()
 
 
-async def test_A14_input_after_refused_content_is_not_served() -> None:
+async def test_A14_requests_that_follow_malformed_content_are_not_served() -> None:
     recorder = Recorder(echo)
     conversation = Conversation(recorder)
     conversation.send(chunked(b"5\r\nhelloX\r\n") + GET * 100)
@@ -229,7 +229,7 @@ async def test_A16_100_continue_is_sent_once_and_only_when_the_application_reads
     assert conversation.statuses == [100, 200]
 
 
-async def test_A16_a_reply_before_100_continue_closes_the_connection() -> None:
+async def test_A16_response_sent_before_100_continue_closes_the_connection() -> None:
     conversation = Conversation(hello)
     conversation.send(request(POST, b"content-length: 2", b"expect: 100-continue"))
     await settle()
@@ -319,7 +319,7 @@ def test_A19_the_installed_httptools_satisfies_setup_py() -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", ["A1 length and coding", "A3", "A9 LF after a field", "A9 folded field", "A4 +5"])
-async def test_A19_framing_that_llhttp_accepts_by_mistake_is_refused(
+async def test_A19_invalid_framing_that_llhttp_accepts_is_still_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """llhttp cannot be made to have the fault, so a parser that accepts everything replaces it."""

@@ -70,7 +70,7 @@ async def test_D2_further_bytes_of_a_head_do_not_extend_its_deadline() -> None:
     await conversation.lose()
 
 
-async def test_D2_the_deadline_of_a_second_head_begins_with_its_first_byte() -> None:
+async def test_D2_header_timeout_of_the_second_request_starts_at_its_first_byte() -> None:
     conversation = Conversation(hello)
     conversation.send(GET)
     await settle()
@@ -133,7 +133,7 @@ async def test_D3_content_above_the_minimum_rate_has_no_deadline() -> None:
     assert conversation.statuses == [200]
 
 
-async def test_D3_time_in_which_the_server_does_not_read_is_left_out_of_the_content_rate() -> None:
+async def test_D3_time_while_reading_is_paused_does_not_count_for_the_content_rate() -> None:
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     conversation.send(request(POST, b"content-length: 1000000", content=b"x" * 70000), piece=1 << 20)
     assert not conversation.transport.reading
@@ -164,7 +164,7 @@ async def test_D4_send_waits_while_the_write_buffer_is_above_its_high_water_mark
     assert sent == [0, 1, 2, 3]
 
 
-async def test_D4_a_client_that_reads_no_byte_of_a_response_for_a_minute_is_reset() -> None:
+async def test_D4_a_client_that_reads_no_response_byte_for_a_minute_is_reset() -> None:
     conversation = Conversation(hello)
     conversation.transport.client_takes = False
     conversation.send(GET)
@@ -190,7 +190,7 @@ async def test_D4_a_client_that_reads_a_response_slowly_is_not_reset() -> None:
     await conversation.lose()
 
 
-async def test_D5_reading_pauses_above_64_KiB_of_unread_content_and_resumes_when_it_is_read() -> None:
+async def test_D5_reading_pauses_above_64_KiB_of_unread_content_until_the_application_reads() -> None:
     may_read = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -286,7 +286,7 @@ async def test_D8_a_head_that_arrives_byte_by_byte_is_scanned_once() -> None:
     assert CountingBuffer.looked_at < 8 * len(stream)
 
 
-async def test_D9_int_is_never_called_with_more_than_twenty_digits_of_a_request(
+async def test_D9_int_is_called_with_at_most_twenty_digits_from_a_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     longest = 0
@@ -436,7 +436,7 @@ async def test_D13_an_idle_connection_is_closed_when_the_server_stops() -> None:
     assert conversation.transport.closing
 
 
-async def test_D13_a_connection_that_was_busy_just_before_the_stop_gets_one_more_request_answered() -> None:
+async def test_D13_recently_active_connection_may_send_one_more_request_after_the_stop() -> None:
     conversation = Conversation(hello)
     conversation.send(GET)
     await settle()
@@ -516,7 +516,7 @@ async def of_all_kinds(message: dict[str, Any], channels: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("fault", ["reset", "half-close", "stall", "garbage", "stop", "cancel"])
 @pytest.mark.parametrize("state", STATES)
-async def test_D16_a_fault_in_any_state_leaves_no_connection_and_no_request_behind(state: str, fault: str) -> None:
+async def test_D16_no_fault_in_any_state_leaks_a_connection_or_a_request(state: str, fault: str) -> None:
     conversation = Conversation(of_all_kinds)
     if STATES[state]:
         conversation.send(STATES[state])

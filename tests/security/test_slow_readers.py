@@ -89,7 +89,7 @@ BLOCKING: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", BLOCKING)
-async def test_S5_a_client_that_reads_too_slowly_is_reset_and_its_thread_is_freed(kind: str) -> None:
+async def test_S5_a_client_that_reads_too_slowly_is_reset_and_frees_its_thread(kind: str) -> None:
     reader = Reader(BLOCKING[kind](), min_response_rate=500)
     await reader.begin()
     await reader.read(128, 60)

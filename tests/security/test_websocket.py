@@ -159,7 +159,7 @@ async def test_E2_a_websocket_key_that_is_not_16_bytes_in_base64_is_refused(key:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("version", [b"0", b"8", b"14", b"013", b"13.0", b"1" * 5000])
-async def test_E2_a_refusal_of_another_websocket_version_names_version_13(version: bytes) -> None:
+async def test_E2_handshake_with_a_different_websocket_version_gets_426_with_version_13(version: bytes) -> None:
     conversation = Conversation(nothing)
     conversation.send(request(GET, *HANDSHAKE[:2], HANDSHAKE[3], b"sec-websocket-version: " + version))
     await settle()
@@ -201,7 +201,7 @@ async def test_E2_a_handshake_with_content_is_refused_and_its_content_is_not_par
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("before", [b"", frame(TEXT, b"a"), frame(BINARY_PART, b"a"), frame(PING)])
-async def test_E3_an_unmasked_frame_at_any_place_closes_the_connection_with_1002(before: bytes) -> None:
+async def test_E3_unmasked_frame_closes_with_1002_in_any_position(before: bytes) -> None:
     codes = []
     for unmasked in (b"\x81\x02hi", b"\x82\x00", b"\x80\x01a", b"\x89\x00", b"\x88\x02\x03\xe8"):
         conversation = await opened()
@@ -244,7 +244,7 @@ async def test_E5_a_frame_over_the_limit_is_refused_at_its_header() -> None:
     await conversation.lose()
 
 
-async def test_E5_a_message_of_exactly_the_limits_of_bytes_and_fragments_is_accepted() -> None:
+async def test_E5_message_exactly_at_the_size_and_fragment_limits_is_accepted() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, ws_max_size=1000, ws_max_fragments=10)
     conversation.send(frame(BINARY_PART, b"x" * 100) + frame(MORE, b"x" * 100) * 8 + frame(LAST, b"x" * 100))
@@ -293,7 +293,7 @@ async def test_E6_messages_before_a_protocol_error_are_answered() -> None:
     await conversation.lose()
 
 
-async def test_E6_a_protocol_error_just_before_the_FIN_of_the_client_closes_with_its_code() -> None:
+async def test_E6_protocol_error_followed_by_FIN_closes_with_1002() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.send(frame(TEXT | RSV1))
@@ -302,7 +302,7 @@ async def test_E6_a_protocol_error_just_before_the_FIN_of_the_client_closes_with
     assert (conversation.close_code, app.messages[-1]["code"]) == (1002, 1002)
 
 
-async def test_E6_the_pongs_queued_for_a_client_that_does_not_read_are_bounded() -> None:
+async def test_E6_queued_pongs_for_a_client_that_does_not_read_are_limited() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     for _ in range(1000):
@@ -374,7 +374,7 @@ async def test_E8_reading_pauses_when_the_application_handles_messages_too_slowl
     await conversation.lose()
 
 
-async def test_E8_messages_buffered_during_a_pause_of_reading_are_handled_in_order() -> None:
+async def test_E8_messages_buffered_while_reading_is_paused_are_handled_in_order() -> None:
     may_end = asyncio.Event()
 
     async def app(message: Message, channels: Channels) -> None:

@@ -241,7 +241,7 @@ async def test_loop_that_may_have_a_read_in_progress_serves_a_new_client_in_the_
     assert await paths_of_busy_and_new_client() == ["/busy", "/new"]
 
 
-def test_loop_of_an_unknown_library_counts_as_having_a_read_in_progress() -> None:
+def test_unknown_event_loop_is_assumed_not_to_read_when_ready() -> None:
     assert not module._reads_when_ready(asyncio.AbstractEventLoop())  # type: ignore[abstract]
 
 
@@ -256,14 +256,14 @@ async def test_new_client_that_sends_its_request_later_gets_a_response() -> None
             assert app.paths == ["/later"]
 
 
-async def test_new_client_that_has_sent_a_fin_only_is_disconnected() -> None:
+async def test_new_client_that_sends_only_a_FIN_is_disconnected() -> None:
     with listening() as sock, waiting_clients(sock, 1) as (client,):
         client.shutdown(socket.SHUT_WR)
         async with accepting(sock) as (_, context):
             await until(lambda: context.accepted and not context.connections)
 
 
-async def test_request_is_served_although_another_new_client_has_reset_its_connection() -> None:
+async def test_request_is_served_although_a_second_new_client_resets_its_connection() -> None:
     app = Recorder()
     with listening() as sock, waiting_clients(sock, 2) as (leaving, staying):
         leaving.sendall(request("/left"))
@@ -275,7 +275,7 @@ async def test_request_is_served_although_another_new_client_has_reset_its_conne
             await until(lambda: "/stayed" in app.paths)
 
 
-async def test_event_loop_closes_a_connection_that_is_reset_while_its_first_request_is_read(
+async def test_connection_that_is_reset_during_its_first_read_is_removed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app = Recorder()
@@ -315,7 +315,7 @@ async def test_failure_in_the_first_request_of_a_client_resets_only_its_connecti
     assert caplog.messages == ["reading the first request of a connection failed; resetting the connection"]
 
 
-async def test_context_variable_set_in_the_first_request_of_a_client_is_unset_for_other_clients() -> None:
+async def test_context_variable_set_in_one_request_is_unset_for_other_clients() -> None:
     variable = ContextVar("variable", default="unset")
     seen = []
 

@@ -89,7 +89,7 @@ async def test_D15_a_connection_above_the_limit_is_closed_before_its_tls_handsha
             assert await end_of(reader) == b""
 
 
-async def test_D15_served_connections_count_towards_the_limit_for_tls_handshakes(made: Certificates) -> None:
+async def test_D15_established_connections_count_towards_the_limit_of_tls_handshakes(made: Certificates) -> None:
     async with serving(made, limit_concurrency=1) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=made.client())
         async with plain_client(server) as (reader, _):
@@ -142,7 +142,7 @@ async def test_D15_tls_handshake_ends_at_the_deadline_of_the_request_head(made: 
         assert await end_of(reader) == b""
 
 
-async def test_D15_tls_handshake_ends_at_the_handshake_deadline_if_the_head_deadline_is_later(
+async def test_D15_tls_handshake_times_out_although_the_head_deadline_is_later(
     made: Certificates,
 ) -> None:
     async with serving(made, ssl_handshake_timeout=0.1) as server, plain_client(server) as (reader, _):
@@ -160,7 +160,7 @@ async def test_D15_connection_that_is_closed_before_its_tls_handshake_is_logged(
     assert f"{host}:{port} refused before the TLS handshake: over 1 connections" in caplog.messages
 
 
-async def test_request_sent_together_with_the_end_of_the_tls_handshake_gets_a_response(made: Certificates) -> None:
+async def test_request_sent_with_the_last_bytes_of_the_tls_handshake_gets_a_response(made: Certificates) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = made.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
     async with serving(made) as server, plain_client(server) as (reader, writer):

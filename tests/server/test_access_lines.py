@@ -23,7 +23,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name == "uvicorn.access"]
 
 
-async def test_access_line_of_a_complete_response_has_the_outcome_complete(caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_log_record_of_a_complete_response_has_outcome_complete(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(hello, access_log=True)
     conversation.send(GET)
@@ -68,7 +68,9 @@ async def test_access_line_of_a_stream_that_ends_at_http_disconnect_reports_the_
     assert record.outcome == "client disconnected"  # type: ignore[attr-defined]
 
 
-async def test_access_line_of_a_failed_response_has_the_exception_as_outcome(caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_log_record_of_a_failed_response_has_an_exception_outcome(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(begun, access_log=True)
     conversation.send(request(b"GET /fail HTTP/1.1"))
@@ -146,7 +148,7 @@ async def test_request_without_a_response_has_no_access_line(caplog: pytest.LogC
     await conversation.interface.tasks.finish(0)
 
 
-async def test_percent_sign_in_the_outcome_appears_in_the_access_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_line_shows_a_percent_sign_in_the_outcome(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         channels["reply"].break_off("50% of it\n")

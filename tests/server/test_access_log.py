@@ -134,7 +134,7 @@ def test_B4_ten_thousand_warnings_in_a_second_are_ten_log_lines(caplog: pytest.L
     assert len(caplog.messages) == 10
 
 
-def test_B4_next_tick_logs_the_number_of_suppressed_warnings(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_number_of_suppressed_warnings_is_logged_at_the_next_clock_tick(caplog: pytest.LogCaptureFixture) -> None:
     warnings = ClientWarnings()
     for _ in range(10_000):
         warnings.warn(CLIENT, "refused")
@@ -151,7 +151,7 @@ def test_B4_number_of_suppressed_warnings_is_logged_once(caplog: pytest.LogCaptu
     assert len(caplog.messages) == 11
 
 
-def test_B4_each_second_has_its_own_ten_warnings(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_ten_warnings_and_one_summary_are_logged_each_second(caplog: pytest.LogCaptureFixture) -> None:
     warnings = ClientWarnings()
     for _ in range(3):
         for _ in range(100):

@@ -67,7 +67,7 @@ def test_deadline_expires_up_to_a_tick_late_and_never_early(later: float, is_ove
     assert clock.is_over(began, 5.0) is is_over
 
 
-def test_late_tick_does_not_expire_a_deadline_that_began_just_before_the_tick() -> None:
+def test_clock_tick_10_seconds_late_does_not_expire_a_5_second_timeout() -> None:
     clock = HandClock()
     began = clock.now
     clock.seconds += 10
@@ -81,7 +81,7 @@ def test_late_tick_does_not_expire_a_deadline_that_began_just_before_the_tick() 
     assert clock.is_over(began, 5.0)
 
 
-def test_late_tick_extends_deadlines_for_a_limited_time() -> None:
+def test_timeout_that_begins_well_after_a_late_clock_tick_expires_on_time() -> None:
     clock = HandClock()
     clock.seconds += 10
     for _ in range(12):

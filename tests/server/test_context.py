@@ -67,7 +67,7 @@ def test_tick_of_the_context_ticks_every_connection() -> None:
     with_context(use)
 
 
-def test_connection_may_be_removed_during_a_tick() -> None:
+def test_connection_removed_during_a_clock_tick_does_not_affect_other_connections() -> None:
     def use(context: ServerContext) -> None:
         connections = [TickingConnection(context, leave_after=1) for _ in range(3)]
         context.clock.tick()
@@ -90,11 +90,11 @@ def test_default_fields_have_the_server_field() -> None:
     with_context(lambda context: _equal(context.defaults.server, b"server: uvicorn\r\n"))
 
 
-def test_default_fields_have_no_server_field_when_switched_off() -> None:
+def test_default_fields_omit_server_if_the_server_header_is_switched_off() -> None:
     with_context(lambda context: _equal(context.defaults.server, b""), server_header=False)
 
 
-def test_default_fields_have_no_date_field_when_switched_off() -> None:
+def test_default_fields_omit_date_if_the_date_header_is_switched_off() -> None:
     def use(context: ServerContext) -> None:
         context.clock.tick()
         assert context.defaults.block == b"server: uvicorn\r\n"
@@ -162,7 +162,7 @@ def test_D10_repeated_lack_of_descriptors_is_logged_once_a_second(
     ]
 
 
-def test_D10_lack_of_descriptors_is_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_D10_running_out_of_file_descriptors_is_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
     with_context(lambda context: run_out(context, errno.EMFILE))
     assert [(record.name, record.levelno) for record in caplog.records] == [("uvicorn.error", logging.ERROR)]
 
@@ -186,7 +186,7 @@ def test_D10_lack_of_descriptors_is_logged_again_in_the_next_second(caplog: pyte
         {"message": "something else"},
     ],
 )
-def test_D10_exceptions_other_than_a_lack_of_descriptors_are_logged_by_the_default_handler(
+def test_D10_exceptions_outside_accept_are_logged_by_the_default_handler(
     report: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with_context(lambda context: context.loop_exception(context.loop, report))
@@ -243,7 +243,7 @@ async def test_W6_limit_of_descriptors_below_a_given_ws_threads_is_logged_when_t
     assert caplog.messages == (expected if is_logged else [])
 
 
-async def test_limit_of_descriptors_is_ignored_for_applications_without_threads(
+async def test_low_descriptor_limit_logs_nothing_for_an_application_without_threads(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (10, 10))

@@ -21,7 +21,7 @@ async def answered(data: bytes = LARGE, **settings: Any) -> Conversation:
     return conversation
 
 
-async def test_upload_that_is_answered_early_is_dropped_up_to_its_content_length() -> None:
+async def test_upload_after_an_early_response_is_discarded_until_content_length_is_reached() -> None:
     conversation = await answered()
     for _ in range(122):
         conversation.send(PIECE)
@@ -53,7 +53,7 @@ async def test_without_a_limit_a_chunked_upload_answered_early_is_dropped_for_a_
     assert conversation.transport.closing
 
 
-async def test_connection_is_kept_if_a_chunked_upload_is_complete_when_it_is_answered() -> None:
+async def test_connection_is_kept_if_the_chunked_upload_is_complete_at_the_response() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n0\r\n\r\n"))
     assert conversation.responses()[0].header(b"connection") is None
     conversation.send(GET)
@@ -61,7 +61,7 @@ async def test_connection_is_kept_if_a_chunked_upload_is_complete_when_it_is_ans
     assert conversation.statuses == [200, 200]
 
 
-async def test_connection_is_closed_if_an_upload_answered_early_pauses_too_long() -> None:
+async def test_upload_that_pauses_after_an_early_response_closes_the_connection() -> None:
     conversation = await answered()
     conversation.send(PIECE)
     conversation.clock.advance(4)
@@ -70,7 +70,7 @@ async def test_connection_is_closed_if_an_upload_answered_early_pauses_too_long(
     assert conversation.transport.closing
 
 
-async def test_connection_is_closed_if_an_upload_answered_early_is_too_slow() -> None:
+async def test_slow_upload_after_an_early_response_closes_the_connection() -> None:
     conversation = await answered(min_content_rate=1000)
     for _ in range(9):
         conversation.send(bytes(900))
@@ -82,7 +82,7 @@ async def test_connection_is_closed_if_an_upload_answered_early_is_too_slow() ->
     assert conversation.transport.closing
 
 
-async def test_a_stopping_server_closes_the_connection_of_an_upload_that_was_answered_early() -> None:
+async def test_stopping_server_closes_a_connection_whose_upload_was_answered_early() -> None:
     conversation = await answered()
     conversation.context.stopping = True
     for _ in range(3):

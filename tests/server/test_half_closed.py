@@ -89,7 +89,7 @@ async def test_with_timeout_half_closed_0_a_half_closed_connection_is_reset_at_o
     await conversation.interface.tasks.finish(0)
 
 
-async def test_handler_of_an_aborted_half_closed_exchange_is_cancelled_after_timeout_disconnect() -> None:
+async def test_aborting_a_half_closed_exchange_cancels_the_handler_after_timeout_disconnect() -> None:
     app = Waiting()
     conversation = Conversation(app, timeout_disconnect=0)
     conversation.send(GET)
@@ -100,7 +100,7 @@ async def test_handler_of_an_aborted_half_closed_exchange_is_cancelled_after_tim
     assert app.ended == [asyncio.CancelledError]
 
 
-async def test_half_closed_client_gets_a_complete_response_that_ends_in_time() -> None:
+async def test_half_closed_client_gets_a_response_that_ends_before_timeout_half_closed() -> None:
     go = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ async def test_streamed_response_does_not_end_when_the_http_disconnect_handler_r
     assert conversation.statuses == [200]
 
 
-async def test_pipelined_request_of_a_half_closed_client_begins_half_closed() -> None:
+async def test_reading_truncated_content_of_a_pipelined_half_closed_request_raises() -> None:
     """To read the missing content raises. A wait for it would last until the server stops."""
     outcomes: list[object] = []
 
@@ -250,7 +250,7 @@ async def test_timeout_half_closed_covers_all_pipelined_requests_together() -> N
 
 
 @pytest.mark.parametrize("yields", [b"", b"x"])
-async def test_worker_thread_is_released_when_a_half_closed_wsgi_stream_yields(yields: bytes) -> None:
+async def test_half_closed_wsgi_stream_is_closed_at_its_next_yield_after_the_timeout(yields: bytes) -> None:
     go = threading.Event()
     closed = threading.Event()
 

@@ -92,7 +92,7 @@ async def test_response_without_content_is_complete_after_its_head(asked: bytes,
 
 @pytest.mark.parametrize(("asked", "status"), WITHOUT_CONTENT)
 @pytest.mark.parametrize("kind", [Endless, ASGIEndless])
-async def test_next_request_cancels_the_handler_that_continues_after_a_response_without_content(
+async def test_next_request_cancels_a_handler_still_running_after_a_response_without_content(
     kind: Any, asked: bytes, status: int
 ) -> None:
     app = kind(status)
@@ -114,7 +114,7 @@ async def test_pipelined_request_cancels_the_handler_that_continues_after_a_resp
     assert (app.running, len(conversation.responses(*["HEAD"] * 20, "GET"))) == (0, 21)
 
 
-async def test_content_sent_after_a_response_to_HEAD_is_dropped_without_a_log_line(
+async def test_content_after_a_response_to_HEAD_is_dropped_without_a_log_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Endless()

@@ -71,7 +71,7 @@ async def test_stream_to_an_http_1_0_client_ends_with_the_connection() -> None:
     assert conversation.transport.closing
 
 
-async def test_failed_stream_to_an_http_1_0_client_is_reset_so_that_it_looks_incomplete() -> None:
+async def test_failed_stream_to_an_http_1_0_client_is_reset() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
         raise ValueError("boom")
@@ -82,7 +82,7 @@ async def test_failed_stream_to_an_http_1_0_client_is_reset_so_that_it_looks_inc
     assert conversation.transport.aborted
 
 
-async def test_response_to_HEAD_is_followed_by_the_next_response() -> None:
+async def test_pipelined_GET_is_answered_after_a_response_to_HEAD() -> None:
     conversation = Conversation(echo)
     conversation.send(request(b"HEAD / HTTP/1.1") + GET)
     await settle()
@@ -186,7 +186,7 @@ async def test_handler_that_never_waits_ends_after_a_failed_write() -> None:
     conversation.connection.connection_lost(None)
 
 
-async def test_connection_is_closed_silently_if_the_client_closes_in_the_middle_of_a_head() -> None:
+async def test_client_that_half_closes_in_the_middle_of_a_head_gets_no_response() -> None:
     conversation = Conversation(hello)
     conversation.send(GET + b"GET / HT")
     await settle()
@@ -195,7 +195,7 @@ async def test_connection_is_closed_silently_if_the_client_closes_in_the_middle_
     assert conversation.statuses == [200]
 
 
-async def test_connection_with_an_incomplete_pipelined_head_is_closed_after_the_previous_response() -> None:
+async def test_incomplete_pipelined_head_closes_the_connection_after_the_previous_response() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -512,7 +512,7 @@ async def test_reading_resumes_when_the_application_has_received_the_buffered_co
     await conversation.interface.tasks.finish(0)
 
 
-async def test_lingering_close_waits_while_the_client_receives_its_response() -> None:
+async def test_lingering_close_does_not_end_while_the_client_still_reads_the_response() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"x" * 1000000})
 
@@ -530,7 +530,7 @@ async def test_lingering_close_waits_while_the_client_receives_its_response() ->
     assert conversation.transport.closing
 
 
-async def test_client_that_reads_slower_than_the_application_sends_has_not_stalled() -> None:
+async def test_slow_client_that_reads_some_bytes_each_second_is_not_reset() -> None:
     recorder = Recorder(stream_first)
     conversation = Conversation(recorder)
     conversation.transport.client_takes = False
@@ -566,7 +566,7 @@ async def test_A11_malformed_host_field_is_rejected_despite_an_absolute_target(h
     await conversation.lose()
 
 
-async def test_A18_websocket_among_other_upgrade_protocols_is_a_handshake() -> None:
+async def test_A18_upgrade_list_that_contains_websocket_is_treated_as_a_handshake() -> None:
     conversation = Conversation(hello)
     conversation.send(
         request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: websocket, x", *HANDSHAKE[2:]) + GET
@@ -609,7 +609,7 @@ async def test_lost_connection_is_freed_without_the_garbage_collector() -> None:
         gc.enable()
 
 
-async def test_failed_tick_of_one_connection_does_not_prevent_the_ticks_of_other_connections(
+async def test_exception_while_a_deadline_is_checked_resets_only_the_affected_connection(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = Conversation(hello)

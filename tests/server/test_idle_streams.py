@@ -54,7 +54,7 @@ async def test_a_stopping_server_ends_an_idle_event_stream_and_cancels_its_handl
     assert (app.raised, conversation.transport.closing) == ([asyncio.CancelledError], True)
 
 
-async def test_a_stopping_server_ends_an_idle_event_stream_to_http_1_0_by_closing() -> None:
+async def test_stopping_server_closes_the_connection_of_an_idle_http_1_0_event_stream() -> None:
     app = Stream(EVENTS)
     conversation = await stopping(app, request(b"GET / HTTP/1.0"))
     conversation.clock.advance(4)
@@ -96,7 +96,7 @@ async def test_idle_streams_of_other_content_types_keep_the_whole_grace_period(h
     await conversation.interface.tasks.finish(0)
 
 
-async def test_handler_of_a_response_in_flight_gets_no_disconnect_event_at_the_stop() -> None:
+async def test_handler_of_an_unfinished_response_gets_no_disconnect_event_at_the_stop() -> None:
     events: list[str] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -112,7 +112,7 @@ async def test_handler_of_a_response_in_flight_gets_no_disconnect_event_at_the_s
     await conversation.lose()
 
 
-async def test_a_stopping_server_closes_the_iterable_of_a_wsgi_event_stream_at_its_next_yield() -> None:
+async def test_stopping_server_closes_an_idle_wsgi_event_stream_at_its_next_yield() -> None:
     go = threading.Event()
     closed = threading.Event()
 

@@ -105,7 +105,7 @@ def test_bind_address_is_parsed_in_the_syntax_of_gunicorn(text: str, address: Ad
         "fd://99999999",
     ],
 )
-def test_error_for_a_malformed_bind_address_shows_the_address_and_the_expected_form(text: str) -> None:
+def test_error_for_a_malformed_bind_address_shows_the_expected_form(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_bind(text)
     message = str(caught.value)
@@ -114,7 +114,7 @@ def test_error_for_a_malformed_bind_address_shows_the_address_and_the_expected_f
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8001", "[::1]:8001", "unix:/run/web.sock", "fd://3"])
-def test_text_of_an_address_is_the_bind_option_that_it_was_parsed_from(text: str) -> None:
+def test_str_of_a_parsed_bind_address_is_the_original_option_text(text: str) -> None:
     assert str(parse_bind(text)) == text
 
 
@@ -126,7 +126,7 @@ def test_socket_of_a_port_accepts_connections() -> None:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 
 
-def test_a_listening_socket_does_not_block() -> None:
+def test_a_listening_socket_is_non_blocking() -> None:
     with listening(ANY_PORT) as [sock]:
         assert sock.getblocking() is False
 
@@ -136,7 +136,7 @@ def test_a_listening_socket_may_be_inherited_by_worker_processes() -> None:
         assert os.get_inheritable(sock.fileno())
 
 
-def test_port_can_be_opened_again_at_once() -> None:
+def test_port_can_be_reopened_while_an_old_connection_is_in_TIME_WAIT() -> None:
     with listening(ANY_PORT) as [first]:
         name = first.getsockname()
         with socket.create_connection(name, timeout=30):
@@ -220,14 +220,14 @@ def test_invalid_host_name_is_reported_as_unknown() -> None:
     assert "is unknown" in complaint(Address("x" * 64 + ".example", 8000))
 
 
-def test_failure_of_one_address_closes_the_sockets_of_the_other_addresses(folder: Path) -> None:
+def test_listening_failure_of_one_address_closes_sockets_opened_earlier(folder: Path) -> None:
     path = folder / "web.sock"
     complaint(Address(path=str(path)), Address("192.0.2.1", 0))
     assert not path.exists()
 
 
 @needs_ipv6
-def test_failure_of_one_address_of_a_host_name_closes_the_sockets_of_its_other_addresses(
+def test_listening_failure_closes_the_sockets_of_all_addresses_of_the_host_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A socket that is left open is a ResourceWarning, which fails the test.
@@ -345,7 +345,7 @@ def test_error_for_a_unix_socket_below_a_file_names_the_socket(folder: Path) -> 
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: Not a directory; ")
 
 
-def test_a_unix_socket_path_that_is_too_long_is_rejected_with_the_reason(folder: Path) -> None:
+def test_error_for_a_unix_socket_path_that_is_too_long_has_the_reason(folder: Path) -> None:
     assert "too long" in complaint(Address(path=str(folder / ("x" * 150))))
 
 
@@ -427,7 +427,7 @@ def test_error_for_an_inherited_socket_that_cannot_listen_names_the_descriptor()
 # What is said about where we listen
 
 
-def test_a_port_is_described_as_a_url() -> None:
+def test_describe_shows_a_listening_port_as_a_url() -> None:
     with listening(ANY_PORT) as [sock]:
         assert describe(sock) == f"http://127.0.0.1:{sock.getsockname()[1]}"
 
@@ -443,7 +443,7 @@ def test_an_ipv6_port_is_described_as_a_url() -> None:
         assert describe(sock) == f"http://[::1]:{sock.getsockname()[1]}"
 
 
-def test_a_unix_socket_is_described_by_its_path(folder: Path) -> None:
+def test_describe_shows_a_unix_socket_by_its_path(folder: Path) -> None:
     with listening(Address(path=str(folder / "web.sock"))) as [sock]:
         assert describe(sock) == f"unix:{folder / 'web.sock'}"
 

@@ -111,7 +111,7 @@ async def test_a_blocked_event_loop_is_logged_when_the_block_has_ended(caplog: p
     assert lines(caplog) == []
 
 
-async def test_a_place_that_blocks_the_event_loop_twice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_second_block_of_the_event_loop_in_one_function_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     watched = await watched_loop()
     for _ in range(2):
         block(watched)
@@ -132,7 +132,7 @@ async def test_event_loop_that_is_blocked_for_less_than_70_percent_of_the_limit_
     assert places(caplog) == logged
 
 
-async def test_late_look_at_a_blocked_event_loop_extends_the_logged_duration(caplog: pytest.LogCaptureFixture) -> None:
+async def test_logged_duration_of_a_blocked_event_loop_includes_a_late_check(caplog: pytest.LogCaptureFixture) -> None:
     watched = await watched_loop()
     watched.look(1.0)
     await watched.turn(0.51)
@@ -296,7 +296,7 @@ def test_place_is_the_innermost_line_of_application_code(files: list[str], place
     assert place_in(found, origins_of(found)) == place
 
 
-def test_place_names_the_handler_unless_the_function_is_the_handler() -> None:
+def test_blocking_place_shows_the_calling_handler_if_a_different_function_blocks() -> None:
     shown = [str(Place("Site.view", function, "/srv/a\nb.py", 7)) for function in ("Site.view", "fetch")]
     assert shown == ["/srv/a\\nb.py:7 in Site.view", "/srv/a\\nb.py:7 in fetch, called by Site.view"]
 

@@ -48,7 +48,7 @@ async def values(app: Any, *requests: bytes) -> dict[str, float]:
     return samples(text_of((await served(app, *requests)).snapshot()))
 
 
-async def test_requests_are_shown_by_entry_kind_and_status_class() -> None:
+async def test_metrics_count_requests_by_entry_and_interface_and_status_class() -> None:
     found = await values(Router(Route("/a/*", channels_app), default=wsgi_app), get("/a/x"), get("/b"), get("/c"))
     assert found["uvicorn_requests_total{entry=/a/*,kind=channels,status=2xx}"] == 1
     assert found["uvicorn_requests_total{entry=*,kind=wsgi,status=2xx}"] == 2
@@ -60,7 +60,7 @@ async def test_both_sides_of_a_shift_have_a_label() -> None:
     assert found["uvicorn_requests_total{entry=/a/*,side=new,kind=channels,status=2xx}"] == 1
 
 
-async def test_refused_requests_of_a_router_are_shown_after_the_first_refusal() -> None:
+async def test_router_metrics_appear_after_the_first_request_without_a_matching_route() -> None:
     table = Router(Route("/a", channels_app))
     assert not any("kind=router" in name for name in await values(table))
     found = await values(table, get("/b"))
@@ -80,14 +80,14 @@ async def test_entry_that_had_no_request_is_shown_with_zeros() -> None:
     assert found["uvicorn_requests_total{entry=/a,kind=channels,status=2xx}"] == 0
 
 
-async def test_equal_labels_of_two_entries_are_added_up() -> None:
+async def test_requests_of_two_entries_with_the_same_name_are_added_up() -> None:
     table = Router(Route("/a", channels_app, name="both"), Route("/b", channels_app, name="both"))
     found = await values(table, get("/a"), get("/b"))
     assert found["uvicorn_requests_total{entry=both,kind=channels,status=2xx}"] == 2
 
 
 @pytest.mark.parametrize("name", ['quoted "name"', "back\\slash", "two\nlines", "ünïcode", "{curly}", "a,b=c"])
-async def test_name_of_an_entry_is_escaped(name: str) -> None:
+async def test_entry_name_is_escaped_in_a_metrics_label(name: str) -> None:
     context = await served(Router(Route("/a", channels_app, name=name)), get("/a"))
     [family, *_] = text_string_to_metric_families(text_of(context.snapshot()).decode())
     assert {sample.labels["entry"] for sample in family.samples} == {name}
@@ -98,7 +98,7 @@ async def test_name_of_an_entry_with_a_lone_surrogate_is_replaced() -> None:
     assert found["uvicorn_requests_total{entry=x?,kind=channels,status=2xx}"] == 1
 
 
-async def test_lanes_show_their_threads_and_refused_requests() -> None:
+async def test_lane_metrics_show_threads_and_refused_requests() -> None:
     found = await values(Router(Route("/a", wsgi_app, threads=2), default=wsgi_app), get("/a"))
     assert found["uvicorn_lane_threads{lane=/a}"] == 2
     assert found["uvicorn_lane_threads{lane=*}"] == 16
@@ -106,7 +106,7 @@ async def test_lanes_show_their_threads_and_refused_requests() -> None:
     assert found["uvicorn_lane_refused_total{lane=/a}"] == 0
 
 
-async def test_lane_of_a_threaded_channels_application_is_shown() -> None:
+async def test_metrics_show_the_threads_of_a_threaded_channels_application() -> None:
     def app(message: Any, channels: Any) -> None:
         channels["reply"].send({"status": 200, "content": b""})
 
@@ -125,12 +125,12 @@ async def test_fallbacks_are_shown_for_the_new_side_of_a_shift_only() -> None:
     assert fallbacks == {"uvicorn_fallbacks_total{entry=/a,side=new,kind=channels}": 1}
 
 
-async def test_connections_and_the_process_are_counted() -> None:
+async def test_metrics_count_connections_and_processes() -> None:
     found = await values(channels_app, GET)
     assert found["uvicorn_connections"] == found["uvicorn_connections_total"] == found["uvicorn_processes"] == 1
 
 
-async def test_loop_lag_is_the_longest_delay_of_a_tick_within_a_minute() -> None:
+async def test_loop_lag_metric_is_the_longest_tick_delay_of_the_last_minute() -> None:
     conversation = Conversation(channels_app, metrics=METRICS)
     for late, seconds in ((2.5, 0), (0, 59), (0, 1)):
         conversation.clock.seconds += late
@@ -215,7 +215,7 @@ async def test_group_of_a_worker_with_the_columns_of_another_version_is_ignored(
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "[1, 2]", "null", "[1, 2, 3]", "[{}, {}, {}, {}]"])
-def test_malformed_line_of_a_process_is_ignored(line: str) -> None:
+def test_malformed_metrics_line_from_a_worker_process_is_ignored(line: str) -> None:
     totals = Totals()
     totals.update_from(1, line)
     assert totals.text() == b""

@@ -64,7 +64,7 @@ def test_scrape_that_arrives_in_pieces_gets_the_metrics() -> None:
         assert answer(address, SCRAPE[:9], SCRAPE[9:30], SCRAPE[30:]).status == 200
 
 
-def test_query_of_a_scrape_is_ignored() -> None:
+def test_query_string_of_a_metrics_scrape_is_ignored() -> None:
     with listening() as address:
         assert answer(address, SCRAPE.replace(b"/metrics", b"/metrics?a=b")).status == 200
 
@@ -149,7 +149,7 @@ class Exhausted:
         raise OSError(errno.EMFILE, "Too many open files")
 
 
-def test_lack_of_descriptors_does_not_end_the_listener() -> None:
+def test_metrics_listener_survives_running_out_of_file_descriptors() -> None:
     listener = MetricsListener("127.0.0.1:0", bytes)
     listener._accept(Exhausted())
     assert answer(listener.sockets[0].getsockname(), SCRAPE).status == 200

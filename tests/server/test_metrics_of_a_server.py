@@ -26,7 +26,7 @@ def scraped(log: str) -> dict[str, float]:
         return samples(response.read())
 
 
-async def test_metrics_of_a_server_count_its_requests_after_the_next_tick(caplog: pytest.LogCaptureFixture) -> None:
+async def test_server_metrics_include_a_request_after_the_next_clock_tick(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     server = server_of(Application(), metrics="127.0.0.1:0")
     task = asyncio.create_task(server.serve())
@@ -71,7 +71,7 @@ async def test_address_of_the_metrics_is_free_after_the_server_has_stopped(caplo
         sock.bind(("127.0.0.1", int(port)))
 
 
-async def test_server_whose_address_for_metrics_is_in_use_does_not_start() -> None:
+async def test_server_does_not_start_if_its_metrics_address_is_in_use() -> None:
     application = Application()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = server_of(application, metrics=f"127.0.0.1:{taken.getsockname()[1]}")

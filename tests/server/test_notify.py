@@ -41,7 +41,7 @@ async def test_notify_callback_is_not_called_again_while_a_call_runs() -> None:
         assert calls == 1
 
 
-async def test_notify_callback_that_never_returns_is_cancelled_at_the_end() -> None:
+async def test_notify_callback_that_never_returns_is_cancelled_at_shutdown() -> None:
     cancelled = False
 
     async def callback() -> None:

@@ -66,7 +66,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         return here, there
 
 
-async def test_while_reading_is_paused_the_close_of_a_client_is_noticed_at_the_next_tick() -> None:
+async def test_client_close_while_reading_is_paused_is_noticed_at_the_next_tick() -> None:
     site = Site()
     client = await site.upload()
     client.close()
@@ -75,7 +75,7 @@ async def test_while_reading_is_paused_the_close_of_a_client_is_noticed_at_the_n
     await site.end()
 
 
-async def test_exchange_of_a_client_that_closes_during_a_pause_ends_after_timeout_half_closed() -> None:
+async def test_half_closing_while_reading_is_paused_ends_the_upload_after_the_timeout() -> None:
     site = Site()
     client = await site.upload()
     client.shutdown(socket.SHUT_WR)
@@ -86,7 +86,7 @@ async def test_exchange_of_a_client_that_closes_during_a_pause_ends_after_timeou
     await site.end()
 
 
-async def test_while_reading_is_paused_a_reset_ends_the_exchange_at_the_next_tick() -> None:
+async def test_client_reset_while_reading_is_paused_ends_the_exchange_at_the_next_tick() -> None:
     site = Site()
     client = await site.upload()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -34,7 +34,7 @@ def test_only_non_daemon_threads_count_as_foreign_threads(thread: threading.Thre
     assert thread in foreign_threads()
 
 
-def test_place_of_a_thread_is_shown_on_one_line(thread: threading.Thread) -> None:
+def test_thread_name_with_a_line_break_is_shown_on_one_line(thread: threading.Thread) -> None:
     assert places([thread]).startswith("line\\nfeed at ")
 
 
@@ -63,7 +63,7 @@ def test_process_whose_main_thread_is_exiting_is_not_ended(
     assert statuses == []
 
 
-def test_process_whose_threads_have_ended_is_not_ended(thread: threading.Thread, statuses: list[int]) -> None:
+def test_process_is_not_ended_by_force_if_its_threads_have_ended(thread: threading.Thread, statuses: list[int]) -> None:
     end = ProcessEnd(statuses.append)
     end._threads_have_ended()
     assert not end.look()
@@ -81,5 +81,5 @@ def test_process_whose_threads_have_ended_is_not_ended(thread: threading.Thread,
         (ValueError(), 1),
     ],
 )
-def test_exit_code_for_an_exception_is_the_exit_code_of_python(error: BaseException, status: int) -> None:
+def test_exit_code_for_an_exception_equals_the_python_exit_code(error: BaseException, status: int) -> None:
     assert process_end._status_of(error) == status

@@ -62,7 +62,7 @@ def test_C7_unlisted_unix_socket_is_not_trusted(text: str) -> None:
     assert not TrustedPeers(text).trusts(None, "/run/app.sock")
 
 
-def test_C7_cache_of_peers_is_bounded() -> None:
+def test_C7_cache_of_proxy_addresses_is_limited() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
     for number in range(5000):
         trusted.trusts((f"11.0.{number >> 8}.{number & 255}", 1))
@@ -299,7 +299,7 @@ def test_C7_environ_behind_a_proxy_has_only_the_forwarded_client() -> None:
     ("folder_mode", "mode", "trusted"),
     [(0o755, 0o660, True), (0o755, 0o666, False), (0o750, 0o666, True), (0o700, 0o600, True), (0o755, 0o662, False)],
 )
-def test_unix_socket_is_trusted_by_default_unless_open_to_all_users(
+def test_unix_socket_is_trusted_by_default_unless_all_users_can_connect(
     folder_mode: int, mode: int, trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
@@ -314,12 +314,12 @@ def test_unix_socket_is_trusted_by_default_unless_open_to_all_users(
 
 
 @pytest.mark.parametrize("path", ["", "/not/there.sock", "\0abstract"])
-def test_unix_socket_of_unknown_permissions_is_not_trusted_by_default(
+def test_unix_socket_with_unknown_permissions_is_not_trusted_by_default(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
     assert not build_trusted_peers("").trusts(None, path)
 
 
-def test_unix_socket_open_to_all_users_is_trusted_if_the_setting_lists_unix_sockets(tmp_path: Path) -> None:
+def test_listed_unix_socket_is_trusted_even_if_all_users_can_connect(tmp_path: Path) -> None:
     assert build_trusted_peers("unix:").trusts(None, "/run/app.sock")

@@ -21,15 +21,15 @@ def test_reloader_watches_python_files(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["page.html", ".hidden.py", "app.pyc", "~app.py"])
-def test_reloader_does_not_watch_other_files_in_its_folder(tmp_path: Path, name: str) -> None:
+def test_reloader_ignores_hidden_temporary_compiled_and_non_python_files(tmp_path: Path, name: str) -> None:
     assert str(tmp_path / name) not in Selection([str(tmp_path)], [], [])
 
 
-def test_reloader_does_not_watch_files_outside_its_folders(tmp_path: Path) -> None:
+def test_reloader_ignores_files_outside_the_watched_folders(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path / "folder")], [], [])
 
 
-def test_the_reloader_watches_files_that_are_included(tmp_path: Path) -> None:
+def test_reloader_watches_files_that_match_an_include_pattern(tmp_path: Path) -> None:
     assert str(tmp_path / "page.html") in Selection([str(tmp_path)], ["*.html"], [])
 
 
@@ -68,7 +68,7 @@ def test_included_pattern_replaces_an_equal_default_exclude(tmp_path: Path) -> N
     assert str(tmp_path / ".env") in Selection([str(tmp_path)], [".*"], [])
 
 
-def test_excluded_pattern_replaces_an_equal_default_include(tmp_path: Path) -> None:
+def test_exclude_pattern_overrides_an_equal_default_include_pattern(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["*.py"])
 
 
@@ -122,7 +122,7 @@ def test_subfolders_of_a_named_folder_are_not_watched_separately(
     assert reload_folders(folders, includes, excludes) == [(tree / name).resolve() for name in watched]
 
 
-def test_the_current_folder_is_watched_with_a_warning_if_no_named_folder_exists(
+def test_reloader_watches_the_current_folder_if_no_reload_dir_exists(
     tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="uvicorn.error"):

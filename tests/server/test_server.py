@@ -151,7 +151,7 @@ class Slow(Application):
         await asyncio.Event().wait()
 
 
-async def test_a_program_that_stops_a_starting_server_gets_no_exception(caplog: pytest.LogCaptureFixture) -> None:
+async def test_server_stopped_during_startup_raises_no_exception(caplog: pytest.LogCaptureFixture) -> None:
     app = Slow()
     server = server_of(app)
     task = asyncio.create_task(server.serve())
@@ -195,7 +195,7 @@ async def test_failed_startup_is_logged_with_the_lines_of_the_application_only(
     assert ("# the application's line" in caplog.text, f'File "{folder}' in caplog.text) == (True, False)
 
 
-async def test_exception_of_another_task_reaches_the_exception_handler_of_the_program() -> None:
+async def test_exception_of_a_foreign_task_reaches_the_exception_handler_of_the_program() -> None:
     loop = asyncio.get_running_loop()
     watching = loop.get_exception_handler()
     reports: list[dict[str, Any]] = []
@@ -215,7 +215,7 @@ async def test_exception_of_another_task_reaches_the_exception_handler_of_the_pr
     assert [report["message"] for report in reports] == ["somebody else's"]
 
 
-async def test_server_may_be_cancelled_after_its_shutdown() -> None:
+async def test_serve_task_can_be_cancelled_after_the_shutdown() -> None:
     """Test fixtures of real projects cancel the server after its shutdown."""
     app = Application()
     server = server_of(app)
@@ -252,7 +252,7 @@ async def test_factory_of_a_configuration_is_called_once() -> None:
     assert config.loaded
 
 
-async def test_a_server_can_be_driven_by_code_copied_from_another_server() -> None:
+async def test_startup_and_shutdown_of_a_server_can_be_called_without_serve() -> None:
     app = Application()
     server = server_of(app)
     config = server.config

@@ -27,7 +27,7 @@ async def test_subclass_method_on_tick_is_called_with_a_counter_until_it_returns
     assert counters == [0, 1, 2]
 
 
-async def test_a_subclass_with_on_tick_stops_when_should_exit_is_set() -> None:
+async def test_subclass_that_overrides_on_tick_stops_when_should_exit_is_set() -> None:
     class Ticking(uvicorn.Server):
         async def on_tick(self, counter: int) -> bool:
             self.should_exit = True
@@ -38,7 +38,7 @@ async def test_a_subclass_with_on_tick_stops_when_should_exit_is_set() -> None:
     assert server.should_exit
 
 
-async def test_main_loop_of_a_subclass_may_call_on_tick() -> None:
+async def test_main_loop_of_a_server_subclass_may_call_on_tick() -> None:
     class Looping(uvicorn.Server):
         async def main_loop(self) -> None:
             assert not await self.on_tick(0)

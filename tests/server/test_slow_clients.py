@@ -40,7 +40,7 @@ def test_minimum_rate_of_0_accepts_any_rate() -> None:
     assert set(reasons(*seconds_steady(1000, 1), least_rate=0)) == {""}
 
 
-def test_client_that_pauses_its_content_is_rejected_after_the_idle_time() -> None:
+def test_upload_that_pauses_for_20_seconds_is_rejected() -> None:
     pause = [(1.0, 1_000_000)] * 21
     assert [bool(reason) for reason in reasons(*pause)] == [False] * 20 + [True]
 
@@ -54,7 +54,7 @@ def test_received_byte_of_content_restarts_the_idle_time() -> None:
     assert set(reasons(*steps)) == {""}
 
 
-def test_late_tick_counts_with_its_whole_duration() -> None:
+def test_clock_tick_that_is_late_counts_fully_towards_the_upload_idle_time() -> None:
     assert reasons((1.0, 0), (25.0, 0))[-1] == "no request content for 20 seconds"
 
 
@@ -67,15 +67,15 @@ def stalls(*steps: tuple[float, int, int]) -> list[float]:
     return [stall.check(elapsed, unsent, written) for elapsed, unsent, written in steps]
 
 
-def test_write_timeout_starts_at_the_first_check() -> None:
+def test_stall_time_is_zero_at_the_first_check() -> None:
     assert stalls((1.0, 500, 900)) == [0.0]
 
 
-def test_write_timeout_counts_while_the_client_receives_nothing() -> None:
+def test_stall_time_grows_while_the_client_reads_nothing() -> None:
     assert stalls((1.0, 500, 900), (1.0, 500, 900), (2.0, 500, 900)) == [0.0, 1.0, 3.0]
 
 
-def test_write_timeout_is_zero_while_the_client_receives_bytes() -> None:
+def test_stall_time_stays_zero_while_the_client_reads() -> None:
     assert stalls((1.0, 500, 900), (1.0, 499, 900), (1.0, 498, 900)) == [0.0, 0.0, 0.0]
 
 

@@ -74,7 +74,7 @@ def test_worker_that_does_not_stop_is_killed_once(supervisor: Supervisor, caplog
     assert worker.process.wait(30) == -9
 
 
-def test_worker_that_has_closed_its_channel_gets_a_deadline(supervisor: Supervisor) -> None:
+def test_supervisor_sets_a_deadline_for_a_worker_that_has_closed_its_channel(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.process.kill()
     supervisor._read_reports(worker)

@@ -36,13 +36,13 @@ def watched() -> Iterator[Watched]:
     made.ours.close()
 
 
-def test_worker_is_killed_after_the_grace_period_that_follows_the_end_of_its_supervisor(watched: Watched) -> None:
+def test_worker_is_killed_after_a_grace_period_when_its_supervisor_has_ended(watched: Watched) -> None:
     watched.ours.close()
     assert watched.killed.wait(LONGEST_WAIT)
     assert watched.waits == [7.0]
 
 
-def test_worker_whose_event_loop_is_stopping_gets_more_time(watched: Watched) -> None:
+def test_worker_that_is_stopping_gets_more_time_after_its_supervisor_has_ended(watched: Watched) -> None:
     watched.watch.noticed.set()
     watched.ours.close()
     assert watched.killed.wait(LONGEST_WAIT)
@@ -55,7 +55,7 @@ def test_a_worker_that_has_finished_is_not_killed(watched: Watched) -> None:
     assert not watched.killed.is_set()
 
 
-def test_supervisor_sees_the_closed_channel_of_a_finished_worker(watched: Watched) -> None:
+def test_finished_worker_closes_its_channel_to_the_supervisor(watched: Watched) -> None:
     watched.ours.settimeout(LONGEST_WAIT)
     watched.watch.finish()
     assert watched.ours.recv(1) == b""

@@ -13,7 +13,7 @@ from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.transport import reset
 
 
-async def test_tcp_client_gets_a_reset() -> None:
+async def test_resetting_the_transport_sends_a_TCP_reset_to_the_client() -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         there = socket.create_connection(listening.getsockname())

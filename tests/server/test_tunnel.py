@@ -151,12 +151,12 @@ async def test_bytes_of_client_and_application_pass_through_unchanged(tls: Certi
         assert await made.hear() == b"\x00any bytes\xff"
 
 
-async def test_bytes_behind_the_handshake_reach_the_application(tls: Certificates | None) -> None:
+async def test_bytes_that_follow_the_handshake_reach_the_application(tls: Certificates | None) -> None:
     async with tunnelled(HELLO, tls) as made:
         assert await made.hear() == HELLO
 
 
-async def test_handing_over_opens_the_session_and_ends_the_handshake_with_101() -> None:
+async def test_handing_over_the_socket_opens_the_session_with_status_101() -> None:
     async with tunnelled(takes=False) as made:
         assert made.session.state is CONNECTING
         made.take()
@@ -193,7 +193,7 @@ async def test_application_waits_while_the_client_does_not_read() -> None:
         assert transport.get_write_buffer_size() < 3 * 65536
 
 
-async def test_16_MiB_of_a_client_reach_an_application_that_pauses(tls: Certificates | None) -> None:
+async def test_16_MiB_from_the_client_reach_an_application_that_reads_late(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         made.writer.write(LARGE)
         await until(lambda: made.tunnel._backlog)
@@ -277,7 +277,7 @@ async def test_client_reads_the_end_of_the_stream_when_the_application_closes(tl
         await until(lambda: not made.context.connections)
 
 
-async def test_bytes_that_a_client_sends_after_the_close_of_the_application_are_dropped() -> None:
+async def test_client_bytes_after_the_close_of_the_application_are_dropped() -> None:
     async with tunnelled() as made:
         made.writer.write(HELLO + HELLO)
         assert await made.hear(1)
@@ -291,7 +291,7 @@ async def test_bytes_that_a_client_sends_after_the_close_of_the_application_are_
         await until(lambda: not made.context.connections)
 
 
-async def test_client_that_sends_without_end_is_closed_after_the_application_has_closed() -> None:
+async def test_connection_ends_after_the_application_closes_although_the_client_still_sends() -> None:
     async with tunnelled() as made:
         made.far.close()  # type: ignore[union-attr]
         assert await made.reader.read() == b""
@@ -323,7 +323,7 @@ async def test_half_closed_application_is_closed_after_the_close_timeout(tls: Ce
         assert await made.reader.read() == b""
 
 
-async def test_bytes_of_the_client_are_dropped_after_a_half_closed_application_has_closed() -> None:
+async def test_client_bytes_after_half_close_and_close_by_the_application_are_dropped() -> None:
     async with tunnelled() as made:
         tunnel = made.tunnel
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
@@ -357,7 +357,7 @@ async def test_stop_closes_a_half_closed_application() -> None:
         assert await made.hear() == b""
 
 
-async def test_stop_reads_a_bounded_number_of_bytes_of_an_application_that_sends_without_end() -> None:
+async def test_stop_buffers_a_bounded_number_of_bytes_of_an_endlessly_sending_application() -> None:
     async with tunnelled() as made:
         sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
         await until(lambda: made.tunnel.write_paused)
@@ -455,7 +455,7 @@ async def test_end_of_the_call_sends_all_bytes_of_a_pair_with_a_large_buffer() -
         assert await made.reader.readexactly(len(sent)) == sent
 
 
-async def test_stop_between_frames_sends_1012_and_ends_both_streams(tls: Certificates | None) -> None:
+async def test_stop_between_two_frames_sends_close_code_1012_and_ends_both_directions(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         made.say(SWITCHED + HELLO)
         made.tunnel.stop()
@@ -488,7 +488,7 @@ async def test_second_stop_of_a_tunnel_changes_nothing() -> None:
         assert await made.reader.read() == SWITCHED + RESTART
 
 
-async def test_application_reads_the_bytes_of_the_client_after_a_stop() -> None:
+async def test_application_can_read_buffered_client_bytes_after_the_server_stops() -> None:
     async with tunnelled(HELLO) as made:
         made.say(SWITCHED)
         made.tunnel.stop()

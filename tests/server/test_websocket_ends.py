@@ -44,7 +44,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_e9_client_is_reset_if_it_continues_to_send_after_the_close_frame_of_the_server() -> None:
+async def test_e9_client_that_continues_to_send_after_the_server_close_frame_is_reset() -> None:
     conversation = await opened(closing, ws_close_timeout=3.0)
     for _ in range(4):
         conversation.clock.advance(1)
@@ -188,7 +188,7 @@ def living() -> list[Any]:
     return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
 
 
-async def test_while_reading_is_paused_a_client_with_an_unread_pong_is_not_closed() -> None:
+async def test_client_whose_pong_is_unread_because_reading_is_paused_is_not_closed() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, ws_ping_interval=5.0, ws_ping_timeout=5.0)
     connection = conversation.transport.protocol
@@ -207,7 +207,7 @@ async def test_while_reading_is_paused_a_client_with_an_unread_pong_is_not_close
     await conversation.lose()
 
 
-async def test_without_half_close_a_client_that_does_not_close_is_reset_after_ws_close_timeout() -> None:
+async def test_tls_client_that_does_not_close_is_reset_after_ws_close_timeout() -> None:
     conversation = await opened(ws_close_timeout=3.0, timeout_linger=1.0)
     conversation.transport.half_closes = False
     conversation.transport.client_takes = False
@@ -269,7 +269,7 @@ async def test_held_ping_is_not_answered_after_the_close_frame() -> None:
     await conversation.lose()
 
 
-async def test_reset_connection_checks_no_deadlines() -> None:
+async def test_deadlines_of_a_reset_websocket_are_not_checked() -> None:
     conversation = await opened()
     connection = conversation.transport.protocol
     assert isinstance(connection, WebSocketConnection)
@@ -341,7 +341,7 @@ async def test_rejected_message_is_read_and_dropped_up_to_its_announced_length()
     await settle()
 
 
-async def test_input_after_a_rejected_message_is_dropped_up_to_a_limit() -> None:
+async def test_connection_closes_when_too_many_bytes_follow_a_rejected_message() -> None:
     conversation = await refused(1_000_000, max_drain_bytes=1000)
     conversation.send(bytes(1_000_000 - 1000 + 4000))
     assert not conversation.transport.closing
@@ -350,7 +350,7 @@ async def test_input_after_a_rejected_message_is_dropped_up_to_a_limit() -> None
     await settle()
 
 
-async def test_rejected_message_is_dropped_up_to_max_content_bytes() -> None:
+async def test_connection_closes_when_a_rejected_message_exceeds_max_content_bytes() -> None:
     conversation = await refused(max_content_bytes=100_000, max_drain_bytes=1000)
     conversation.send(bytes(104_000))
     assert not conversation.transport.closing
@@ -392,7 +392,7 @@ async def test_connection_is_closed_if_a_rejected_message_is_too_slow() -> None:
     await settle()
 
 
-async def test_a_stopping_server_drops_a_rejected_message_for_one_second() -> None:
+async def test_stopping_server_discards_a_rejected_message_for_only_one_second() -> None:
     conversation = await refused()
     conversation.context.stopping = True
     for _ in range(2):

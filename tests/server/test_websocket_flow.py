@@ -85,7 +85,7 @@ async def test_close_by_the_application_drops_held_messages_and_resumes_reading(
     await conversation.lose()
 
 
-async def test_pause_of_receiving_cancels_a_scheduled_resumption() -> None:
+async def test_pause_receiving_cancels_a_pending_resume() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     connection = conversation.transport.protocol
@@ -188,7 +188,7 @@ async def test_text_and_binary_messages_reach_the_listener() -> None:
     await conversation.lose()
 
 
-async def test_listener_may_pause_between_two_messages_of_one_read() -> None:
+async def test_listener_can_pause_after_each_of_several_messages_in_one_read() -> None:
     app = Held("websocket.receive")
     conversation = await opened(app, ws_handlers=1)
     conversation.send(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(TEXT, b"3"))
@@ -203,7 +203,9 @@ async def test_listener_may_pause_between_two_messages_of_one_read() -> None:
 
 @pytest.mark.parametrize("compression", [False, True])
 @pytest.mark.parametrize("length", [5, 5000])
-async def test_message_cached_for_other_clients_is_compressed_as_negotiated(compression: bool, length: int) -> None:
+async def test_long_message_with_a_cached_frame_is_still_compressed_as_negotiated(
+    compression: bool, length: int
+) -> None:
     text = "a" * length
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ class Site:
 
 
 @pytest.mark.parametrize("kind", ["channels", "asgi3"])
-async def test_a_websocket_application_is_notified_of_a_fin_only_after_the_half_closed_time(kind: str) -> None:
+async def test_websocket_application_is_notified_of_a_client_FIN_after_timeout_half_closed(kind: str) -> None:
     site = Site(kind)
     client = await site.connect()
     client.shutdown(socket.SHUT_WR)

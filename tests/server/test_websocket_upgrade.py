@@ -37,7 +37,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
         (handshake(b"Sec-WebSocket-Version: 13", KEY, b"Content-Length: 1") + b"x", 400),
     ],
 )
-async def test_e2_malformed_handshake_is_rejected_before_the_application(stream: bytes, status: int) -> None:
+async def test_e2_malformed_handshake_is_rejected_without_calling_the_application(stream: bytes, status: int) -> None:
     app = Recorder(nothing)
     conversation = Conversation(app)
     conversation.send(stream)
@@ -61,7 +61,7 @@ async def test_application_without_websockets_gets_a_handshake_as_an_ordinary_re
     await conversation.interface.shutdown(1)
 
 
-async def test_handshake_is_rejected_by_the_response_of_an_http_application() -> None:
+async def test_ordinary_response_of_an_http_application_rejects_the_handshake() -> None:
     conversation = await opened(hello)
     assert conversation.status == 200
     assert conversation.responses()[0].content == b"hello"
@@ -94,7 +94,7 @@ OPENING = handshake(b"Sec-WebSocket-Version: 13", KEY)
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
-async def test_handshake_after_another_request_is_accepted_for_any_split(piece: int) -> None:
+async def test_pipelined_handshake_after_a_request_is_accepted_for_any_split(piece: int) -> None:
     app = Recorder(hello)
 
     async def served(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def shown(metrics: WorkerMetrics) -> bytes:
     return metrics.totals.text()
 
 
-def test_last_numbers_of_an_ended_worker_are_read(pair: tuple[Worker, socket.socket], metrics: WorkerMetrics) -> None:
+def test_last_metrics_of_an_ended_worker_are_read(pair: tuple[Worker, socket.socket], metrics: WorkerMetrics) -> None:
     worker, channel = pair
     channel.sendall(f"alive\nmetrics {encoded(numbers(7))}\nmetrics {encoded(numbers(9))}\n".encode())
     channel.close()
@@ -55,14 +55,16 @@ def test_last_numbers_of_an_ended_worker_are_read(pair: tuple[Worker, socket.soc
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
-def test_long_last_line_of_an_ended_worker_is_read(pair: tuple[Worker, socket.socket], metrics: WorkerMetrics) -> None:
+def test_large_last_metrics_line_of_an_ended_worker_is_read(
+    pair: tuple[Worker, socket.socket], metrics: WorkerMetrics
+) -> None:
     worker, channel = pair
     channel.sendall(f"metrics {encoded(numbers(9, 'x' * 150_000))}\n".encode())
     metrics.read_last(worker)
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
-def test_reading_of_last_numbers_ends_while_another_process_keeps_the_channel_open(
+def test_reading_last_metrics_ends_although_a_second_process_holds_the_channel_open(
     pair: tuple[Worker, socket.socket], metrics: WorkerMetrics
 ) -> None:
     worker, channel = pair
@@ -83,7 +85,7 @@ def test_without_an_address_the_numbers_of_workers_are_ignored(pair: tuple[Worke
     assert metrics.totals is None
 
 
-def test_endless_line_of_a_worker_is_dropped(pair: tuple[Worker, socket.socket]) -> None:
+def test_endless_metrics_line_of_a_worker_is_dropped(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     for _ in range(40):
         channel.sendall(b"x" * 65536)
@@ -95,7 +97,7 @@ def reporting(channel: socket.socket) -> WorkerServer:
     return WorkerServer(Config(hello, log_config=None), channel, SupervisorWatch(channel, 1.0))
 
 
-def test_line_that_the_supervisor_had_no_room_for_is_sent_whole_later(pair: tuple[Worker, socket.socket]) -> None:
+def test_metrics_line_that_filled_the_channel_is_completed_later(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = reporting(channel)
@@ -109,7 +111,7 @@ def test_line_that_the_supervisor_had_no_room_for_is_sent_whole_later(pair: tupl
     assert found[0][1] == encoded(numbers(1, "x" * 100_000))
 
 
-def test_the_message_ready_is_sent_after_a_line_that_the_supervisor_had_no_room_for(
+def test_ready_message_is_sent_after_a_metrics_line_that_filled_the_channel(
     pair: tuple[Worker, socket.socket],
 ) -> None:
     worker, channel = pair

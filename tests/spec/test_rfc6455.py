@@ -77,7 +77,7 @@ def test_5_2_reserved_bits_reserved_opcodes_and_non_minimal_lengths_are_refused(
     check_refused(name)
 
 
-def test_5_3_each_byte_is_unmasked_by_its_position() -> None:
+def test_5_3_masking_key_is_applied_to_each_byte_by_position() -> None:
     stream = bytes.fromhex("818537fa213d7f9f4d5158")
     assert received(stream) == [("text", "Hello")]
 
@@ -196,6 +196,6 @@ def test_rfc_7692_7_2_3_4_the_example_with_a_final_block_is_decoded() -> None:
     assert received(stream, compression=True) == [("text", "Hello")] * 2
 
 
-def test_rfc_7692_7_2_3_5_the_example_of_two_blocks_is_decoded() -> None:
+def test_rfc_7692_7_2_3_5_example_with_two_deflate_blocks_is_decoded() -> None:
     stream = frame(TEXT | 0x40, bytes.fromhex("f248050000 00ffffcac9c90700".replace(" ", "")))
     assert received(stream, compression=True) == [("text", "Hello")]

@@ -61,18 +61,18 @@ def test_SCRIPT_NAME_in_the_environment_sets_the_root_path(
     assert settings_of().root_path == root_path
 
 
-def test_a_proxy_cuts_the_root_path_unless_SCRIPT_NAME_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_path_cut_is_yes_unless_SCRIPT_NAME_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCRIPT_NAME", raising=False)
     assert settings_of().root_path_cut == "yes"
     monkeypatch.setenv("SCRIPT_NAME", "/mounted")
     assert settings_of().root_path_cut == "no"
 
 
-def test_default_gunicorn_limits_of_a_head_do_not_narrow_the_limits_of_uvicorn() -> None:
+def test_gunicorn_default_header_limits_do_not_change_the_uvicorn_limits() -> None:
     assert settings_of().limits == Limits()
 
 
-def test_a_changed_gunicorn_limit_of_header_fields_is_applied() -> None:
+def test_gunicorn_limit_request_fields_setting_is_applied() -> None:
     assert settings_of(limit_request_fields=7).limits.max_header_fields == 7
 
 

@@ -99,7 +99,7 @@ async def test_an_unexpected_error_reply_is_reported_as_the_reason_for_the_lost_
     assert connection.lost.result() == "Redis refuses: ERR max number of clients reached"
 
 
-async def test_every_reply_is_passed_to_the_callback_after_a_call_of_receive_pushes() -> None:
+async def test_connection_passes_every_reply_to_the_callback_of_receive_pushes() -> None:
     connection = RecordedConnection()
     pushes: list[Reply] = []
     connection.receive_pushes(pushes.append, lambda: None)
@@ -116,7 +116,7 @@ async def test_transient_and_permission_errors_to_ping_prove_that_redis_is_alive
 
 
 @pytest.mark.parametrize("refusal", ["NOAUTH x", "DENIED x", "ERR max number of clients reached"])
-async def test_the_liveness_check_raises_errors_about_authentication_and_the_connection_limit(refusal: str) -> None:
+async def test_liveness_check_raises_if_redis_denies_access_or_has_too_many_clients(refusal: str) -> None:
     connection = RecordedConnection()
     connection.send = lambda *command: connection.reply_received(RedisRefusal(refusal))  # type: ignore[method-assign]
     with pytest.raises(RedisRefusal):
@@ -165,7 +165,7 @@ async def test_a_received_byte_restarts_the_liveness_check() -> None:
     connection.connection_lost("done")
 
 
-async def test_time_in_which_the_event_loop_is_blocked_counts_as_one_liveness_step(
+async def test_long_block_of_the_event_loop_does_not_fail_the_liveness_check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_STEP_SECONDS", 0.001)

@@ -144,7 +144,7 @@ async def test_a_publish_is_not_retried_after_redis_accepted_a_later_publish_to_
         assert talk.texts == [b"a", b"b"]
 
 
-async def test_a_publish_is_retried_after_redis_accepted_a_later_publish_to_another_group() -> None:
+async def test_retried_publish_may_follow_a_later_publish_to_a_second_group() -> None:
     async with conversation() as talk:
         (first,) = await talk.publish(b"a")
         (second,) = await talk.publish(b"b", channel=b"other")

@@ -189,7 +189,7 @@ async def test_stopping_a_connection_that_was_never_started_does_nothing() -> No
     await Recorded(ObedientConnection).stop()
 
 
-async def test_starting_a_connection_that_never_becomes_ready_returns(
+async def test_starting_returns_even_if_the_connection_never_becomes_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Never(Recorded):

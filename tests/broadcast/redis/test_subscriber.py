@@ -93,7 +93,7 @@ async def test_subscribing_waits_for_the_acknowledgement_of_each_group() -> None
         assert talk.connection.sent == [(b"PING",), (b"SUBSCRIBE", b"a", b"b")]
 
 
-async def test_after_a_reconnect_a_gap_is_reported_before_the_first_message_of_its_group() -> None:
+async def test_after_a_reconnect_each_group_reports_a_gap_before_its_first_message() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -208,7 +208,7 @@ async def test_an_exception_in_on_gap_does_not_stop_messages(monkeypatch: pytest
 # Of a cluster.
 
 
-async def test_a_group_whose_slot_has_moved_is_passed_to_on_moved_with_a_gap() -> None:
+async def test_MOVED_reply_to_a_subscribe_calls_on_moved_and_begins_a_gap() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -218,7 +218,7 @@ async def test_a_group_whose_slot_has_moved_is_passed_to_on_moved_with_a_gap() -
         assert not talk.subscriber.channels
 
 
-async def test_a_group_that_redis_unsubscribes_by_itself_is_passed_to_on_moved_once() -> None:
+async def test_repeated_unsubscription_by_redis_calls_on_moved_once() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -229,7 +229,7 @@ async def test_a_group_that_redis_unsubscribes_by_itself_is_passed_to_on_moved_o
         assert not talk.connection.aborted
 
 
-async def test_the_gap_of_an_adopted_group_is_reported_when_the_group_is_subscribed() -> None:
+async def test_subscriber_reports_the_gap_of_a_moved_group_after_the_new_subscription() -> None:
     async with conversation(SHARDED) as talk:
         entry = Subscription("a", b"a")
         entry.gap_since = 1.0

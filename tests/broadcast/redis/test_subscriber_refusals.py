@@ -106,7 +106,7 @@ async def test_the_flag_all_subscribed_is_false_until_a_group_with_a_transient_e
         assert changes == [False, True]
 
 
-async def test_subscribing_returns_while_redis_stays_busy_and_the_group_gets_a_gap_later(
+async def test_subscribe_returns_while_redis_is_busy_and_a_gap_is_reported_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "SUBSCRIBE_SECONDS", 0.01)
@@ -171,7 +171,7 @@ async def test_a_group_that_is_subscribed_again_after_a_refused_unsubscribe_stay
         assert talk.connection.sent.count((b"UNSUBSCRIBE", b"a")) == 1
 
 
-async def test_a_denied_group_is_retried_and_logged_once_with_its_name_and_the_command(
+async def test_a_denied_group_is_retried_and_logged_once_with_the_command(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -186,7 +186,7 @@ async def test_a_denied_group_is_retried_and_logged_once_with_its_name_and_the_c
         assert r"group 'a\n' is not subscribed: Redis refuses SUBSCRIBE: NOPERM" in caplog.text
 
 
-async def test_a_denied_group_gets_a_gap_when_it_is_subscribed() -> None:
+async def test_denied_group_reports_a_gap_when_redis_later_accepts_the_subscription() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -199,7 +199,7 @@ async def test_a_denied_group_gets_a_gap_when_it_is_subscribed() -> None:
         assert talk.metrics.denied_groups == 0
 
 
-async def test_after_a_reconnect_the_flag_all_subscribed_does_not_wait_for_a_denied_group() -> None:
+async def test_after_a_reconnect_all_subscribed_is_true_although_a_group_is_denied() -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
         talk.connection.abort("it fell")
@@ -263,7 +263,7 @@ async def test_a_group_on_a_busy_cluster_server_is_retried_there() -> None:
         assert (talk.moved, talk.recorder.gaps) == ([], [])
 
 
-async def test_a_group_that_moves_while_it_is_refused_is_not_retried_on_the_old_server() -> None:
+async def test_refused_group_is_not_retried_on_the_old_server_after_its_release() -> None:
     async with conversation(SHARDED) as talk:
         talk.subscribe("a")
         await settle()

@@ -26,7 +26,7 @@ _UNESCAPED = (
 
 @pytest.mark.parametrize("rest", _UNESCAPED)
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+py", "redis+sentinel", "redis+cluster"])
-def test_f4_the_error_for_an_unescaped_password_in_a_url_does_not_show_the_password(scheme: str, rest: str) -> None:
+def test_f4_error_for_an_unescaped_password_in_a_url_hides_the_password(scheme: str, rest: str) -> None:
     for use in (backend_from_url, Publisher):
         with pytest.raises(ConfigError, match="^broadcast URL: ") as caught:
             use(f"{scheme}://:" + rest % "SECRET")

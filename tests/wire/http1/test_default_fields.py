@@ -20,6 +20,6 @@ def test_configured_server_field_replaces_the_default_server_field() -> None:
     assert defaults.block == b"server: theirs\r\nx-a: b\r\n"
 
 
-def test_a_configured_server_field_is_removed_when_the_application_sends_a_server_field() -> None:
+def test_application_server_header_removes_the_configured_server_header() -> None:
     defaults = DefaultFields(send_date=False, more=b"x-a: b\r\nserver: theirs\r\n")
     assert defaults.without(b"server", defaults.block) == b"x-a: b\r\n"

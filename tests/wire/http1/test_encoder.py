@@ -104,7 +104,7 @@ def test_content_that_a_response_must_not_have_is_dropped(changes: dict[str, Any
     assert response.content(b"abc", False) == b""
 
 
-def test_a_204_response_has_no_content_length_even_if_the_application_gives_one() -> None:
+def test_a_204_response_has_no_content_length_even_if_the_application_sets_one() -> None:
     assert b"content-length" not in start(encoder(), status=204, headers=[[b"content-length", b"0"]])
 
 
@@ -145,7 +145,7 @@ def test_a_malformed_content_length_is_shown_in_the_error(value: Any) -> None:
         start(encoder(), headers=[[b"content-length", value]])
 
 
-def test_a_field_value_of_text_is_shown_in_the_error() -> None:
+def test_error_for_a_str_header_value_shows_the_value() -> None:
     with pytest.raises(LocalProtocolError, match="expected a value of bytes, got 'text'"):
         start(encoder(), headers=[[b"x-a", "text"]])
 
@@ -167,7 +167,7 @@ def test_trailers_are_left_out_of_a_response_that_is_not_chunked(headers: Any) -
     assert response.trailers([[b"x-sum", b"1"]]) == b""
 
 
-def test_trailers_after_too_little_content_raise() -> None:
+def test_trailers_raise_if_content_is_shorter_than_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"3"]])
     with pytest.raises(LocalProtocolError, match="the app sent 0 bytes and stopped"):
@@ -175,7 +175,7 @@ def test_trailers_after_too_little_content_raise() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Content-Digest", b"Repr-Digest", b"Content-MD5", b"ETag"])
-def test_a_digest_of_the_content_is_allowed_in_trailers(name: bytes) -> None:
+def test_trailers_may_contain_a_digest_or_etag_header(name: bytes) -> None:
     response = encoder()
     start(response, more_content=True)
     assert response.trailers([[name, b"1"]]) == b"0\r\n%b: 1\r\n\r\n" % name.lower()
@@ -185,7 +185,7 @@ def test_a_digest_of_the_content_is_allowed_in_trailers(name: bytes) -> None:
     "name",
     [b"Content-Length", b"transfer-encoding", b"host", b"connection", b"Set-Cookie", b"Content-Type", b"Content-Range"],
 )
-def test_trailers_must_not_have_a_field_that_a_client_needs_before_the_content(name: bytes) -> None:
+def test_trailers_reject_headers_that_must_precede_the_content(name: bytes) -> None:
     response = encoder()
     start(response, more_content=True)
     with pytest.raises(LocalProtocolError, match="this field cannot follow the content"):
@@ -234,7 +234,7 @@ def test_chunk_framing_of_an_empty_piece_is_empty() -> None:
     assert response.framing_around(0) == (b"", b"")
 
 
-def test_content_that_the_caller_sends_itself_counts_towards_content_length() -> None:
+def test_bytes_framed_by_framing_around_count_towards_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"20"]])
     with pytest.raises(LocalProtocolError, match="content-length is 20 but the app sent more"):
@@ -255,7 +255,7 @@ def test_a_hop_by_hop_field_is_dropped_and_its_name_is_reported(name: bytes) -> 
     ("changes", "expected"),
     [({}, True), ({"http_version": "1.0"}, True), ({"headers": [[b"content-length", b"1"]]}, False)],
 )
-def test_a_streamed_response_is_open_ended_unless_it_has_a_content_length(
+def test_is_open_ended_is_true_for_a_streamed_response_without_content_length(
     changes: dict[str, Any], expected: bool
 ) -> None:
     response = encoder()
@@ -297,7 +297,7 @@ def test_a_complete_response_that_contradicts_its_content_length_raises(length: 
         start(encoder(), b"ab", headers=[[b"content-length", length]])
 
 
-def test_two_content_lengths_raise() -> None:
+def test_two_content_length_headers_raise() -> None:
     with pytest.raises(LocalProtocolError, match="header content-length: expected one field, got two"):
         start(encoder(), b"ab", headers=[[b"content-length", b"2"]] * 2)
 
@@ -317,7 +317,7 @@ def test_a_server_or_date_field_of_the_application_replaces_the_default(name: by
     assert [line for line in head.split(b"\r\n") if line.startswith(name.lower())] == [name.lower() + b": mine"]
 
 
-def test_more_different_fields_than_the_cache_holds_are_sent() -> None:
+def test_distinct_headers_beyond_the_cache_size_are_sent() -> None:
     headers = [(b"x-%d" % number, b"%d" % number) for number in range(1000)]
     expected = b"".join(b"%b: %b\r\n" % field for field in headers)
     assert start(encoder(), headers=headers) == b"HTTP/1.1 200 OK\r\n" + expected + b"content-length: 0\r\n\r\n"

@@ -34,7 +34,7 @@ def test_host_field_is_found_in_upper_and_lower_case(line: bytes) -> None:
     assert (calls[0][3], refusal) == ([[b"host", b"a"]], None)
 
 
-def test_singular_field_in_two_spellings_is_rejected_as_repeated() -> None:
+def test_repeated_host_header_in_different_case_is_rejected() -> None:
     stream = request(b"GET / HTTP/1.1", b"Host: a", b"HOST: b", host=None)
     assert outcome(stream, (), Limits())[1] == (400, "repeated header field that may occur only once")
 
@@ -45,7 +45,7 @@ def test_cache_of_head_shapes_is_bounded() -> None:
     assert len(head._SHAPES) <= 512
 
 
-def test_shape_of_a_head_with_long_names_is_not_cached() -> None:
+def test_very_long_header_names_are_not_cached() -> None:
     name = b"x" * 2000
     outcome(request(b"GET / HTTP/1.1", name + b": 1"), (), Limits())
     assert not any(name in spellings for spellings in head._SHAPES)

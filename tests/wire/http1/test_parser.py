@@ -182,7 +182,7 @@ def test_headers_and_trailers_together_are_limited_to_max_header_bytes(size: int
         parse(stream, Limits(max_header_bytes=37 + 2 + size + 1))
 
 
-def test_keep_alive_depends_on_the_http_version_even_with_equal_fields() -> None:
+def test_keep_alive_follows_the_http_version_of_each_pipelined_request() -> None:
     parser, log = parse(request(b"GET / HTTP/1.1") + request(b"GET / HTTP/1.0") + request(b"GET / HTTP/1.1"))
     kept = [parser.keep_alive]
     for _ in range(2):

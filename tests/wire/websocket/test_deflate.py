@@ -184,7 +184,7 @@ def test_a_deflate_stream_may_end_within_a_message_and_between_messages() -> Non
     assert inflated(deflate, deflated(b"four")) == b"four"
 
 
-def test_any_number_of_messages_may_end_their_deflate_stream() -> None:
+def test_200_messages_may_each_end_with_a_final_deflate_block() -> None:
     deflate, ending = agreed(), Deflater(final=True)
     assert [inflated(deflate, ending(b"words")) for _ in range(200)] == [b"words"] * 200
 
@@ -227,7 +227,7 @@ def test_each_byte_of_a_compressed_message_yields_its_output_at_once() -> None:
     assert b"".join(pieces) == b"a" * 300_000
 
 
-def test_part_of_a_compressed_message_yields_all_its_output_for_any_split() -> None:
+def test_inflating_a_prefix_of_a_message_yields_all_available_output() -> None:
     """Also if a step of output ends within the output of the last byte of input."""
     whole = deflated(b"a" * 200_000)
     for end in range(len(whole)):

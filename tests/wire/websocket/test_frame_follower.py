@@ -57,7 +57,7 @@ def test_frame_follower_is_between_frames_only_at_the_end_of_a_frame() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(FRAMES)))
-def test_frame_follower_finds_the_end_of_a_frame_for_every_split_into_two_pieces(number: int) -> None:
+def test_frame_follower_detects_the_end_of_a_frame_split_anywhere(number: int) -> None:
     stream = HEAD + FRAMES[number]
     # A long payload is split at its ends only.
     splits = {*range(min(len(HEAD) + 20, len(stream))), *range(len(stream) - 20, len(stream))}
@@ -68,7 +68,7 @@ def test_frame_follower_finds_the_end_of_a_frame_for_every_split_into_two_pieces
         assert follower.is_between_frames, split
 
 
-def test_frame_follower_ignores_the_split_of_the_stream_into_random_pieces() -> None:
+def test_frame_follower_detects_frame_ends_in_a_stream_of_random_pieces() -> None:
     stream = HEAD + b"".join(FRAMES)
     ends = ends_of_frames(FRAMES)
     chance = random.Random(1)
@@ -82,11 +82,11 @@ def test_frame_follower_ignores_the_split_of_the_stream_into_random_pieces() -> 
             assert follower.is_between_frames is (position in ends)
 
 
-def test_frame_follower_is_between_frames_for_empty_pieces() -> None:
+def test_frame_follower_ignores_empty_pieces() -> None:
     assert follow(b"", HEAD, b"", FRAMES[1], b"").is_between_frames
 
 
-def test_frame_follower_is_not_between_frames_before_the_head_has_closed() -> None:
+def test_frame_follower_reports_no_frame_boundary_before_the_response_head_is_complete() -> None:
     assert not follow(b"").is_between_frames
     assert not follow(HEAD[:-1]).is_between_frames
 
@@ -97,7 +97,7 @@ def test_frame_follower_has_closed_after_the_header_of_a_close_frame() -> None:
     assert not follower.is_between_frames
 
 
-def test_frame_follower_has_closed_for_every_split_of_a_close_frame() -> None:
+def test_frame_follower_detects_a_close_frame_split_at_any_byte() -> None:
     stream = HEAD + FRAMES[4] + control_frame(CLOSE, b"\x03\xe8bye")
     for split in range(len(stream)):
         assert follow(stream[:split], stream[split:]).has_closed, split
@@ -114,7 +114,7 @@ def test_frame_follower_is_never_between_frames_after_a_response_other_than_101(
         assert not follower.is_between_frames, split
 
 
-def test_frame_follower_is_never_between_frames_after_a_head_over_16_KiB() -> None:
+def test_frame_follower_reports_no_boundary_after_a_response_head_over_16_KiB() -> None:
     assert not follow(b"HTTP/1.1 101 \r\nx: " + b"a" * 16383, b"\r\n\r\n").is_between_frames
 
 
@@ -127,7 +127,7 @@ def test_frame_follower_skips_a_payload_of_63_bits_without_a_buffer() -> None:
     assert not follower.is_between_frames
 
 
-def test_frame_follower_without_a_head_finds_the_close_frame_of_a_client_for_every_split() -> None:
+def test_frame_follower_of_client_bytes_detects_a_split_close_frame() -> None:
     stream = FRAMES[7] + b"\x88\x82mask\x00\x00"
     for split in range(len(FRAMES[7]) + 5):
         follower = FrameFollower(has_head=False)

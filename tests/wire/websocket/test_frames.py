@@ -73,13 +73,13 @@ def test_each_invalid_stream_raises_with_its_close_code(name: str) -> None:
     assert Client(deflate=agreed() if compression else None).send(stream).code == code
 
 
-def test_a_fault_in_an_incomplete_frame_is_found() -> None:
+def test_invalid_utf_8_in_an_incomplete_frame_is_rejected_at_once() -> None:
     client = Client().send(header(TEXT, 100) + masked(b"abc\xff"))
     assert client.refused == (1007, "text is not valid UTF-8")
 
 
 @pytest.mark.parametrize("start", [b"\xed\xa0", b"\xf4\x90", b"\xe0\x9f", b"\xf0\x8f", b"\xf5", b"\xc1", b"\x80"])
-def test_invalid_utf_8_at_the_end_of_a_piece_is_found_at_once(start: bytes) -> None:
+def test_invalid_utf_8_at_the_end_of_a_piece_is_rejected_at_once(start: bytes) -> None:
     client = Client().send(header(TEXT, 100) + masked(EURO + start))
     assert client.code == 1007
 
@@ -101,12 +101,12 @@ def test_a_frame_over_the_limit_is_rejected_before_its_payload_arrives() -> None
 
 # Rejected at the length, before the four bytes of the mask.
 @pytest.mark.parametrize(("piece", "mask"), [(14, 0), (10, 4), (1, 4)])
-def test_announced_bytes_of_a_frame_over_the_limit_are_the_rest_of_its_payload(piece: int, mask: int) -> None:
+def test_announced_bytes_of_a_frame_over_the_limit_are_its_remaining_bytes(piece: int, mask: int) -> None:
     client = Client(max_message_bytes=1000).send(header(BINARY, 70_000), piece)
     assert (client.code, client.codec.announced_bytes) == (1009, 70_000 + mask)
 
 
-def test_announced_bytes_exclude_payload_that_arrived_with_a_rejected_header() -> None:
+def test_announced_bytes_of_a_rejected_frame_exclude_payload_that_has_arrived() -> None:
     for sent in (600, 2000, 3000):
         client = Client(max_message_bytes=1000).send(
             frame(BINARY, bytes(2000))[: 8 + sent] + bytes(max(0, sent - 2000))
@@ -114,7 +114,7 @@ def test_announced_bytes_exclude_payload_that_arrived_with_a_rejected_header() -
         assert (client.code, client.codec.announced_bytes) == (1009, max(0, 2000 - sent))
 
 
-def test_announced_bytes_of_an_incomplete_frame_exclude_the_buffer() -> None:
+def test_announced_bytes_of_an_incomplete_frame_exclude_buffered_bytes() -> None:
     client = Client(max_message_bytes=1000)
     client.send(frame(BINARY, bytes(1000))[:308])
     assert client.codec.announced_bytes == 700
@@ -125,7 +125,7 @@ def test_announced_bytes_of_an_incomplete_frame_exclude_the_buffer() -> None:
     assert client.codec.announced_bytes == 0
 
 
-def test_announced_bytes_after_invalid_text_are_the_rest_of_its_frame() -> None:
+def test_announced_bytes_after_invalid_text_are_the_remaining_bytes_of_the_frame() -> None:
     client = Client(max_message_bytes=1000).send(frame(TEXT, b"\xff" * 1000)[:308])
     assert (client.code, client.codec.announced_bytes) == (1007, 700)
 
@@ -327,7 +327,7 @@ def test_memory_for_a_long_message_is_below_2_3_times_its_size() -> None:
     assert client.code is None
 
 
-def test_memory_for_a_message_that_arrives_byte_by_byte_is_below_2_5_times_its_size() -> None:
+def test_message_that_arrives_byte_by_byte_uses_below_2_5_times_its_size() -> None:
     client = Client(max_message_bytes=30_000)
     assert peak_of(client, frame(BINARY, b"a" * 30_000), 1) < 75_000
     assert client.code is None

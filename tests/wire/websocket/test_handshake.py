@@ -54,7 +54,7 @@ def test_offered_subprotocols_keep_the_order_of_the_client_over_several_fields()
         (b"upgrade", b"h2c, websocket"),
     ],
 )
-def test_upgrade_and_websocket_are_found_among_other_tokens_in_upper_and_lower_case(name: bytes, value: bytes) -> None:
+def test_upgrade_and_websocket_tokens_are_found_among_others_in_any_case(name: bytes, value: bytes) -> None:
     handshake((name, value), without=name)
 
 
@@ -123,7 +123,7 @@ def test_a_websocket_version_other_than_13_gives_426(version: bytes) -> None:
         (b"sec-websocket-key", KEY + b"\n"),
     ],
 )
-def test_a_handshake_with_a_wrong_field_value_gets_400(name: bytes, value: bytes) -> None:
+def test_handshake_with_a_wrong_upgrade_connection_or_key_gets_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value), without=name).status_hint == 400
 
 
@@ -147,7 +147,7 @@ def test_a_handshake_with_a_wrong_field_value_gets_400(name: bytes, value: bytes
         b"\xff",
     ],
 )
-def test_a_handshake_with_a_malformed_list_gets_400(name: bytes, value: bytes) -> None:
+def test_handshake_with_a_malformed_protocol_or_extension_list_gets_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value)).status_hint == 400
 
 
@@ -155,7 +155,7 @@ def test_a_handshake_that_offers_a_subprotocol_twice_gets_400() -> None:
     assert refusal((b"sec-websocket-protocol", b"chat, chat")).status_hint == 400
 
 
-def test_any_byte_in_a_handshake_field_is_accepted_or_raises_remote_protocol_error() -> None:
+def test_random_handshake_header_bytes_are_accepted_or_raise_remote_protocol_error() -> None:
     for name in (
         b"sec-websocket-protocol",
         b"sec-websocket-extensions",
@@ -222,7 +222,7 @@ def test_fields_of_the_application_are_in_the_handshake_response() -> None:
 
 
 @pytest.mark.parametrize("name", [b"server", b"Date"])
-def test_in_a_handshake_a_server_or_date_field_of_the_application_replaces_the_default(name: bytes) -> None:
+def test_application_replaces_the_default_server_or_date_header_in_a_handshake(name: bytes) -> None:
     defaults = DefaultFields()
     defaults.update(0)
     response, _ = handshake().accept(None, [(name, b"mine")], defaults, compression=False)
