@@ -57,7 +57,7 @@ async def test_R5_waiting_send_may_be_awaited_by_every_asyncio_function(use: str
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R17_callback_for_awaiting_a_send_is_called_once(use: str) -> None:
+async def test_R17_callback_for_an_awaited_send_is_called_once(use: str) -> None:
     reported: list[int] = []
     sending = LazyAwaitable(let_others_run, lambda: reported.append(1))
     assert reported == []
@@ -85,7 +85,7 @@ def test_R5_send_result_may_be_discarded_without_a_warning(make: Callable[[], Se
 
 
 @pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
-def test_exception_thrown_into_an_unstarted_awaitable_of_send_is_raised(make: Callable[[], Sending]) -> None:
+def test_exception_thrown_into_an_unawaited_result_of_send_is_raised(make: Callable[[], Sending]) -> None:
     with pytest.raises(ValueError, match="boom"):
         make().throw(ValueError("boom"))
 
@@ -108,7 +108,7 @@ async def test_task_that_awaits_a_send_can_be_cancelled() -> None:
     assert (task.cancelled(), cleaned) == (True, [1])
 
 
-def test_closing_a_suspended_awaitable_of_send_ends_the_coroutine_of_send() -> None:
+def test_closing_a_waiting_result_of_send_ends_its_coroutine() -> None:
     ended: list[int] = []
 
     async def wait() -> None:
@@ -230,7 +230,7 @@ def test_channel_name_contains_the_identifier_of_its_process() -> None:
     assert names.new("reply").split(".")[:2] == ["reply", names.process]
 
 
-async def test_R15_hook_of_an_application_is_awaited_only_if_it_is_a_coroutine_function() -> None:
+async def test_R15_application_hook_is_awaited_only_if_it_is_a_coroutine_function() -> None:
     called: list[str] = []
 
     class App:

@@ -107,7 +107,7 @@ ERROR = (
 
 
 @pytest.mark.parametrize(("forced", "errors", "status"), [("/old", [ERROR], 1), (None, [], 0)])
-def test_check_option_exits_with_1_for_errors_of_django_checks_and_with_0_for_warnings(
+def test_check_option_exits_with_1_only_for_errors_of_django_checks(
     forced: str | None, errors: list[str], status: int
 ) -> None:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(CASES), "django_site", "--check"]
@@ -153,7 +153,7 @@ up to 32 threads a process
 """
 
 
-def test_routes_option_prints_the_old_side_the_new_side_and_the_weight_of_a_shift(invoke: Invoke) -> None:
+def test_routes_option_prints_both_applications_and_the_weight_of_a_shift(invoke: Invoke) -> None:
     lines, status = invoke("shifted", "--routes")
     assert (lines, status) == (SHIFTED_TABLE.splitlines(), 0)
 
@@ -185,7 +185,7 @@ def test_check_option_prints_hints_and_still_exits_0(invoke: Invoke) -> None:
     )
 
 
-def test_routes_option_prints_a_table_of_one_entry_for_a_single_application(invoke: Invoke) -> None:
+def test_check_option_prints_a_table_of_one_row_for_a_single_application(invoke: Invoke) -> None:
     lines, status = invoke("two_kinds:app", "--check")
     assert (lines, status) == (
         [

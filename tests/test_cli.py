@@ -306,7 +306,9 @@ def test_every_setting_is_an_environment_variable(monkeypatch: pytest.MonkeyPatc
         (("-b", ":8001", "--bind", "unix:web.sock"), [Address("0.0.0.0", 8001), Address(path="web.sock")]),
     ],
 )
-def test_listen_addresses_are_options(arguments: tuple[str, ...], addresses: list[Address]) -> None:
+def test_host_port_uds_fd_and_bind_options_set_the_addresses(
+    arguments: tuple[str, ...], addresses: list[Address]
+) -> None:
     assert list(typed(*arguments).addresses) == addresses
 
 

@@ -99,7 +99,7 @@ def test_setting_in_seconds_may_be_an_integer() -> None:
 
 
 @pytest.mark.parametrize("value", [1, "yes", "false"])
-def test_boolean_setting_rejects_other_values(value: Any) -> None:
+def test_boolean_setting_rejects_numbers_and_text(value: Any) -> None:
     assert complaint(access_log=value) == f"access_log: expected True or False, got {value!r}"
 
 
@@ -178,9 +178,7 @@ def test_keyword_fd_gives_the_address_of_an_inherited_socket() -> None:
         ({"uds": "web.sock", "fd": 3}, Address(descriptor=3)),
     ],
 )
-def test_keyword_fd_takes_precedence_over_uds_and_uds_over_host_and_port(
-    options: dict[str, Any], address: Address
-) -> None:
+def test_fd_takes_precedence_over_uds_and_uds_over_host_and_port(options: dict[str, Any], address: Address) -> None:
     assert addresses(**options) == (address,)
 
 

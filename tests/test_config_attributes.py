@@ -178,7 +178,7 @@ def test_calling_setup_event_loop_of_config_does_nothing() -> None:
 # Types
 
 
-def test_unknown_keyword_raises_an_error_that_is_a_type_error_and_a_config_error() -> None:
+def test_error_for_an_unknown_keyword_is_a_type_error_and_a_config_error() -> None:
     with pytest.raises(TypeError, match="unknown setting 'prot'; did you mean 'port'?") as caught:
         config(prot=8001)
     assert isinstance(caught.value, ConfigError)
@@ -225,7 +225,7 @@ def test_workers_have_no_effect_with_reload(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("function", [uvicorn.Config, uvicorn.Config.__init__, uvicorn.run])
-def test_signatures_of_config_and_run_name_every_keyword(function: Any) -> None:
+def test_signatures_of_config_and_run_contain_every_keyword(function: Any) -> None:
     parameters = inspect.signature(function).parameters
     assert set(RunOptions.__annotations__) <= set(parameters)
     assert (parameters["port"].default, parameters["backlog"].default) == (None, 2048)
@@ -299,7 +299,7 @@ def test_get_loop_factory_returns_none_for_loop_none() -> None:
     assert config(loop="none").get_loop_factory() is None
 
 
-def test_default_of_forwarded_allow_ips_is_the_environment_or_the_local_machine(
+def test_forwarded_allow_ips_is_read_from_the_environment_or_defaults_to_localhost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)

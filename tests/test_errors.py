@@ -33,7 +33,7 @@ def test_import_errors_and_interface_errors_are_config_errors(kind: type[Excepti
 
 
 @pytest.mark.parametrize("kind", [StartupError, ProtocolError, ClientDisconnected])
-def test_error_that_the_user_cannot_correct_is_not_a_config_error(kind: type[Exception]) -> None:
+def test_startup_protocol_and_disconnect_errors_are_not_config_errors(kind: type[Exception]) -> None:
     assert not issubclass(kind, ConfigError)
 
 

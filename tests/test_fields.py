@@ -20,7 +20,7 @@ def test_token_list_is_split_into_lower_case_members_without_empty_members() -> 
     assert split_tokens(b" Close ,,\tkeep-Alive,") == [b"close", b"keep-alive"]
 
 
-def test_both_spellings_of_a_common_field_name_give_the_same_object() -> None:
+def test_common_field_names_share_one_lower_case_object() -> None:
     assert LOWER_NAMES[b"Content-Type"] is LOWER_NAMES[b"content-type"]
 
 

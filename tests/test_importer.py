@@ -90,14 +90,14 @@ INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; to serve
         pytest.param(WSGI_APP, "application = WSGIAdapter(ASGIAdapter(app))", "app", id="two adapters"),
     ],
 )
-def test_attribute_app_is_served_if_the_attribute_application_adapts_it(
+def test_attribute_app_is_served_if_the_attribute_application_is_its_adapter(
     inner: str, application: str, served: str, write: Write
 ) -> None:
     write("shop.py", ADAPTERS + inner.replace("NAME", "app") + application)
     assert import_application("shop") is getattr(sys.modules["shop"], served)
 
 
-def test_application_is_served_if_app_is_an_adapter_around_it(write: Write) -> None:
+def test_attribute_application_is_served_if_the_attribute_app_is_its_adapter(write: Write) -> None:
     write("shop.py", ADAPTERS + WSGI_APP.replace("NAME", "application") + "app = ASGI3Adapter(application)")
     assert import_application("shop") is sys.modules["shop"].application
 
@@ -253,7 +253,7 @@ def test_error_for_a_missing_module_lists_at_most_ten_modules(write: Write) -> N
     assert complaint("zzz:serve").endswith("warehouse_09, ...")
 
 
-def test_error_for_a_missing_module_of_a_package_lists_its_modules(write: Write) -> None:
+def test_error_for_a_missing_submodule_lists_the_modules_of_the_package(write: Write) -> None:
     write("mall/__init__.py", "")
     write("mall/warehouse.py", "")
     assert "no module 'zzz' in package 'mall'; it has warehouse" in complaint("mall.zzz:serve")
@@ -297,7 +297,7 @@ def test_error_for_a_missing_nested_attribute_names_the_type_of_the_object(write
     assert "Till has no 'serve'" in complaint("shop:till.serve")
 
 
-def test_attribute_of_a_value_without_attributes_is_reported_as_missing(write: Write) -> None:
+def test_missing_attribute_of_a_number_is_reported(write: Write) -> None:
     write("shop.py", "till = 3")
     assert "int has no 'serve'" in complaint("shop:till.serve")
 
@@ -324,7 +324,7 @@ def test_error_for_a_failing_module_has_its_exception_as_the_cause(write: Write)
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_error_for_a_failing_module_shows_only_the_first_line_of_its_exception(write: Write) -> None:
+def test_error_for_a_failing_module_omits_later_lines_of_its_exception(write: Write) -> None:
     write("shop.py", "raise RuntimeError('no stock\\nand no staff')")
     assert "\n" not in complaint("shop:serve")
 

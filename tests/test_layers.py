@@ -242,7 +242,7 @@ TESTED_ELSEWHERE: Final = {
 }
 
 
-def test_each_source_file_has_a_test_file_or_names_the_files_that_test_it() -> None:
+def test_every_source_file_has_a_test_file_or_is_listed_as_tested_elsewhere() -> None:
     without = {
         str(file)
         for file in FILES

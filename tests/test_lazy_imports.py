@@ -41,7 +41,7 @@ _NOT_NEEDED = {
 }
 
 
-def test_server_of_a_channels_application_imports_no_module_that_it_does_not_need() -> None:
+def test_server_of_a_channels_application_imports_no_unneeded_module() -> None:
     output = subprocess.check_output([sys.executable, "-c", _SERVE_ONE_REQUEST], text=True)
     assert _NOT_NEEDED.isdisjoint(output.split())
 

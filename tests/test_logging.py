@@ -61,7 +61,7 @@ def test_default_access_line_ends_with_the_outcome() -> None:
     assert LOGGING_CONFIG["formatters"]["access"]["fmt"].endswith("%(ending)s")
 
 
-def test_other_records_on_the_access_logger_are_formatted_as_their_message() -> None:
+def test_plain_record_on_the_access_logger_is_formatted_as_its_message() -> None:
     made = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, "tea is %s", ("ready",), None)
     assert AccessFormatter("%(client_addr)s", use_colors=False).format(made) == "tea is ready"
 
@@ -192,7 +192,7 @@ def test_invalid_log_config_file_is_a_config_error(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("config", [None, [], 7], ids=repr)
-def test_log_config_file_with_other_content_is_a_config_error(tmp_path: Path, config: Any) -> None:
+def test_log_config_file_that_contains_no_dict_is_a_config_error(tmp_path: Path, config: Any) -> None:
     (tmp_path / "a.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="log_config: expected a dict, the name of a file, an open .ini file"):
         configure_logging(tmp_path / "a.json", None)

@@ -77,7 +77,7 @@ class Protocol(H11Protocol):
     ],
     ids=str,
 )
-def test_option_of_another_server_without_effect_is_logged_on_one_line(
+def test_ignored_option_of_another_server_is_logged_on_one_line(
     options: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):

@@ -68,7 +68,7 @@ def test_every_compatibility_module_is_in_the_table_of_public_names() -> None:
     assert thin - {row.module for row in ROWS} == {"uvicorn.protocols.placeholder"}
 
 
-def test_page_for_users_of_the_public_release_has_the_table() -> None:
+def test_public_release_page_contains_the_table_of_names() -> None:
     assert table() in PAGE.read_text(encoding="utf-8")
 
 
@@ -103,7 +103,7 @@ def test_command_can_be_run_by_the_cli_runner_of_click() -> None:
     assert (result.exit_code, result.output.split()[1:3]) == (0, ["uvicorn", uvicorn.__version__])
 
 
-def test_command_calls_uvicorn_main_run_and_tests_can_replace_that_function(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_calls_the_replaceable_function_uvicorn_main_run(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, Message]] = []
     main = importlib.import_module("uvicorn.main")
     monkeypatch.setattr(main, "run", lambda app, **options: calls.append((app, options)))
@@ -134,7 +134,7 @@ def test_uvicorn_main_in_a_click_group_prints_one_line_without_an_application() 
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 
 
-def test_run_in_the_main_thread_exits_with_one_line_and_the_exit_code_of_the_command(
+def test_run_with_an_invalid_setting_exits_with_2_and_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -227,7 +227,7 @@ async def test_proxy_headers_middleware_sets_the_scheme_wss_for_a_websocket() ->
 
 
 @pytest.mark.any_loop
-async def test_proxy_headers_middleware_keeps_the_scheme_of_a_websocket_if_none_is_forwarded() -> None:
+async def test_proxy_headers_middleware_keeps_the_websocket_scheme_without_a_forwarded_scheme() -> None:
     [seen] = await ask(ProxyHeadersMiddleware(echo, "*"), scope_of(FORWARDED[0], type="websocket", scheme="ws"))
     assert (seen["client"], seen["scheme"]) == (("1.2.3.4", 0), "ws")
 
@@ -260,7 +260,7 @@ def test_wsgi_middleware_build_environ_uses_the_scope_and_the_content() -> None:
 
 
 @pytest.mark.any_loop
-async def test_asgi2_middleware_calls_its_application_in_two_steps() -> None:
+async def test_asgi2_middleware_calls_the_scope_function_and_then_its_result() -> None:
     def app(scope: Message) -> Any:
         async def second(receive: Any, send: Any) -> None:
             await send({"path": scope["path"]})

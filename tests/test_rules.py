@@ -82,7 +82,7 @@ def test_no_rule_is_defined_twice() -> None:
         assert [name for name, count in rules(SECTIONS, in_broadcast).items() if count > 1] == []
 
 
-def test_table_of_fault_cases_names_each_of_them() -> None:
+def test_table_of_fault_cases_lists_every_case_in_the_tests() -> None:
     cases = Counter(name for file in files() for name in _CASE.findall(file.read_text(encoding="utf-8")))
     assert cases == SECTIONS["Fault cases"]
 
@@ -93,7 +93,7 @@ def test_rule_ids_are_found_in_comments_docstrings_and_test_names() -> None:
     }  # fmt: skip
 
 
-def test_bytes_numbers_and_sections_of_specifications_are_not_rule_ids() -> None:
+def test_percent_escapes_numbers_and_specification_sections_are_not_rule_ids() -> None:
     assert cited(r'def test_6_3_x(): "/caf%C3%A9", b"\xA1", x.B2, -O2, E501, 00 A1 B2, HTTP/1.0') == set()
 
 

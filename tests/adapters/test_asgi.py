@@ -95,7 +95,7 @@ async def test_asgi_adapter_serves_a_message_with_only_required_keys() -> None:
     assert reply.content == b"POST inline"
 
 
-async def test_content_may_begin_in_the_message_and_continue_in_the_body_channel() -> None:
+async def test_request_content_in_the_message_may_continue_in_the_body_channel() -> None:
     body = Body({"content": b"", "more_content": True}, {"content": b"b", "more_content": True}, {"content": b"c"})
     reply = await answer(wsgi_apps.app, {"method": "POST", "path": "/echo", "body": b"a"}, body=body)
     assert reply.content == b"POST abc"
@@ -149,7 +149,7 @@ async def test_C10_disconnect_stops_the_iteration_and_closes_the_iterable() -> N
     assert wsgi_apps.closed == ["endless"]
 
 
-async def test_exception_midway_is_raised_after_the_earlier_content_was_sent(
+async def test_exception_during_a_response_is_raised_after_the_earlier_content_is_sent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     reply = Reply()
@@ -159,7 +159,7 @@ async def test_exception_midway_is_raised_after_the_earlier_content_was_sent(
     assert caplog.text.count("Traceback") == 0
 
 
-async def test_exception_behind_the_asgi_adapter_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_of_an_adapted_application_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     adapter = ASGIAdapter(wsgi_apps.app, threads=1)
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -234,7 +234,7 @@ def test_asgi_adapter_follows_the_settings_of_each_server() -> None:
     assert [pool.threads for pool in pools] == [2, 3]
 
 
-def test_asgi_adapter_with_threads_overrides_the_setting_of_the_server() -> None:
+def test_threads_of_the_asgi_adapter_override_the_threads_of_the_server() -> None:
     interface: Any = build_interface(ASGIAdapter(wsgi_apps.app, threads=5), Settings(threads=2))
     assert interface.executor.threads == 5
 

@@ -188,7 +188,7 @@ async def test_asgi_host_gets_no_content_for_a_HEAD_204_or_304_response(
 
 
 @pytest.mark.parametrize("length", [b"4", b"6", b"x"])
-async def test_error_for_a_wrong_content_length_of_a_response_is_raised_to_the_host(length: bytes) -> None:
+async def test_wrong_response_content_length_raises_in_the_application_and_the_asgi_host(length: bytes) -> None:
     app = Recorder({"status": 200, "headers": [[b"content-length", length]], "content": b"hello"})
     host = Host(app, HTTP)
     with pytest.raises(LocalProtocolError) as raised:
@@ -208,7 +208,7 @@ async def test_content_longer_than_content_length_aborts_the_response(last: byte
     assert caplog.messages == []
 
 
-async def test_exception_midway_aborts_the_response_of_the_asgi_host() -> None:
+async def test_exception_during_a_response_is_raised_to_the_asgi_host() -> None:
     async def app(message: Message, channels: Message) -> None:
         await channels["reply"].send({"status": 200, "content": b"x", "more_content": True})
         raise ValueError("boom")
@@ -254,7 +254,7 @@ async def test_asgi3_adapter_receives_no_content_that_the_application_does_not_r
         ("2", "GET", [], False),
     ],
 )
-async def test_scope_with_content_length_transfer_encoding_or_http_2_has_content(
+async def test_body_channel_exists_only_if_the_request_may_have_content(
     version: str, method: str, headers: list[tuple[bytes, bytes]], has_content: bool
 ) -> None:
     app = Recorder()
@@ -313,7 +313,7 @@ async def test_with_timeout_half_closed_0_a_response_after_http_disconnect_is_dr
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("seconds", [-1, "5", None, True, float("nan")])
-async def test_constructor_of_asgi3_adapter_rejects_an_invalid_timeout_half_closed(seconds: Any) -> None:
+async def test_constructor_of_asgi3_adapter_rejects_an_invalid_half_closed_timeout(seconds: Any) -> None:
     with pytest.raises(ConfigError, match="ASGI3Adapter: timeout_half_closed: expected a number not below 0, got"):
         ASGI3Adapter(for_ever, timeout_half_closed=seconds)
 
@@ -562,7 +562,7 @@ async def test_asgi3_adapter_awaits_no_receive_while_it_sends_websocket_close() 
 @pytest.mark.parametrize(
     ("extensions", "types"), [({"websocket.http.response": {}}, ["start", "body"]), ({}, ["close"]), (None, ["close"])]
 )
-async def test_websocket_rejection_is_an_http_response_if_the_asgi_host_supports_such_responses(
+async def test_host_without_the_denial_response_extension_gets_a_close_event(
     extensions: Message | None, types: list[str]
 ) -> None:
     host = Host(Recorder({"status": 401, "content": b"who?"}), {**WEBSOCKET, "extensions": extensions}, CONNECT)
@@ -593,7 +593,7 @@ async def test_denial_response_that_contradicts_its_content_length_is_aborted() 
         ({"accept": True, "headers": [[b"a", b"b\r\n"]]}, ["start", "body"]),
     ],
 )
-async def test_handshake_answer_that_cannot_be_sent_gives_500(accept: Message, sent: list[str]) -> None:
+async def test_websocket_client_gets_500_if_the_accept_message_is_invalid(accept: Message, sent: list[str]) -> None:
     host = Host(Recorder(accept), WEBSOCKET, CONNECT)
     await settle()
     host.put({"type": "websocket.disconnect", "code": 1000})
@@ -616,7 +616,7 @@ async def test_handshake_answer_that_cannot_be_sent_gives_500(accept: Message, s
         ({"headers": [[b"content-length", b"5"]]}, "header b'content-length': only the host may set it in a handshake"),
     ],
 )
-async def test_handshake_answer_that_the_host_would_reject_raises_and_may_be_replaced(
+async def test_invalid_accept_message_raises_and_a_valid_accept_message_may_follow(
     accept: Message, expected: str
 ) -> None:
     async def app(message: Message, channels: Message) -> None:
@@ -654,7 +654,7 @@ async def test_websocket_closes_with_1006_if_receive_of_the_asgi_host_raises() -
     assert app.messages[1]["code"] == 1006
 
 
-async def test_os_error_raised_by_websocket_send_of_the_host_counts_as_a_disconnect() -> None:
+async def test_os_error_raised_by_a_host_websocket_send_counts_as_a_disconnect() -> None:
     app = Recorder({"accept": True})
     host = Host(app, WEBSOCKET, CONNECT)
     host.gone = True

@@ -142,9 +142,7 @@ def test_os_error_and_stop_iteration_become_the_cause_of_an_application_error(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), OSError("disk"), StopIteration("none")])
-def test_system_exit_on_a_worker_thread_is_raised_as_the_cause_of_an_application_error(
-    way: Way, error: BaseException
-) -> None:
+def test_system_exit_on_a_worker_thread_raises_application_error(way: Way, error: BaseException) -> None:
     with pytest.raises(ApplicationError) as raised:
         way(raising_wsgi(error), interface="wsgi")
     assert raised.value.__cause__ is error
@@ -175,7 +173,7 @@ def test_the_message_of_an_application_error_is_one_short_line() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_system_exit_of_an_application_does_not_end_the_event_loop_of_the_host(error: BaseException) -> None:
+def test_system_exit_of_an_application_does_not_end_the_host_event_loop(error: BaseException) -> None:
     async def serve() -> None:
         host = Host(raising(error, late=True), HTTP)
         with pytest.raises(ApplicationError):
@@ -299,7 +297,7 @@ def test_the_error_middleware_of_starlette_shows_the_exception_of_the_applicatio
     assert "Unpleasant: boom" in answer.text
 
 
-async def test_middleware_may_respond_to_an_exception_of_the_adapter() -> None:
+async def test_middleware_may_respond_to_an_exception_that_the_adapter_raises() -> None:
     adapter = ASGIAdapter(raising_wsgi(Unpleasant("boom")), threads=1)
     reply = Reply()
 

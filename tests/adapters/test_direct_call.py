@@ -164,7 +164,7 @@ async def test_malformed_header_added_by_a_middleware_fails_the_direct_call() ->
     assert (response.status, type(site.raised[0])) == (500, LocalProtocolError)
 
 
-async def test_a_reply_channel_that_a_middleware_has_replaced_is_not_bypassed() -> None:
+async def test_direct_call_sends_to_the_reply_channel_that_a_middleware_has_installed() -> None:
     class Loud:
         def __init__(self, reply: ReplyChannel) -> None:
             self._reply = reply
@@ -180,7 +180,7 @@ async def test_a_reply_channel_that_a_middleware_has_replaced_is_not_bypassed() 
     assert response.content == b"HELLO"
 
 
-async def test_application_gets_the_content_that_its_caller_has_not_received() -> None:
+async def test_application_receives_the_content_that_a_middleware_left_unread() -> None:
     class Reading(Site):
         async def change(self, message: Message, channels: Message) -> None:
             assert (await channels["body"].receive())["content"] == b"one"
@@ -190,7 +190,7 @@ async def test_application_gets_the_content_that_its_caller_has_not_received() -
     assert response.content == b"POST two"
 
 
-async def test_direct_call_raises_if_its_caller_has_begun_the_response() -> None:
+async def test_direct_call_raises_if_the_caller_has_already_started_the_response() -> None:
     class Begun(Site):
         async def change(self, message: Message, channels: Message) -> None:
             await channels["reply"].send({"status": 200, "content": b"from the site", "more_content": True})
@@ -203,7 +203,7 @@ async def test_direct_call_raises_if_its_caller_has_begun_the_response() -> None
     assert (response.content, type(site.raised[0])) == (b"from the site", LocalProtocolError)
 
 
-async def test_caller_of_a_direct_call_gets_the_exception_and_may_respond_itself() -> None:
+async def test_caller_of_a_direct_call_may_respond_after_an_application_exception() -> None:
     class FallingBack(Site):
         async def fall_back(self, channels: Message) -> None:
             await ok(channels)
@@ -221,7 +221,7 @@ async def test_os_error_in_a_direct_call_becomes_the_cause_of_an_application_err
     assert (response.status, type(site.raised[0]), site.raised[0].__cause__) == (500, ApplicationError, error)
 
 
-async def test_exception_midway_in_a_direct_call_aborts_the_response_and_is_logged_once(
+async def test_exception_during_the_response_of_a_direct_call_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     site = Site(breaks(ValueError("boom")))
@@ -288,7 +288,7 @@ async def test_direct_call_rejected_by_the_executor_gets_503() -> None:
     assert response.status == 503
 
 
-async def test_waiting_direct_call_gets_503_when_the_adapter_shuts_down() -> None:
+async def test_queued_direct_call_gets_503_when_the_adapter_shuts_down() -> None:
     app = Blocking()
     site = Site(app)
     first, _ = site.conversation.connect()
@@ -325,7 +325,7 @@ class Impatient(Site):
 
 
 @pytest.mark.parametrize("app", [wsgi_apps.hello, wsgi_apps.generator, wsgi_apps.file])
-async def test_content_of_a_direct_call_is_dropped_after_its_caller_was_cancelled(app: Callable[..., Any]) -> None:
+async def test_response_content_is_dropped_if_the_direct_caller_was_cancelled(app: Callable[..., Any]) -> None:
     blocking = Blocking(app)
     [response] = await Impatient(blocking).cancelled(blocking)
     assert response.content == b"from the site"
@@ -344,7 +344,7 @@ async def test_response_file_of_a_cancelled_direct_call_is_not_sent(tmp_path: Pa
     assert response.content == b"from the site"
 
 
-async def test_exception_of_a_direct_call_is_logged_after_its_caller_was_cancelled(
+async def test_exception_after_the_caller_of_a_direct_call_was_cancelled_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blocking = Blocking(raises(ValueError("late")))
@@ -352,7 +352,7 @@ async def test_exception_of_a_direct_call_is_logged_after_its_caller_was_cancell
     assert caplog.text.count("ValueError: late") == 1
 
 
-async def test_waiting_direct_call_of_a_cancelled_caller_gets_no_response_at_the_shutdown() -> None:
+async def test_queued_direct_call_of_a_cancelled_caller_gets_no_response_at_shutdown() -> None:
     app = Blocking()
     site = Impatient(app)
     first, _ = site.conversation.connect()
@@ -372,7 +372,7 @@ async def test_waiting_direct_call_of_a_cancelled_caller_gets_no_response_at_the
     assert [response.content for response in site.conversation.responses()] == [b"from the site"]
 
 
-async def test_exception_that_a_cancelled_caller_never_gets_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_direct_call_logs_an_exception_that_was_never_delivered(caplog: pytest.LogCaptureFixture) -> None:
     exchange = HTTPExchange(
         HTTPGateway(), Endpoint(loop=asyncio.get_running_loop()), "GET", b"/", "1.1", ((), ()), has_content=False
     )

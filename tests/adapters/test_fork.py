@@ -41,7 +41,7 @@ def test_C12_exception_in_a_forked_child_ends_the_child(host: str, app: str) -> 
     assert ended_child(host, app, "/?raise") == b"1"
 
 
-def test_C12_sys_exit_with_a_message_in_a_forked_child_gives_exit_code_1() -> None:
+def test_C12_sys_exit_with_a_message_in_a_forked_child_exits_with_1() -> None:
     assert ended_child(*_BY_THREADS[0], "/?exit-with-a-word") == b"1"
 
 

@@ -60,7 +60,7 @@ def test_M5_a_preflight_on_a_wsgi_host_reaches_the_application_for_the_requested
     ("script_name", "path_info", "status"),
     [("", "", 200), ("/base", "", 404), ("", "a/x", 404), ("/base", "a/x", 200), ("", "/a/\u20ac", 200)],
 )
-def test_M33_unusual_path_from_a_wsgi_host_is_routed_the_same_for_every_kind_of_application(
+def test_M33_unusual_wsgi_paths_are_routed_alike_for_every_kind_of_application(
     script_name: str, path_info: str, status: int
 ) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -88,7 +88,7 @@ def test_M36_applications_behind_a_shift_get_the_mount_root_path_under_wsgi(weig
         assert on_wsgi(WSGIAdapter(app), "/shop/cart", "/base") == [kind, root_path, "/base/shop/cart"]
 
 
-def test_M41_on_a_wsgi_host_the_key_of_a_request_selects_the_application() -> None:
+def test_M41_key_cookie_of_a_wsgi_request_selects_the_application() -> None:
     adapter = WSGIAdapter(Shift(wsgi_app, channels_app, weight=50, key=cookie("v"), name="search"))
     visitor = next(f"v{number}" for number in range(100) if is_new(50, "search", f"v{number}"))
     assert [on_wsgi(adapter, "/x", HTTP_COOKIE=text)[0] for text in ("v=", f"a=b; v={visitor}")] == ["wsgi", "channels"]
@@ -151,7 +151,7 @@ def test_M61_all_applications_are_started_before_the_first_request() -> None:
     assert events == ["live started", "pages started", "pages called", "live called"]
 
 
-def test_an_exception_of_a_routed_wsgi_application_is_raised_to_the_host_unchanged() -> None:
+def test_exception_of_a_routed_wsgi_application_is_raised_to_the_host_unchanged() -> None:
     def failing(environ: Any, start_response: Any) -> list[bytes]:
         raise OSError("of the application")
 
@@ -160,7 +160,7 @@ def test_an_exception_of_a_routed_wsgi_application_is_raised_to_the_host_unchang
 
 
 @pytest.mark.parametrize("adapter", [WSGIAdapter, ASGI3Adapter])
-def test_M65_our_server_serves_a_router_without_the_adapter_for_other_hosts(adapter: Any) -> None:
+def test_M65_our_server_bypasses_an_adapter_around_a_router(adapter: Any) -> None:
     table = Router(Route("/live", channels_app), default=wsgi_app)
     assert isinstance(build_interface(adapter(table), Settings()), RouterInterface)
     assert not isinstance(build_interface(adapter(channels_app), Settings()), RouterInterface)
@@ -246,7 +246,7 @@ async def test_M10_an_unknown_path_on_an_asgi_host_gets_404() -> None:
     assert await on_asgi(adapter, "/a", method="POST") == ["asgi3", "", "/a"]
 
 
-async def test_M10_an_unknown_websocket_on_an_asgi_host_gets_404() -> None:
+async def test_M10_websocket_to_an_http_only_route_is_rejected_on_asgi_hosts() -> None:
     adapter = ASGI3Adapter(Router(Route("/a", asgi3_app, protocol="http")))
     for extensions, first in (({"websocket.http.response": {}}, 404), ({}, None)):
         host = Host({"type": "websocket.connect"})
@@ -255,7 +255,7 @@ async def test_M10_an_unknown_websocket_on_an_asgi_host_gets_404() -> None:
         assert host.sent[0]["type"] == ("websocket.http.response.start" if first else "websocket.close")
 
 
-async def test_M62_an_asgi_application_is_called_with_receive_and_send_of_the_host() -> None:
+async def test_M62_asgi_application_gets_receive_and_send_of_the_host() -> None:
     seen: list[Any] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -283,7 +283,7 @@ async def test_M62_a_websocket_application_gets_the_root_path_of_its_mount(app: 
     assert json.loads(host.sent[1]["text"])[1:] == ["/live", "/live/x"]
 
 
-async def test_M62_the_applications_of_a_router_run_their_lifespans_in_order_with_separate_states() -> None:
+async def test_M62_routed_applications_run_their_lifespans_in_order_with_separate_states() -> None:
     events: list[Any] = []
 
     def application(name: str) -> Any:

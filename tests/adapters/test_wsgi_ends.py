@@ -53,9 +53,7 @@ def test_system_exit_of_an_application_is_raised_to_the_host_and_not_logged(
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_system_exit_of_an_application_ends_its_request_and_not_the_event_loop(
-    error: BaseException, late: bool
-) -> None:
+def test_system_exit_of_an_application_ends_only_its_own_request(error: BaseException, late: bool) -> None:
     async def app(message: Message, channels: Channels) -> None:
         if late:
             await asyncio.sleep(0)
@@ -111,7 +109,7 @@ def test_response_that_replaces_a_rejected_response_reaches_the_host() -> None:
 
 
 @pytest.mark.parametrize("headers", [[[b"content-length", b"x"]], [[b"content-length", b"0"]] * 2])
-def test_B2_error_for_a_malformed_content_length_of_a_response_is_raised_to_the_host(
+def test_B2_malformed_content_length_of_a_response_raises_in_the_wsgi_host(
     headers: list[list[bytes]],
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
@@ -141,7 +139,7 @@ def test_a_response_without_content_ends_even_if_the_application_does_not(method
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", "200"), ("GET", "204"), ("GET", "304")])
-def test_application_may_send_all_content_of_a_response_without_content(method: str, status: str) -> None:
+def test_application_may_send_content_for_HEAD_and_statuses_204_and_304(method: str, status: str) -> None:
     ended: list[BaseException | None] = []
     done = threading.Event()
 
@@ -209,7 +207,7 @@ def test_C10_close_without_iteration_disconnects_the_application(times: int) -> 
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])
-def test_C10_dropped_iterable_that_was_not_closed_disconnects_the_application(taken: int) -> None:
+def test_C10_application_is_disconnected_when_its_unclosed_iterable_is_garbage_collected(taken: int) -> None:
     app = Watched()
 
     def middleware(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
@@ -235,7 +233,7 @@ def test_wsgi_host_may_iterate_on_a_different_thread_than_it_called() -> None:
         assert thread.submit(lambda: b"".join(iterable)).result(30) == b"0\n1\n2\n3\n4\n"
 
 
-def test_closing_the_iterable_wakes_another_thread_that_waits_for_content() -> None:
+def test_closing_the_iterable_wakes_the_thread_that_waits_for_content() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "content": b"first", "more_content": True})
         await asyncio.Event().wait()
@@ -348,14 +346,14 @@ for _ in range(2):
 """
 
 
-def test_failing_shutdown_of_one_adapter_does_not_prevent_the_shutdown_of_another() -> None:
+def test_adapters_are_shut_down_even_if_an_earlier_shutdown_fails() -> None:
     process = run_python(FAILING_SHUTDOWN)
     assert (process.stdout, process.returncode) == ("shut down\n" * 2, 0)
     assert process.stderr.count("exception in the application's shutdown") == 2
 
 
 @pytest.mark.parametrize("error", [ValueError("not yet"), SystemExit(3), asyncio.CancelledError()])
-def test_failed_startup_raises_in_the_first_request_and_is_retried_by_the_next_request(error: BaseException) -> None:
+def test_failed_startup_raises_in_the_first_request_and_is_retried_by_the_next(error: BaseException) -> None:
     class App:
         starts = 0
 
@@ -432,7 +430,7 @@ def test_P3_messages_contain_the_environ_keys_of_the_wsgi_host() -> None:
     assert b"'REMOTE_USER': 'me'" in answer.content
 
 
-def test_C11_chunked_content_that_the_host_has_not_decoded_raises_in_the_application() -> None:
+def test_C11_reading_undecoded_chunked_content_raises_in_the_application() -> None:
     raised: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -457,7 +455,7 @@ def test_A4_a_malformed_content_length_is_not_treated_as_no_content() -> None:
     assert call(WSGIAdapter(app), environ).status == "400 Bad Request"
 
 
-def test_a_host_that_does_not_decode_chunked_content_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_host_that_does_not_decode_chunked_content_causes_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await read_body(message, channels)
 
@@ -467,7 +465,7 @@ def test_a_host_that_does_not_decode_chunked_content_is_logged_once(caplog: pyte
     assert [record.levelname for record in caplog.records if "chunked" in record.message] == ["WARNING"]
 
 
-def test_missing_wsgi_input_for_announced_content_counts_as_a_disconnect() -> None:
+def test_request_with_content_length_but_no_wsgi_input_gets_400() -> None:
     environ = environ_of("/", "POST", CONTENT_LENGTH="3")
     del environ["wsgi.input"]
 
@@ -477,14 +475,14 @@ def test_missing_wsgi_input_for_announced_content_counts_as_a_disconnect() -> No
     assert call(WSGIAdapter(app), environ).status == "400 Bad Request"
 
 
-def test_wsgi_adapter_starts_a_new_event_loop_after_the_old_loop_was_stopped() -> None:
+def test_wsgi_adapter_starts_a_new_event_loop_if_its_loop_was_stopped() -> None:
     adapter = WSGIAdapter(hello)
     call(adapter)
     loop_thread().stop()
     assert call(adapter).content == b"hello"
 
 
-def test_a_host_that_waits_when_the_loop_stops_gets_an_exception() -> None:
+def test_request_in_progress_gets_500_when_the_event_loop_stops() -> None:
     begun = threading.Event()
 
     async def app(message: Message, channels: Channels) -> None:
@@ -498,7 +496,7 @@ def test_a_host_that_waits_when_the_loop_stops_gets_an_exception() -> None:
         assert calling.result(30).status == "500 Internal Server Error"
 
 
-def test_a_host_that_reads_after_the_loop_has_stopped_gets_an_exception() -> None:
+def test_iterating_a_response_after_the_event_loop_has_stopped_raises() -> None:
     iterable = iter(WSGIAdapter(endless)(environ_of(), ignore))
     next(iterable)
     loop_thread().stop()
@@ -519,7 +517,7 @@ def test_stopping_a_stopped_loop_thread_does_nothing() -> None:
     assert thread.loop.is_closed()
 
 
-def test_a_host_may_close_a_response_after_the_loop_has_stopped() -> None:
+def test_wsgi_host_may_close_an_iterable_after_the_event_loop_has_stopped() -> None:
     iterable: Any = WSGIAdapter(endless)(environ_of(), ignore)
     next(iter(iterable))
     loop_thread().stop()

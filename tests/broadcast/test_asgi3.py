@@ -110,7 +110,7 @@ async def test_the_last_event_of_an_asgi_application_closes_the_reply_channel(ki
     assert closed == ["once"]
 
 
-async def test_an_on_close_callback_registered_after_the_end_is_called_at_once() -> None:
+async def test_on_close_callback_of_a_closed_reply_channel_is_called_at_once() -> None:
     _, reply = await opened("http")
     reply.close()
     closed: list[str] = []

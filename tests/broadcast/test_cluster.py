@@ -78,7 +78,7 @@ async def test_a_restarted_cluster_leaves_one_gap_in_each_group(cluster: list[Re
         assert [course(recorder, group) for group in GROUPS] == [[b"before", RECONNECT, b"after"]] * 3
 
 
-async def test_a_group_follows_its_slot_to_another_server_with_one_gap(cluster: list[RedisServer]) -> None:
+async def test_moved_cluster_slot_is_followed_with_one_gap_in_its_group(cluster: list[RedisServer]) -> None:
     async with listening(url_of(cluster), *GROUPS) as (backend, recorder):
         await say_and_hear(backend, recorder, b"before")
         source = owner(cluster, "one")
@@ -107,7 +107,7 @@ async def test_one_reachable_server_is_enough_to_find_the_cluster(cluster: list[
 
 
 @pytest.mark.parametrize("endpoint", ["unknown-endpoint", "hostname"])
-async def test_a_cluster_server_that_announces_no_name_is_reached_at_its_known_address(
+async def test_cluster_server_without_an_announced_name_is_reached_at_its_known_address(
     cluster: list[RedisServer], endpoint: str
 ) -> None:
     for server in cluster:

@@ -77,7 +77,7 @@ async def test_a_local_server_that_is_not_a_usable_redis_is_not_chosen(
     assert re.search(said, text)
 
 
-async def test_the_memory_backend_is_chosen_with_one_warning_if_no_local_redis_responds(
+async def test_memory_backend_is_chosen_with_a_warning_if_no_local_redis_responds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert await choose_url("127.0.0.1", 1) == "memory://"
@@ -98,7 +98,9 @@ async def test_the_memory_backend_is_never_chosen_with_several_processes(
 
 
 @pytest.mark.parametrize("value", ["1", "many"])
-async def test_a_server_with_one_process_is_not_counted_as_several(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_process_or_an_invalid_web_concurrency_gets_the_memory_backend(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", value)
     assert await choose_url("127.0.0.1", 1) == "memory://"
 

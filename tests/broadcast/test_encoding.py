@@ -46,7 +46,7 @@ def test_an_empty_message_is_plain_json_with_one_key() -> None:
     assert json.loads(encode({}).numbered("ab12", 7)) == {"_uvicorn": ["ab12", 7]}
 
 
-def test_bytes_are_encoded_without_growing() -> None:
+def test_encoding_of_bytes_adds_less_than_100_bytes() -> None:
     data = bytes(range(256)) * 100
     assert len(encode({"bytes": data}).numbered("ab12", 7)) < len(data) + 100
 
@@ -123,7 +123,7 @@ def test_a_message_that_contains_itself_is_rejected() -> None:
         encode(message)
 
 
-def test_text_and_bytes_of_a_decoded_message_share_one_frame() -> None:
+def test_decoded_message_has_shared_text_and_shared_bytes() -> None:
     message = share({"text": "a", "bytes": b"b", "close": True})
     assert message == {"text": "a", "bytes": b"b", "close": True}
     assert (type(message["text"]), type(message["bytes"])) == (SharedText, SharedBytes)

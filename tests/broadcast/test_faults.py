@@ -120,7 +120,7 @@ async def test_thousands_of_groups_are_subscribed_again_with_one_gap_for_each(
         assert sorted(gap.group for gap in recorder.gaps) == sorted(names)
 
 
-async def test_a_gap_begins_when_the_connection_last_worked(own_redis: RedisServer, scheme: str) -> None:
+async def test_gap_begins_at_the_last_sign_of_life_before_the_outage(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         await say_and_hear(backend, recorder, b"before")
         own_redis.kill()
@@ -157,7 +157,7 @@ async def test_a_halted_redis_is_detected_and_leaves_one_gap(
 
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
-async def test_a_long_message_on_a_slow_line_does_not_exceed_the_liveness_limit(
+async def test_slow_arrival_of_a_long_message_does_not_abort_the_connection(
     redis_server: RedisServer, driver: str
 ) -> None:
     rest_may_come = asyncio.Event()
@@ -235,7 +235,7 @@ async def test_publishes_are_rejected_when_too_many_bytes_are_unsent(own_redis: 
         assert any("bytes are unsent" in str(outcome) for outcome in outcomes)
 
 
-async def test_subscribing_returns_while_redis_is_halted_and_takes_effect_later(
+async def test_subscribe_while_redis_is_halted_returns_and_takes_effect_later(
     own_redis: RedisServer, scheme: str, quick_liveness: None
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
@@ -319,7 +319,7 @@ async def test_a_subscriber_that_redis_disconnects_for_being_slow_gets_a_gap(tmp
         assert course(recorder, "two") == [b"before", RECONNECT, b"after"]
 
 
-async def test_f5_a_message_above_the_size_limit_causes_a_gap_in_its_group_only(
+async def test_f5_message_above_the_size_limit_causes_a_gap_in_its_group_only(
     own_redis: RedisServer, scheme: str
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
@@ -372,7 +372,7 @@ async def test_stopping_while_redis_is_down_returns_at_once(own_redis: RedisServ
 # Passwords and rights.
 
 
-async def test_f4_a_login_with_a_wrong_password_is_retried_and_logged_without_the_password(
+async def test_f4_login_with_a_wrong_password_is_logged_without_the_password(
     own_redis: RedisServer, scheme: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervised, "DENIED_SECONDS", 0.1)

@@ -51,7 +51,7 @@ async def test_B17c_first_of_many_gaps_is_reported_at_once_and_later_gaps_togeth
     await hub.stop()
 
 
-async def test_B17c_the_first_of_many_too_large_messages_is_reported_at_once_and_the_rest_together(
+async def test_B17c_first_oversized_message_is_reported_at_once_and_later_ones_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backend, hub, _, recorder = await with_member("chat")
@@ -101,7 +101,7 @@ async def test_a_sender_that_restarts_its_sequence_numbers_causes_no_gap() -> No
     await hub.stop()
 
 
-async def test_a_gap_that_the_backend_has_reported_is_not_reported_again_by_sequence_numbers() -> None:
+async def test_sequence_numbers_do_not_report_a_gap_that_the_backend_has_reported() -> None:
     backend, hub, _, recorder = await with_member("chat")
     backend.receive("chat", {}, number=1)
     backend.lose("chat", since=77.0)
@@ -111,7 +111,7 @@ async def test_a_gap_that_the_backend_has_reported_is_not_reported_again_by_sequ
     await hub.stop()
 
 
-async def test_the_number_of_senders_whose_sequence_is_stored_is_limited() -> None:
+async def test_number_of_senders_with_a_stored_sequence_number_is_limited() -> None:
     backend, hub, _, recorder = await with_member("chat")
     for sender in range(1000):
         backend.receive("chat", {}, str(sender), 1)

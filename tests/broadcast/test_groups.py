@@ -50,7 +50,7 @@ async def test_B7_adding_a_member_returns_when_the_group_is_subscribed() -> None
         assert client.reply.sent == ["a"]
 
 
-async def test_adding_a_member_takes_effect_without_being_awaited() -> None:
+async def test_unawaited_add_makes_the_channel_a_member() -> None:
     async with groups() as client:
         _ = client.send({"group": "chat", "add": client.reply.name})
         await settle()
@@ -136,7 +136,7 @@ async def test_one_groups_message_first_adds_then_discards_then_sends() -> None:
         assert [group for group, _ in client.backend.published] == ["new"]
 
 
-async def test_a_channel_that_one_message_adds_and_discards_is_not_a_member() -> None:
+async def test_channel_that_a_message_both_adds_and_discards_is_not_a_member() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name, "discard": client.reply.name})
         client.backend.receive("chat", {"text": "a"})

@@ -165,7 +165,7 @@ async def test_a_message_that_the_backend_rejects_raises_and_is_logged_once(capl
     await hub.stop()
 
 
-async def test_the_end_of_an_outage_is_logged_within_a_minute_even_if_nothing_is_sent(
+async def test_end_of_an_outage_is_logged_without_waiting_for_the_next_publish(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.hub.LOG_SECONDS", 0.001)
@@ -193,7 +193,7 @@ async def test_a_failed_publish_that_is_not_awaited_logs_no_unretrieved_exceptio
     await hub.stop()
 
 
-async def test_a_rejected_message_raises_no_exception_if_unavailable_is_drop() -> None:
+async def test_failed_publish_raises_nothing_if_the_option_unavailable_is_drop() -> None:
     backend = ScriptedBackend()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub = await started_hub(backend, HubOptions(raise_unavailable=False))
@@ -271,7 +271,7 @@ async def test_publishing_after_the_hub_has_stopped_raises() -> None:
         await outcome(hub.publish("chat", {}))
 
 
-async def test_a_publish_that_is_pending_when_the_hub_stops_raises() -> None:
+async def test_pending_publish_raises_when_the_hub_stops() -> None:
     backend, hub, _, _ = await with_member()
     backend.answers.clear()
     sending = hub.publish("chat", {})
@@ -337,7 +337,7 @@ async def test_hub_forgets_a_reply_channel_of_the_host_after_its_last_discard() 
     await hub.stop()
 
 
-async def test_tasks_of_a_hub_do_not_inherit_the_context_of_the_first_client() -> None:
+async def test_hub_tasks_do_not_inherit_the_context_of_the_first_client() -> None:
     from uvicorn.interfaces.handlers import OWNER
 
     seen: list[object] = []

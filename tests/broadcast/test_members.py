@@ -63,7 +63,7 @@ async def test_a_client_that_keeps_up_gets_messages_at_once() -> None:
         assert reply.sent == ["a", "b"]
 
 
-async def test_a_message_with_keys_besides_text_is_sent_at_once() -> None:
+async def test_message_that_is_not_plain_text_is_delivered_at_once() -> None:
     async with Group() as group:
         reply = await group.member()
         group.backend.receive_payload("chat", b'{"text": "a", "close": true}')
@@ -181,7 +181,7 @@ async def test_the_metrics_contain_the_maximum_length_of_a_client_queue() -> Non
         assert (group.hub.metrics.queue_high_water, group.hub.metrics.delivered) == (2, 3)
 
 
-async def test_messages_wait_until_the_application_has_handled_a_gap() -> None:
+async def test_messages_after_a_gap_wait_until_the_application_has_handled_the_gap() -> None:
     async with Group() as group:
         reply = await group.member()
         group.gap_may_end.clear()
@@ -206,7 +206,7 @@ async def test_a_gap_is_reported_after_messages_that_were_queued_earlier() -> No
         assert [isinstance(item, Gap) for item in reply.sent] == [False, True, False]
 
 
-async def test_a_gap_in_several_groups_is_one_event_for_each_member() -> None:
+async def test_member_of_several_groups_gets_one_event_for_a_common_gap() -> None:
     async with Group() as group:
         one, two, both = await group.member("one"), await group.member("two"), await group.member("one", "two")
         group.backend.lose("one", "two", "elsewhere", since=77.0)
@@ -304,7 +304,7 @@ async def test_adjacent_gaps_in_a_client_queue_are_merged() -> None:
         ]
 
 
-async def test_gaps_are_merged_when_discard_drops_the_messages_between_them() -> None:
+async def test_two_gaps_are_merged_after_discard_dropped_the_messages_between_them() -> None:
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member("one", "two")
         slow.is_ready = False
@@ -361,7 +361,7 @@ async def test_client_is_removed_from_all_groups_if_wait_ready_raises(caplog: py
         assert (reply.sent, group.hub.members) == ([], {})
 
 
-async def test_a_message_that_arrives_during_the_last_queued_send_is_sent_next() -> None:
+async def test_message_that_arrives_while_the_queue_is_sent_keeps_its_order() -> None:
     async with Group() as group:
         reply = StrangersReply()
         reply.may_send.set()
@@ -374,7 +374,7 @@ async def test_a_message_that_arrives_during_the_last_queued_send_is_sent_next()
         assert reply.sent == ["a", "b", "c"]
 
 
-async def test_each_delivery_error_is_logged_once_and_the_number_of_stored_errors_is_limited(
+async def test_repeated_delivery_error_is_logged_again_only_after_100_other_errors(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(members, "_REFUSED_LINES", 1000)
@@ -418,7 +418,7 @@ async def test_a_message_that_one_member_rejects_reaches_all_other_members(caplo
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-async def test_a_client_that_disconnects_during_a_delivery_is_not_logged_as_an_error(
+async def test_disconnect_of_a_client_during_a_delivery_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Group() as group:
@@ -445,7 +445,7 @@ class StrangersReply:
         self.sent.append(message.get("text", str(message.get("close"))))
 
 
-async def test_each_send_of_a_foreign_reply_channel_is_awaited() -> None:
+async def test_each_send_of_a_custom_reply_channel_is_awaited() -> None:
     async with Group() as group:
         reply = StrangersReply()
         group.hub.add("chat", reply.name, reply, Context())
@@ -458,7 +458,7 @@ async def test_each_send_of_a_foreign_reply_channel_is_awaited() -> None:
         assert reply.sent == ["a", "b"]
 
 
-async def test_a_slow_foreign_reply_channel_gets_a_close_message() -> None:
+async def test_slow_custom_reply_channel_gets_a_close_message() -> None:
     async with Group(messages=1) as group:
         reply = StrangersReply()
         group.hub.add("chat", reply.name, reply, Context())
@@ -471,7 +471,7 @@ async def test_a_slow_foreign_reply_channel_gets_a_close_message() -> None:
         assert reply.sent == ["1013"]
 
 
-async def test_an_exception_of_a_foreign_reply_channel_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_of_a_custom_reply_channel_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with Group() as group:
         reply = StrangersReply()
         reply.failure = OSError("gone")

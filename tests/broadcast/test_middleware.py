@@ -86,7 +86,7 @@ async def test_the_chat_of_the_documentation_delivers_messages_to_all_clients() 
     await app.shutdown()
 
 
-async def test_the_middleware_connects_at_the_first_call_under_a_host_without_hooks() -> None:
+async def test_middleware_that_was_never_started_connects_at_its_first_call() -> None:
     app = BroadcastMiddleware(chat, url="memory://")
     first, second = await visit(app), await visit(app)
     assert len(app._hubs) == 1
@@ -196,7 +196,7 @@ async def test_B3_the_application_is_notified_of_a_gap_before_the_next_message()
         await client.lose()
 
 
-async def test_the_application_is_not_called_with_gaps_of_a_client_that_has_a_gap_callback() -> None:
+async def test_gaps_reach_the_gap_callback_of_a_client_instead_of_the_application() -> None:
     events: list[Message] = []
 
     async def called_back(message: Message, channels: Channels) -> None:
@@ -217,7 +217,7 @@ async def test_the_application_is_not_called_with_gaps_of_a_client_that_has_a_ga
         assert next(iter(app._hubs.values())).gap_callbacks == {}
 
 
-async def test_the_option_gaps_with_the_value_false_turns_gap_events_off() -> None:
+async def test_gap_events_are_off_if_the_option_gaps_is_false() -> None:
     async def untold(message: Message, channels: Channels) -> None:
         assert message["channel"] != "groups.gap"
         await chat(message, channels)
@@ -232,7 +232,7 @@ async def test_the_option_gaps_with_the_value_false_turns_gap_events_off() -> No
         await client.lose()
 
 
-async def test_B9_all_clients_share_one_frame_of_a_group_message() -> None:
+async def test_B9_group_message_is_encoded_once_for_all_clients() -> None:
     async with running(chat) as (app, backend):
         clients = [await visit(app, compression=number % 2 == 0) for number in range(2)]
         replies = [Reply() for _ in range(2)]
@@ -246,7 +246,7 @@ async def test_B9_all_clients_share_one_frame_of_a_group_message() -> None:
             await client.lose()
 
 
-async def test_B10_a_client_that_reads_nothing_is_closed_with_1013_and_other_clients_go_on() -> None:
+async def test_B10_only_the_client_that_reads_nothing_is_closed_with_1013() -> None:
     async with running(chat, queue_messages=10) as (app, backend):
         slow, other = await visit(app), await visit(app)
         slow.transport.client_takes = False
@@ -368,7 +368,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "app"), KINDS)
-def test_the_detected_interface_of_the_middleware_is_the_interface_of_its_application(kind: str, app: Any) -> None:
+def test_middleware_has_the_interface_of_its_application(kind: str, app: Any) -> None:
     assert detect_interface(BroadcastMiddleware(BroadcastMiddleware(app, url="memory://"), url="memory://")) == kind
 
 
@@ -386,7 +386,7 @@ async def test_applications_of_each_interface_have_groups(kind: str, app: Any) -
 
 
 @pytest.mark.parametrize("app", [asgi3, asgi2])
-async def test_the_middleware_serves_asgi_2_and_3_applications_when_it_is_called_as_asgi_2(app: Any) -> None:
+async def test_middleware_called_as_asgi_2_serves_asgi_2_and_asgi_3_applications(app: Any) -> None:
     backend, sent = ScriptedBackend(), []
     middleware = BroadcastMiddleware(app, backend=backend)
 
@@ -502,7 +502,7 @@ def test_the_middleware_forgets_closed_event_loops() -> None:
     assert len(middleware._hubs) == 1
 
 
-def test_a_consumer_on_a_thread_gets_an_error_if_the_middleware_has_not_started() -> None:
+def test_consumer_called_before_the_middleware_has_started_raises() -> None:
     with pytest.raises(BroadcastUnavailable, match="the server has to await `startup` first"):
         BroadcastMiddleware(threaded_consumer, url="memory://")({"reply_channel": object()})
 
@@ -553,7 +553,7 @@ async def test_a_failed_startup_of_the_application_disconnects_the_backend() -> 
     assert backend.stopped
 
 
-async def test_the_middleware_copies_the_attribute_wants_http_disconnect_of_its_application() -> None:
+async def test_middleware_has_the_wants_http_disconnect_value_of_its_application() -> None:
     class Wants:
         wants_http_disconnect = True
 
@@ -577,7 +577,7 @@ async def test_the_middleware_does_not_change_the_channels_of_its_caller() -> No
     await middleware.shutdown()
 
 
-def test_a_call_with_unknown_arguments_raises() -> None:
+def test_middleware_call_with_a_wrong_number_of_arguments_raises() -> None:
     with pytest.raises(LocalProtocolError, match="got 4 arguments"):
         BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
 

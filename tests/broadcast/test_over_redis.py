@@ -60,7 +60,7 @@ async def test_B7_message_published_from_a_thread_after_add_returns_is_received(
             assert reply.sent == [str(number) for number in range(20)]
 
 
-async def test_B2_all_members_get_the_messages_of_each_sender_in_the_same_order(redis_server: RedisServer) -> None:
+async def test_B2_messages_of_each_sender_reach_all_members_in_the_same_order(redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url) as hub, hub_on(redis_server.url) as other:
         members = [await join(hub, "chat") for _ in range(3)]
         for number in range(200):
@@ -160,7 +160,7 @@ async def test_bytes_values_of_a_message_arrive_as_bytes(redis_server: RedisServ
         assert reply.sent == [{"bytes": b"\x00\xff"}]
 
 
-async def test_B1_a_client_that_another_event_loop_of_its_process_adds_gets_each_message_once(
+async def test_B1_client_added_by_another_event_loop_gets_each_message_once(
     redis_server: RedisServer,
 ) -> None:
     async def add_and_send(name: str) -> None:

@@ -234,7 +234,7 @@ def test_a_publisher_asks_the_other_sentinels_when_one_sentinel_hangs(tmp_path: 
             assert listener.receive()["text"] == "hi"
 
 
-def test_a_hanging_cluster_server_is_tried_last_the_next_time(tmp_path: Path) -> None:
+def test_publish_after_a_timeout_tries_other_cluster_servers_first(tmp_path: Path) -> None:
     with cluster_of_three(tmp_path) as servers:
         group = next(name for name in "abcdefgh" if key_slot(name.encode()) > 5460)
         servers[0].halt()
@@ -452,7 +452,7 @@ async def test_publish_uses_the_running_middleware_of_the_process(named: bool) -
     await middleware.shutdown()
 
 
-async def test_a_publisher_for_memory_uses_the_running_middleware() -> None:
+async def test_publisher_with_a_memory_url_uses_the_running_middleware() -> None:
     middleware, reply = await started("memory://here")
     await asyncio.to_thread(Publisher("memory://here").publish, "chat", {"text": "hi"})
     await until(lambda: reply.sent)
@@ -494,7 +494,7 @@ async def test_publish_does_not_deadlock_with_an_event_loop_that_waits_for_the_p
     await middleware.shutdown()
 
 
-async def test_the_function_publish_raises_if_the_server_stops_before_the_message_is_sent(
+async def test_publish_raises_if_the_server_stops_before_the_message_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     middleware, _ = await started("memory://here")
@@ -537,7 +537,7 @@ def test_wsgi_groups_can_send_without_an_event_loop(redis_server: RedisServer) -
         ({"group": "chat", "send": {}, "add": "reply.0.1"}, "need a host with an event loop"),
     ],
 )
-def test_wsgi_groups_without_an_event_loop_reject_all_keys_except_send(message: Any, said: str) -> None:
+def test_wsgi_groups_without_an_event_loop_accept_only_send(message: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         SendingGroups(Publisher("redis://127.0.0.1:1")).send(message)
 

@@ -143,7 +143,7 @@ async def test_F5_malformed_control_messages_raise_nothing(
         assert caplog.text == ""
 
 
-async def test_a_request_to_add_is_answered_when_the_group_is_subscribed() -> None:
+async def test_add_request_is_answered_after_the_group_is_subscribed() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     await settle()
@@ -159,7 +159,7 @@ async def test_a_request_to_add_is_answered_when_the_group_is_subscribed() -> No
     await hub.stop()
 
 
-async def test_a_request_is_repeated_when_its_answer_could_not_be_sent() -> None:
+async def test_repeated_request_is_answered_if_the_first_answer_could_not_be_sent() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -212,7 +212,7 @@ async def test_B17c_forged_member_of_the_control_group_does_not_end_the_control_
         assert victim.sent == []
 
 
-async def test_B17c_a_member_of_the_control_group_does_not_end_the_control_channel() -> None:
+async def test_B17c_client_in_the_control_group_does_not_intercept_control_messages() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     victim, reply = Reply(), Reply()
@@ -269,7 +269,7 @@ async def test_B17c_the_number_of_pending_answers_is_limited() -> None:
     await hub.stop()
 
 
-async def test_B17c_the_number_of_requested_memberships_is_limited(
+async def test_B17c_memberships_added_by_unsigned_requests_are_limited(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_MAX_MEMBERSHIPS", 3)
@@ -312,7 +312,7 @@ OLD, NEW = b"o" * 16, b"n" * 16
     ("asking_secrets", "owning_secrets"),
     [((NEW,), (NEW,)), ((OLD,), (OLD, NEW)), ((OLD, NEW), (NEW, OLD)), ((NEW, OLD), (OLD, NEW))],
 )
-async def test_processes_that_share_a_secret_can_add_clients_of_each_other(
+async def test_process_may_add_remote_clients_if_both_processes_share_a_secret(
     monkeypatch: pytest.MonkeyPatch, asking_secrets: tuple[bytes, ...], owning_secrets: tuple[bytes, ...]
 ) -> None:
     async with two_processes(monkeypatch, asking_secrets, (*owning_secrets, *asking_secrets)) as (asking, owning):
@@ -351,7 +351,7 @@ async def test_B17c_a_replayed_request_is_ignored(monkeypatch: pytest.MonkeyPatc
     await asking.stop()
 
 
-async def test_requested_memberships_are_not_limited_if_there_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memberships_added_by_signed_requests_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_MEMBERSHIPS", 1)
     async with two_processes(monkeypatch, (NEW,), (NEW,)) as (asking, owning):
         reply = owning.client()
@@ -377,7 +377,7 @@ async def test_channel_of_a_second_event_loop_is_added_by_a_control_message() ->
 
 
 @pytest.mark.parametrize("action", ["add", "discard"])
-async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_of_that_loop(action: str) -> None:
+async def test_hub_ignores_a_request_for_a_channel_of_another_event_loop(action: str) -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -388,7 +388,7 @@ async def test_a_request_for_a_channel_of_another_event_loop_is_left_to_the_hub_
     await hub.stop()
 
 
-async def test_two_hubs_with_the_same_backend_url_add_a_requested_channel_once() -> None:
+async def test_remote_client_is_added_once_if_two_hubs_use_the_same_url() -> None:
     backends = ScriptedBackend(), ScriptedBackend()
     hubs = [await started_hub(backend) for backend in backends]
     for hub in hubs:

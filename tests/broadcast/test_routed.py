@@ -151,6 +151,6 @@ async def test_M25_a_broadcast_middleware_can_wrap_one_application_of_a_router()
     await client.lose()
 
 
-def test_M23_an_invalid_url_of_a_middleware_around_a_router_raises_at_construction() -> None:
+def test_M23_middleware_around_a_router_rejects_an_invalid_url_at_construction() -> None:
     with pytest.raises(ConfigError):
         BroadcastMiddleware(Router(default=chat), url="nothing://")

@@ -27,7 +27,7 @@ def test_sequence_numbers_of_invalid_senders_are_not_stored(sender: str, sequenc
     assert len(sequences) == 0
 
 
-def test_the_number_of_stored_senders_to_one_group_is_limited() -> None:
+def test_number_of_senders_stored_for_a_group_is_limited() -> None:
     sequences = ReceivedSequences()
     lost(sequences, *(("a", str(number), 1) for number in range(300)))
     assert len(sequences) == 256

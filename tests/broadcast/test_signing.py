@@ -40,7 +40,7 @@ def test_a_signed_message_is_accepted_once() -> None:
     assert owning.reject("owner", message) == "it was received before"
 
 
-def test_a_signed_message_is_rejected_after_a_later_message_of_its_sender() -> None:
+def test_signed_message_older_than_an_accepted_message_is_rejected() -> None:
     asking, owning, _, _ = pair()
     first, second = asking.sign("owner", "asker", COMMAND), asking.sign("owner", "asker", COMMAND)
     assert owning.reject("owner", second) == ""
@@ -87,7 +87,7 @@ def test_a_signature_by_any_of_several_secrets_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "accepted"), [(59, True), (-59, True), (61, False), (-61, False)])
-def test_a_signed_message_is_accepted_if_clocks_differ_by_up_to_a_minute(seconds: float, accepted: bool) -> None:
+def test_signed_message_is_accepted_if_clocks_differ_by_up_to_a_minute(seconds: float, accepted: bool) -> None:
     asking, owning, one, _ = pair()
     one.now -= seconds
     reason = owning.reject("owner", asking.sign("owner", "asker", COMMAND))
@@ -109,7 +109,7 @@ def test_an_expired_signed_message_is_rejected_after_the_clock_is_set_back(
     assert "100 s old" in owning.reject("owner", early)
 
 
-def test_a_signed_message_is_accepted_once_by_successive_signers_of_a_process(
+def test_signed_message_that_was_accepted_earlier_is_rejected_by_a_new_signer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     past: dict[str, tuple[int, float]] = {}

@@ -175,7 +175,7 @@ async def test_B10_the_drop_newest_policy_keeps_the_oldest_messages_before_a_gap
         assert (app.metrics["members"], app.metrics["dropped_slow"]) == (1, 2)
 
 
-async def test_a_wsgi_request_that_reads_the_name_of_its_groups_channel_gets_an_error() -> None:
+async def test_reading_the_groups_channel_name_in_a_wsgi_http_request_raises() -> None:
     said: list[str] = []
 
     def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -235,7 +235,7 @@ class Host:
         self.events.append(event)
 
 
-async def test_the_task_of_a_slow_event_stream_is_cancelled_if_its_host_has_no_break_off_event() -> None:
+async def test_slow_event_stream_is_cancelled_on_a_host_without_the_break_off_event() -> None:
     host, outcomes = Host(), []
 
     async def stream(scope: Message, receive: Callable[..., Any], send: Callable[..., Any]) -> None:

@@ -93,7 +93,7 @@ async def test_a_dropped_group_is_unsubscribed() -> None:
     assert backend.subscriptions.active == frozenset()
 
 
-async def test_a_group_that_is_wanted_during_its_unsubscribe_is_subscribed_again() -> None:
+async def test_group_that_is_requested_during_its_unsubscribe_is_subscribed_again() -> None:
     backend = RecordingBackend()
     backend.subscriptions.want("a")
     await settle()
@@ -107,7 +107,7 @@ async def test_a_group_that_is_wanted_during_its_unsubscribe_is_subscribed_again
     assert [kind for kind, _ in backend.calls] == ["+", "-", "+"]
 
 
-async def test_a_group_that_is_dropped_before_the_backend_call_is_not_subscribed() -> None:
+async def test_group_that_becomes_unused_before_the_backend_call_is_not_subscribed() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -121,7 +121,7 @@ async def test_a_group_that_is_dropped_before_the_backend_call_is_not_subscribed
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_a_failed_call_to_subscribe_releases_waiting_callers_and_is_logged(
+async def test_failed_subscribe_is_logged_and_releases_waiting_callers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend = RecordingBackend()
@@ -152,7 +152,7 @@ async def test_a_failed_subscription_does_not_prevent_unsubscribing_other_groups
     assert backend.calls[-1] == ("-", ["a"])
 
 
-async def test_a_failed_subscription_is_retried_when_the_group_is_wanted_again() -> None:
+async def test_failed_subscription_is_retried_when_the_group_is_requested_again() -> None:
     backend = RecordingBackend()
     backend.refused = "a"
     backend.subscriptions.want("a")
@@ -166,7 +166,7 @@ async def test_a_failed_subscription_is_retried_when_the_group_is_wanted_again()
     assert backend.subscriptions.active == {"a", "b"}
 
 
-async def test_a_failed_subscription_is_retried_and_reported_as_late(
+async def test_subscription_that_succeeds_on_retry_is_reported_as_late(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
@@ -196,7 +196,7 @@ async def test_a_subscription_that_failed_with_an_unexpected_error_is_retried(
     backend.subscriptions.close()
 
 
-async def test_a_failed_subscription_is_not_retried_after_the_group_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_subscription_of_an_unused_group_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
     backend = RecordingBackend()
     backend.refused = "a"

@@ -33,7 +33,7 @@ async def test_flow_control_reports_no_wake_up_without_a_waiting_producer() -> N
     assert not flow.consumed(21)
 
 
-async def test_cancelled_wait_of_a_producer_does_not_prevent_the_wake_up_of_another_producer() -> None:
+async def test_producer_is_woken_although_a_wait_of_another_producer_was_cancelled() -> None:
     flow = FlowControl(0)
     flow.put += 1
     given_up, waiting = (asyncio.create_task(flow.wait(never)) for _ in range(2))

@@ -60,7 +60,7 @@ async def test_application_on_a_thread_sees_the_context_variables_of_its_request
     assert seen == ["of the request"]
 
 
-async def test_application_that_raises_system_exit_on_a_thread_ends_its_request_only() -> None:
+async def test_system_exit_on_a_worker_thread_fails_only_the_current_request() -> None:
     def app() -> None:
         raise SystemExit
 
@@ -80,7 +80,7 @@ async def test_queued_thread_call_is_skipped_if_its_client_has_disconnected() ->
     assert called == []
 
 
-async def test_callback_that_a_thread_call_returns_runs_on_the_event_loop() -> None:
+async def test_function_returned_by_a_thread_call_runs_on_the_event_loop() -> None:
     done: list[str] = []
     Call(exchange()[0], lambda: lambda: done.append("done")).run()
     assert done == []
@@ -95,7 +95,7 @@ async def test_thread_call_holds_its_thread_until_the_application_returns() -> N
     assert (held, call.holds_thread()) == ([True], False)
 
 
-async def test_invalid_response_of_a_thread_call_fails_once_and_further_content_is_dropped() -> None:
+async def test_content_after_the_invalid_response_of_a_thread_call_is_dropped() -> None:
     made, gateway = exchange()
     call = Call(made)
     call._on_loop_send((0, b"", ()), b"x", True)
@@ -103,7 +103,7 @@ async def test_invalid_response_of_a_thread_call_fails_once_and_further_content_
     assert ([str(error) for error in call.failures], gateway.calls) == (["bad status"], [])
 
 
-async def test_worker_thread_above_the_high_water_mark_waits_until_the_client_has_read_enough() -> None:
+async def test_worker_thread_above_the_high_water_mark_waits_for_the_client() -> None:
     made, _ = exchange()
     made.gateway = gateway = Slow()
     call = Call(made)
@@ -133,7 +133,7 @@ async def test_cancelled_thread_call_is_answered_with_503() -> None:
     assert gateway.calls == [(503, b"Service Unavailable\n", False)]
 
 
-def test_refused_thread_call_sends_nothing_if_the_client_has_disconnected() -> None:
+def test_refused_thread_call_of_a_disconnected_client_sends_no_response() -> None:
     made, gateway = exchange()
     made.disconnect()
     refuse(made)

@@ -56,7 +56,7 @@ def test_waker_uses_a_queue_on_systems_without_eventfd(monkeypatch: pytest.Monke
     assert isinstance(waker, QueueWaker)
 
 
-def test_failure_of_eventfd_is_raised_and_the_waker_is_freed_without_another_error(
+def test_eventfd_failure_raises_only_the_os_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def none_left(value: int, flags: int) -> int:

@@ -34,7 +34,7 @@ async def test_pool_runs_non_blocking_jobs_on_one_worker() -> None:
     pool.shutdown()
 
 
-async def test_pool_gives_a_job_queued_behind_a_blocked_job_to_another_worker() -> None:
+async def test_job_runs_on_a_new_worker_while_the_first_worker_is_blocked() -> None:
     pool = WorkerPool(threads=2)
     release, done = threading.Event(), threading.Event()
     pool.post(Calling(release.wait))
@@ -44,7 +44,7 @@ async def test_pool_gives_a_job_queued_behind_a_blocked_job_to_another_worker() 
     pool.shutdown()
 
 
-async def test_pool_gives_a_job_that_was_posted_with_a_blocking_job_to_another_worker() -> None:
+async def test_job_runs_on_a_new_worker_if_the_idle_worker_becomes_blocked() -> None:
     pool = WorkerPool(threads=2)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
     # The first worker has been started, and is idle.
@@ -131,7 +131,7 @@ def test_C12_forked_process_can_submit_a_job_to_the_pool() -> None:
     pool.shutdown()
 
 
-def test_C12_pool_shutdown_in_a_forked_process_leaves_the_pool_of_the_parent_running() -> None:
+def test_C12_pool_shutdown_in_a_forked_child_keeps_the_parent_pool_running() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
 
@@ -336,7 +336,7 @@ async def test_detached_worker_ends_after_its_job() -> None:
     pool.shutdown()
 
 
-async def test_job_queued_behind_a_worker_that_is_detached_runs_on_another_worker() -> None:
+async def test_queued_job_runs_on_a_new_worker_if_its_worker_is_detached() -> None:
     pool = WorkerPool(threads=1)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
     running: list[int] = []

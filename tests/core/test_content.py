@@ -76,7 +76,7 @@ def test_taking_content_that_ended_early_raises_after_its_last_piece() -> None:
         content.take()
 
 
-def test_content_that_was_taken_whole_is_no_longer_buffered() -> None:
+def test_content_taken_as_a_whole_is_no_longer_buffered() -> None:
     content = content_of(b"a" * 20000, b"b")
     assert content.take_whole() is None
     content.feed_eof()
@@ -92,7 +92,7 @@ def test_content_that_is_fed_after_the_end_is_dropped() -> None:
     assert (content.state, content.buffered_bytes) == (BROKEN, 0)
 
 
-async def test_receivers_wake_for_each_piece_of_content_and_for_its_end() -> None:
+async def test_receiver_is_woken_by_each_piece_of_content_and_by_the_end() -> None:
     content = content_of()
     woken = []
     for piece in (b"a", None):

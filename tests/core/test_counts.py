@@ -67,7 +67,7 @@ async def test_each_router_entry_is_counted_with_the_kind_of_its_application() -
     ]
 
 
-async def test_request_that_no_entry_takes_is_counted_for_the_router() -> None:
+async def test_request_without_a_matching_route_is_counted_for_the_router() -> None:
     assert await counted(Router(Route("/a", channels_app)), get("/b")) == [("*", "", "router", {"4xx": 1})]
 
 
@@ -95,7 +95,7 @@ async def test_entries_of_a_router_that_is_mounted_twice_are_counted_separately(
     assert [(entry[0], entry[3]) for entry in found] == [("/a/x", {"2xx": 1}), ("/b/x", {"2xx": 2})]
 
 
-async def test_entries_with_the_same_path_are_counted_under_different_names() -> None:
+async def test_routes_with_the_same_path_are_counted_under_different_names() -> None:
     table = Router(
         Route("/a", channels_app, methods=("GET",)),
         Route("/a", wsgi_app, host="b.example"),
@@ -106,7 +106,7 @@ async def test_entries_with_the_same_path_are_counted_under_different_names() ->
     assert [entry[0] for entry in found] == ["GET,HEAD /a", "b.example/a", "the rest"]
 
 
-async def test_response_that_the_client_did_not_wait_for_is_counted_without_a_status() -> None:
+async def test_request_abandoned_by_the_client_is_counted_without_a_status() -> None:
     conversation = Conversation(never, metrics=METRICS)
     conversation.send(GET)
     await conversation.lose()
@@ -127,7 +127,7 @@ async def test_content_bytes_of_requests_and_responses_are_counted() -> None:
     await conversation.interface.shutdown(0)
 
 
-async def test_content_that_a_response_to_HEAD_leaves_out_is_not_counted() -> None:
+async def test_content_omitted_from_a_response_to_HEAD_is_not_counted() -> None:
     conversation = Conversation(channels_app, metrics=METRICS)
     conversation.send(get("/x", method=b"HEAD"))
     await settle()
@@ -176,7 +176,7 @@ async def test_content_of_a_GET_request_is_counted() -> None:
     assert counts.entries[0].received == 5
 
 
-async def test_duration_is_counted_in_its_bucket_and_in_the_sum() -> None:
+async def test_request_duration_is_added_to_its_histogram_bucket_and_to_the_sum() -> None:
     async def slow(message: Any, channels: Any) -> None:
         conversation.clock.advance(3)
         await channels["reply"].send({"status": 200, "content": b""})
@@ -204,7 +204,7 @@ async def test_open_request_is_counted_as_in_flight() -> None:
     await conversation.interface.shutdown(0)
 
 
-async def test_open_websocket_is_counted_at_its_entry() -> None:
+async def test_open_websocket_is_counted_for_its_route() -> None:
     conversation = WebSocketConversation(Router(Route("/live", channels_app)), path="/live", metrics=METRICS)
     await conversation.open()
     counts = conversation.context.counts
@@ -213,14 +213,14 @@ async def test_open_websocket_is_counted_at_its_entry() -> None:
     await conversation.lose()
 
 
-def test_lane_is_named_after_the_first_entry_that_uses_it() -> None:
+def test_worker_pool_shared_by_two_routes_is_named_after_the_first_route() -> None:
     counts, pool = Counts(), WorkerPool(1)
     for entry in ("/a", "/b"):
         counts.add(Place(Endpoint(), entry), "wsgi", pool)
     assert counts.lanes == {"/a": pool}
 
 
-def test_two_lanes_with_the_same_name_are_both_kept() -> None:
+def test_second_worker_pool_with_the_same_name_gets_a_number() -> None:
     counts = Counts()
     for _ in range(2):
         counts.add(Place(Endpoint(), "/a"), "wsgi", WorkerPool(1))

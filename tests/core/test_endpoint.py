@@ -10,7 +10,7 @@ from uvicorn import forks
 from uvicorn.core.endpoint import Endpoint, is_below
 
 
-def test_endpoint_belongs_to_the_parent_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_knows_that_it_was_created_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = Endpoint()
     assert not endpoint.is_parents
     monkeypatch.setattr(forks, "forks", forks.forks + 1)
@@ -34,7 +34,7 @@ def test_root_path_cut_setting_decides_whether_a_proxy_removed_the_root_path(
     assert Endpoint(root_path="/app", root_path_cut=root_path_cut).is_cut(path) is cut
 
 
-def test_endpoint_of_a_router_entry_is_kept_for_the_next_request_to_that_entry() -> None:
+def test_endpoint_of_a_route_is_reused_by_later_requests_to_that_route() -> None:
     endpoint = Endpoint("https", "/base", ("s", 1), ("c", 2))
     endpoint.template = {"of": "another application"}
     seen = endpoint.seen_by("/shop", "/base/shop")

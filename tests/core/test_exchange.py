@@ -158,7 +158,7 @@ def test_request_target_is_split_into_path_and_query() -> None:
     assert (made.path, made.raw_path, made.query_string) == ("/a", b"/a", b"b")
 
 
-def test_invalid_response_of_an_exchange_may_be_followed_by_another() -> None:
+def test_exchange_accepts_a_valid_response_after_an_invalid_response() -> None:
     made, gateway = exchange()
     with pytest.raises(LocalProtocolError):
         made.respond(0)
@@ -238,7 +238,7 @@ def test_content_above_the_high_water_mark_of_the_taker_counts_as_buffered() -> 
     assert (made.content.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
 
 
-def test_exchange_with_a_content_taker_asks_for_more_content_even_if_some_has_arrived() -> None:
+def test_pass_content_asks_the_gateway_for_content_even_if_all_has_arrived() -> None:
     made, gateway = exchange(has_content=True)
     made.content.feed(b"all")
     made.content.feed_eof()
@@ -296,7 +296,7 @@ async def test_calling_write_file_sends_the_file_as_content_and_ends_the_respons
     assert made.state == COMPLETE
 
 
-async def test_file_too_short_for_write_file_aborts_the_response(file: FileIO) -> None:
+async def test_write_file_aborts_the_response_if_the_file_has_become_shorter(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError, match="the file is 1 bytes shorter than when it was opened"):
         await made.write_file(file, len(CONTENT) + 1)
@@ -339,7 +339,7 @@ def test_abort_after_a_complete_response_does_nothing() -> None:
     assert gateway.calls == []
 
 
-async def test_cancelled_receive_does_not_withhold_content_from_another_receive() -> None:
+async def test_content_reaches_the_second_receive_if_the_first_receive_is_cancelled() -> None:
     made, _ = exchange(has_content=True)
     cancelled, waiting = (asyncio.create_task(made.receive()) for _ in range(2))
     await asyncio.sleep(0)

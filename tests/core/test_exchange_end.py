@@ -41,7 +41,7 @@ def test_half_closed_exchange_calls_on_close_callbacks_and_no_on_end_callbacks()
 
 
 @pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
-def test_on_close_callbacks_are_called_once_even_if_the_exchange_ends_after_a_half_close(end: str) -> None:
+def test_on_close_callbacks_are_called_once_for_a_half_close_and_the_end(end: str) -> None:
     made, _ = exchange()
     called: list[str] = []
     made.on_close(lambda: called.append("first"))
@@ -52,7 +52,7 @@ def test_on_close_callbacks_are_called_once_even_if_the_exchange_ends_after_a_ha
 
 
 @pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
-def test_on_close_callback_of_a_half_closed_or_ended_exchange_is_called_at_once(end: str) -> None:
+def test_on_close_callback_added_after_the_exchange_closed_is_called_at_once(end: str) -> None:
     made, _ = exchange()
     ENDS[end](made)
     called: list[str] = []

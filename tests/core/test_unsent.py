@@ -56,7 +56,7 @@ def test_awaited_send_does_not_count_towards_the_limits_of_unawaited_sends() -> 
     assert client.shortage(901) == "over 1000 unread bytes that were not awaited"
 
 
-def test_send_that_exceeded_the_high_water_mark_counts_as_awaited_after_an_await() -> None:
+def test_awaited_send_above_the_high_water_mark_does_not_count_as_unawaited() -> None:
     client = Client()
     client.sends.last_send()()
     assert client.shortage(1000, messages=1) == ""
@@ -97,7 +97,7 @@ def test_unsent_sends_may_be_awaited_late_and_in_any_order() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_awaiting_a_send_that_the_client_has_taken_changes_no_count() -> None:
+def test_awaiting_a_send_that_the_client_has_already_read_changes_no_count() -> None:
     client = Client()
     client.send(10)
     last = client.sends.last_send()

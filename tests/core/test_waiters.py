@@ -27,7 +27,7 @@ async def test_coroutine_that_waits_after_a_wake_is_not_woken() -> None:
     assert (bool(waiters), future.done()) == (True, False)
 
 
-async def test_cancelled_wait_is_removed_from_waiters_and_another_wait_continues() -> None:
+async def test_cancelled_wait_is_removed_and_other_waiters_are_woken() -> None:
     waiters = Waiters()
     cancelled = asyncio.ensure_future(waiters.wait(waiters.add()))
     other = waiters.add()
@@ -38,7 +38,7 @@ async def test_cancelled_wait_is_removed_from_waiters_and_another_wait_continues
     assert (cancelled.cancelled(), other.done(), bool(waiters)) == (True, True, False)
 
 
-async def test_waiters_are_false_after_their_only_wait_is_cancelled() -> None:
+async def test_waiters_are_empty_after_the_only_wait_is_cancelled() -> None:
     waiters = Waiters()
     waiting = asyncio.ensure_future(waiters.wait(waiters.add()))
     await asyncio.sleep(0)

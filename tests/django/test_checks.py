@@ -89,7 +89,7 @@ def found() -> list[Any]:
     return [message for message in run_checks() if (message.id or "").startswith("uvicorn.")]
 
 
-def test_site_that_names_no_application_is_not_checked() -> None:
+def test_site_without_an_application_setting_is_not_checked() -> None:
     assert ids(None, databases={"default": {"CONN_MAX_AGE": 60}}) == []
 
 
@@ -98,7 +98,7 @@ def test_wsgi_and_invalid_applications_are_not_checked() -> None:
 
 
 @pytest.mark.parametrize("setting", ["UVICORN_APPLICATION", "ASGI_APPLICATION"])
-def test_application_that_either_setting_names_is_checked(setting: str) -> None:
+def test_uvicorn_application_and_asgi_application_settings_are_both_checked(setting: str) -> None:
     with override_settings(**{setting: f"{HERE}.bare", "DATABASES": {"default": {"CONN_MAX_AGE": 60}}}):
         assert [message.id for message in found()] == ["uvicorn.W001"]
 
@@ -128,9 +128,7 @@ def test_check_e002_ignores_asynchronous_views_without_atomic_requests() -> None
 
 @pytest.mark.parametrize("age", [60, None])
 @pytest.mark.parametrize("application", ["bare", "decorated", "django", "shifted"])
-def test_check_w001_reports_persistent_connections_of_coroutines_outside_django_threads(
-    application: str, age: int | None
-) -> None:
+def test_check_w001_reports_persistent_connections_without_django_threads(application: str, age: int | None) -> None:
     assert ids(f"{HERE}.{application}", databases={"default": {"CONN_MAX_AGE": age}}) == ["uvicorn.W001"]
 
 
@@ -203,7 +201,7 @@ def test_check_w004_reports_middleware_that_does_not_run_for_coroutines_outside_
     assert ids(f"{HERE}.{application}", MIDDLEWARE=[middleware]) == expected
 
 
-def test_hint_of_check_w004_names_the_case_in_which_to_silence_the_check() -> None:
+def test_hint_of_check_w004_explains_when_to_silence_the_check() -> None:
     with override_settings(UVICORN_APPLICATION=f"{HERE}.in_threads", MIDDLEWARE=[f"{HERE}.Async"]):
         (message,) = found()
     assert "Silence this check if" in (message.hint or "")

@@ -50,7 +50,7 @@ class Hooked(MiddlewareMixin):
     def process_request(self, request: HttpRequest) -> None: ...
 
 
-def test_middleware_hook_of_a_site_may_leave_state_on_its_thread() -> None:
+def test_site_middleware_hook_counts_as_leaving_state_on_its_thread() -> None:
     assert not leaves_nothing(hook(Hooked, "process_request", HttpRequest()))
 
 
@@ -86,7 +86,7 @@ def request_with(**attributes: Any) -> HttpRequest:
         ({"session": object()}, {}, False),
     ],
 )
-def test_session_middleware_may_leave_state_on_its_thread_when_it_saves_the_session(
+def test_session_middleware_leaves_no_thread_state_unless_it_saves_the_session(
     attributes: dict[str, Any], changed: dict[str, Any], expected: bool
 ) -> None:
     with override_settings(**changed):
@@ -113,7 +113,7 @@ def test_leaves_nothing_is_false_if_the_message_middleware_stores_messages(
         ({"FILE_UPLOAD_HANDLERS": ["site.Handler"]}, False),
     ],
 )
-def test_csrf_middleware_may_leave_state_on_its_thread_when_it_calls_code_of_the_site(
+def test_csrf_middleware_leaves_no_thread_state_unless_it_calls_site_code(
     changed: dict[str, Any], expected: bool
 ) -> None:
     with override_settings(**changed):
@@ -162,7 +162,7 @@ def test_leaves_nothing_is_false_if_a_custom_path_converter_may_run(converter: N
     assert not leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
 
 
-def test_middleware_that_resolves_a_path_by_converters_of_django_leaves_no_state() -> None:
+def test_middleware_that_resolves_django_path_converters_leaves_no_thread_state() -> None:
     assert leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page")))
     assert leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
 
@@ -178,7 +178,7 @@ def test_middleware_that_resolves_a_path_by_converters_of_django_leaves_no_state
         ([lambda: None], False),
     ],
 )
-def test_end_of_a_response_may_leave_state_on_its_thread_by_closing_objects_of_the_site(
+def test_closing_a_response_leaves_no_thread_state_unless_it_closes_site_objects(
     closes: list[Any], expected: bool
 ) -> None:
     response: Any = HttpResponse()
@@ -208,7 +208,7 @@ async def test_views_that_use_no_database_hold_no_thread(threads_of: Make) -> No
 
 
 @pytest.mark.parametrize("uses", ["a middleware of the site", "a receiver of the site", "a query"])
-async def test_request_keeps_its_thread_after_a_call_that_may_have_left_state(uses: str, threads_of: Make) -> None:
+async def test_request_keeps_its_thread_after_a_query_or_site_code(uses: str, threads_of: Make) -> None:
     def receive(**named: Any) -> None: ...
 
     async def view(request: HttpRequest) -> HttpResponse:

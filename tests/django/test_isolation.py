@@ -55,7 +55,7 @@ def app_of(work: Callable[[], Any]) -> Callable[..., Any]:
     return app
 
 
-async def test_120_concurrent_requests_beside_websocket_events_find_only_their_own_tenant(threads_of: Make) -> None:
+async def test_concurrent_requests_see_their_own_tenant_while_websocket_events_run(threads_of: Make) -> None:
     # All threads are taken before any request reads back what its middleware has left.
     together = asyncio.Barrier(4)
 
@@ -103,7 +103,7 @@ async def test_concurrent_channels_requests_see_only_their_own_user(threads_of: 
     assert seen == [set()] * 120
 
 
-async def test_requests_find_their_own_user_in_tasks_and_through_both_bridges(threads_of: Make) -> None:
+async def test_requests_find_their_own_user_in_tasks_and_nested_sync_async_calls(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def read() -> set[str]:
@@ -121,7 +121,7 @@ async def test_requests_find_their_own_user_in_tasks_and_through_both_bridges(th
     assert await asyncio.gather(*(get(site, user=user) for user in users)) == [(200, user) for user in users]
 
 
-async def test_thread_sensitive_context_that_a_request_opens_runs_on_its_own_thread(threads_of: Make) -> None:
+async def test_request_finds_its_own_user_in_a_new_thread_sensitive_context(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def view(request: HttpRequest) -> HttpResponse:
@@ -359,7 +359,7 @@ async def test_streaming_response_releases_its_thread_when_the_client_disconnect
     site.lanes.requests.join()
 
 
-async def test_request_that_closes_its_connection_gets_a_new_connection_in_its_next_call(threads_of: Make) -> None:
+async def test_call_after_a_closed_database_connection_opens_a_new_connection(threads_of: Make) -> None:
     async def close() -> None:
         await sync_to_async(leave_traces)("x")
         await sync_to_async(connections.close_all)()
@@ -400,7 +400,7 @@ async def test_system_exit_in_a_call_does_not_end_the_thread_or_later_requests(t
     assert site.lanes.requests.alive == 1
 
 
-async def test_child_process_that_a_call_forks_opens_connections_of_its_own(threads_of: Make, postgres: Any) -> None:
+async def test_forked_child_opens_its_own_database_connections(threads_of: Make, postgres: Any) -> None:
     def fork() -> int:
         process = execute("SELECT pg_backend_pid()")
 
@@ -420,7 +420,7 @@ async def test_child_process_that_a_call_forks_opens_connections_of_its_own(thre
 
 
 @pytest.mark.parametrize(("returns", "code"), [(True, 1), (False, 7)], ids=["returns", "exits"])
-async def test_child_process_that_a_call_forks_does_not_use_the_connections_of_its_parent(
+async def test_forked_child_does_not_use_the_database_connections_of_its_parent(
     returns: bool, code: int, threads_of: Make, postgres: Any
 ) -> None:
     """Otherwise the child would close the parent's connections at the end of the call, and then wait for ever."""
@@ -457,7 +457,7 @@ async def test_event_loops_on_two_threads_share_the_threads_of_one_application(t
     assert seen == [set()] * 80
 
 
-async def test_application_that_a_function_of_another_request_calls_has_its_own_thread(threads_of: Make) -> None:
+async def test_inner_application_run_by_async_to_sync_uses_the_thread_of_its_caller(threads_of: Make) -> None:
     """`async_to_sync` gives the inner application the caller's thread, as tests with transactions need it."""
     threads: list[int] = []
 
@@ -550,9 +550,7 @@ async def test_request_finds_the_user_that_the_login_middleware_has_looked_up(th
 
 
 @pytest.mark.parametrize("what", ["the session is saved", "the request is finished"])
-async def test_signal_receivers_do_not_find_state_that_an_event_has_left_on_their_thread(
-    what: str, threads_of: Make
-) -> None:
+async def test_signal_receivers_see_no_state_that_another_event_left_on_the_thread(what: str, threads_of: Make) -> None:
     seen: list[Any] = []
 
     def receive(**named: Any) -> None:

@@ -140,7 +140,7 @@ async def test_cancelling_one_request_at_any_step_does_not_mix_up_tenants(
     await wait_for_threads(site)
 
 
-async def test_requests_mix_up_no_tenants_if_they_fail_or_time_out_or_leave_transactions_open(
+async def test_failed_or_timed_out_requests_do_not_mix_up_tenants(
     threads_of: Make,
 ) -> None:
     dice = random.Random(5)
@@ -171,7 +171,7 @@ async def test_requests_mix_up_no_tenants_if_they_fail_or_time_out_or_leave_tran
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_streams_find_their_own_tenant_until_they_end(leaves: bool, threads_of: Make) -> None:
+async def test_response_streams_see_only_their_own_tenant_until_they_end(leaves: bool, threads_of: Make) -> None:
     clients: dict[str, Client] = {}
     seen: dict[str, set[str]] = {user: set() for user in USERS}
 

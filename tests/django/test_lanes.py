@@ -73,7 +73,7 @@ def test_request_has_one_thread_to_itself(lanes: Lanes) -> None:
     assert threads[:2] == threads[2:] and threads[0] != threads[1]
 
 
-def test_thread_that_was_used_last_is_lent_first(lanes: Lanes) -> None:
+def test_most_recently_used_thread_is_leased_first(lanes: Lanes) -> None:
     threads = set()
     for _ in range(5):
         lease = Lease(lanes, is_request=True)
@@ -83,7 +83,7 @@ def test_thread_that_was_used_last_is_lent_first(lanes: Lanes) -> None:
     assert len(threads) == 1
 
 
-def test_event_gives_its_thread_back_after_each_call(lanes: Lanes) -> None:
+def test_event_returns_its_thread_after_each_call(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     lease.submit(thread).result()
     wait_until_idle(lanes.calls)
@@ -109,14 +109,14 @@ def test_thread_stays_in_use_until_a_call_that_outlives_its_request_ends(lanes: 
     wait_until_idle(lanes.requests)
 
 
-def test_exception_of_a_call_is_set_on_its_future_and_the_thread_continues(lanes: Lanes) -> None:
+def test_thread_continues_after_a_call_raises_an_exception(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     assert isinstance(lease.submit(int, "x").exception(), ValueError)
     assert lease.submit(int, "5").result() == 5
     lease.end()
 
 
-def test_call_from_an_event_loop_on_the_thread_of_a_lease_runs_on_another_thread(lanes: Lanes) -> None:
+def test_event_loop_on_a_leased_thread_runs_its_calls_on_another_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
 
     def run_a_loop() -> int:
@@ -129,7 +129,7 @@ def test_call_from_an_event_loop_on_the_thread_of_a_lease_runs_on_another_thread
     lease.end()
 
 
-async def test_call_that_raises_stop_iteration_fails_and_does_not_wait_for_ever(lanes: Lanes) -> None:
+async def test_stop_iteration_raised_by_a_call_becomes_a_runtime_error(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     with pytest.raises(RuntimeError, match="StopIteration"):
         await asyncio.wrap_future(lease.submit(next, iter(())))
@@ -141,7 +141,7 @@ def take_all(lanes: Lanes, is_request: bool) -> list[Blocker]:
 
 
 @pytest.mark.parametrize(("is_request", "error"), [(True, RequestRefused), (False, ThreadsBusy)])
-async def test_call_that_finds_no_thread_in_time_is_refused(
+async def test_call_is_refused_if_no_thread_becomes_free_in_time(
     lanes: Lanes, is_request: bool, error: type[BaseException]
 ) -> None:
     blockers = take_all(lanes, is_request)
@@ -177,7 +177,7 @@ async def test_second_call_of_a_refused_request_is_refused_at_once(lanes: Lanes)
         blocker.release()
 
 
-async def test_events_have_threads_while_requests_hold_all_request_threads(lanes: Lanes) -> None:
+async def test_websocket_events_have_threads_while_requests_hold_all_request_threads(lanes: Lanes) -> None:
     blockers = take_all(lanes, True)
     assert await asyncio.wrap_future(Lease(lanes, is_request=False).submit(int, "5")) == 5
     for blocker in blockers:
@@ -249,7 +249,7 @@ async def test_next_call_of_an_event_after_a_refused_call_gets_a_thread(lanes: L
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-def test_closed_lane_ends_its_thread_after_each_lease_until_the_lane_is_opened_again(lanes: Lanes) -> None:
+def test_closed_thread_pool_still_runs_calls_and_may_be_opened_again(lanes: Lanes) -> None:
     """Tasks may run after the shutdown, and a program may serve an application twice."""
     lane = lanes.calls
     for _ in range(3):
@@ -295,7 +295,7 @@ def test_thread_is_kept_until_the_iterator_of_an_event_is_exhausted(lanes: Lanes
     wait_until_idle(lanes.calls)
 
 
-def test_event_gives_its_thread_back_when_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
+def test_event_returns_its_thread_when_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     iterator = (number for number in range(9))
     lease.submit(submitted(next, iterator)).result()
@@ -382,7 +382,7 @@ def test_database_connection_is_closed_if_a_second_thread_frees_its_iterator(lan
     lease.end()
 
 
-def test_connection_is_kept_if_the_same_thread_collects_its_iterator(lanes: Lanes, admin: Admin) -> None:
+def test_connection_is_kept_if_the_leased_thread_frees_an_unfinished_iterator(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=False)
     iterators = [(execute("SELECT pg_backend_pid()") for _ in range(9))]
     process = lease.submit(submitted(next, iterators[0])).result()
@@ -443,7 +443,7 @@ def sqlite(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
 @pytest.mark.parametrize("is_request", [True, False])
-def test_transaction_that_sql_begins_and_leaves_open_is_rolled_back(
+def test_raw_sql_transaction_that_is_left_open_is_rolled_back(
     alias: str, is_request: bool, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease, lane = Lease(lanes, is_request=is_request), lanes.requests if is_request else lanes.calls
@@ -469,7 +469,7 @@ def test_transaction_begun_and_committed_by_sql_keeps_the_connection(
     lease.end()
 
 
-def test_failed_transaction_that_sql_has_begun_does_not_affect_the_next_owner(lanes: Lanes, admin: Admin) -> None:
+def test_failed_raw_sql_transaction_does_not_affect_later_calls_on_the_thread(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=True)
     lease.submit(execute, "BEGIN").result()
     assert isinstance(lease.submit(execute, "SELECT no_such_column").exception(), DatabaseError)
@@ -478,7 +478,7 @@ def test_failed_transaction_that_sql_has_begun_does_not_affect_the_next_owner(la
     assert once(lanes._replace(calls=lanes.requests)).submit(execute, "SELECT 5").result() == 5
 
 
-def test_driver_that_cannot_report_its_state_counts_as_outside_a_transaction() -> None:
+def test_connection_with_an_unreadable_state_counts_as_outside_a_transaction() -> None:
     class Broken:
         @property
         def info(self) -> Any:

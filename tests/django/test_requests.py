@@ -75,9 +75,7 @@ def test_unknown_host_raises_when_get_host_is_called() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True), ("ws", False), ("wss", True)])
-def test_django_request_for_a_handshake_has_the_method_GET_and_the_scheme_of_its_page(
-    scheme: str, secure: bool
-) -> None:
+def test_handshake_becomes_a_get_request_that_is_secure_for_https_and_wss(scheme: str, secure: bool) -> None:
     message = message_of("websocket.connect", scheme=scheme)
     del message["method"]
     request = request_of(message)
@@ -124,7 +122,7 @@ async def test_user_of_a_request_without_a_session_is_anonymous(cookie: str, pos
     assert (await request_of(message_of(headers={"cookie": cookie})).auser()).is_anonymous
 
 
-async def test_session_that_an_earlier_secret_has_signed_is_valid_and_keeps_its_key(session_key: str) -> None:
+async def test_session_signed_with_an_old_secret_key_stays_valid(session_key: str) -> None:
     with override_settings(SECRET_KEY="a new one", SECRET_KEY_FALLBACKS=["only for tests"]):
         request = request_of(message_of(headers={"cookie": f"sessionid={session_key}"}))
         assert (await request.auser()).username == "ada"

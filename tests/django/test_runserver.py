@@ -151,7 +151,7 @@ def test_runserver_reports_unapplied_migrations(project: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/page", "/async-page"])
-def test_next_request_after_a_template_changed_renders_the_change_without_a_restart(path: str, project: Path) -> None:
+def test_changed_template_is_rendered_by_the_next_request_without_a_restart(path: str, project: Path) -> None:
     with runserver(project) as server:
         before = server.get(path)
         (project / "templates" / "page.txt").write_text("second")
@@ -181,7 +181,7 @@ def test_ctrl_c_closes_websockets_with_1012_and_ends_runserver_without_a_traceba
         assert (code, websocket.close_code) == (0, 1012)
 
 
-def test_runserver_on_a_port_in_use_prints_one_line_and_exits_with_code_1(project: Path) -> None:
+def test_runserver_on_a_port_in_use_prints_one_line_and_exits_with_1(project: Path) -> None:
     with runserver(project, "--noreload") as server:
         command = [sys.executable, "manage.py", "runserver", "--noreload", str(server.port)]
         second = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)

@@ -132,7 +132,7 @@ async def test_nested_async_queryset_iterations_do_not_mix_up_rows(do: Do, alias
 
 @pytest.mark.any_loop
 @places(owners_only=True)
-async def test_transaction_lasts_over_two_awaits(do: Do, alias: str) -> None:
+async def test_transaction_lasts_across_two_awaits(do: Do, alias: str) -> None:
     async def work() -> list[int]:
         counts = []
         atomic = transaction.atomic(using=alias)
@@ -150,7 +150,7 @@ async def test_transaction_lasts_over_two_awaits(do: Do, alias: str) -> None:
 
 @pytest.mark.any_loop
 @places(owners_only=True)
-async def test_savepoint_lasts_over_two_awaits(do: Do, alias: str) -> None:
+async def test_savepoint_lasts_across_two_awaits(do: Do, alias: str) -> None:
     async def work() -> list[int]:
         rows = Row.objects.using(alias).filter(number__gte=1000)
         outer, inner = transaction.atomic(using=alias), transaction.atomic(using=alias)
@@ -168,7 +168,7 @@ async def test_savepoint_lasts_over_two_awaits(do: Do, alias: str) -> None:
 
 @pytest.mark.any_loop
 @places(owners_only=True)
-async def test_locked_rows_stay_locked_over_an_await(do: Do, alias: str, admin: Admin) -> None:
+async def test_locked_rows_stay_locked_across_an_await(do: Do, alias: str, admin: Admin) -> None:
     async def work() -> list[int]:
         locked = []
         free = "SELECT number FROM site_row WHERE number < 3 ORDER BY number FOR UPDATE SKIP LOCKED"
@@ -218,7 +218,7 @@ async def test_calls_of_one_request_share_a_database_connection(place: Any, thre
 
 @pytest.mark.parametrize("alias", ["kept", "checked"])
 @pytest.mark.parametrize("place", ["asgi", "django"])
-async def test_120_concurrent_requests_and_events_open_at_most_two_connections_for_each_thread(
+async def test_concurrent_requests_and_events_open_at_most_two_connections_per_thread(
     alias: str, place: str, threads_of: Make, admin: Admin
 ) -> None:
     most = 0
@@ -457,7 +457,7 @@ async def test_request_refused_inside_a_task_group_gets_503(threads_of: Make) ->
     await holder
 
 
-async def test_request_that_is_refused_after_its_response_has_begun_raises(threads_of: Make) -> None:
+async def test_request_refused_after_the_start_of_its_response_raises(threads_of: Make) -> None:
     work = Holding()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

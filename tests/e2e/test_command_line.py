@@ -131,7 +131,7 @@ def test_application_is_served_on_each_event_loop(folder: Path, loop: str) -> No
 
 
 @pytest.mark.parametrize("name", ["application", "app"])
-def test_module_name_alone_serves_the_attribute_application_or_the_attribute_app(folder: Path, name: str) -> None:
+def test_module_name_without_an_attribute_serves_application_or_app(folder: Path, name: str) -> None:
     (folder / "shop.py").write_text(HELLO + f"\n{name} = hello\n")
     with running_server(folder, "shop") as server:
         assert server.get() == (200, "hello")
@@ -539,7 +539,7 @@ def test_error_for_a_missing_folder_is_one_line_with_the_remedy(folder: Path) ->
     assert "nowhere" in mistake(folder, "app:hello", "--app-dir", "nowhere", "--uds", "missing/web.sock")
 
 
-def test_error_for_an_event_loop_that_is_not_installed_is_one_line_with_the_remedy(folder: Path) -> None:
+def test_error_for_an_uninstalled_event_loop_is_one_line_with_the_remedy(folder: Path) -> None:
     (folder / "uvloop.py").write_text("raise ImportError('not for this machine')\n")
     assert "--loop asyncio" in mistake(folder, "app:hello", "--loop", "uvloop", "--bind", "127.0.0.1:0")
 
@@ -566,7 +566,7 @@ def test_error_for_a_module_that_raises_is_a_traceback_and_one_line(folder: Path
     )
 
 
-def test_the_error_for_a_module_that_imports_a_missing_module_names_the_missing_module(folder: Path) -> None:
+def test_error_for_a_missing_import_of_the_application_names_the_module(folder: Path) -> None:
     (folder / "app.py").write_text("import warehouse_that_is_missing\n")
     assert run_command(folder, "app:hello").stderr.splitlines()[-1] == (
         "uvicorn: cannot import 'app:hello': module 'app' needs 'warehouse_that_is_missing', which is not installed"

@@ -115,7 +115,7 @@ def test_clients_of_a_systemd_socket_wait_while_the_server_restarts(folder: Path
             assert read(between) == (200, b"Hello, world")
 
 
-def test_the_server_trusts_the_proxy_that_may_open_the_socket_of_systemd(folder: Path) -> None:
+def test_server_on_a_systemd_socket_trusts_the_forwarded_fields_of_its_proxy(folder: Path) -> None:
     with activation_socket(folder) as listening, activated(folder, listening) as server:
         read(ask(folder, **{"X-Forwarded-For": "203.0.113.9"}))
         server.wait_for_line("203.0.113.9", "stdout")
@@ -148,7 +148,7 @@ def grace_seconds(arguments: list[str]) -> float:
     return (float(named[1]) if named else 30) + 3 + 5
 
 
-def test_systemd_and_docker_wait_longer_than_a_stop_takes() -> None:
+def test_stop_timeouts_of_systemd_and_docker_exceed_the_grace_period() -> None:
     service = unit("app.service")["Service"]
     assert float(service["TimeoutStopSec"]) > grace_seconds(service["ExecStart"].split())
     (stop,) = re.findall(r"docker run .*--stop-timeout (\d+)", PAGE.read_text())

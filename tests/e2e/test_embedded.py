@@ -167,9 +167,7 @@ def test_signal_handler_of_the_program_is_called_after_the_server_has_stopped(fo
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_signal_handler_of_the_program_is_restored_after_the_application_has_used_the_signal(
-    folder: Path, loop: str
-) -> None:
+def test_program_signal_handler_is_restored_after_the_application_replaced_it(folder: Path, loop: str) -> None:
     with running_server(folder, program=program(folder, RELEASED.format(loop=loop))) as server:
         assert server.stop(signal.SIGINT) == 0
         assert server.stdout == "mine 2\nafter\n"

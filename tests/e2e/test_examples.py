@@ -100,7 +100,7 @@ def test_flask_pages_have_no_broken_links(flask_site: ServerProcess) -> None:
     assert {link: browser.get(link).status for link in links} == dict.fromkeys(links, 200)
 
 
-def test_flask_form_redirects_to_a_page_that_has_the_note_and_shows_a_message_once(flask_site: ServerProcess) -> None:
+def test_flask_form_redirects_to_the_new_note_and_shows_a_message_once(flask_site: ServerProcess) -> None:
     browser = Browser(flask_site)
     page = browser.submit("/notes", {"text": "naïve <b>"})
     assert (page.status, page.url) == (200, "/notes")

@@ -179,7 +179,7 @@ def test_content_too_large_for_a_consumer_is_rejected(folder: Path) -> None:
         assert status_of(answer(server, TOO_LARGE)) == 413
 
 
-def test_a_request_above_the_thread_queue_gets_503(folder: Path) -> None:
+def test_request_beyond_the_thread_queue_limit_gets_503(folder: Path) -> None:
     for server in serving(folder, "blocking", "--threads", "1", "--thread-queue", "1"):
         with Client(server) as first, Client(server) as second, Client(server) as third:
             first.send(GET + b"\r\n")

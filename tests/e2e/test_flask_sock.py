@@ -107,7 +107,7 @@ async def test_flask_sock_chooses_a_subprotocol(server: ServerProcess, tls: Cert
 
 
 @pytest.mark.any_loop
-async def test_client_receives_the_close_frame_of_a_flask_sock_view_that_returns(
+async def test_flask_sock_view_that_returns_closes_the_websocket_with_1000(
     server: ServerProcess, tls: Certificates | None
 ) -> None:
     async with connected(server, tls) as client:
@@ -150,7 +150,7 @@ def test_frame_in_the_same_packet_as_the_handshake_reaches_flask_sock() -> None:
         client.receive_until(b"\x81\x05hello")
 
 
-def test_flask_sock_pings_a_client_and_keeps_it_while_it_answers() -> None:
+def test_flask_sock_pings_a_client_and_keeps_an_answering_connection_open() -> None:
     protocol = ClientProtocol(parse_uri("ws://x/echo"))
     pings = 0
     with serving(PING_INTERVAL="0.05") as server, Client(server) as client:
@@ -224,14 +224,14 @@ def test_exception_of_a_flask_sock_view_is_logged_and_closes_the_connection() ->
         server.wait_for_line("ValueError: fail")
 
 
-def test_flask_sock_view_that_sends_without_end_ends_at_the_write_timeout() -> None:
+def test_flask_sock_view_that_never_stops_sending_ends_at_the_write_timeout() -> None:
     with serving("--timeout-write-stall", "1") as server, Client(server) as client:
         client.send(handshake("/busy"))
         server.wait_for_line("the client read no byte for 1 seconds")
         assert server.stop() == 0
 
 
-def test_20_open_flask_sock_pages_leave_the_two_threads_of_the_pool_to_http() -> None:
+def test_20_open_flask_sock_pages_leave_threads_for_http_requests() -> None:
     with serving("--threads", "2") as server, ExitStack() as clients:
         opened_clients = [clients.enter_context(opened(server)) for _ in range(20)]
         for client in opened_clients:
@@ -285,7 +285,7 @@ def test_stop_closes_flask_sock_pages_with_1012_and_exits_with_0(number: signal.
         assert not re.search("ERROR|Traceback|ResourceWarning", server.stderr), server.stderr
 
 
-def test_flask_sock_echoes_under_the_gunicorn_worker_and_its_stop_closes_with_1012() -> None:
+def test_flask_sock_echoes_under_gunicorn_and_is_closed_with_1012_at_stop() -> None:
     with running_gunicorn(SITES, "flask_sock_site:app") as server, opened(server) as client:
         client.send("hello")
         assert client.recv(LONGEST_WAIT) == "hello"

@@ -149,7 +149,7 @@ async def test_connection_error_of_engineio_is_logged_at_debug_only() -> None:
         assert "ERROR" not in server.stderr, server.stderr
 
 
-async def test_socketio_client_of_another_origin_stays_with_polling_and_the_log_names_the_option() -> None:
+async def test_socketio_client_of_a_disallowed_origin_falls_back_to_polling() -> None:
     with serving(CORS="*") as server:
         async with connected(server, POLLING_FIRST, origin="https://shop.example") as page:
             server.wait_for_line("--ws-allowed-origins")

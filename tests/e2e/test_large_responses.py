@@ -43,7 +43,7 @@ def read_to_the_end(connection: socket.socket) -> bytes:
     return data
 
 
-def test_large_response_to_HEAD_closes_the_connection_as_announced(server: ServerProcess) -> None:
+def test_large_response_to_HEAD_has_a_content_length_and_no_content(server: ServerProcess) -> None:
     with connected(server) as connection:
         connection.sendall(b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         answer = read_to_the_end(connection)

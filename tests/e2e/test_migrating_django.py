@@ -187,7 +187,7 @@ def test_django_site_before_the_migration_does_not_mention_this_server(sites: li
     assert [name for name, content in files(sites[0]).items() if b"uvicorn" in content] == []
 
 
-def test_django_migration_steps_give_the_same_sites_forwards_and_backwards(sites: list[Path], tmp_path: Path) -> None:
+def test_django_migration_steps_give_the_same_files_forwards_and_backwards(sites: list[Path], tmp_path: Path) -> None:
     site = shutil.copytree(sites[0], tmp_path / "site")
     for step in STEPS:
         STORY.apply(site, step)
@@ -251,9 +251,7 @@ def test_site_after_each_migration_step_passes_the_system_checks_of_django(
     assert "no issues" in manage(sites[step], data.folder, "check")
 
 
-def test_front_page_in_a_browser_shows_what_is_saved_in_the_styled_admin(
-    browser: Chromium, sites: list[Path], data: Data
-) -> None:
+def test_front_page_shows_an_entry_saved_in_the_styled_admin(browser: Chromium, sites: list[Path], data: Data) -> None:
     with served(sites, 5, data) as server, browser.new_context(base_url=f"http://127.0.0.1:{server.port}") as context:
         context.set_default_timeout(LONGEST_WAIT * 1000)
         admin, front = context.new_page(), context.new_page()

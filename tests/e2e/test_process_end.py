@@ -92,7 +92,7 @@ def assert_ends_and_names_threads(server: ServerProcess, folder: Path, count: in
     assert "atexit has run" in server.stdout
 
 
-def test_process_that_is_ended_despite_running_threads_has_its_usual_exit_code(folder: Path) -> None:
+def test_stop_with_a_hanging_pool_thread_exits_with_1_and_a_warning(folder: Path) -> None:
     with serving(folder) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
         server.get("/pool")
         hanging = pool.submit(server.get, "/hanging")
@@ -109,7 +109,7 @@ def test_idle_thread_pool_does_not_delay_the_exit(folder: Path) -> None:
         assert WARNING not in server.stderr
 
 
-def test_failed_startup_gives_exit_code_3_although_a_thread_runs(folder: Path) -> None:
+def test_failed_startup_gives_exit_code_3_despite_a_running_thread(folder: Path) -> None:
     (folder / "failing.py").write_text(
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(3600,)).start()\n"
@@ -163,7 +163,7 @@ def test_a_worker_with_a_blocked_loop_ends_after_its_supervisor_was_killed(
         assert "the supervisor has died, and this worker does not stop; killing the worker" in server.stderr
 
 
-def test_a_worker_ends_after_its_supervisor_was_killed_although_its_import_blocks(folder: Path) -> None:
+def test_worker_blocked_in_an_import_ends_after_its_supervisor_was_killed(folder: Path) -> None:
     (folder / "stuck import").touch()
     with running_server(
         folder, "app:app", "--workers", "2", "--timeout-graceful-shutdown", "0.5", addresses=0

@@ -84,7 +84,7 @@ def test_each_watcher_reports_saved_files(server: ServerProcess, folder: Path) -
     assert server.get()[1] == "two"
 
 
-def test_after_a_syntax_error_reload_waits_for_the_next_save(server: ServerProcess, folder: Path) -> None:
+def test_reload_after_a_syntax_error_waits_for_the_next_save(server: ServerProcess, folder: Path) -> None:
     save(folder, "text = ")
     server.wait_for_line("waiting for a file to change")
     save(folder, "text = 'two'")

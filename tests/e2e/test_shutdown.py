@@ -193,7 +193,7 @@ def test_D13_a_second_signal_cancels_the_shutdown_of_the_application(folder: Pat
         assert "the application's shutdown has not ended" in server.stderr
 
 
-def test_D13_the_shutdown_of_the_application_is_cancelled_at_the_end_of_the_grace_period(folder: Path) -> None:
+def test_D13_application_shutdown_is_cancelled_at_the_end_of_the_grace_period(folder: Path) -> None:
     (folder / "endless.py").write_text(ENDLESS)
     with running_server(folder, "endless:app", "--timeout-graceful-shutdown", "0") as server:
         assert server.stop() == 1

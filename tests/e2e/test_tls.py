@@ -228,7 +228,7 @@ def test_ssl_context_may_be_created_by_the_program(made: Certificates, tmp_path:
         assert client.get().startswith(b"HTTP/1.1 200")
 
 
-def test_ssl_context_factory_needs_a_certificate_for_the_default_context(made: Certificates) -> None:
+def test_ssl_context_factory_cannot_create_the_default_context_without_certfile(made: Certificates) -> None:
     config = Config("app:app", log_config=None, ssl_context_factory=lambda config, usual: usual())
     with pytest.raises(ConfigError, match="ssl_context_factory: the default context needs ssl_certfile"):
         config.ssl_context()

@@ -99,7 +99,7 @@ def test_W6_server_without_a_free_ws_thread_rejects_websockets_and_answers_http(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_W7_handler_that_ignores_the_stop_does_not_keep_the_process_alive(folder: Path, number: int) -> None:
+def test_W7_process_ends_although_a_websocket_handler_ignores_the_stop(folder: Path, number: int) -> None:
     with serving(folder, "--timeout-disconnect", "0") as server, talk(server, "/stay") as client:
         echo(client, "hello")
         server.send_signal(number)

@@ -134,7 +134,7 @@ async def test_asgi_receive_after_the_content_waits_for_http_disconnect() -> Non
     assert app.received[1:] == [{"type": "http.disconnect"}]
 
 
-async def test_asgi_application_may_respond_after_the_http_disconnect_of_a_half_closed_client() -> None:
+async def test_asgi_application_may_respond_after_http_disconnect_to_a_half_closed_client() -> None:
     app = App(receives=2)
     conversation = await answered(app)
     conversation.send_eof()
@@ -143,7 +143,7 @@ async def test_asgi_application_may_respond_after_the_http_disconnect_of_a_half_
     assert conversation.responses()[0].content == b"hello"
 
 
-async def test_asgi_client_that_disconnects_during_its_upload_is_reported() -> None:
+async def test_asgi_application_receives_http_disconnect_if_an_upload_is_interrupted() -> None:
     app = App(receives=2)
     conversation = await answered(app, request(POST, b"content-length: 4", content=b"ab"))
     await conversation.lose()
@@ -188,7 +188,7 @@ async def test_asgi_body_follows_a_response_start_that_was_already_sent() -> Non
     assert (response.content, response.complete) == (b"more", True)
 
 
-async def test_asgi_body_event_has_empty_content_if_body_is_missing_or_is_None() -> None:
+async def test_asgi_body_event_with_missing_or_none_body_has_empty_content() -> None:
     conversation = await answered(App(START, {"type": "http.response.body", "body": None}))
     assert conversation.responses()[0].header(b"content-length") == b"0"
 
@@ -318,7 +318,7 @@ async def test_asgi_generator_is_closed_if_send_fails_on_a_closing_transport() -
 
 
 @pytest.mark.any_loop
-async def test_asgi_generator_is_closed_if_the_client_disconnects_while_a_piece_waits() -> None:
+async def test_asgi_generator_is_closed_if_the_client_disconnects_while_send_waits() -> None:
     app = Streaming(size=70000)
     conversation = await answered(app)
     conversation.transport.client_takes = False
@@ -392,7 +392,7 @@ async def test_asgi_endless_response_lets_other_tasks_run() -> None:
         (({"type": "http.response.start"},), "expected http.response.start with 'status', got {'type'}"),
     ],
 )
-async def test_asgi_event_out_of_order_raises_an_error_that_names_the_expected_event(
+async def test_asgi_event_out_of_order_raises_an_error_with_the_expected_event(
     events: tuple[dict[str, Any], ...], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(*events)
@@ -454,7 +454,7 @@ async def test_asgi_body_that_is_not_bytes_raises_in_the_application(caplog: pyt
 # How the application ends
 
 
-async def test_asgi_plain_function_that_returns_none_gives_500_and_logs_the_expected_signature(
+async def test_plain_asgi_function_that_returns_none_gives_500_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(scope: Any, receive: Any, send: Any) -> None: ...
@@ -479,7 +479,7 @@ async def test_asgi_application_that_returns_before_its_response_is_complete_is_
     assert f"returned without having sent {expected}" in caplog.text
 
 
-async def test_asgi_application_that_returns_after_http_disconnect_sends_and_logs_nothing(
+async def test_asgi_return_after_http_disconnect_without_a_response_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -667,7 +667,7 @@ async def test_pathsend_to_a_head_request_sends_only_the_length(file: Path) -> N
     assert conversation.received.endswith(b"content-length: 262144\r\n\r\n")
 
 
-async def test_pathsend_of_a_file_that_has_grown_sends_the_file_up_to_content_length(file: Path) -> None:
+async def test_pathsend_of_a_file_that_has_grown_stops_at_content_length(file: Path) -> None:
     start = {**START, "headers": [(b"content-length", b"100000")]}
     conversation = await answered_with_a_file(App(start, pathsend(file)))
     assert conversation.responses()[0].content == CONTENT[:100000]
@@ -776,7 +776,7 @@ class OldApp:
         await send(BODY)
 
 
-async def test_asgi_2_application_is_called_with_scope_and_then_with_receive_and_send() -> None:
+async def test_asgi_2_application_gets_scope_first_and_then_receive_and_send() -> None:
     conversation = await answered(OldApp)
     assert conversation.responses()[0].header(b"x-version") == b"2.0"
 
@@ -809,7 +809,7 @@ def grouped_with_another(error: BaseException) -> BaseException:
 @pytest.mark.any_loop
 @pytest.mark.parametrize(("of_framework", "tracebacks"), [(wrapped, 0), (grouped, 0), (grouped_with_another, 1)])
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_framework_exception_because_of_a_disconnect_is_not_logged_as_a_failure(
+async def test_framework_exception_that_wraps_a_disconnect_error_is_not_logged(
     of_framework: Callable[[BaseException], BaseException],
     tracebacks: int,
     kind: str,
@@ -856,7 +856,7 @@ async def test_framework_exception_because_of_a_disconnect_is_not_logged_as_a_fa
     ],
 )
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_framework_exception_for_a_received_disconnect_is_not_logged_as_a_failure(
+async def test_framework_exception_named_after_a_disconnect_is_not_logged(
     kind: str, name: str, tracebacks: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -229,7 +229,7 @@ async def test_asgi_websocket_application_that_returns_without_accept_or_close_g
 
 
 @pytest.mark.parametrize("event", [{"type": "websocket.http.response.start", "status": 401}])
-async def test_asgi_websocket_application_gives_500_if_it_returns_before_its_denial_content(
+async def test_asgi_application_that_returns_before_its_denial_content_gives_500(
     event: dict[str, Any],
 ) -> None:
     assert (await opened(App(event, returns=True))).status == 500
@@ -281,7 +281,9 @@ async def test_asgi_websocket_is_closed_if_its_application_is_cancelled(
     assert (conversation.status, conversation.close_code) == (status, code)
 
 
-async def test_asgi_handshake_that_is_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_handshake_without_a_decision_within_ws_accept_timeout_is_rejected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -292,7 +294,7 @@ async def test_asgi_handshake_that_is_not_decided_in_time_is_rejected(caplog: py
     await until(lambda: not conversation.interface.tasks.running)
 
 
-async def test_asgi_denial_response_that_begins_in_time_may_end_later() -> None:
+async def test_asgi_denial_response_may_end_after_ws_accept_timeout() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -187,7 +187,7 @@ async def test_large_and_small_messages_from_two_tasks_do_not_close_a_slow_webso
 
 
 @responses
-async def test_large_and_small_chunks_of_two_tasks_do_not_reset_a_slow_response(kind: str) -> None:
+async def test_large_and_small_chunks_of_two_tasks_do_not_reset_the_response(kind: str) -> None:
     async def talk(send: Send) -> None:
         async def say(data: bytes) -> None:
             await send(data)
@@ -272,7 +272,7 @@ async def test_awaited_sends_do_not_count_towards_the_limit_of_unawaited_sends(d
     await conversation.lose()
 
 
-async def test_cancelling_the_wait_for_a_send_does_not_count_the_send_twice() -> None:
+async def test_send_is_counted_once_if_its_wait_is_cancelled() -> None:
     async def talk(send: Send) -> None:
         for _ in range(600):
             waiting = asyncio.ensure_future(send(b"x"))
@@ -348,7 +348,7 @@ async def test_blocked_sends_of_sync_consumer_threads_do_not_reset_a_slow_respon
     await conversation.interface.shutdown(1)
 
 
-async def test_awaited_sends_of_the_channel_of_a_sync_consumer_do_not_reset_a_slow_response() -> None:
+async def test_awaited_sends_of_a_sync_consumer_do_not_reset_a_slow_response() -> None:
     channels: list[Any] = []
     release = threading.Event()
 
@@ -384,7 +384,7 @@ def wsgi_response(talk: Talk, began: threading.Event) -> Any:
     return response
 
 
-def test_awaited_sends_of_many_tasks_to_a_slow_wsgi_host_arrive_complete() -> None:
+def test_many_awaited_sends_to_a_slow_wsgi_host_arrive_complete() -> None:
     began = threading.Event()
 
     async def talk(send: Send) -> None:
@@ -400,7 +400,7 @@ def test_awaited_sends_of_many_tasks_to_a_slow_wsgi_host_arrive_complete() -> No
     ("awaits", "reason"),
     [(True, "over 1000000 unread bytes"), (False, "over 100000 unread bytes that were not awaited")],
 )
-def test_response_that_a_wsgi_host_takes_too_slowly_is_aborted(
+def test_response_is_aborted_if_the_wsgi_host_reads_too_slowly(
     awaits: bool, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = threading.Event()

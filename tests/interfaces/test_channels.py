@@ -100,7 +100,7 @@ async def test_R4_channel_name_has_allowed_characters_only() -> None:
         assert channel.name is channel.name
 
 
-async def test_R5_send_acts_at_once_even_if_its_result_is_not_awaited() -> None:
+async def test_R5_message_is_sent_even_if_send_is_not_awaited() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
         channels["reply"].send({"content": b"b"})
@@ -111,7 +111,7 @@ async def test_R5_send_acts_at_once_even_if_its_result_is_not_awaited() -> None:
     assert conversation.responses()[0].content == b"ab"
 
 
-async def test_R5_awaitable_of_send_supports_the_coroutine_protocol() -> None:
+async def test_R5_result_of_send_works_with_tasks_gather_and_wait_for() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
         await asyncio.create_task(reply.send({"status": 200, "more_content": True}))
@@ -128,7 +128,7 @@ async def test_R5_awaitable_of_send_supports_the_coroutine_protocol() -> None:
     assert conversation.responses()[0].content == b"0123456"
 
 
-async def test_R5_awaitable_of_send_to_a_slow_client_supports_the_coroutine_protocol() -> None:
+async def test_R5_result_of_send_to_a_slow_client_works_in_a_task() -> None:
     sent: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -235,7 +235,7 @@ async def test_R6_handler_that_waits_in_send_ends_when_the_client_disconnects(ca
     assert "Traceback" not in caplog.text
 
 
-async def test_R6_send_after_a_disconnect_ends_a_task_that_the_handler_started() -> None:
+async def test_R6_send_after_a_disconnect_cancels_a_background_task_of_the_handler() -> None:
     tasks: list[asyncio.Task[None]] = []
 
     async def ticking(reply: Any) -> None:
@@ -479,7 +479,7 @@ async def test_R8_exception_in_the_handler_of_http_disconnect_is_logged(caplog: 
     await conversation.lose()
 
 
-async def test_R8_http_disconnect_is_not_sent_to_an_application_that_has_not_requested_it() -> None:
+async def test_R8_http_disconnect_is_sent_only_to_an_application_that_requested_it() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)
@@ -576,7 +576,7 @@ async def test_reply_out_of_order_raises_an_error_with_state_and_message() -> No
     assert conversation.responses()[0].content == b"end"
 
 
-async def test_chunk_after_the_end_of_a_channels_response_is_ignored_with_one_warning(
+async def test_late_chunk_of_a_channels_response_is_ignored_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -693,7 +693,7 @@ async def test_R15_exception_in_an_on_close_callback_is_logged_and_later_callbac
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_R17_too_many_unsent_bytes_of_a_task_of_another_client_abort_the_connection() -> None:
+async def test_R17_too_many_unread_bytes_from_another_task_abort_the_connection() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -796,7 +796,7 @@ async def test_channels_handler_that_cancels_itself_gives_500(caplog: pytest.Log
     assert "cancelled before its response was complete" in caplog.text
 
 
-async def test_plain_function_that_is_served_as_channels_gives_500_and_logs_the_expected_type(
+async def test_plain_function_served_as_channels_gives_500_and_logs_the_expected_type(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = Conversation(lambda message, channels: None, interface="channels")
@@ -966,7 +966,7 @@ async def test_repr_of_channels_shows_name_path_and_state() -> None:
     assert repr(reply) == f"<ReplyChannel {reply.name} of <GET '/' COMPLETE>>"
 
 
-async def test_R5_waiting_awaitable_of_send_may_be_driven_by_its_coroutine_methods() -> None:
+async def test_R5_waiting_result_of_send_supports_the_methods_of_a_coroutine() -> None:
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
@@ -992,7 +992,7 @@ async def test_R5_waiting_awaitable_of_send_may_be_driven_by_its_coroutine_metho
     await conversation.lose()
 
 
-async def test_late_reply_is_the_only_response_when_its_channel_is_freed_afterwards() -> None:
+async def test_freeing_a_reply_channel_after_a_late_reply_sends_no_second_response() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1040,7 +1040,7 @@ async def test_dropping_the_reply_channel_after_a_disconnect_logs_no_missing_rep
     assert "sent no reply" not in caplog.text
 
 
-def test_reply_channel_may_outlive_its_event_loop() -> None:
+def test_freeing_a_reply_channel_after_its_event_loop_has_closed_sends_nothing() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1066,7 +1066,7 @@ async def test_reply_after_the_event_loop_has_closed_is_dropped() -> None:
     await asyncio.to_thread(recorder.channels[0]["reply"].send, {"content": b"x"})
 
 
-async def test_http_reply_channel_does_not_send_offered_text() -> None:
+async def test_offer_text_of_an_http_reply_channel_returns_false() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)

@@ -239,7 +239,7 @@ async def test_send_after_the_client_has_left_raises_channel_closed() -> None:
         assert isinstance(raised[0], ChannelClosed)
 
 
-async def test_application_is_not_called_for_a_queued_request_of_a_client_that_has_left(
+async def test_queued_request_of_a_disconnected_client_does_not_call_the_application(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     release = threading.Semaphore(0)
@@ -266,7 +266,7 @@ async def test_application_is_not_called_for_a_queued_request_of_a_client_that_h
         assert not caplog.messages
 
 
-async def test_receive_after_the_client_has_left_returns_a_closed_chunk() -> None:
+async def test_threaded_receive_after_a_disconnect_returns_closed_true() -> None:
     received: list[Any] = []
     app = threaded(lambda message, channels: received.append(channels["body"].receive()))
     async with http(app) as conversation:
@@ -320,7 +320,7 @@ async def test_cancelled_threaded_request_does_not_block_the_next_waiting_reques
 
 
 @pytest.mark.parametrize("rate", [0, 1])
-async def test_rate_of_a_threaded_response_is_watched_while_the_response_occupies_a_thread(rate: int) -> None:
+async def test_min_response_rate_applies_while_a_threaded_response_occupies_a_thread(rate: int) -> None:
     release = threading.Event()
     watched: list[Any] = []
 
@@ -446,7 +446,7 @@ async def test_cancelled_threaded_event_does_not_block_the_next_waiting_connecti
     await application.shutdown()
 
 
-async def test_threaded_handshake_is_rejected_with_503_when_the_queue_of_the_pool_is_full() -> None:
+async def test_threaded_handshake_gets_503_when_the_queue_of_the_pool_is_full() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     async with opened(application, thread_queue=1) as conversation, opened(application, thread_queue=1) as other:
@@ -503,7 +503,7 @@ async def test_exception_of_a_threaded_event_is_logged_and_the_websocket_stays_o
         assert "a bad message" in caplog.text
 
 
-async def test_disconnect_event_is_delivered_after_a_threaded_handler_that_exceeds_its_timeout() -> None:
+async def test_disconnect_event_follows_a_threaded_handler_that_exceeds_its_timeout() -> None:
     app = Blocking()
     async with opened(threaded(app), timeout_disconnect=0.01) as conversation:
         await conversation.say("held", "dropped")
@@ -517,7 +517,7 @@ async def test_disconnect_event_is_delivered_after_a_threaded_handler_that_excee
 
 
 @pytest.mark.parametrize(("error", "logged"), [(ValueError("too late"), True), (ChannelClosed("too late"), False)])
-async def test_exception_of_a_cancelled_threaded_handler_other_than_channel_closed_is_logged(
+async def test_late_exception_of_a_threaded_handler_is_logged_except_channel_closed(
     error: BaseException, logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
@@ -649,7 +649,7 @@ def test_threads_argument_of_threaded_overrides_the_threads_setting_of_the_serve
     assert app.pool.threads == expected
 
 
-async def test_hooks_of_a_threaded_application_are_called_and_its_threads_end_at_shutdown() -> None:
+async def test_threaded_runs_the_hooks_of_its_application_and_ends_threads_at_shutdown() -> None:
     class App:
         def __init__(self) -> None:
             self.hooks: list[str] = []
@@ -677,7 +677,7 @@ async def test_hooks_of_a_threaded_application_are_called_and_its_threads_end_at
     assert app.hooks == ["startup", "shutdown", "shutdown"]
 
 
-async def test_threaded_call_that_has_not_begun_at_the_shutdown_is_cancelled() -> None:
+async def test_threaded_call_still_queued_at_shutdown_is_cancelled() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     replies = [type("Reply", (), {})() for _ in range(2)]
@@ -693,7 +693,7 @@ async def test_threaded_call_that_has_not_begun_at_the_shutdown_is_cancelled() -
         await tasks[1]
 
 
-async def test_threaded_event_raises_if_the_call_before_it_outlasts_the_shutdown(
+async def test_threaded_event_raises_if_the_pool_shuts_down_during_the_earlier_event(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Blocking()
@@ -778,7 +778,7 @@ async def test_threaded_websocket_message_raises_when_no_thread_can_be_started(m
 
 
 @pytest.mark.parametrize(("error", "code"), [(None, 1), (SystemExit(3), 3)])
-def test_process_that_a_threaded_call_forks_ends_with_the_call(error: BaseException | None, code: int) -> None:
+def test_forked_child_that_returns_from_a_threaded_call_exits(error: BaseException | None, code: int) -> None:
     def app(message: Message, channels: Channels) -> None:
         # As in a child that the application has forked during the call.
         forks._after_fork()
@@ -792,7 +792,7 @@ def test_process_that_a_threaded_call_forks_ends_with_the_call(error: BaseExcept
     assert exit_code_in_child(call) == code
 
 
-async def test_awaitable_of_a_threaded_send_may_be_dropped() -> None:
+async def test_threaded_send_need_not_be_awaited() -> None:
     returned: list[Any] = []
 
     def app(message: Message, channels: Channels) -> None:

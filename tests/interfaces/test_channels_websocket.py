@@ -119,14 +119,14 @@ async def test_connect_handler_without_a_reply_gives_403_if_implicit_accept_is_o
         ({"text": None, "bytes": None}, 101, [], None),
     ],
 )
-async def test_decision_of_the_connect_handler_accepts_or_rejects(
+async def test_reply_of_the_connect_handler_accepts_or_rejects_the_handshake(
     answer: Message, status: int, heard: list[Any], code: int | None
 ) -> None:
     conversation = await opened(Answering(answer))
     assert (conversation.status, conversation.heard, conversation.close_code) == (status, heard, code)
 
 
-async def test_empty_websocket_message_is_sent_after_the_connection_has_opened() -> None:
+async def test_empty_text_and_bytes_are_sent_as_messages_after_accept() -> None:
     conversation = await opened(Answering({"accept": True}, {"text": ""}, {"bytes": b""}))
     assert conversation.heard == ["", b""]
 
@@ -186,7 +186,7 @@ async def test_connect_handler_that_raises_gives_500(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-async def test_connect_handler_that_raises_system_exit_ends_its_handshake_only(
+async def test_system_exit_of_a_connect_handler_gives_500(
     error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: Message, channels: Channels) -> Any:
@@ -196,7 +196,9 @@ async def test_connect_handler_that_raises_system_exit_ends_its_handshake_only(
     assert conversation.status == 500
 
 
-async def test_channels_handshake_that_is_not_decided_in_time_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
+async def test_channels_handshake_without_a_decision_within_ws_accept_timeout_is_rejected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -291,7 +293,7 @@ async def test_websocket_reading_pauses_while_messages_in_handlers_exceed_1_MiB_
     await conversation.lose()
 
 
-async def test_single_websocket_message_may_exceed_the_total_limit_of_messages_in_handlers() -> None:
+async def test_single_websocket_message_may_exceed_the_limit_for_unhandled_messages() -> None:
     app = Held("websocket.receive")
     conversation = await opened(app)
     await conversation.say(b"a" * (16 << 20))
@@ -342,7 +344,7 @@ async def test_lost_websocket_connection_has_close_code_1006() -> None:
     assert app.messages[-1]["code"] == 1006
 
 
-async def test_websocket_that_the_application_closes_ends_with_the_close_frame_of_the_client() -> None:
+async def test_websocket_closed_by_the_application_disconnects_after_the_client_close_frame() -> None:
     app = Answering({"accept": True, "close": 4002, "reason": "so long"})
     conversation = await opened(app)
     assert conversation.close_code == 4002
@@ -433,7 +435,7 @@ async def test_in_memory_chat_continues_while_clients_connect_and_disconnect() -
     assert len(clients) == 2
 
 
-async def test_websocket_send_waits_for_a_slow_client_only_in_tasks_of_that_client() -> None:
+async def test_websocket_send_from_a_task_of_another_client_does_not_wait() -> None:
     log: list[str] = []
     channel: list[Any] = []
 

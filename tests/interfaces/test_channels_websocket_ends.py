@@ -107,7 +107,7 @@ async def test_websocket_reply_channel_stays_usable_until_the_disconnect_handler
     assert (over, replies[0].over) == ([False], True)
 
 
-async def test_limit_ws_handlers_holds_when_all_handlers_end_at_the_same_time() -> None:
+async def test_ws_handlers_limit_is_not_exceeded_when_all_handlers_end_together() -> None:
     gates: list[asyncio.Event] = [asyncio.Event()]
     running = most = 0
 
@@ -295,7 +295,7 @@ async def test_websocket_handler_that_raises_synchronously_is_logged_once(
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_handlers_that_end_after_a_disconnect_do_not_resume_receiving() -> None:
+async def test_no_queued_message_is_handled_after_the_client_has_disconnected() -> None:
     held = Held("websocket.receive")
     conversation = await opened(held, ws_handlers=1)
     await conversation.say("a", "b")
@@ -305,7 +305,7 @@ async def test_handlers_that_end_after_a_disconnect_do_not_resume_receiving() ->
     assert len(held.waiting) == 1
 
 
-async def test_denial_response_that_begins_before_ws_accept_timeout_may_end_later() -> None:
+async def test_denial_response_may_end_after_ws_accept_timeout() -> None:
     loop = asyncio.get_running_loop()
     time_is_up: asyncio.Future[None] = loop.create_future()
 
@@ -323,7 +323,7 @@ async def test_denial_response_that_begins_before_ws_accept_timeout_may_end_late
     assert conversation.responses()[0].complete
 
 
-async def test_websocket_is_accepted_if_the_connect_handler_decides_late_but_in_time() -> None:
+async def test_websocket_is_accepted_when_a_slow_connect_handler_returns() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)
@@ -365,7 +365,7 @@ async def test_websocket_reply_channel_is_ready_while_it_is_open_and_not_paused(
     assert (reply.is_ready, waiting[1].done()) == (True, True)
 
 
-async def test_websocket_reply_channel_takes_offered_text_only_if_it_can_be_sent_now() -> None:
+async def test_offer_text_of_a_websocket_succeeds_only_if_text_can_be_sent_now() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)

@@ -373,7 +373,7 @@ async def test_R15_consumer_on_close_callback_is_called_once_after_reply_or_disc
 
 
 @WAYS
-async def test_chunk_after_the_end_of_a_consumer_response_is_ignored_with_one_warning(
+async def test_late_chunk_of_a_consumer_response_is_ignored_with_one_warning(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: dict[str, Any]) -> None:

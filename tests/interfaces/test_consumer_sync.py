@@ -205,7 +205,7 @@ async def test_R6_thread_that_waits_in_send_is_released_when_the_client_disconne
     await conversation.interface.shutdown(1)
 
 
-async def test_channel_of_a_sync_consumer_never_blocks_the_thread_of_the_event_loop() -> None:
+async def test_sync_consumer_channel_does_not_block_the_event_loop_thread() -> None:
     replies: list[Any] = []
     conversation = Conversation(lambda message: replies.append(message["reply_channel"]), interface="consumer")
     conversation.transport.client_takes = False
@@ -271,9 +271,7 @@ async def test_change_of_content_after_send_does_not_affect_the_response() -> No
         ([{"status": 200, "more_content": True}, {"content": 1}], "content: expected bytes, got int 1"),
     ],
 )
-async def test_invalid_message_raises_local_protocol_error_in_the_thread_of_the_sync_consumer(
-    messages: list[Any], said: str
-) -> None:
+async def test_invalid_message_raises_local_protocol_error_in_the_sync_consumer(messages: list[Any], said: str) -> None:
     raised: list[str] = []
 
     def app(message: dict[str, Any]) -> None:
@@ -287,7 +285,7 @@ async def test_invalid_message_raises_local_protocol_error_in_the_thread_of_the_
     assert [text.removeprefix("reply_channel.send: ") for text in raised] == [said]
 
 
-async def test_sync_consumer_may_send_another_response_after_a_local_protocol_error() -> None:
+async def test_sync_consumer_may_send_a_valid_response_after_an_invalid_response() -> None:
     def app(message: dict[str, Any]) -> None:
         with pytest.raises(LocalProtocolError):
             message["reply_channel"].send({"status": 200, "content": "text"})
@@ -327,7 +325,7 @@ async def test_sync_consumer_content_that_contradicts_content_length_aborts_the_
     assert "content-length is 3" in caplog.text
 
 
-async def test_coroutine_that_a_plain_consumer_returns_runs_on_the_event_loop() -> None:
+async def test_coroutine_returned_by_a_plain_consumer_runs_on_the_event_loop() -> None:
     threads: list[int] = []
 
     async def app(message: dict[str, Any]) -> None:
@@ -338,7 +336,7 @@ async def test_coroutine_that_a_plain_consumer_returns_runs_on_the_event_loop() 
     assert threads == [threading.get_ident()]
 
 
-async def test_failing_coroutine_that_a_plain_consumer_returns_gives_500() -> None:
+async def test_coroutine_returned_by_a_plain_consumer_gives_500_if_it_raises() -> None:
     async def app(message: dict[str, Any]) -> None:
         raise ValueError
 

@@ -205,7 +205,7 @@ def test_channels_application_gets_the_channels_interface() -> None:
     assert isinstance(build_interface(channels_app, Settings()), ChannelsInterface)
 
 
-def test_built_interface_has_the_application_as_its_attribute_app() -> None:
+def test_app_attribute_of_a_built_interface_is_the_application() -> None:
     assert build_interface(channels_app, Settings()).app is channels_app
 
 

@@ -69,7 +69,7 @@ def test_environ_of_a_unix_socket_has_no_client_and_no_port() -> None:
 
 
 @pytest.mark.parametrize("target", ["http://a.example/x%2Fy?q", "/other", "x", "%2Fx"])
-def test_raw_uri_that_contradicts_the_path_in_environ_is_rebuilt_from_the_path(target: str) -> None:
+def test_raw_uri_that_contradicts_path_info_is_replaced_by_the_path(target: str) -> None:
     exchange = read(RAW_URI=target, PATH_INFO="/x/y", QUERY_STRING="q")
     assert (exchange.raw_path, exchange.query_string) == (b"/x/y", b"q")
 
@@ -169,7 +169,7 @@ def test_long_names_of_a_request_are_not_cached() -> None:
     assert (name,) not in _KEYS
 
 
-def test_header_value_other_than_text_in_an_environ_is_ignored() -> None:
+def test_environ_header_that_is_not_a_string_is_ignored() -> None:
     assert read(HTTP_X=3).headers == []
 
 
@@ -193,9 +193,7 @@ def test_header_value_other_than_text_in_an_environ_is_ignored() -> None:
         ({"wsgi.input_terminated": True, "REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1"}, 0),
     ],
 )
-def test_content_length_of_an_environ_is_a_number_or_until_end_or_unreadable(
-    environ: dict[str, Any], length: int
-) -> None:
+def test_request_content_length_is_derived_from_the_environ(environ: dict[str, Any], length: int) -> None:
     assert content_length(environ) == length
 
 
@@ -211,7 +209,7 @@ def test_environs_with_equal_keys_have_their_own_values() -> None:
         assert (exchange.headers, exchange.endpoint.environ) == ([[b"x", value.encode()]], {"REMOTE_USER": value})
 
 
-def test_environ_is_converted_when_the_cache_of_key_sets_is_full() -> None:
+def test_full_environ_cache_does_not_change_the_converted_headers() -> None:
     for number in range(1000):
         assert read(**{f"HTTP_X_{number}": "a"}).headers == [[b"x-%d" % number, b"a"]]
     assert len(_SHAPES) <= 256
@@ -252,7 +250,7 @@ def test_environment_variables_of_the_process_are_not_passed_on(cgi: dict[str, s
     assert subprocess.run(python, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip() == seen
 
 
-def test_environ_key_of_the_wsgi_host_is_passed_on_when_the_cache_of_keys_is_full() -> None:
+def test_full_environ_cache_does_not_drop_keys_of_the_wsgi_host() -> None:
     own = {f"host.{number}": number for number in range(1000)}
     for _ in range(2):
         assert read(**own, **{"wsgi.later": 1}).endpoint.environ == own

@@ -300,7 +300,7 @@ def test_file_wrapper_is_seekable_if_its_file_is_seekable(path: Path) -> None:
         assert not FileWrapper(pipe).seekable()
 
 
-def test_file_without_a_seekable_method_is_seekable_if_it_has_seek_and_tell() -> None:
+def test_file_with_seek_and_tell_but_without_seekable_is_seekable() -> None:
     class Old:
         def read(self, size: int) -> bytes:
             return b""

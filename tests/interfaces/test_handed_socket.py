@@ -137,7 +137,7 @@ async def test_W5_socket_can_be_read_with_a_selector_on_a_second_thread() -> Non
     assert app.returned == b"hello"
 
 
-async def test_W5_threads_that_use_the_socket_at_the_same_time_cause_one_takeover() -> None:
+async def test_W5_concurrent_use_of_the_socket_by_threads_causes_one_takeover() -> None:
     def use(environ: dict[str, Any]) -> int:
         sock = environ["werkzeug.socket"]
         descriptors: list[int] = []
@@ -229,7 +229,7 @@ async def test_W5_request_without_a_websocket_handshake_has_no_socket() -> None:
     assert app.returned == []
 
 
-async def test_W4_client_from_another_origin_gets_403_when_the_application_uses_the_socket() -> None:
+async def test_W4_disallowed_origin_gets_403_when_the_application_uses_the_socket() -> None:
     app = Call(lambda environ: environ["werkzeug.socket"].fileno())
     request = HANDSHAKE[:-2] + b"Origin: https://evil.example\r\n\r\n"
     async with client_of(app, request) as (reader, _):
@@ -237,7 +237,7 @@ async def test_W4_client_from_another_origin_gets_403_when_the_application_uses_
     assert isinstance(app.error, ClientDisconnected)
 
 
-async def test_W6_first_use_of_the_socket_beyond_ws_threads_raises_and_the_client_gets_503() -> None:
+async def test_W6_use_of_a_socket_beyond_ws_threads_raises_and_sends_503() -> None:
     leave = threading.Event()
 
     def use(environ: dict[str, Any]) -> None:
@@ -262,7 +262,7 @@ async def test_W2_return_after_socket_use_closes_with_1000_and_sends_no_response
         assert await reader.read() == SWITCHED + b"\x88\x02\x03\xe8"
 
 
-async def test_W2_exception_after_use_of_the_socket_is_logged_and_sends_the_close_code_1011(
+async def test_W2_exception_after_use_of_the_socket_sends_close_code_1011(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def use(environ: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ async def test_plain_function_may_return_any_awaitable() -> None:
     assert received.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_held_streamed_response_is_sent_in_order() -> None:
+async def test_streamed_response_of_a_plain_function_is_sent_in_order() -> None:
     def app(message: Message, channels: Message) -> Any:
         channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
         channels["reply"].send({"content": b"b", "more_content": True})
@@ -116,7 +116,7 @@ async def test_held_streamed_response_is_sent_in_order() -> None:
     assert received.count(b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n") == 2
 
 
-async def test_held_response_that_is_invalid_gives_500(caplog: Log) -> None:
+async def test_invalid_response_of_a_plain_function_gives_500(caplog: Log) -> None:
     def app(message: Message, channels: Message) -> Any:
         return channels["reply"].send({"status": 200, "headers": [[b"a b", b"c"]]})
 
@@ -195,7 +195,7 @@ def test_content_requests_of_a_plain_function_reach_the_gateway_at_once() -> Non
     assert calls == ["want", "taken", "returned"]
 
 
-def test_invalid_held_content_closes_an_exchange_whose_response_has_begun() -> None:
+def test_invalid_content_of_a_plain_function_closes_a_started_response() -> None:
     made = HTTPExchange(RecordingGateway(), Endpoint(), "GET", b"/", "1.1", ((), ()), has_content=False)
 
     def app() -> None:

@@ -154,7 +154,9 @@ async def test_key_error_of_an_application_dict_is_logged_without_an_explanation
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("arguments", [(), ([],), (1,)])
-async def test_key_error_with_any_arguments_is_logged(arguments: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_key_error_of_an_application_is_logged_whatever_its_arguments(
+    arguments: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(message: Message, channels: Message) -> None:
         raise KeyError(*arguments)
 
@@ -172,7 +174,7 @@ async def test_key_error_with_any_arguments_is_logged(arguments: Any, caplog: py
         ("tea", "reply.send: expected a dict, got str"),
     ],
 )
-async def test_log_line_for_an_invalid_websocket_message_is_the_message_of_the_error(
+async def test_invalid_websocket_message_is_logged_with_the_text_of_the_error(
     message: Any, sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(event: Message, channels: Message) -> None:
@@ -213,7 +215,7 @@ async def keyword(message: Message, channels: Message, *, database: object) -> N
         (keyword, "a coroutine function that takes (message, channels, *, database)"),
     ],
 )
-def test_error_for_a_channels_application_with_a_third_parameter_names_its_parameters(app: Any, found: str) -> None:
+def test_error_for_a_wrong_channels_signature_shows_the_parameters(app: Any, found: str) -> None:
     with pytest.raises(InterfaceError) as caught:
         build_interface(app, Settings(), "'shop:app'")
     assert str(caught.value) == (

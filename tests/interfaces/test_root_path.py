@@ -43,7 +43,7 @@ def wsgi_paths(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 @pytest.mark.parametrize("cut", ["yes", "no", "auto"])
 @pytest.mark.parametrize("target", [b"/api/show", b"/show", b"/apiary", b"/api", b"/"])
-async def test_wsgi_script_name_plus_path_info_equals_the_path_of_a_channels_message(cut: str, target: bytes) -> None:
+async def test_script_name_plus_path_info_equals_the_path_of_a_channels_message(cut: str, target: bytes) -> None:
     recorder = Recorder(hello)
     channels = Conversation(recorder, root_path="/api", root_path_cut=cut)
     channels.send(request(b"GET " + target + b" HTTP/1.1"))

@@ -326,7 +326,7 @@ async def test_W4_a_rejected_application_may_return_without_start_response(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-async def test_return_without_start_response_after_a_disconnect_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_return_without_start_response_after_a_disconnect_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         websocket = environ["uvicorn.websocket"]
         half_closed.wait()
@@ -424,7 +424,7 @@ async def test_W6_ws_thread_of_a_disconnected_client_is_counted_until_the_handle
     await site.end()
 
 
-async def test_W6_takeover_by_another_thread_moves_the_worker_of_the_call() -> None:
+async def test_W6_takeover_by_a_helper_thread_detaches_the_worker_of_the_application() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         taking = threading.Thread(target=websocket.accept)
         taking.start()
@@ -467,7 +467,7 @@ async def test_takeover_from_a_second_thread_during_the_response_either_succeeds
     assert not caplog.records
 
 
-async def test_W6_takeover_after_the_end_of_the_call_detaches_no_thread() -> None:
+async def test_W6_takeover_after_the_application_has_responded_detaches_no_thread() -> None:
     kept: list[WSGIWebSocket] = []
     site = await opened(Call(kept.append), threads=1)
     assert await site.answer() == 200
@@ -477,7 +477,7 @@ async def test_W6_takeover_after_the_end_of_the_call_detaches_no_thread() -> Non
     await site.end()
 
 
-async def test_websocket_does_not_count_towards_the_thread_share_of_its_client() -> None:
+async def test_websocket_of_a_wsgi_client_does_not_count_towards_threads_per_client() -> None:
     site = await opened(Call(echo), threads_per_client=1)
     assert await site.answer() == 101
     http, transport = site.connect()
@@ -563,7 +563,7 @@ async def test_takeover_after_the_client_has_disconnected_raises_client_disconne
     await site.interface.shutdown(30)
 
 
-async def test_bytes_behind_the_handshake_are_the_first_message_of_the_websocket() -> None:
+async def test_frame_sent_together_with_the_handshake_is_the_first_message() -> None:
     call = Call(lambda websocket: websocket.receive())
     conversation = Conversation(call)
     # "hi" in one frame, masked with zeros.

@@ -17,7 +17,7 @@ from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
 
-def test_calling_end_workers_ends_worker_threads_without_an_event_loop() -> None:
+def test_end_workers_ends_worker_threads_without_an_event_loop() -> None:
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
     assert pool is not None

@@ -147,7 +147,7 @@ async def test_thread_limit_behind_a_trusted_proxy_applies_to_the_forwarded_clie
     await clients.end()
 
 
-async def test_thread_shares_do_not_apply_to_peers_on_a_unix_socket() -> None:
+async def test_threads_per_client_does_not_apply_to_a_unix_socket() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2"):
@@ -169,7 +169,7 @@ async def test_client_with_too_many_waiting_requests_gets_503_but_other_clients_
     await clients.end()
 
 
-async def test_request_that_the_pool_rejects_takes_no_thread_share() -> None:
+async def test_request_that_the_pool_rejects_does_not_count_towards_threads_per_client() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads=1, thread_queue=0)
     clients.ask("a1")
@@ -229,7 +229,7 @@ def test_forked_process_starts_with_no_threads_counted_for_any_client(monkeypatc
 
 
 @pytest.mark.parametrize("end", ["run", "cancel"])
-def test_thread_share_of_a_client_is_forgotten_after_its_last_job(end: str) -> None:
+def test_client_is_no_longer_counted_after_its_last_job(end: str) -> None:
     shares = ClientShares(2, 10)
     posted: list[SharedJob] = []
 

@@ -251,7 +251,7 @@ async def test_wsgi_errors_joins_the_parts_of_a_line(caplog: pytest.LogCaptureFi
     ]
 
 
-def test_one_write_of_many_lines_to_wsgi_errors_is_one_record(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_of_one_write_to_wsgi_errors_are_one_log_record(caplog: pytest.LogCaptureFixture) -> None:
     errors = ErrorLog()
     errors.write("Traceback (most recent call last):\n  File 'a.py', line 1\n\nValueError: boom\n")
     assert [record.getMessage() for record in caplog.records] == [
@@ -351,7 +351,7 @@ async def test_wsgi_iterable_that_only_has_getitem_is_served() -> None:
         (None, "the application returned NoneType None, expected an iterable of bytes (PEP 3333)"),
     ],
 )
-async def test_wsgi_application_that_returns_no_iterable_gives_500_and_logs_the_expected_type(
+async def test_wsgi_application_without_an_iterable_gives_500_and_logs_the_expected_type(
     returned: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(environ: Any, start_response: Any) -> Any:
@@ -371,7 +371,7 @@ async def test_wsgi_application_without_content_may_return_an_empty_string(nothi
     assert (await response_of(GET, app=app)).status == 304
 
 
-async def test_connection_is_kept_if_the_client_sends_content_without_waiting_for_100_continue() -> None:
+async def test_connection_is_kept_if_the_client_does_not_wait_for_100_continue() -> None:
     conversation = Conversation(wsgi_apps.app)
     conversation.send(asking("echo", b"content-length: 2", b"expect: 100-continue", method=b"POST", content=b"ab"))
     await until(lambda: conversation.received)

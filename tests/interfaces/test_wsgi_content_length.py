@@ -67,7 +67,7 @@ async def test_wsgi_content_is_cut_at_content_length_and_the_connection_is_kept(
 
 
 @pytest.mark.parametrize("way", ALL_WAYS)
-async def test_wsgi_iterable_longer_than_its_content_length_is_closed_without_further_iteration(way: str) -> None:
+async def test_wsgi_iterable_beyond_its_content_length_is_closed_without_iterating_further(way: str) -> None:
     taken: list[int] = []
 
     def pieces() -> Iterator[bytes]:
@@ -102,7 +102,9 @@ async def test_wsgi_content_beyond_content_length_is_warned_about_once_per_appli
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_wsgi_generator_runs_to_its_end_at_its_content_length(way: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_wsgi_generator_runs_to_its_end_after_sending_content_length_bytes(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
     committed: list[bool] = []
 
     def pieces() -> Iterator[bytes]:

@@ -53,12 +53,12 @@ async def test_wsgi_multithread_is_true_if_there_is_more_than_one_thread(threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, None])
-async def test_wsgi_multithread_follows_the_number_of_threads_of_the_adapter(threads: int | None) -> None:
+async def test_wsgi_multithread_depends_on_the_threads_of_the_adapter(threads: int | None) -> None:
     assert await flags_of(ASGIAdapter(flags, threads=threads)) == (threads != 1, False)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_wsgi_multithread_follows_the_number_of_threads_of_an_executor_of_the_user(workers: int) -> None:
+async def test_wsgi_multithread_depends_on_the_threads_of_the_given_executor(workers: int) -> None:
     with ThreadPoolExecutor(workers) as executor:
         assert await flags_of(ASGIAdapter(flags, executor=executor)) == (workers > 1, False)
 

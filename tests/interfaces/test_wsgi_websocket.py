@@ -85,7 +85,7 @@ async def test_W1_receive_returns_none_after_its_timeout() -> None:
     await site.end()
 
 
-async def test_W1_receive_raises_client_disconnected_with_the_code_and_reason_of_the_client() -> None:
+async def test_W1_client_disconnected_has_the_code_and_reason_of_the_client() -> None:
     call = Call(lambda websocket: websocket.receive())
     site = await opened(call)
     await site.answer()
@@ -170,7 +170,7 @@ async def test_send_after_close_raises_client_disconnected() -> None:
     await site.end()
 
 
-async def test_closing_twice_or_after_the_disconnect_does_nothing() -> None:
+async def test_closing_a_wsgi_websocket_twice_or_after_the_disconnect_raises_nothing() -> None:
     gone = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -344,7 +344,7 @@ async def test_message_above_ws_max_size_closes_the_websocket_of_a_wsgi_applicat
     await site.end()
 
 
-async def test_accept_at_the_first_receive_does_nothing_if_another_thread_has_accepted() -> None:
+async def test_second_accept_of_a_wsgi_websocket_does_nothing() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         websocket.accept()
         websocket._accept_once()
@@ -443,7 +443,7 @@ async def test_receiving_a_queued_message_after_the_disconnect_does_not_resume_r
 
 
 @pytest.mark.parametrize("method", ["accept", "receive", "send"])
-async def test_blocking_call_on_the_thread_of_the_event_loop_raises_instead_of_blocking(method: str) -> None:
+async def test_blocking_websocket_call_on_the_event_loop_thread_raises(method: str) -> None:
     websockets: list[WSGIWebSocket] = []
     proceed = threading.Event()
 
@@ -460,7 +460,7 @@ async def test_blocking_call_on_the_thread_of_the_event_loop_raises_instead_of_b
     await site.end()
 
 
-async def test_W4_websocket_of_a_wsgi_application_is_compressed_if_the_client_offers_it() -> None:
+async def test_W4_wsgi_websocket_is_compressed_if_the_client_offers_compression() -> None:
     site = await opened(Call(echo), compression=True)
     assert await site.answer() == 101
     await site.say("x" * 10_000)

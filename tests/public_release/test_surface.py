@@ -38,7 +38,7 @@ def test_every_unset_keyword_has_the_public_release_default_or_a_listed_differen
     }
 
 
-def test_every_flag_is_as_in_the_public_release_or_its_difference_is_listed(theirs: dict[str, Any]) -> None:
+def test_flags_differ_from_the_public_release_only_where_listed(theirs: dict[str, Any]) -> None:
     ours = surface.flags()
     found = {
         name: {part for part, value in flag.items() if ours[name][part] != value}
@@ -96,7 +96,7 @@ def test_the_page_for_users_of_the_public_release_lists_the_differences() -> Non
     assert differences.tables() in page.read_text(), "run: python -m tests.public_release.differences"
 
 
-def test_the_log_lines_that_programs_wait_for_are_the_same(theirs: dict[str, Any]) -> None:
+def test_public_release_log_lines_that_programs_wait_for_are_unchanged(theirs: dict[str, Any]) -> None:
     waited_for = {
         "Started server process [*]",
         "Waiting for application startup.",

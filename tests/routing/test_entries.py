@@ -70,7 +70,7 @@ def test_M2_a_route_accepts_every_path_that_a_request_can_have(path: str) -> Non
         ("/{name}", "write '/prefix/*'"),
     ],
 )
-def test_M2_a_mount_with_an_impossible_prefix_raises_an_error_with_the_correction(prefix: str, advice: str) -> None:
+def test_M2_mount_with_an_impossible_prefix_raises_with_the_correction(prefix: str, advice: str) -> None:
     with pytest.raises(ConfigError, match=r"^Mount\(") as caught:
         Mount(prefix, pages)
     assert advice in str(caught.value)
@@ -127,7 +127,7 @@ def test_M21_a_route_accepts_threads_for_a_blocking_application(app: Any) -> Non
     assert Route("/a", app, threads=2).threads == 2
 
 
-def test_M21_an_entry_rejects_threads_for_an_adapter_with_threads_of_its_own() -> None:
+def test_M21_entry_rejects_threads_for_an_adapter_with_its_own_threads() -> None:
     with pytest.raises(ConfigError, match="ASGIAdapter already sets threads or an executor"):
         Route("/a", ASGIAdapter(pages, threads=3), threads=2)
 
@@ -153,9 +153,7 @@ def unclear(one: Any, two: Any, three: Any) -> None: ...
         (lambda app: Shift(app, pages), "Shift: old", "Router(Route('/*', app, interface=...))"),
     ],
 )
-def test_M34_error_for_an_application_of_unknown_kind_shows_how_to_name_the_kind(
-    make: Any, where: str, keyword: str
-) -> None:
+def test_M34_error_for_an_application_of_unknown_kind_shows_the_remedy(make: Any, where: str, keyword: str) -> None:
     named = f"name its kind by {keyword}: channels, consumer, wsgi, asgi3 or asgi2"
     start = f"{where}: cannot detect the interface of the application: it takes"
     for app, end in (
@@ -183,7 +181,7 @@ def test_an_entry_rejects_a_name_that_is_not_text(name: Any) -> None:
         Route("/a", pages, name=name)
 
 
-def test_entries_are_immutable() -> None:
+def test_routes_and_mounts_are_immutable() -> None:
     entry: Any = Route("/a", pages)
     with pytest.raises(FrozenInstanceError):
         entry.path = "/b"

@@ -60,7 +60,7 @@ async def answers(app: Any, *requests: bytes, **settings: Any) -> list[Any]:
         ("", "yes", "/shop%2Fcart", "", "/shop/cart"),
     ],
 )
-async def test_M13_each_kind_of_application_gets_the_root_and_path_of_its_entry(
+async def test_M13_each_kind_of_application_gets_its_root_path_and_path(
     kind: str, root_path: str, cut: str, request_path: str, root: str, path: str
 ) -> None:
     settings = {"root_path": root_path, "root_path_cut": cut}
@@ -82,9 +82,7 @@ BETWEEN: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("between", BETWEEN)
-async def test_M17_an_application_behind_adapters_or_middleware_gets_the_root_and_path_of_its_entry(
-    between: str, kind: str
-) -> None:
+async def test_M17_wrapped_application_gets_the_root_path_and_path_of_its_route(between: str, kind: str) -> None:
     for entry, root_path in (
         (lambda app: Mount("/shop", app), "/base/shop"),
         (lambda app: Route("/shop/*", app), "/base"),
@@ -116,7 +114,7 @@ async def test_M13_the_bytes_of_a_path_reach_a_mounted_wsgi_application_unchange
     assert environs[0]["PATH_INFO"].encode("latin-1") == b"/\xff/x"
 
 
-async def test_M15_a_nested_router_serves_below_the_root_path_of_the_outer_router() -> None:
+async def test_M15_nested_router_serves_below_the_root_path_of_the_outer_router() -> None:
     inner = Router(Route("/cart", channels_app), Mount("/old", wsgi_app), Route("/*", asgi3_app))
     table = Router(Mount("/shop", inner), Route("/flat/*", Router(Route("/flat/cart", channels_app))))
     assert await answers(
@@ -129,7 +127,7 @@ async def test_M15_a_nested_router_serves_below_the_root_path_of_the_outer_route
     ]
 
 
-async def test_M15_the_outer_router_does_not_retry_after_the_refusal_of_a_nested_router() -> None:
+async def test_M15_refusal_by_a_nested_router_is_the_final_response() -> None:
     inner = Router(Route("/cart", channels_app, methods=("POST",)))
     table = Router(Mount("/shop", inner), default=wsgi_app)
     assert await answers(table, get("/shop/x"), get("/shop/cart"), get("/x")) == [404, 405, ["wsgi", "", "/x"]]
@@ -162,7 +160,7 @@ async def calls_of(app: Any) -> int:
     return calls
 
 
-async def test_M12_a_table_of_16_entries_adds_one_function_call_to_a_request() -> None:
+async def test_M12_router_with_16_routes_costs_one_function_call_more_per_request() -> None:
     table = Router(*(Route(f"/shop/{number}/*", wsgi_app) for number in range(15)), Route("/shop/cart/*", hello))
     assert await calls_of(table) == await calls_of(hello) + 1
 
@@ -186,9 +184,7 @@ async def test_M10_a_request_or_handshake_for_an_unknown_path_is_answered_with_4
 
 @pytest.mark.parametrize("app", [channels_app, asgi3_app])
 @pytest.mark.parametrize("entry", [Route, Mount])
-async def test_M7_a_websocket_application_gets_the_root_and_path_of_its_entry(
-    entry: Callable[..., Any], app: Any
-) -> None:
+async def test_M7_websocket_application_gets_its_root_path_and_path(entry: Callable[..., Any], app: Any) -> None:
     path = "/shop/*" if entry is Route else "/shop"
     conversation = WebSocketConversation(Router(entry(path, app)), path="/shop/cart")
     await conversation.open()
@@ -263,7 +259,7 @@ async def test_M19_an_application_gets_the_same_request_with_and_without_a_route
     assert [list(call) for call in seen[0]] == [list(call) for call in seen[1]]
 
 
-async def test_M20_requests_of_one_connection_may_be_for_applications_of_every_kind() -> None:
+async def test_M20_one_connection_may_send_requests_to_every_kind_of_application() -> None:
     table = Router(*(Mount(f"/{number}", app) for number, app in enumerate(KINDS.values())))
     paths = [*range(len(KINDS)), 0, 0, 3, 4, 3, 0]
     found = await answers(table, *(get(f"/{number}/x") for number in paths))
@@ -291,7 +287,7 @@ def test_M20_equal_bound_methods_share_an_interface_even_inside_adapters() -> No
     assert [*nested._interfaces.values()] == [default]
 
 
-def test_M20_different_applications_share_no_interface() -> None:
+def test_M20_each_application_has_its_own_interface_object() -> None:
     one, two = interfaces_of(Router(Route("/a", Site().wsgi), Route("/b", Site().wsgi)))
     assert one is not two
 
@@ -309,7 +305,7 @@ def test_M21_threads_of_a_route_create_a_separate_pool() -> None:
     assert adapted is again
 
 
-async def test_M22_calls_that_never_end_do_not_block_the_pool_of_another_entry() -> None:
+async def test_M22_blocked_calls_do_not_block_a_route_with_its_own_threads() -> None:
     release = threading.Event()
 
     def blocking(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -335,7 +331,7 @@ async def test_M22_calls_that_never_end_do_not_block_the_pool_of_another_entry()
         await conversation.interface.shutdown(1)
 
 
-async def test_M23_an_entry_with_an_adapter_has_the_interface_of_the_adapted_application() -> None:
+async def test_M23_route_with_an_adapter_has_the_interface_of_the_adapted_application() -> None:
     [interface] = interfaces_of(Router(Route("/a", ASGIAdapter(wsgi_app, threads=4))))
     assert interface.name == "wsgi"
 
@@ -550,7 +546,7 @@ async def test_M18_a_router_passes_on_the_response_of_the_application_unchanged(
     assert received[0] == received[1]
 
 
-def test_an_entry_uses_the_settings_of_the_server_unless_the_entry_has_its_own() -> None:
+def test_route_uses_the_server_settings_unless_it_has_its_own() -> None:
     settings = replace(Settings(), threads=5, reply_seconds=7.0)
     interface: Any = build_interface(
         Router(Route("/a", wsgi_app, threads=2, interface="wsgi"), default=wsgi_app), settings
@@ -600,7 +596,7 @@ async def asked(app: Any, path: str) -> WebSocketConversation:
     ],
     ids=["mount", "beside coroutines", "nested", "websocket entry", "shift", "adapter", "lane"],
 )
-async def test_W9_wsgi_application_of_a_router_takes_a_websocket_over(router: Router, heard: str) -> None:
+async def test_W9_routed_wsgi_application_accepts_a_websocket(router: Router, heard: str) -> None:
     conversation = await asked(router, "/in/chat")
     await conversation.say("hello")
     await until(lambda: conversation.heard)
@@ -615,7 +611,7 @@ async def test_M7_handshake_to_a_wsgi_route_with_methods_is_a_GET_request() -> N
     await conversation.interface.shutdown(30)
 
 
-async def test_M47_trial_of_a_new_wsgi_application_offers_no_takeover() -> None:
+async def test_M47_wsgi_application_with_a_fallback_gets_no_websocket() -> None:
     shift = Shift(wsgi_echo, wsgi_page, weight=100, fallback=(404,))
     conversation = await asked(Router(Route("/page", shift), default=wsgi_page), "/page")
     assert conversation.responses()[0].content == b"without websocket"

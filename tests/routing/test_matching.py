@@ -72,7 +72,7 @@ def test_M5_OPTIONS_request_that_is_no_preflight_goes_to_the_OPTIONS_entry() -> 
     assert find_entry(Table([NEW, options]), "/a", split_pairs([]), "http", "OPTIONS") is options
 
 
-def test_M4_a_method_that_no_entry_takes_is_answered_with_405_and_the_allowed_methods() -> None:
+def test_M4_405_lists_the_methods_of_the_routes_for_the_path() -> None:
     table = Table([NEW, Route("/a/*", application, methods=("GET",))])
     answer = refusal(table, "/a", split_pairs([]), "http")
     assert answer.status == 405
@@ -80,7 +80,7 @@ def test_M4_a_method_that_no_entry_takes_is_answered_with_405_and_the_allowed_me
     assert answer.content == b"Method Not Allowed\n"
 
 
-def test_M10_the_404_for_an_unknown_path_has_a_content_type_and_nosniff() -> None:
+def test_M10_404_for_an_unknown_path_has_a_content_type_and_nosniff() -> None:
     assert refusal(Table([NEW]), "/b", split_pairs([]), "http") is NOT_FOUND
     assert dict(tuple(NOT_FOUND.headers)) == {  # type: ignore[arg-type]
         b"content-type": b"text/plain; charset=utf-8",

@@ -34,7 +34,7 @@ async def reported(*requests: bytes, accept: bytes = JSON) -> Response:
     return last
 
 
-async def test_K4_json_has_requests_and_statuses_of_each_entry_and_side() -> None:
+async def test_K4_json_report_has_the_statuses_of_each_route_and_application() -> None:
     answer = await reported(get("/a"), get("/account/x"), get("/account/x", method=b"DELETE"))
     assert answer.header(b"content-type") == b"application/json"
     entries = json.loads(answer.content)["entries"]
@@ -110,7 +110,7 @@ def test_M50_report_text_lists_at_most_fifty_fallback_paths() -> None:
     assert lines[-1] == "10 more paths; the JSON has all of them"
 
 
-def test_M50_control_characters_of_a_path_are_escaped_in_the_text() -> None:
+def test_M50_control_characters_of_a_path_are_escaped_in_the_text_report() -> None:
     *_, line = lines_of(figures_of(counts_of("/a\x1b[31m\n")))
     assert line == "answered by old although moved: /a\\x1b[31m\\n once"
 
@@ -127,5 +127,7 @@ def test_M50_control_characters_of_a_path_are_escaped_in_the_text() -> None:
         ([0] * (BUCKETS - 1) + [1], 0.5, None),
     ],
 )
-def test_K4_quantile_is_the_upper_bound_of_its_bucket(buckets: list[int], share: float, bound: float | None) -> None:
+def test_K4_quantile_is_the_upper_bound_of_its_histogram_bucket(
+    buckets: list[int], share: float, bound: float | None
+) -> None:
     assert quantile(buckets, share) == bound

@@ -25,7 +25,7 @@ def test_M11_find_returns_the_entry_for_path_method_protocol_and_host() -> None:
     assert table.find("/form", method="POST") is None
 
 
-def test_M11_the_default_is_found_as_an_entry() -> None:
+def test_M11_find_returns_the_default_for_an_unknown_path() -> None:
     found = Router(default=wsgi_app).find("/x")
     assert found is not None and found.app is wsgi_app
 

@@ -30,7 +30,7 @@ async def sides(shift: Any, *requests: bytes, **settings: Any) -> list[str]:
     return [answer[0] for answer in await answers(shift, *requests, **settings)]
 
 
-async def test_M36_a_shift_without_a_weight_sends_every_request_to_the_old_application() -> None:
+async def test_M36_shift_without_a_weight_sends_every_request_to_the_old_application() -> None:
     assert await sides(Shift(wsgi_app, channels_app), get("/a"), get("/b")) == ["wsgi", "wsgi"]
 
 
@@ -70,7 +70,7 @@ async def test_M36_a_shift_works_wherever_an_application_is_accepted(place: str,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_M37_both_sides_see_the_root_and_path_of_the_entry(kind: str) -> None:
+async def test_M37_old_and_new_application_get_their_root_path_and_path(kind: str) -> None:
     app = KINDS[kind]
     table = Router(Mount("/old", Shift(app, channels_app)), Mount("/new", Shift(channels_app, app, weight=100)))
     assert await answers(table, get("/old/x"), get("/new/x"), root_path="/base") == [
@@ -148,7 +148,7 @@ async def text_of(head: Any) -> str:
         ({"old": lambda: None}, "Shift: old: cannot detect the interface"),
     ],
 )
-def test_M36_an_invalid_argument_is_reported_when_the_shift_is_made(changes: dict[str, Any], message: str) -> None:
+def test_M36_constructor_of_shift_rejects_an_invalid_argument(changes: dict[str, Any], message: str) -> None:
     arguments = {"old": wsgi_app, "new": channels_app, **changes}
     with pytest.raises(ConfigError) as caught:
         Shift(arguments.pop("old"), arguments.pop("new"), **arguments)
@@ -188,7 +188,7 @@ async def test_M42_shift_without_a_name_selects_visitors_by_the_path_of_its_entr
         assert [one == other for one, other in zip(found[::2], found[1::2], strict=True)] == expected
 
 
-async def test_M43_after_startup_the_weight_function_runs_on_a_thread_and_sets_the_weight() -> None:
+async def test_M43_weight_function_runs_on_a_pool_thread_after_startup() -> None:
     threads: list[Any] = []
 
     def weight() -> float:
@@ -232,7 +232,7 @@ async def test_M43_weight_function_is_called_repeatedly_until_shutdown(monkeypat
 
 
 @pytest.mark.parametrize(("visitor", "kind"), [(NEW, "channels"), (OLD, "asgi3")])
-async def test_M44_the_key_of_a_handshake_selects_the_application_of_a_websocket(visitor: str, kind: str) -> None:
+async def test_M44_key_of_a_websocket_handshake_selects_the_application(visitor: str, kind: str) -> None:
     shift = Shift(asgi3_app, channels_app, weight=50, key=lambda head: head.path[1:])
     conversation = WebSocketConversation(shift, path=f"/{visitor}")
     await conversation.open()

@@ -88,7 +88,7 @@ async def test_K4_token_in_the_query_gets_404(entry: StatusEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-async def test_K4_method_other_than_GET_and_HEAD_gets_405_with_the_token_and_404_without_it(entry: StatusEntry) -> None:
+async def test_K4_unsupported_method_gets_405_with_the_token_and_404_without(entry: StatusEntry) -> None:
     requests = get("/_status", AUTHORIZED, method=b"DELETE"), get("/_status", method=b"DELETE")
     answers = await responses(site(entry), *requests)
     assert [answer.status for answer in answers] == [405, 404]
@@ -127,7 +127,7 @@ PLACES: Final[dict[str, Callable[[StatusEntry], Any]]] = {
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
 @pytest.mark.parametrize("place", PLACES)
-async def test_K4_status_is_served_at_every_place_of_a_site(entry: StatusEntry, place: str) -> None:
+async def test_K4_status_page_is_served_from_every_place_in_a_site(entry: StatusEntry, place: str) -> None:
     assert (await response(PLACES[place](entry), get("/_status", AUTHORIZED))).status == 200
 
 

@@ -36,7 +36,7 @@ def test_M1_paths_are_compared_without_normalising_them(path: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "taken"), [("/a/b", True), ("/a/b/", False), ("/a/b/c", False), ("/a", False)])
-def test_M2_an_entry_without_a_star_takes_exactly_its_path(path: str, taken: bool) -> None:
+def test_M2_route_without_a_star_matches_exactly_one_path(path: str, taken: bool) -> None:
     assert (find(route("/a/b"), path=path) is not None) is taken
 
 
@@ -49,7 +49,7 @@ def test_M2_a_prefix_route_or_mount_compares_whole_path_segments(entry: Entry, p
     assert (find(entry, path=path) is not None) is taken
 
 
-def test_M3_the_most_specific_entry_takes_the_request_in_any_order_of_entries() -> None:
+def test_M3_most_specific_route_is_chosen_whatever_the_order() -> None:
     entries = [
         route("/*", host="a.example"),
         route("/a"),
@@ -83,9 +83,7 @@ def test_M3_an_entry_with_a_protocol_has_priority_over_an_entry_with_methods() -
         (route("/a", methods=("GET",)), route("/a", methods=("HEAD",))),
     ],
 )
-def test_M3_two_entries_of_one_rank_for_the_same_request_raise_an_error_that_names_both(
-    one: Entry, other: Entry
-) -> None:
+def test_M3_error_for_two_routes_for_the_same_requests_shows_both_routes(one: Entry, other: Entry) -> None:
     with pytest.raises(ConfigError) as caught:
         Table([one, other])
     assert repr(one) in str(caught.value) and repr(other) in str(caught.value)
@@ -102,11 +100,11 @@ def test_M3_two_entries_of_one_rank_for_the_same_request_raise_an_error_that_nam
         (route("/a"), route("/a", methods=("GET",))),
     ],
 )
-def test_M3_entries_that_differ_in_rank_or_requests_are_accepted(one: Entry, other: Entry) -> None:
+def test_M3_routes_that_differ_in_path_host_protocol_or_methods_are_accepted(one: Entry, other: Entry) -> None:
     assert Table([one, other])
 
 
-def test_M4_an_entry_that_does_not_take_the_method_is_passed_over() -> None:
+def test_M4_route_that_does_not_match_the_method_is_skipped() -> None:
     new, old = route("/a", methods=("GET",)), route("/*")
     assert find(new, old, path="/a", method="POST") is old
     assert find(new, old, path="/a", method="GET") is new
@@ -134,14 +132,14 @@ def test_M4_allowed_methods_are_the_union_over_all_matching_entries() -> None:
     assert table.allowed_methods("/c", "x") == frozenset()
 
 
-def test_M4_the_default_takes_every_method_and_path() -> None:
+def test_M4_default_matches_every_method_and_path() -> None:
     default = route("/*")
     entry = route("/a", methods=("GET",))
     assert find(entry, path="/a", method="POST", default=default) is default
     assert find(entry, path="/c", method="POST", default=default) is default
 
 
-def test_M5_an_entry_for_GET_takes_HEAD_and_no_websocket() -> None:
+def test_M5_route_for_GET_matches_HEAD_and_no_websocket() -> None:
     entry = route("/a", methods=("GET",))
     assert find(entry, path="/a", method="HEAD") is entry
     assert find(entry, path="/a", protocol="websocket") is None
@@ -154,7 +152,7 @@ def test_M7_handshake_prefers_a_websocket_entry_to_an_entry_without_a_protocol()
 
 
 @pytest.mark.parametrize("path", ["/" * 8000, "/a" + "/" * 8000, "/a/b/c" * 1000, "a" * 8000])
-def test_M8_a_long_path_is_compared_with_ten_paths_at_most_in_a_table_of_254_entries(path: str) -> None:
+def test_M8_long_path_needs_at_most_ten_comparisons_in_254_routes(path: str) -> None:
     compared: list[str] = []
 
     class Counting(str):
@@ -180,13 +178,13 @@ def test_M9_request_for_the_target_star_only_matches_the_default() -> None:
     assert find(route("/*"), path="*", method="OPTIONS", default=default) is default
 
 
-def test_M15_the_empty_path_matches_a_prefix_without_segments_and_the_default() -> None:
+def test_M15_empty_path_is_matched_by_the_root_wildcard_and_the_default() -> None:
     everything, default = route("/*"), route("/*")
     assert find(route("/"), path="") is None
     assert find(route("/"), everything, path="") is everything
     assert find(route("/"), path="", default=default) is default
 
 
-def test_M33_the_table_finds_the_same_entries_as_a_naive_model() -> None:
+def test_M33_routing_table_finds_the_same_route_as_a_naive_implementation() -> None:
     # A million: `python -m tests.routing.model 1000000`.
     assert compare(seed=17, tables=50, requests=1000) > 25000

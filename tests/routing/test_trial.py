@@ -70,7 +70,7 @@ async def received(app: Any, *requests: bytes) -> bytes:
 
 @pytest.mark.parametrize("new", UNKNOWN)
 @pytest.mark.parametrize("old", KINDS)
-async def test_M48_the_response_after_a_fallback_comes_from_the_old_application_alone(old: str, new: str) -> None:
+async def test_M48_response_after_a_fallback_equals_the_response_of_the_old_application(old: str, new: str) -> None:
     requests = [get("/shop/a"), get("/shop/b"), get("/shop/c", method=b"HEAD")]
     alone = await received(Router(Route("/shop/*", KINDS[old])), *requests)
     shift = Shift(KINDS[old], UNKNOWN[new], weight=100, fallback=(404,))
@@ -95,7 +95,7 @@ def file_app(environ: dict[str, Any], start_response: Any) -> Any:
 
 
 @pytest.mark.parametrize("app", [*KINDS.values(), asgi3_trailers, failing, file_app, channels_stream_404])
-async def test_M48_a_response_that_is_not_dropped_comes_from_the_new_application_alone(app: Any) -> None:
+async def test_M48_response_of_a_new_application_without_fallback_is_unchanged(app: Any) -> None:
     requests = [get("/a", b"te: trailers"), get("/b", method=b"HEAD")]
     alone = await received(Router(default=app), *requests)
     assert await received(Router(default=Shift(wsgi_app, app, weight=100, fallback=())), *requests) == alone
@@ -132,7 +132,7 @@ async def test_M47_without_a_fallback_list_a_404_of_the_new_application_is_sent(
 
 
 @pytest.mark.parametrize("fallback", [(401,), (403,), (404, 407), (429,), (500,), (503,), ("404",), (True,), "404"])
-def test_M47_a_fallback_other_than_a_permitted_status_code_is_rejected(fallback: Any) -> None:
+def test_M47_invalid_fallback_statuses_are_rejected(fallback: Any) -> None:
     with pytest.raises(ConfigError, match=r"^Shift: fallback: expected status codes such as \(404,\)"):
         Shift(wsgi_app, channels_app, fallback=fallback)
 

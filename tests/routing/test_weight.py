@@ -91,7 +91,7 @@ def test_M43_the_weight_function_is_not_called_again_while_it_runs() -> None:
 
 
 @pytest.mark.parametrize("wrong", [OSError("no database"), SystemExit(1), 101, "5", None, float("nan")])
-def test_M43_a_failing_weight_function_keeps_the_last_weight_and_warns_once_a_minute(
+def test_M43_failing_weight_function_keeps_the_last_weight_and_warns(
     wrong: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     weight = Weight(5, wrong)

@@ -84,7 +84,7 @@ def test_C3_a_field_sets_only_its_own_environ_key_behind_two_adapters(key: str) 
     assert bare.keys() - {key} == bridged.keys() - {key}
 
 
-def test_C4_every_path_of_two_bytes_is_the_same_behind_two_adapters() -> None:
+def test_C4_every_two_byte_path_is_unchanged_behind_two_adapters() -> None:
     # The two conversions that the adapters use, one after the other, without threads and loops.
     for number in range(65536):
         path = b"/%c%c" % divmod(number, 256)
@@ -119,7 +119,7 @@ async def test_C5_RAW_URI_and_PATH_INFO_in_environ_agree(target: bytes) -> None:
 
 
 @pytest.mark.any_loop
-async def test_C5_a_host_field_that_contradicts_an_absolute_target_is_replaced_or_refused() -> None:
+async def test_C5_host_field_that_contradicts_an_absolute_target_is_replaced_or_refused() -> None:
     environ = await served(request(b"GET http://evil.example/ HTTP/1.1", host=b"host: x"))
     assert environ is None or environ["HTTP_HOST"] == "evil.example"
 
@@ -191,7 +191,7 @@ async def test_C10_a_worker_thread_never_calls_a_transport(path: bytes) -> None:
     await conversation.lose()
 
 
-async def test_C10_a_client_that_disconnects_frees_the_worker_thread_that_waits_for_the_client() -> None:
+async def test_C10_worker_thread_that_waits_for_a_client_is_freed_at_disconnect() -> None:
     raised: list[BaseException] = []
 
     def app(environ: Environ, start_response: Any) -> Iterator[bytes]:

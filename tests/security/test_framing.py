@@ -21,7 +21,7 @@ FAULTY_CONTENT = ("A5", "A6", "A7", "A8")
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name in INVALID if not name.startswith(FAULTY_CONTENT)])
-async def test_a_request_with_an_invalid_head_is_refused_and_never_reaches_the_application(name: str) -> None:
+async def test_request_with_an_invalid_head_never_reaches_the_application(name: str) -> None:
     """Covers A1 to A4, A9 to A13, A16, A18, C8 and D1. Each stream's name begins with its requirement."""
     stream, status = INVALID[name]
     recorder = Recorder(echo)
@@ -56,7 +56,7 @@ async def test_invalid_content_is_refused_and_the_application_never_gets_a_compl
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", VALID)
-async def test_a_valid_stream_is_not_refused(name: str) -> None:
+async def test_every_valid_request_stream_is_served(name: str) -> None:
     conversation = Conversation(echo)
     conversation.send(VALID[name])
     await settle()
@@ -274,7 +274,7 @@ async def test_A17_a_thousand_pipelined_requests_are_handled_in_order_one_at_a_t
     assert [response.content for response in conversation.responses()] == [b"/%d" % number for number in range(1000)]
 
 
-async def test_A17_reading_pauses_while_pipelined_requests_wait_and_resumes_after_them() -> None:
+async def test_A17_reading_pauses_until_queued_pipelined_requests_are_answered() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -309,7 +309,7 @@ async def test_A18_bytes_after_a_rejected_upgrade_are_not_parsed() -> None:
     await conversation.lose()
 
 
-def test_A19_the_installed_httptools_satisfies_setup_py() -> None:
+def test_A19_installed_httptools_version_is_allowed_by_setup_py() -> None:
     setup = (Path(__file__).parents[2] / "setup.py").read_text()
     (line,) = [line for line in setup.splitlines() if '"httptools' in line]
     requirement = Requirement(line.strip().strip('",'))

@@ -156,7 +156,7 @@ async def test_B3_an_error_page_is_constant_plain_text() -> None:
     assert response.header(b"x-content-type-options") == b"nosniff"
 
 
-async def test_B3_a_refusal_is_constant_plain_text() -> None:
+async def test_B3_400_response_contains_nothing_from_the_request() -> None:
     conversation = Conversation(replying())
     conversation.send(b"<script> / HTTP/1.1\r\nhost: x\r\n\r\n")
     await settle()

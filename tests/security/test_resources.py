@@ -13,7 +13,7 @@ from uvicorn.settings import Limits
 from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
-async def test_D1_a_header_above_the_size_limit_is_refused_before_it_is_stored() -> None:
+async def test_D1_header_above_the_size_limit_is_refused_before_it_is_stored() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: ")
     fed = 0
@@ -44,9 +44,7 @@ async def test_D1_input_after_a_refused_head_is_dropped_and_the_connection_is_cl
         (request(b"GET / HTTP/1.1", *[b"a: b"] * 499), "max_header_fields"),
     ],
 )
-async def test_D1_a_head_of_the_exact_limit_is_accepted_and_one_byte_more_is_refused(
-    at_limit: bytes, keyword: str
-) -> None:
+async def test_D1_request_head_is_accepted_at_its_limits_and_rejected_above(at_limit: bytes, keyword: str) -> None:
     conversation = Conversation(hello)
     conversation.send(at_limit)
     await settle()
@@ -143,7 +141,7 @@ async def test_D3_time_while_reading_is_paused_does_not_count_for_the_content_ra
     await conversation.interface.tasks.finish(0)
 
 
-async def test_D4_send_waits_while_the_write_buffer_is_above_its_high_water_mark() -> None:
+async def test_D4_send_waits_above_the_high_water_mark_of_the_write_buffer() -> None:
     sent: list[int] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -248,7 +246,7 @@ class CountingSink:
         self.calls += 1
 
 
-def test_D6_content_of_many_tiny_chunks_is_passed_on_in_one_call() -> None:
+def test_D6_content_of_many_tiny_chunks_is_delivered_in_one_call() -> None:
     sink = CountingSink()
     parser = HTTP1RequestParser(sink, Limits())
     parser.receive_data(chunked(b"1\r\nx\r\n" * 10000 + b"0\r\n\r\n"))
@@ -373,7 +371,7 @@ async def test_D11_a_connection_with_a_request_in_progress_is_not_idle() -> None
 
 
 @pytest.mark.any_loop
-async def test_D12_no_stream_of_bytes_raises_an_exception_in_the_event_loop() -> None:
+async def test_D12_mutated_streams_raise_no_exception_in_the_event_loop() -> None:
     """tests/conftest.py fails a test that leaves a task or reaches the loop's exception handler."""
     import random
 
@@ -409,7 +407,7 @@ async def test_D12_no_stream_of_bytes_raises_an_exception_in_the_event_loop() ->
         await conversation.lose()
 
 
-async def test_D13_a_request_in_flight_at_the_stop_is_answered_and_its_connection_is_closed() -> None:
+async def test_D13_request_in_flight_at_the_stop_is_answered_with_connection_close() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

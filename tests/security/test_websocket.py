@@ -108,7 +108,7 @@ async def test_E1_configured_websocket_origins_replace_the_check_against_the_hos
     assert await answer(*HANDSHAKE, b"origin: https://example.org", **settings) == 403
 
 
-async def test_E1_a_refused_websocket_origin_is_logged_with_the_option_that_allows_it(
+async def test_E1_refused_websocket_origin_is_logged_with_the_option_that_allows_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await answer(*HANDSHAKE, b"origin: http://evil.example")
@@ -187,7 +187,7 @@ async def test_E2_a_websocket_upgrade_in_HTTP_1_0_is_ignored() -> None:
     await conversation.lose()
 
 
-async def test_E2_a_handshake_with_content_is_refused_and_its_content_is_not_parsed_as_frames() -> None:
+async def test_E2_handshake_with_content_is_rejected_and_calls_no_application() -> None:
     app = Recorder(nothing)
     conversation = Conversation(app)
     conversation.send(request(GET, *HANDSHAKE, b"content-length: 8", content=frame(TEXT, b"hi")))
@@ -215,7 +215,7 @@ async def test_E3_unmasked_frame_closes_with_1002_in_any_position(before: bytes)
 # E4
 
 
-async def test_E4_a_compression_bomb_closes_with_1009_and_its_memory_stays_below_twice_the_limit() -> None:
+async def test_E4_compression_bomb_closes_with_1009_without_filling_the_memory() -> None:
     stream = zlib.compressobj(9, wbits=-12)
     first, again = [stream.compress(bytes(MEBIBYTE)) + stream.flush(zlib.Z_SYNC_FLUSH) for _ in range(2)]
     # A gibibyte in a megabyte, as it would arrive.
@@ -236,7 +236,7 @@ async def test_E4_a_compression_bomb_closes_with_1009_and_its_memory_stays_below
 # E5
 
 
-async def test_E5_a_frame_over_the_limit_is_refused_at_its_header() -> None:
+async def test_E5_oversized_frame_is_rejected_before_its_payload_arrives() -> None:
     conversation = await opened(ws_max_size=1000)
     conversation.send(frame(BINARY_PART, b"x" * 600) + header(LAST, 401))
     await settle()
@@ -315,7 +315,7 @@ async def test_E6_queued_pongs_for_a_client_that_does_not_read_are_limited() -> 
 # E7
 
 
-async def test_E7_a_handler_that_awaits_each_send_stays_within_the_write_buffer_limit() -> None:
+async def test_E7_handler_that_awaits_each_send_stays_within_the_write_buffer_limit() -> None:
     async def app(message: Message, channels: Channels) -> None:
         if message["channel"] == "websocket.connect":
             for _ in range(10_000):
@@ -330,7 +330,7 @@ async def test_E7_a_handler_that_awaits_each_send_stays_within_the_write_buffer_
 
 
 @pytest.mark.parametrize("size", [1, 1000, 100_000, MEBIBYTE])
-async def test_E7_messages_queued_by_other_clients_for_a_client_that_never_reads_are_bounded(size: int) -> None:
+async def test_E7_messages_from_other_tasks_to_a_client_that_never_reads_are_bounded(size: int) -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.transport.client_takes = False
@@ -403,7 +403,7 @@ async def test_E8_a_flood_of_control_frames_does_not_block_other_connections() -
     await conversation.lose()
 
 
-async def test_E8_a_flood_after_our_close_frame_does_not_hide_the_close_frame_of_the_client() -> None:
+async def test_E8_close_frame_of_the_client_is_found_behind_a_flood_of_frames() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     app.channels[0]["reply"].send({"close": 3000})
@@ -536,7 +536,7 @@ async def test_E9_the_application_gets_one_disconnect_for_an_accepted_websocket(
 
 
 @pytest.mark.parametrize("answer", [{"accept": False}, {"status": 401}, {"close": True}])
-async def test_E9_the_application_gets_no_disconnect_for_a_websocket_that_was_not_accepted(answer: Message) -> None:
+async def test_E9_application_gets_no_disconnect_for_an_unaccepted_websocket(answer: Message) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send(answer)
 
@@ -571,7 +571,7 @@ async def test_E10_frames_before_the_handshake_response_are_buffered_up_to_the_r
     await conversation.lose()
 
 
-async def test_E10_a_handshake_that_the_application_does_not_answer_in_time_is_rejected(
+async def test_E10_handshake_that_is_not_answered_in_time_is_rejected(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:

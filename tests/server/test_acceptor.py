@@ -102,14 +102,14 @@ class Recorder:
 
 
 @pytest.mark.usefixtures("one_process")
-async def test_one_process_alone_accepts_up_to_128_waiting_clients_per_iteration_of_the_event_loop() -> None:
+async def test_single_process_accepts_up_to_128_clients_per_loop_iteration() -> None:
     with listening() as sock, waiting_clients(sock, 200):
         async with accepting(sock) as (_, context):
             assert await accepted_on_each_turn(context, 200) == [128, 72]
 
 
 @pytest.mark.parametrize(("processes", "most"), [(0, 128), (2, 32), (4, 16), (65, 1)])
-async def test_processes_that_share_a_socket_divide_the_connections_accepted_per_iteration(
+async def test_processes_that_share_a_socket_divide_the_accepts_per_loop_iteration(
     processes: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_count, "count", processes)
@@ -155,7 +155,7 @@ class FailingSocket(socket.socket):
         return super().accept()
 
 
-async def test_connection_queued_behind_a_reset_connection_is_accepted_in_the_same_iteration() -> None:
+async def test_connection_after_a_reset_connection_is_accepted_in_the_same_loop_iteration() -> None:
     with FailingSocket(errno.ECONNABORTED) as sock, waiting_clients(sock, 3):
         async with accepting(sock) as (_, context):
             assert await accepted_on_each_turn(context, 3) == [3]
@@ -230,11 +230,11 @@ async def paths_of_busy_and_new_client() -> list[str]:
     return app.paths
 
 
-async def test_new_client_is_served_before_a_request_that_a_busy_client_sends_after_the_accept() -> None:
+async def test_new_client_is_served_before_the_next_request_of_a_busy_client() -> None:
     assert await paths_of_busy_and_new_client() == ["/new", "/busy"]
 
 
-async def test_loop_that_may_have_a_read_in_progress_serves_a_new_client_in_the_usual_order(
+async def test_busy_client_is_served_first_on_a_loop_that_reads_in_advance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_reads_when_ready", lambda loop: False)
@@ -332,7 +332,7 @@ async def test_context_variable_set_in_one_request_is_unset_for_other_clients() 
     assert seen == ["unset", "unset"]
 
 
-async def test_first_request_of_a_connection_without_a_transport_is_left_to_the_event_loop() -> None:
+async def test_first_request_without_a_transport_is_not_read_by_the_acceptor() -> None:
     ours, client = socket.socketpair()
     with listening() as sock, ours, client:
         client.sendall(GET)
@@ -364,7 +364,7 @@ async def test_clients_waiting_in_the_queue_of_a_stopping_server_get_a_response(
     assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 100
 
 
-async def test_connection_that_is_closed_in_its_first_iteration_closes_its_descriptor_once() -> None:
+async def test_transport_closed_in_connection_made_closes_the_socket_object() -> None:
     class Closing(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             transport.close()

@@ -49,7 +49,7 @@ async def test_response_whose_client_disconnects_has_one_access_line(caplog: pyt
     await conversation.interface.tasks.finish(0)
 
 
-async def test_access_line_of_a_stream_that_ends_at_http_disconnect_reports_the_disconnect(
+async def test_access_line_of_a_disconnected_stream_reports_the_disconnect(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

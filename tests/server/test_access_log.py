@@ -55,7 +55,7 @@ def test_access_line_has_the_query_string(caplog: pytest.LogCaptureFixture) -> N
     assert '"GET /shop?page=2 HTTP/1.1"' in access_line(caplog, b"/shop", b"page=2")
 
 
-def test_client_on_a_unix_socket_is_called_a_local_client_in_the_access_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_unix_socket_client_is_shown_as_local_client_in_the_access_line(caplog: pytest.LogCaptureFixture) -> None:
     assert access_line(caplog, client=None).startswith("a local client - ")
 
 
@@ -90,7 +90,7 @@ def test_B4_the_function_printable_escapes_octets_outside_ascii() -> None:
     assert printable(b"/\xe9\xff") == r"/\xe9\xff"
 
 
-def test_B4_the_function_printable_escapes_the_utf_8_octets_of_text_outside_ascii() -> None:
+def test_B4_printable_escapes_the_utf_8_octets_of_non_ascii_text() -> None:
     assert printable("/\u00e9\u202e") == r"/\xc3\xa9\xe2\x80\xae"
 
 

@@ -194,7 +194,7 @@ def test_D10_exceptions_outside_accept_are_logged_by_the_default_handler(
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_system_exit_of_a_task_is_not_logged_again_by_the_exception_handler(
+def test_system_exit_of_a_task_is_not_logged_by_the_exception_handler(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     report = {"message": "Task exception was never retrieved", "exception": error}
@@ -203,7 +203,7 @@ def test_system_exit_of_a_task_is_not_logged_again_by_the_exception_handler(
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how other allocators give memory back is their own")
-def test_freed_memory_for_content_is_kept_between_iterations_of_the_event_loop() -> None:
+def test_freed_memory_is_kept_by_the_allocator_for_later_content() -> None:
     script = """if True:
         import resource, sys
         from uvicorn.server.context import keep_freed_memory

@@ -31,7 +31,7 @@ async def test_upload_after_an_early_response_is_discarded_until_content_length_
     assert [(response.status, response.complete) for response in conversation.responses()] == [(200, True)]
 
 
-async def test_chunked_upload_that_is_answered_early_is_dropped_up_to_max_content_bytes() -> None:
+async def test_chunked_upload_after_an_early_response_is_discarded_up_to_max_content_bytes() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=1_000_000)
     assert conversation.responses()[0].header(b"connection") == b"close"
     for _ in range(15):
@@ -41,7 +41,7 @@ async def test_chunked_upload_that_is_answered_early_is_dropped_up_to_max_conten
     assert conversation.transport.closing
 
 
-async def test_without_a_limit_a_chunked_upload_answered_early_is_dropped_for_a_limited_time() -> None:
+async def test_unlimited_chunked_upload_after_an_early_response_is_discarded_for_30_seconds() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=0)
     for _ in range(29):
         conversation.send(PIECE * 20)

@@ -47,7 +47,7 @@ async def test_on_close_callback_is_called_when_the_client_closes_its_side() -> 
     await conversation.interface.tasks.finish(0)
 
 
-async def test_on_close_callback_is_called_at_once_if_the_client_has_closed_its_side_before() -> None:
+async def test_on_close_callback_of_a_half_closed_client_is_called_at_once() -> None:
     called: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -276,7 +276,7 @@ async def test_half_closed_wsgi_stream_is_closed_at_its_next_yield_after_the_tim
     await conversation.interface.shutdown(0)
 
 
-async def test_wsgi_input_of_a_pipelined_request_raises_when_the_client_has_closed_its_side() -> None:
+async def test_wsgi_input_of_a_pipelined_request_raises_after_a_half_close() -> None:
     """Earlier, 16 such connections blocked all worker threads for ever."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:

@@ -199,7 +199,7 @@ async def test_wsgi_iterable_is_closed_after_a_response_without_content() -> Non
     await conversation.interface.shutdown(0)
 
 
-async def test_wsgi_write_after_a_response_to_HEAD_drops_content_and_raises_after_the_cancellation() -> None:
+async def test_wsgi_application_that_keeps_writing_to_a_HEAD_response_is_cancelled() -> None:
     writes = 0
     raised: list[type[BaseException]] = []
 

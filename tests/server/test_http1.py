@@ -138,7 +138,7 @@ async def test_100_continue_is_not_sent_after_the_response_has_begun() -> None:
     await conversation.lose()
 
 
-async def test_receive_of_an_ended_exchange_does_not_affect_the_next_request() -> None:
+async def test_receive_of_an_earlier_request_returns_only_its_own_content() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 1", content=b"x"))
@@ -338,7 +338,7 @@ async def test_address_of_a_socket_is_host_and_port_or_none(name: Any, expected:
     assert (recorder.messages[0]["server"], recorder.messages[0]["client"]) == (expected, expected)
 
 
-async def test_D7_pipelined_requests_of_a_client_that_does_not_read_are_not_served() -> None:
+async def test_D7_pipelined_requests_of_a_client_that_reads_nothing_are_not_served() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, write_buffer_bytes=1000)
     conversation.transport.client_takes = False
@@ -368,7 +368,7 @@ async def test_D7_later_requests_of_a_client_that_does_not_read_are_not_served()
     assert conversation.transport.closing
 
 
-async def test_D7_malformed_request_of_a_slow_client_is_rejected_after_the_previous_responses() -> None:
+async def test_D7_malformed_request_of_a_slow_client_is_rejected_after_earlier_responses() -> None:
     conversation = Conversation(hello, write_buffer_bytes=100)
     conversation.transport.client_takes = False
     conversation.send(GET + b"\0")
@@ -381,7 +381,7 @@ async def test_D7_malformed_request_of_a_slow_client_is_rejected_after_the_previ
     await conversation.lose()
 
 
-async def test_D7_held_requests_are_not_served_after_the_connection_is_lost() -> None:
+async def test_D7_queued_requests_of_a_lost_connection_are_not_served() -> None:
     conversation = Conversation(hello, write_buffer_bytes=100)
     conversation.transport.client_takes = False
     conversation.send(GET * 3)
@@ -480,7 +480,7 @@ async def test_pipelined_head_larger_than_the_read_buffer_is_served() -> None:
     assert conversation.statuses == [200, 200]
 
 
-async def test_reading_pauses_for_the_content_of_the_second_pipelined_request() -> None:
+async def test_reading_pauses_at_unread_content_of_the_second_pipelined_request() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

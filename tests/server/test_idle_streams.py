@@ -63,7 +63,7 @@ async def test_stopping_server_closes_the_connection_of_an_idle_http_1_0_event_s
     assert (conversation.transport.closing, conversation.transport.aborted) == (True, False)
 
 
-async def test_a_stopping_server_does_not_end_an_event_stream_that_has_just_sent_an_event() -> None:
+async def test_stopping_server_does_not_end_an_active_event_stream() -> None:
     app = Stream(EVENTS)
     conversation = await stopping(app)
     for _ in range(5):
@@ -85,7 +85,7 @@ async def test_a_stopping_server_does_not_end_an_event_stream_that_has_just_sent
         [*EVENTS, [b"content-length", b"1000"]],
     ],
 )
-async def test_idle_streams_of_other_content_types_keep_the_whole_grace_period(headers: list[list[bytes]]) -> None:
+async def test_idle_streams_other_than_event_streams_keep_the_whole_grace_period(headers: list[list[bytes]]) -> None:
     app = Stream(headers)
     conversation = await stopping(app)
     conversation.clock.advance(20)

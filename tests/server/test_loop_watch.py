@@ -122,7 +122,7 @@ async def test_second_block_of_the_event_loop_in_one_function_is_not_logged(capl
 
 
 @pytest.mark.parametrize(("seconds", "logged"), [(0.69 * LIMIT, []), (0.71 * LIMIT, ["block"])])
-async def test_event_loop_that_is_blocked_for_less_than_70_percent_of_the_limit_is_not_logged(
+async def test_event_loop_blocked_for_less_than_70_percent_of_the_limit_is_not_logged(
     seconds: float, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = await watched_loop()
@@ -140,7 +140,7 @@ async def test_logged_duration_of_a_blocked_event_loop_includes_a_late_check(cap
     assert [" for about 1.0 seconds" in line for line in lines(caplog)] == [True]
 
 
-async def test_busy_event_loop_that_runs_its_iterations_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_busy_event_loop_with_short_iterations_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     watched = await watched_loop()
     for _ in range(100):
         block(watched, 1)
@@ -148,7 +148,7 @@ async def test_busy_event_loop_that_runs_its_iterations_is_not_logged(caplog: py
     assert lines(caplog) == []
 
 
-async def test_event_loop_that_is_blocked_for_ten_seconds_is_logged_before_the_block_ends(
+async def test_event_loop_blocked_for_ten_seconds_is_logged_before_the_block_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watched = await watched_loop(0.2)
@@ -162,7 +162,7 @@ async def test_event_loop_that_is_blocked_for_ten_seconds_is_logged_before_the_b
     assert len(lines(caplog)) == 1
 
 
-async def test_handler_that_blocks_longer_than_another_in_the_same_iteration_is_logged(
+async def test_longest_of_several_blocking_functions_in_an_iteration_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watched = await watched_loop()
@@ -204,7 +204,7 @@ async def test_application_that_a_debugger_has_stopped_is_not_logged(
     assert lines(caplog) == []
 
 
-async def test_loop_watch_ends_when_it_has_logged_the_maximum_number_of_places(
+async def test_loop_watch_ends_after_100_logged_places(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watched = await watched_loop()
@@ -291,7 +291,7 @@ APP, MODEL = "/srv/app.py", "/srv/models.py"
         ([], None),
     ],
 )  # fmt: skip
-def test_place_is_the_innermost_line_of_application_code(files: list[str], place: Place | None) -> None:
+def test_logged_place_is_the_innermost_line_of_application_code(files: list[str], place: Place | None) -> None:
     found = frames(*files) if files else []
     assert place_in(found, origins_of(found)) == place
 

@@ -54,7 +54,7 @@ async def test_metrics_count_requests_by_entry_and_interface_and_status_class() 
     assert found["uvicorn_requests_total{entry=*,kind=wsgi,status=2xx}"] == 2
 
 
-async def test_both_sides_of_a_shift_have_a_label() -> None:
+async def test_metrics_label_the_old_and_the_new_application_of_a_shift() -> None:
     found = await values(Router(Route("/a/*", Shift(wsgi_app, channels_app, weight=100))), get("/a/x"))
     assert found["uvicorn_requests_total{entry=/a/*,side=old,kind=wsgi,status=2xx}"] == 0
     assert found["uvicorn_requests_total{entry=/a/*,side=new,kind=channels,status=2xx}"] == 1
@@ -75,7 +75,7 @@ async def test_duration_histogram_is_cumulative_and_ends_with_the_number_of_requ
     assert found["uvicorn_request_duration_seconds_count{entry=*,kind=channels}"] == 3
 
 
-async def test_entry_that_had_no_request_is_shown_with_zeros() -> None:
+async def test_route_without_requests_has_metrics_of_zero() -> None:
     found = await values(Router(Route("/a", channels_app), default=wsgi_app))
     assert found["uvicorn_requests_total{entry=/a,kind=channels,status=2xx}"] == 0
 
@@ -93,7 +93,7 @@ async def test_entry_name_is_escaped_in_a_metrics_label(name: str) -> None:
     assert {sample.labels["entry"] for sample in family.samples} == {name}
 
 
-async def test_name_of_an_entry_with_a_lone_surrogate_is_replaced() -> None:
+async def test_lone_surrogate_in_a_route_name_is_replaced_in_the_metrics() -> None:
     found = await values(Router(Route("/a", channels_app, name="x\ud800")), get("/a"))
     assert found["uvicorn_requests_total{entry=x?,kind=channels,status=2xx}"] == 1
 
@@ -114,7 +114,7 @@ async def test_metrics_show_the_threads_of_a_threaded_channels_application() -> 
     assert found["uvicorn_lane_threads{lane=/a}"] == 3
 
 
-async def test_fallbacks_are_shown_for_the_new_side_of_a_shift_only() -> None:
+async def test_fallback_metric_exists_only_for_the_new_application_of_a_shift() -> None:
     async def unknown(message: Any, channels: Any) -> None:
         await channels["reply"].send({"status": 404, "content": b""})
 
@@ -154,7 +154,7 @@ async def test_metrics_show_broadcast_messages_while_a_hub_runs() -> None:
     assert found["uvicorn_broadcast_connected"] == 1
 
 
-def test_each_number_that_a_source_offers_has_a_metric() -> None:
+def test_each_counter_and_gauge_of_a_source_has_a_metric() -> None:
     counters, gauges = measurements.sources["broadcast"]()
     text = text_of(Snapshot({"broadcast": {"": [1] * 6}}, {"broadcast": {"": [1] * 2}}, {}))
     assert {f"uvicorn_{name}" for name in (*counters, *gauges)} == samples(text).keys()
@@ -172,7 +172,7 @@ REQUESTS_A: Final = "uvicorn_requests_total{entry=/a,kind=channels,status=2xx}"
 REQUESTS_B: Final = "uvicorn_requests_total{entry=*,kind=wsgi,status=2xx}"
 
 
-async def test_numbers_of_two_processes_are_added_up() -> None:
+async def test_metrics_of_two_processes_are_added_up() -> None:
     found = samples((await totals_of_two()).text())
     assert (found[REQUESTS_A], found[REQUESTS_B]) == (2, 1)
     assert found["uvicorn_request_duration_seconds_count{entry=/a,kind=channels}"] == 2
@@ -201,7 +201,7 @@ async def test_loop_lag_of_several_processes_is_the_longest_lag() -> None:
 
 
 @pytest.mark.parametrize("section", range(3), ids=["counters", "gauges", "peaks"])
-async def test_group_of_a_worker_with_the_columns_of_another_version_is_ignored(section: int) -> None:
+async def test_worker_metrics_with_columns_of_another_version_are_ignored(section: int) -> None:
     totals = await totals_of_two()
     later = json.loads(encoded((await served(wsgi_app, get("/"))).snapshot()))
     for rows in later[section].values():
@@ -221,13 +221,13 @@ def test_malformed_metrics_line_from_a_worker_process_is_ignored(line: str) -> N
     assert totals.text() == b""
 
 
-def test_end_of_a_process_that_never_reported_changes_nothing() -> None:
+def test_end_of_an_unknown_process_leaves_the_metrics_empty() -> None:
     totals = Totals()
     totals.end(1)
     assert totals.text() == b""
 
 
-async def test_line_of_a_process_has_no_line_break() -> None:
+async def test_encoded_snapshot_of_a_process_has_no_line_break() -> None:
     line = encoded((await served(Router(Route("/a", channels_app, name="two\nlines")), get("/a"))).snapshot())
     assert "\n" not in line
     assert json.loads(line)

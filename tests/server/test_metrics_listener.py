@@ -97,7 +97,7 @@ def test_long_response_arrives_whole() -> None:
         assert len(answer(address, SCRAPE).content) == 5_000_000
 
 
-def test_failure_to_build_the_text_gives_500_and_the_next_scrape_is_served() -> None:
+def test_failure_to_build_the_metrics_gives_500_and_the_next_scrape_succeeds() -> None:
     results: list[bytes] = []
     with listening(lambda: results.pop()) as address:
         assert answer(address, SCRAPE).status == 500

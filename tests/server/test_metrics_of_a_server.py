@@ -80,12 +80,12 @@ async def test_server_does_not_start_if_its_metrics_address_is_in_use() -> None:
     assert application.events == []
 
 
-def test_malformed_address_for_metrics_is_an_error_of_the_configuration() -> None:
+def test_config_rejects_a_metrics_address_with_a_malformed_port() -> None:
     with pytest.raises(ConfigError, match=r"^metrics '127.0.0.1:x' has port 'x'; expected a number from 0 to 65535$"):
         uvicorn.Config(hello, metrics="127.0.0.1:x")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "localhost", "9100"])
-def test_address_for_metrics_without_a_port_is_an_error_of_the_configuration(address: str) -> None:
+def test_config_rejects_a_metrics_address_without_a_port(address: str) -> None:
     with pytest.raises(ConfigError, match=r"^metrics .* has no port; expected HOST:PORT or \[IPV6\]:PORT, such as "):
         uvicorn.Config(hello, metrics=address)

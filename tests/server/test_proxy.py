@@ -76,7 +76,7 @@ def test_C7_cache_of_forwarded_values_is_bounded() -> None:
     assert len(trusted._found) <= 4096
 
 
-def test_C7_requests_of_one_client_with_different_forwarded_schemes_keep_their_schemes() -> None:
+def test_C7_cached_client_keeps_the_forwarded_scheme_of_each_request() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
     schemes = [trusted.client((b"1.2.3.4", proto), PROXY, "http")[1] for proto in (b"https", b"http", b"", b"https")]
     assert schemes == ["https", "http", "http", "https"]
@@ -153,7 +153,7 @@ def test_C7_a_malformed_trusted_address_is_rejected(text: str) -> None:
         TrustedPeers(text)
 
 
-def test_C7_forwarded_allow_ips_of_the_environment_applies_unless_the_option_is_given(
+def test_C7_forwarded_allow_ips_variable_applies_unless_the_option_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
@@ -224,7 +224,7 @@ async def test_C7_a_consumer_receives_the_client_behind_the_proxy_for_each_reque
     await conversation.lose()
 
 
-async def test_C7_an_asgi_application_sees_the_client_behind_the_proxy_for_each_request() -> None:
+async def test_C7_asgi_application_sees_the_forwarded_client_of_each_request() -> None:
     scopes: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

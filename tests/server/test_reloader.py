@@ -64,7 +64,7 @@ def test_excluded_folder_excludes_all_files_in_it(tmp_path: Path) -> None:
     assert str(tmp_path / "tests" / "deep" / "app.py") not in Selection([str(tmp_path)], [], [str(tmp_path / "tests")])
 
 
-def test_included_pattern_replaces_an_equal_default_exclude(tmp_path: Path) -> None:
+def test_include_pattern_overrides_an_equal_default_exclude_pattern(tmp_path: Path) -> None:
     assert str(tmp_path / ".env") in Selection([str(tmp_path)], [".*"], [])
 
 
@@ -72,7 +72,7 @@ def test_exclude_pattern_overrides_an_equal_default_include_pattern(tmp_path: Pa
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["*.py"])
 
 
-def test_files_that_a_new_folder_had_before_it_was_watched_are_reported(
+def test_reloader_reports_files_that_a_new_folder_already_contains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the folder itself causes an event, because its files may exist before the folder is watched."""
@@ -116,7 +116,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["app"], ["*.html", ".*"], ["*.py"], ["app"]),
     ],
 )
-def test_subfolders_of_a_named_folder_are_not_watched_separately(
+def test_reload_folders_are_selected_without_duplicates_and_subfolders(
     tree: Path, folders: list[str], includes: list[str], excludes: list[str], watched: list[str]
 ) -> None:
     assert reload_folders(folders, includes, excludes) == [(tree / name).resolve() for name in watched]

@@ -162,7 +162,7 @@ async def test_server_stopped_during_startup_raises_no_exception(caplog: pytest.
     assert (server.started, caplog.messages) == (False, ["stopped before the application's startup was complete"])
 
 
-async def test_signal_during_the_startup_ends_the_server_and_is_raised_again() -> None:
+async def test_signal_during_the_startup_ends_the_server_and_reaches_the_earlier_handler() -> None:
     app = Slow()
     server = server_of(app)
     passed_on: list[int] = []
@@ -320,9 +320,7 @@ def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Call
         (signal.SIGTERM, signal.SIGINT, True),
     ],
 )
-def test_second_signal_forces_the_exit_unless_it_is_a_sigterm_after_ctrl_c(
-    first: int, second: int, is_forced: bool
-) -> None:
+def test_second_signal_forces_the_exit_except_a_sigterm_after_ctrl_c(first: int, second: int, is_forced: bool) -> None:
     server = server_of(Application())
     server.handle_exit(first, None)
     server.handle_exit(second, None)

@@ -49,7 +49,7 @@ def test_reason_for_a_rejected_pause_contains_the_length_of_the_pause() -> None:
     assert reasons((1.0, 0), (2.5, 0), idle_seconds=2.5)[-1] == "no request content for 2.5 seconds"
 
 
-def test_received_byte_of_content_restarts_the_idle_time() -> None:
+def test_content_byte_from_the_client_restarts_the_idle_timeout() -> None:
     steps = [(19.0, 1_000_000 + second) for second in range(10)]
     assert set(reasons(*steps)) == {""}
 
@@ -79,7 +79,7 @@ def test_stall_time_stays_zero_while_the_client_reads() -> None:
     assert stalls((1.0, 500, 900), (1.0, 499, 900), (1.0, 498, 900)) == [0.0, 0.0, 0.0]
 
 
-def test_received_byte_restarts_the_write_timeout() -> None:
+def test_byte_received_by_the_client_restarts_the_write_timeout() -> None:
     assert stalls((1.0, 500, 900), (50.0, 500, 900), (1.0, 499, 900), (1.0, 499, 900)) == [0.0, 50.0, 0.0, 1.0]
 
 
@@ -87,5 +87,5 @@ def test_further_writes_do_not_restart_the_write_timeout() -> None:
     assert stalls((1.0, 500, 900), (1.0, 700, 1100), (1.0, 900, 1300)) == [0.0, 1.0, 2.0]
 
 
-def test_write_timeout_does_not_apply_to_a_slow_client_that_receives_some_bytes() -> None:
+def test_write_timeout_does_not_apply_to_a_slow_client_that_still_reads() -> None:
     assert stalls((1.0, 500, 900), (1.0, 600, 1100), (1.0, 700, 1300)) == [0.0, 0.0, 0.0]

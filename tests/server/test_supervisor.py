@@ -48,7 +48,7 @@ def test_worker_that_does_not_report_in_time_gets_sigabrt(supervisor: Supervisor
     assert worker.process.wait(30) == -6
 
 
-def test_suspension_of_the_supervisor_does_not_count_as_silence_of_a_worker(supervisor: Supervisor) -> None:
+def test_suspension_of_the_supervisor_does_not_make_a_worker_overdue(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.last_report -= 10
     supervisor._last_check -= 10

@@ -227,7 +227,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def test_tick_finds_the_reset_of_a_client_whose_bytes_the_application_does_not_read() -> None:
+async def test_reset_of_a_client_is_noticed_although_the_application_reads_nothing() -> None:
     async with tunnelled() as made:
         made.writer.write(LARGE)
         await until(lambda: made.tunnel._backlog)
@@ -238,7 +238,7 @@ async def test_tick_finds_the_reset_of_a_client_whose_bytes_the_application_does
         await made.hear_all()
 
 
-async def test_tick_finds_the_fin_of_a_client_whose_bytes_the_application_does_not_read() -> None:
+async def test_fin_of_a_client_is_noticed_although_the_application_reads_nothing() -> None:
     async with tunnelled() as made:
         filling = os.urandom(1 << 18)
         made.writer.write(filling)
@@ -335,7 +335,7 @@ async def test_client_bytes_after_half_close_and_close_by_the_application_are_dr
         await until(lambda: not made.context.connections)
 
 
-async def test_backlog_is_dropped_when_a_half_closed_application_closes() -> None:
+async def test_bytes_for_a_half_closed_application_are_dropped_when_it_closes() -> None:
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel
@@ -369,7 +369,7 @@ async def test_stop_buffers_a_bounded_number_of_bytes_of_an_endlessly_sending_ap
 
 
 @pytest.mark.parametrize("code", [1000, 1011])
-async def test_end_of_the_call_sends_a_close_frame_if_the_application_has_sent_none(
+async def test_session_close_sends_a_close_frame_if_the_application_has_sent_none(
     code: int, tls: Certificates | None
 ) -> None:
     async with tunnelled(tls=tls) as made:
@@ -383,7 +383,7 @@ async def test_end_of_the_call_sends_a_close_frame_if_the_application_has_sent_n
             made.say(HELLO)
 
 
-async def test_end_of_the_call_sends_no_second_close_frame(tls: Certificates | None) -> None:
+async def test_session_close_sends_no_second_close_frame(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         made.say(SWITCHED + CLOSE)
         made.session.close(1000)
@@ -391,7 +391,7 @@ async def test_end_of_the_call_sends_no_second_close_frame(tls: Certificates | N
         assert await made.reader.read() == SWITCHED + CLOSE
 
 
-async def test_application_reads_the_close_frame_of_the_client_after_its_call_has_ended() -> None:
+async def test_application_reads_client_bytes_that_arrive_after_the_session_close() -> None:
     async with tunnelled() as made:
         made.say(SWITCHED + CLOSE)
         made.session.close(1000)
@@ -424,7 +424,7 @@ async def test_session_is_closing_after_the_close_frame_of_the_client_has_passed
         assert made.session.state is CLOSING
 
 
-async def test_application_that_ignores_a_close_frame_of_the_client_is_ended_after_the_timeout() -> None:
+async def test_tunnel_ends_after_ws_close_timeout_if_a_close_frame_is_ignored() -> None:
     async with tunnelled(ws_close_timeout=3) as made:
         made.writer.write(b"\x88\x80mask")
         assert await made.hear() == b"\x88\x80mask"
@@ -442,7 +442,7 @@ async def test_session_is_closing_after_the_application_has_closed_its_socket() 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="an option of Linux sets the size of the buffer")
-async def test_end_of_the_call_sends_all_bytes_of_a_pair_with_a_large_buffer() -> None:
+async def test_session_close_first_sends_all_bytes_of_a_large_socket_buffer() -> None:
     async with tunnelled() as made:
         assert made.far is not None
         try:
@@ -472,7 +472,7 @@ async def test_stop_between_two_frames_sends_close_code_1012_and_ends_both_direc
     [b"", SWITCHED[:-1], SWITCHED + HELLO[:3], SWITCHED + CLOSE, b"HTTP/1.1 400 \r\n\r\n"],
     ids=["nothing", "part of the head", "part of a frame", "a close frame", "another response"],
 )
-async def test_stop_sends_no_close_frame_at_a_place_where_none_is_allowed(sent: bytes) -> None:
+async def test_stop_sends_no_close_frame_where_the_protocol_forbids_one(sent: bytes) -> None:
     async with tunnelled() as made:
         if sent:
             made.say(sent)
@@ -480,7 +480,7 @@ async def test_stop_sends_no_close_frame_at_a_place_where_none_is_allowed(sent: 
         assert await made.reader.read() == sent
 
 
-async def test_second_stop_of_a_tunnel_changes_nothing() -> None:
+async def test_second_stop_of_a_tunnel_sends_no_second_close_frame() -> None:
     async with tunnelled() as made:
         made.say(SWITCHED)
         made.tunnel.stop()
@@ -527,7 +527,7 @@ async def test_reset_of_a_tunnel_ends_the_stream_of_the_application() -> None:
         await until(lambda: not made.context.connections)
 
 
-async def test_client_that_does_not_read_to_the_end_is_reset_after_the_close_timeout() -> None:
+async def test_client_that_does_not_read_to_the_end_is_reset_after_a_timeout() -> None:
     async with tunnelled(ws_close_timeout=3) as made:
         sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
         await until(lambda: made.tunnel.write_paused)
@@ -539,7 +539,7 @@ async def test_client_that_does_not_read_to_the_end_is_reset_after_the_close_tim
         await until(lambda: not made.context.connections)
 
 
-async def test_handing_over_without_descriptors_leaves_the_handshake_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_takeover_without_free_descriptors_raises_and_may_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> Any:
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -554,7 +554,7 @@ async def test_handing_over_without_descriptors_leaves_the_handshake_undecided(m
         assert await made.reader.readexactly(len(SWITCHED)) == SWITCHED
 
 
-async def test_handing_over_a_closing_connection_raises_client_disconnected() -> None:
+async def test_takeover_of_a_closing_connection_raises_client_disconnected() -> None:
     async with tunnelled(takes=False) as made:
         (connection,) = made.context.connections
         connection._transport.close()  # type: ignore[attr-defined]
@@ -563,7 +563,7 @@ async def test_handing_over_a_closing_connection_raises_client_disconnected() ->
         assert made.session.state is CLOSED
 
 
-async def test_bytes_that_the_transport_delivers_while_reading_is_paused_are_kept() -> None:
+async def test_tunnel_keeps_bytes_that_arrive_while_reading_is_paused() -> None:
     async with tunnelled() as made:
         made.writer.write(LARGE[: 1 << 19])
         await until(lambda: made.tunnel._backlog)

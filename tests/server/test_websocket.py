@@ -99,7 +99,7 @@ async def test_no_ping_is_sent_without_a_ping_interval() -> None:
     assert conversation.frames == []
 
 
-async def test_client_that_does_not_answer_the_close_frame_is_reset_after_ws_close_timeout() -> None:
+async def test_client_that_ignores_the_close_frame_is_reset_after_ws_close_timeout() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         seen.append(message)
         if message["channel"] == "websocket.connect":
@@ -167,7 +167,7 @@ async def test_e10_bytes_that_arrive_before_the_handshake_response_are_bounded()
     await conversation.lose()
 
 
-async def test_websocket_frames_that_arrive_before_the_handshake_response_are_received_later() -> None:
+async def test_websocket_frames_sent_before_the_handshake_response_are_received() -> None:
     app = Recorder(nothing)
     conversation = WebSocketConversation(app)
     conversation.client.send_request(conversation.client.connect())

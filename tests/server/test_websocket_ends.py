@@ -53,7 +53,7 @@ async def test_e9_client_that_continues_to_send_after_the_server_close_frame_is_
     assert conversation.transport.aborted
 
 
-async def test_lingering_client_that_has_received_all_bytes_is_closed_without_a_reset() -> None:
+async def test_lingering_client_without_unread_bytes_is_closed_without_a_reset() -> None:
     conversation = await opened(timeout_linger=1.0)
     conversation.client.send_close(1000)
     await conversation.flush()
@@ -75,7 +75,7 @@ async def test_client_that_reads_nothing_after_its_close_frame_is_reset() -> Non
     await settle()
 
 
-async def test_closing_handshake_without_half_close_closes_the_connection_at_once() -> None:
+async def test_closing_handshake_closes_a_transport_that_cannot_half_close_at_once() -> None:
     conversation = await opened()
     conversation.transport.half_closes = False
     conversation.client.send_close(1000)
@@ -239,7 +239,7 @@ async def test_input_after_a_protocol_error_is_dropped_up_to_a_limit(half_closes
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
 
 
-async def test_protocol_error_after_the_close_frame_of_the_server_ends_the_closing_handshake() -> None:
+async def test_protocol_error_after_our_close_frame_ends_the_closing_handshake() -> None:
     app = Recorder(closing)
     conversation = await opened(app)
     conversation.send(frame(RESERVED))
@@ -258,7 +258,7 @@ async def test_messages_after_the_close_frame_of_the_server_are_dropped() -> Non
     assert [message.get("code") for message in app.messages] == [None, 4001]
 
 
-async def test_held_ping_is_not_answered_after_the_close_frame() -> None:
+async def test_ping_of_a_slow_client_is_not_answered_after_its_close_frame() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     conversation.transport.protocol.pause_writing()
@@ -281,7 +281,7 @@ async def test_deadlines_of_a_reset_websocket_are_not_checked() -> None:
     await settle()
 
 
-async def test_transport_without_half_close_is_closed_once_and_not_read_again() -> None:
+async def test_protocol_error_on_a_transport_without_half_close_ends_in_a_reset() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, max_drain_bytes=0)
     conversation.transport.half_closes = False
@@ -359,7 +359,7 @@ async def test_connection_closes_when_a_rejected_message_exceeds_max_content_byt
     await settle()
 
 
-async def test_connection_is_closed_if_a_rejected_message_takes_half_a_minute() -> None:
+async def test_rejected_message_of_more_than_30_seconds_closes_the_connection() -> None:
     conversation = await refused(max_content_bytes=0)
     for _ in range(30):
         conversation.send(bytes(10_000))
@@ -371,7 +371,7 @@ async def test_connection_is_closed_if_a_rejected_message_takes_half_a_minute() 
     await settle()
 
 
-async def test_connection_is_closed_if_a_rejected_message_pauses_too_long() -> None:
+async def test_silence_within_a_rejected_message_closes_the_connection() -> None:
     conversation = await refused()
     conversation.clock.advance(4)
     assert not conversation.transport.closing
@@ -380,7 +380,7 @@ async def test_connection_is_closed_if_a_rejected_message_pauses_too_long() -> N
     await settle()
 
 
-async def test_connection_is_closed_if_a_rejected_message_is_too_slow() -> None:
+async def test_rest_of_a_rejected_message_below_min_content_rate_closes_the_connection() -> None:
     conversation = await refused(min_content_rate=500)
     for _ in range(10):
         conversation.send(bytes(400))
@@ -403,7 +403,7 @@ async def test_stopping_server_discards_a_rejected_message_for_only_one_second()
     await settle()
 
 
-async def test_server_that_closes_within_a_message_drops_the_rest_of_the_message() -> None:
+async def test_rest_of_an_incoming_message_is_discarded_after_the_server_closes() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_drain_bytes=1000)
     conversation.send(frame(BINARY, bytes(500_000))[:1000])
@@ -417,7 +417,7 @@ async def test_server_that_closes_within_a_message_drops_the_rest_of_the_message
     await conversation.lose()
 
 
-async def test_handshake_of_a_client_that_has_closed_its_side_is_not_passed_to_the_application() -> None:
+async def test_queued_handshake_of_a_half_closed_client_is_dropped() -> None:
     held = Held("http.request")
     app = Recorder(held)
     conversation = WebSocketConversation(app)

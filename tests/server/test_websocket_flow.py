@@ -42,7 +42,7 @@ async def test_messages_sent_before_and_after_the_accept_are_received_in_order()
     await settle()
 
 
-async def test_protocol_error_in_input_held_during_a_pause_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_protocol_error_received_during_a_pause_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     app = Held("websocket.receive")
     conversation = await opened(app, ws_handlers=1)
     conversation.send(frame(TEXT, b"a") + frame(RESERVED))
@@ -54,7 +54,7 @@ async def test_protocol_error_in_input_held_during_a_pause_is_logged(caplog: pyt
     assert "websocket closed" in caplog.text
 
 
-async def test_close_frame_of_the_client_is_read_while_a_handler_continues_after_its_close() -> None:
+async def test_close_frame_of_the_client_is_read_while_a_handler_still_runs() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.receive":
             await channels["reply"].send({"close": 4001})
@@ -103,7 +103,7 @@ async def test_pause_receiving_cancels_a_pending_resume() -> None:
     await conversation.lose()
 
 
-async def test_messages_held_at_a_disconnect_are_not_passed_to_the_application() -> None:
+async def test_messages_received_during_a_pause_are_dropped_at_a_disconnect() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     connection = conversation.transport.protocol
@@ -127,7 +127,7 @@ async def test_a_message_that_is_sent_after_a_failed_write_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("ending", ["taken", "lost", "cancelled"])
-async def test_drain_call_returns_when_the_client_has_received_enough_or_has_disconnected(ending: str) -> None:
+async def test_waiting_send_ends_at_a_read_a_disconnect_or_a_cancellation(ending: str) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             waiting.append(asyncio.current_task())

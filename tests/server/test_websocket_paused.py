@@ -85,7 +85,7 @@ async def test_websocket_application_is_notified_of_a_client_FIN_after_timeout_h
 
 
 @pytest.mark.parametrize("kind", ["channels", "asgi3"])
-async def test_while_reading_is_paused_a_reset_is_noticed_at_the_next_tick(kind: str) -> None:
+async def test_client_reset_is_noticed_within_a_second_while_reading_is_paused(kind: str) -> None:
     site = Site(kind)
     client = await site.connect()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -96,7 +96,7 @@ async def test_while_reading_is_paused_a_reset_is_noticed_at_the_next_tick(kind:
     await site.end()
 
 
-async def test_with_timeout_half_closed_0_a_fin_during_paused_reading_resets_at_the_next_tick() -> None:
+async def test_fin_during_paused_reading_ends_the_websocket_if_timeout_half_closed_is_0() -> None:
     site = Site("channels", timeout_half_closed=0.0)
     client = await site.connect()
     client.shutdown(socket.SHUT_WR)
@@ -107,7 +107,7 @@ async def test_with_timeout_half_closed_0_a_fin_during_paused_reading_resets_at_
     await site.end()
 
 
-async def test_connected_client_is_not_reset_while_reading_is_paused() -> None:
+async def test_connected_websocket_client_is_not_reset_while_reading_is_paused() -> None:
     site = Site("channels")
     client = await site.connect()
     site.clock.advance(100)

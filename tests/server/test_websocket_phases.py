@@ -123,7 +123,7 @@ async def states_of(seed: int) -> set[tuple[WebSocketPhase, SessionState, CodecS
     return seen | {scene.states}
 
 
-async def test_the_phase_of_a_websocket_implies_the_states_of_its_session_and_codec() -> None:
+async def test_websocket_phase_allows_exactly_the_listed_session_and_codec_states() -> None:
     seen = set[tuple[WebSocketPhase, SessionState, CodecState | None]]().union(
         *[await states_of(n) for n in range(800)]
     )

@@ -73,7 +73,7 @@ def test_reading_last_metrics_ends_although_a_second_process_holds_the_channel_o
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
-def test_without_an_address_the_numbers_of_workers_are_ignored(pair: tuple[Worker, socket.socket]) -> None:
+def test_worker_metrics_are_ignored_without_a_metrics_address(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     metrics = WorkerMetrics("")
     metrics.open()
@@ -126,7 +126,7 @@ def test_ready_message_is_sent_after_a_metrics_line_that_filled_the_channel(
     assert [word for word, _ in found][:2] == ["metrics", "ready"]
 
 
-def test_numbers_that_take_more_than_one_mebibyte_are_left_out(pair: tuple[Worker, socket.socket]) -> None:
+def test_worker_metrics_above_one_mebibyte_are_not_sent(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     server = reporting(channel)
     server.report_metrics(numbers(1, "x" * MAX_LINE_BYTES))

@@ -37,7 +37,7 @@ def check_refused(name: str) -> None:
     assert Client(deflate=agreed() if compression else None).send(stream).code == code
 
 
-def test_1_3_the_key_of_the_rfc_example_gives_the_accept_value_of_the_rfc() -> None:
+def test_1_3_example_key_of_the_rfc_gives_its_example_accept_header() -> None:
     asked = handshake()
     assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in asked.accept(None, [], DefaultFields(), compression=True)[0]
 

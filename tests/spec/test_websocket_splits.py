@@ -99,7 +99,7 @@ def test_stream_of_frames_gives_the_same_messages_with_pauses_of_receiving(name:
 
 
 @pytest.mark.parametrize("name", [*VALID, *COMPRESSED])
-def test_a_valid_stream_is_not_refused(name: str) -> None:
+def test_each_valid_frame_stream_is_accepted(name: str) -> None:
     assert outcome(name, pieces_of(1 << 30))[1] is None
 
 

@@ -49,7 +49,7 @@ def test_a_gunicorn_setting_is_translated_to_a_uvicorn_setting(
 
 
 @pytest.mark.parametrize(("given", "limit"), [(4095, 4095), (0, 65536)])
-def test_gunicorn_setting_for_unlimited_request_lines_becomes_a_limit(given: int, limit: int) -> None:
+def test_limit_request_line_0_of_gunicorn_becomes_the_limit_of_65536(given: int, limit: int) -> None:
     assert settings_of(limit_request_line=given).limits.max_request_line_bytes == limit
 
 

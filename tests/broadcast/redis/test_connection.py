@@ -42,7 +42,7 @@ async def test_replies_are_matched_to_commands_in_order() -> None:
     assert (await first, await second) == (b"1", b"2")
 
 
-async def test_the_reply_to_a_cancelled_command_is_not_matched_with_the_next_command() -> None:
+async def test_reply_to_a_cancelled_command_is_not_matched_with_the_next_command() -> None:
     connection = RecordedConnection()
     first, second = connection.execute(b"ONE"), connection.execute(b"TWO")
     first.cancel()
@@ -52,7 +52,7 @@ async def test_the_reply_to_a_cancelled_command_is_not_matched_with_the_next_com
     assert connection.unanswered == 0
 
 
-async def test_an_error_reply_is_raised_from_its_command() -> None:
+async def test_redis_error_reply_raises_in_the_caller_of_the_command() -> None:
     connection = RecordedConnection()
     answer = connection.execute(b"ONE")
     connection.reply_received(RedisRefusal("ERR no"))
@@ -60,7 +60,7 @@ async def test_an_error_reply_is_raised_from_its_command() -> None:
         await answer
 
 
-async def test_commands_without_a_reply_raise_when_the_connection_is_lost() -> None:
+async def test_unanswered_commands_raise_when_the_connection_is_lost() -> None:
     connection = RecordedConnection()
     answer = connection.execute(b"ONE")
     connection.connection_lost("it fell")
@@ -77,7 +77,7 @@ async def test_a_command_on_a_lost_connection_raises_at_once() -> None:
     assert connection.sent == []
 
 
-async def test_the_reason_of_the_first_abort_is_reported() -> None:
+async def test_only_the_first_of_two_abort_reasons_is_reported() -> None:
     connection = RecordedConnection()
     connection.abort("enough")
     connection.abort("again")
@@ -92,7 +92,7 @@ async def test_an_unexpected_reply_aborts_the_connection() -> None:
     assert connection.aborted
 
 
-async def test_an_unexpected_error_reply_is_reported_as_the_reason_for_the_lost_connection() -> None:
+async def test_unexpected_error_reply_is_the_reported_reason_for_the_lost_connection() -> None:
     connection = RecordedConnection()
     connection.reply_received(RedisRefusal("ERR max number of clients reached"))
     connection.connection_lost("closed")

@@ -117,7 +117,7 @@ async def test_a_later_publish_waits_behind_held_messages() -> None:
         await asyncio.gather(*publishing)
 
 
-async def test_held_messages_that_are_refused_again_keep_their_order() -> None:
+async def test_publishes_that_redis_refuses_twice_keep_their_order() -> None:
     async with conversation() as talk:
         publishing = await talk.publish(b"a", b"b", b"c")
         talk.answer(BUSY, BUSY, BUSY)
@@ -133,7 +133,7 @@ async def test_held_messages_that_are_refused_again_keep_their_order() -> None:
         await asyncio.gather(*publishing)
 
 
-async def test_a_publish_is_not_retried_after_redis_accepted_a_later_publish_to_the_same_group() -> None:
+async def test_refused_publish_is_not_retried_once_a_later_publish_was_accepted() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, TAKEN)
@@ -155,7 +155,7 @@ async def test_retried_publish_may_follow_a_later_publish_to_a_second_group() ->
         await first
 
 
-async def test_a_publish_that_is_refused_until_its_timeout_raises_an_error_with_the_reason() -> None:
+async def test_publish_that_redis_refuses_until_the_timeout_raises_with_the_reason() -> None:
     async with conversation(publish_timeout=0.05) as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, BUSY)
@@ -184,7 +184,7 @@ async def test_a_publish_that_has_timed_out_is_not_retried() -> None:
         assert talk.texts == [b"a", b"a", b"b"]
 
 
-async def test_a_held_publish_that_is_cancelled_is_not_sent() -> None:
+async def test_cancelled_publish_is_not_retried() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, BUSY)
@@ -195,7 +195,7 @@ async def test_a_held_publish_that_is_cancelled_is_not_sent() -> None:
         await second
 
 
-async def test_a_held_publish_raises_when_the_connection_is_lost() -> None:
+async def test_publish_that_waits_for_a_retry_raises_when_the_connection_is_lost() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY)
@@ -218,7 +218,7 @@ async def test_a_permanent_error_reply_to_a_publish_raises_at_once(said: str) ->
         assert (talk.texts, talk.metrics.publish_failures) == ([b"a"], 1)
 
 
-async def test_a_held_publish_that_is_denied_on_retry_raises() -> None:
+async def test_publish_that_redis_denies_on_retry_raises() -> None:
     async with conversation() as talk:
         (publishing,) = await talk.publish(b"a")
         talk.answer(BUSY)
@@ -250,7 +250,7 @@ async def test_the_number_of_held_messages_is_limited(monkeypatch: pytest.Monkey
             await publishing[-1]
 
 
-async def test_the_bytes_of_held_messages_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publish_raises_above_the_limit_of_unsent_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 100)
     async with conversation() as talk:
         await talk.publish(b"a")
@@ -261,7 +261,7 @@ async def test_the_bytes_of_held_messages_are_limited(monkeypatch: pytest.Monkey
             await second
 
 
-async def test_held_publishes_raise_when_the_publisher_stops() -> None:
+async def test_publishes_that_wait_for_a_retry_raise_when_the_publisher_stops() -> None:
     async with conversation(publish_timeout=0.01) as talk:
         talk.publisher._publish_timeout = 30.0
         (publishing,) = await talk.publish(b"a")

@@ -224,7 +224,7 @@ async def test_a_denied_connection_logs_one_error_and_is_retried_every_30_s(
     await reconnecting.stop()
 
 
-async def test_a_connection_with_a_transient_error_is_retried_soon(
+async def test_transient_redis_error_on_connecting_is_retried_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)

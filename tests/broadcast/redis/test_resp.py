@@ -92,7 +92,7 @@ def test_mutated_replies_raise_no_exception_except_NotRedis(place: int, change: 
 
 
 @pytest.mark.parametrize("piece", [0, 1, 100])
-def test_a_payload_above_the_limit_is_skipped_and_the_next_message_is_parsed(piece: int) -> None:
+def test_oversized_payload_is_skipped_and_the_next_message_is_parsed(piece: int) -> None:
     data = message(b"a", b"x" * 5000) + message(b"a", b"y")
     assert read(data, piece=piece) == [[b"message", b"a", None], [b"message", b"a", b"y"]]
 

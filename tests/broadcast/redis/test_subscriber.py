@@ -130,7 +130,7 @@ async def test_a_pending_subscribe_returns_when_the_group_is_unsubscribed() -> N
         await subscribing
 
 
-async def test_a_pending_subscribe_ends_with_a_gap_in_its_group_when_the_connection_is_lost() -> None:
+async def test_pending_subscribe_reports_a_gap_when_the_connection_is_lost() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()

@@ -74,7 +74,7 @@ async def test_subscriptions_with_a_transient_error_are_retried_in_one_command()
         await subscribing
 
 
-async def test_after_a_reconnect_the_flag_all_subscribed_is_false_until_every_group_is_subscribed(
+async def test_all_subscribed_is_false_after_a_reconnect_until_every_group_is_subscribed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -94,7 +94,7 @@ async def test_after_a_reconnect_the_flag_all_subscribed_is_false_until_every_gr
         assert talk.recorder.gap_calls == 1
 
 
-async def test_the_flag_all_subscribed_is_false_until_a_group_with_a_transient_error_is_subscribed() -> None:
+async def test_all_subscribed_is_false_until_a_refused_subscribe_succeeds_on_retry() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
         talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)
@@ -119,7 +119,7 @@ async def test_subscribe_returns_while_redis_is_busy_and_a_gap_is_reported_later
         assert [(gap.group, gap.reason) for gap in talk.recorder.gaps] == [("a", RECONNECT)]
 
 
-async def test_transient_errors_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_transient_errors_of_several_groups_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     async with conversation() as talk:
         caplog.clear()
         talk.subscribe("a", "b")
@@ -131,7 +131,7 @@ async def test_transient_errors_are_logged_in_one_line(caplog: pytest.LogCapture
         assert "Redis refuses SUBSCRIBE: BUSY" in caplog.text
 
 
-async def test_starting_a_backend_returns_while_redis_is_busy() -> None:
+async def test_starting_a_backend_does_not_wait_for_a_busy_redis() -> None:
     talk = Conversation()
     await talk.subscriber.subscribe([])
     talk.subscribe("a")
@@ -158,7 +158,7 @@ async def test_a_group_that_is_unsubscribed_while_redis_is_busy_is_not_retried()
         assert talk.subscriber.all_subscribed
 
 
-async def test_a_group_that_is_subscribed_again_after_a_refused_unsubscribe_stays_subscribed() -> None:
+async def test_subscribe_after_a_refused_unsubscribe_keeps_the_group_subscribed() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.subscriber.unsubscribe([b"a"])
@@ -252,7 +252,7 @@ async def test_a_denied_group_that_is_joined_and_left_repeatedly_is_logged_once(
         assert talk.metrics.denied_groups == 0
 
 
-async def test_a_group_on_a_busy_cluster_server_is_retried_there() -> None:
+async def test_busy_cluster_server_is_retried_without_looking_for_another_server() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -277,7 +277,7 @@ async def test_refused_group_is_not_retried_on_the_old_server_after_its_release(
         assert talk.connection.sent.count((b"SSUBSCRIBE", b"a")) == 1
 
 
-async def test_the_gap_of_a_refused_group_begins_with_the_last_byte_before_the_refusal() -> None:
+async def test_gap_after_a_refused_subscribe_begins_when_the_last_byte_arrived() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.connection.last_byte_at -= 100

@@ -75,7 +75,7 @@ def test_a_streamed_response_to_http_1_0_ends_when_the_connection_closes() -> No
     assert not response.keep_alive
 
 
-def test_a_response_to_http_1_0_on_a_persistent_connection_has_connection_keep_alive() -> None:
+def test_http_1_0_response_on_a_persistent_connection_has_connection_keep_alive() -> None:
     assert start(encoder(), http_version="1.0") == (
         b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n"
     )
@@ -86,9 +86,7 @@ def test_the_last_response_of_a_connection_has_connection_close() -> None:
 
 
 @pytest.mark.parametrize(("content", "expected"), [(b"hello", b"content-length: 5\r\n"), (b"", b"")])
-def test_a_response_to_HEAD_has_the_content_length_of_GET_if_the_length_is_known(
-    content: bytes, expected: bytes
-) -> None:
+def test_response_to_HEAD_has_a_content_length_if_the_content_is_known(content: bytes, expected: bytes) -> None:
     assert start(encoder(), content, method="HEAD") == b"HTTP/1.1 200 OK\r\n" + expected + b"\r\n"
 
 
@@ -116,7 +114,7 @@ def test_an_unregistered_status_has_an_empty_reason_phrase() -> None:
     assert start(encoder(), status=299).startswith(b"HTTP/1.1 299 \r\n")
 
 
-def test_error_for_too_much_content_contains_the_part_that_fits() -> None:
+def test_content_too_long_error_contains_the_bytes_within_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"3"]])
     with pytest.raises(ContentTooLong, match="content-length is 3 but the app sent more") as raised:
@@ -219,7 +217,7 @@ def test_invalid_trailers_raise(headers: Any, message: str) -> None:
         ({"status": 304}, None, b""),
     ],
 )
-def test_chunk_framing_is_returned_for_content_that_the_caller_sends_itself(
+def test_encoder_returns_the_chunk_framing_for_externally_sent_content(
     changes: Any, framing: tuple[bytes, bytes] | None, end: bytes
 ) -> None:
     response = encoder()

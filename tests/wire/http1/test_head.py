@@ -14,7 +14,7 @@ from uvicorn.wire.http1 import head
 
 
 @pytest.mark.parametrize("limits", [Limits(), NARROW], ids=["usual limits", "narrow limits"])
-def test_fast_path_for_usual_heads_gives_the_same_result_as_the_general_path(
+def test_fast_path_for_usual_heads_gives_the_result_of_the_general_path(
     limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams = [*SHORT, *(disturbed(random.Random(seed)) for seed in range(5000))]
@@ -39,7 +39,7 @@ def test_repeated_host_header_in_different_case_is_rejected() -> None:
     assert outcome(stream, (), Limits())[1] == (400, "repeated header field that may occur only once")
 
 
-def test_cache_of_head_shapes_is_bounded() -> None:
+def test_cache_of_parsed_header_names_is_bounded() -> None:
     for number in range(2000):
         outcome(request(b"GET / HTTP/1.1", b"x-%d: 1" % number), (), Limits())
     assert len(head._SHAPES) <= 512
@@ -51,6 +51,6 @@ def test_very_long_header_names_are_not_cached() -> None:
     assert not any(name in spellings for spellings in head._SHAPES)
 
 
-def test_shape_of_a_head_with_many_names_is_not_cached() -> None:
+def test_head_with_100_field_names_is_not_cached() -> None:
     outcome(request(b"GET / HTTP/1.1", *(b"x%d: 1" % number for number in range(100))), (), Limits())
     assert not any(b"x99" in spellings for spellings in head._SHAPES)

@@ -41,7 +41,7 @@ def pairs(parser: HTTP1RequestParser) -> list[list[bytes]]:
     return [[name, value] for name, value in zip(*parser.fields, strict=True)]
 
 
-def test_parser_has_the_attributes_of_the_head() -> None:
+def test_parser_exposes_the_request_line_fields_and_content_length() -> None:
     parser, log = parse(request(b"PUT /a?b HTTP/1.1", b"Content-Length: 3", b"X-A:  b "))
     assert (parser.method, parser.target, parser.http_version) == ("PUT", b"/a?b", "1.1")
     assert pairs(parser) == [[b"host", b"x"], [b"content-length", b"3"], [b"x-a", b"b"]]
@@ -142,7 +142,7 @@ def test_every_method_is_known_to_llhttp_too(method: bytes) -> None:
     assert parser.method == method.decode()
 
 
-def test_an_absolute_target_adds_the_host_that_http_1_0_may_leave_out() -> None:
+def test_absolute_target_adds_the_host_that_http_1_0_may_omit() -> None:
     parser, log = parse(request(b"GET http://a/b HTTP/1.0", host=None))
     assert (pairs(parser), parser.target) == ([[b"host", b"a"]], b"/b")
 

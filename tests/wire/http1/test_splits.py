@@ -126,7 +126,7 @@ def assert_same_however_cut(stream: bytes, limits: Limits, source: random.Random
 
 
 @pytest.mark.parametrize("limits", [Limits(), NARROW], ids=["usual limits", "narrow limits"])
-def test_every_short_stream_of_the_corpus_is_parsed_the_same_for_any_split(limits: Limits) -> None:
+def test_short_corpus_streams_are_parsed_the_same_for_any_split(limits: Limits) -> None:
     source = random.Random(0)
     for stream in SHORT:
         assert_same_however_cut(stream, limits, source)

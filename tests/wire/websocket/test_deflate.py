@@ -161,7 +161,7 @@ def test_compressed_messages_of_the_server_refer_to_earlier_messages() -> None:
     assert (client(first), client(second)) == (message, message)
 
 
-def test_messages_of_the_server_without_context_takeover_do_not_refer_to_earlier_messages() -> None:
+def test_server_messages_without_context_takeover_do_not_refer_to_earlier_messages() -> None:
     deflate, client = agreed(b"permessage-deflate; server_no_context_takeover"), Inflater(takeover=False)
     message = b"words" * 500
     first, second = deflate.deflate(message), deflate.deflate(message)
@@ -177,7 +177,7 @@ def test_compressed_messages_of_the_server_keep_to_the_negotiated_window(bits: i
     assert client(deflate.deflate(message)) == message
 
 
-def test_a_deflate_stream_may_end_within_a_message_and_between_messages() -> None:
+def test_final_deflate_block_may_end_within_or_between_messages() -> None:
     deflate, ending = agreed(), Deflater(final=True)
     assert inflated(deflate, ending(b"one")) == b"one"
     assert inflated(deflate, ending(b"two")[:-1] + deflated(b" and three")) == b"two and three"
@@ -235,7 +235,7 @@ def test_inflating_a_prefix_of_a_message_yields_all_available_output() -> None:
         assert sum(map(len, pieces)) == len(zlib.decompressobj(-12).decompress(whole[:end])), end
 
 
-def test_a_compression_bomb_of_a_megabyte_is_rejected_with_less_memory_than_twice_the_limit() -> None:
+def test_compression_bomb_is_rejected_using_less_memory_than_twice_the_limit() -> None:
     stream = zlib.compressobj(9, wbits=-12)
     first, again = [stream.compress(bytes(MEBIBYTE)) + stream.flush(zlib.Z_SYNC_FLUSH) for _ in range(2)]
     # Both inflate to a mebibyte; the second may follow any data that ends with zeros.

@@ -35,7 +35,7 @@ def test_a_frame_has_its_length_in_the_shortest_form(length: int, start: bytes) 
     assert frame(0x82, data) == b"\x82" + start + data
 
 
-def test_a_control_frame_holds_125_bytes() -> None:
+def test_control_frame_above_125_bytes_raises() -> None:
     assert control_frame(9, b"a" * 125) == b"\x89\x7d" + b"a" * 125
     with pytest.raises(LocalProtocolError, match="at most 125 bytes, got 126"):
         control_frame(9, b"a" * 126)
@@ -69,7 +69,7 @@ def test_malformed_close_frame_is_rejected(payload: bytes, code: int) -> None:
     assert caught.value.code == code
 
 
-def test_frame_cache_is_empty_after_forget() -> None:
+def test_forget_empties_the_frame_cache() -> None:
     cache = FrameCache()
     assert (cache.message, cache.frame) == (None, b"")
     cache.message, cache.frame = "a", frame(0x81, b"a")

@@ -206,7 +206,7 @@ def test_input_during_a_pause_is_kept_until_resume() -> None:
     assert client.calls == [("text", "one"), ("text", "two"), ("close", 1000, "")]
 
 
-def test_a_fault_that_arrives_during_a_pause_is_raised_by_resume() -> None:
+def test_protocol_error_received_during_a_pause_is_raised_by_resume() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"one") + b"\xff")
@@ -264,7 +264,7 @@ def test_codec_calls_on_busy_after_every_256_frames_in_a_row() -> None:
     assert client.calls == [("bytes", b"%d" % number) for number in range(1000)]
 
 
-def test_a_sink_that_ignores_on_busy_receives_all_frames() -> None:
+def test_sink_that_does_not_pause_on_busy_receives_all_frames() -> None:
     assert len(Client().send(frame(PING) * 1000).calls) == 1000
 
 
@@ -333,7 +333,7 @@ def test_message_that_arrives_byte_by_byte_uses_below_2_5_times_its_size() -> No
     assert client.code is None
 
 
-def test_pieces_of_text_with_wide_characters_are_not_kept_decoded() -> None:
+def test_long_text_with_wide_characters_is_decoded_only_once_complete() -> None:
     payload = ("\N{PILE OF POO}" + "a" * 1000).encode() * 500
     client = Client(max_message_bytes=MEBIBYTE)
     # The delivered text takes 4 bytes for each character.
@@ -349,7 +349,7 @@ def test_the_memory_of_a_message_is_freed_after_it_is_delivered() -> None:
     assert sys.getsizeof(client.codec._message) < 100
 
 
-def test_an_incomplete_header_does_not_keep_the_earlier_buffer() -> None:
+def test_large_receive_buffer_is_freed_although_an_incomplete_header_remains() -> None:
     client = Client().send(b"\x81").send((frame(TEXT, b"a") * 10_000)[1:] + b"\x81")
     assert client.codec.buffered_bytes == 1
     assert sys.getsizeof(client.codec._buffer) < 200
