@@ -31,6 +31,7 @@ USER_PAGES: Final = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((RO
 
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK: Final = re.compile(r"\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
+HUNK: Final = re.compile(r"^(@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@).*\n((?:(?!@@).*\n)*)", re.MULTILINE)
 HEADING: Final = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 OPTION: Final = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
@@ -54,6 +55,17 @@ def anchors(text: str) -> set[str]:
         while (unique := f"{slug}-{number}" if number else slug) in found:
             number += 1
         found.add(unique)
+    return found
+
+
+def miscounted(diff: str) -> list[str]:
+    """Return the headers of the hunks whose numbers of lines are wrong. git ignores lines beyond these numbers."""
+    found = []
+    for file in re.split(r"^--- .*\n\+\+\+ .*\n", diff, flags=re.MULTILINE):
+        for header, old, new, lines in HUNK.findall(file):
+            marks = [line[:1] for line in lines.splitlines()]
+            if (len(marks) - marks.count("+"), len(marks) - marks.count("-")) != (int(old or 1), int(new or 1)):
+                found.append(header)
     return found
 
 
@@ -120,6 +132,21 @@ def test_comparison_page_states_the_number_of_required_packages() -> None:
 def test_python_examples_of_a_page_compile(page: Path) -> None:
     for code in blocks(page, "python"):
         ast.parse(code)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_hunks_of_the_diffs_of_a_page_have_as_many_lines_as_their_headers_say(page: Path) -> None:
+    diffs = [code for language, code in FENCE.findall(page.read_text(encoding="utf-8")) if language == "diff"]
+    assert [header for diff in diffs for header in miscounted(diff)] == []
+
+
+@pytest.mark.parametrize(
+    ("header", "is_right"), [("1,2 +1,3", True), ("1,2 +1,2", False), ("1,3 +1,3", False), ("1 +1,3", False)]
+)
+def test_hunk_checker_reports_a_wrong_number_of_lines(header: str, is_right: bool) -> None:
+    first = f"--- a/one\n+++ b/one\n@@ -{header} @@ def f():\n one\n-two\n+three\n+four\n"
+    second = "--- a/two\n+++ b/two\n@@ -1 +1 @@\n-x\n+y\n"
+    assert miscounted(first + second) == ([] if is_right else [f"@@ -{header} @@"])
 
 
 @pytest.mark.parametrize("page", USER_PAGES, ids=name_of)

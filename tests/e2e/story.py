@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +13,38 @@ from typing import Final
 
 from tests.e2e.server_process import ServerProcess, running_server
 
-DOCS: Final = Path(__file__).parents[2] / "docs"
+ROOT: Final = Path(__file__).parents[2]
 
 
 class Story:
-    """A page that changes a site step by step."""
+    """A page that changes a site step by step. `example` is the site before the first step, or after the last one."""
 
-    def __init__(self, page: str) -> None:
-        self.text = (DOCS / page).read_text(encoding="utf-8")
+    def __init__(self, page: str, example: str, *beside: str, ends_with_example: bool = False) -> None:
+        """`beside` are patterns of names in `example` that are not part of the story."""
+        self.page = page
+        self.text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        self._example = ROOT / "examples" / example
+        self._ignore = shutil.ignore_patterns("__pycache__", *beside)
+        self._ends_with_example = ends_with_example
         self._diffs: list[str] = re.findall(r"^```diff\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)
 
     @property
     def steps(self) -> range:
         """The numbers of the steps, from 1."""
         return range(1, len(self._diffs) + 1)
+
+    def sites(self, folder: Path) -> list[Path]:
+        """Make the site before the first step and after each step in `folder`."""
+        sites = [folder / str(number) for number in (0, *self.steps)]
+        if self._ends_with_example:
+            shutil.copytree(self._example, sites[-1], ignore=self._ignore)
+            for step in reversed(self.steps):
+                self.apply(shutil.copytree(sites[step], sites[step - 1]), step, "-R")
+        else:
+            shutil.copytree(self._example, sites[0], ignore=self._ignore)
+            for step in self.steps:
+                self.apply(shutil.copytree(sites[step - 1], sites[step]), step)
+        return sites
 
     def section(self, step: int) -> str:
         """Return the text of a step."""
@@ -41,7 +60,7 @@ class Story:
     def apply(self, site: Path, step: int, *options: str) -> None:
         """Apply the diff of a step as a reader does; with `-R` take it back."""
         done = subprocess.run(
-            ["git", "apply", *options, "-"],
+            ["git", "apply", "--verbose", *options, "-"],
             cwd=site,
             input=self._diffs[step - 1],
             text=True,
@@ -50,7 +69,8 @@ class Story:
             # Inside a repository git would skip files that it ignores.
             env={**os.environ, "GIT_CEILING_DIRECTORIES": str(site.parent)},
         )
-        assert done.returncode == 0, done.stderr
+        # git also applies a hunk at another line than the one in its header.
+        assert done.returncode == 0 and "offset" not in done.stderr, done.stderr
 
 
 class _Gunicorn(ServerProcess):
@@ -77,3 +97,10 @@ def files(site: Path) -> dict[str, bytes]:
         for path in site.rglob("*")
         if path.is_file() and path.parent.name != "__pycache__"
     }
+
+
+STORIES: Final = (
+    Story("migrating-flask.md", "flask"),
+    Story("flask-websockets.md", "flask/sock"),
+    Story("migrating-django.md", "django", "README.md", "management", "*.sqlite3", "uploads", ends_with_example=True),
+)

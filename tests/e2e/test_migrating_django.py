@@ -18,14 +18,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.example_site import CLEAN, PASSWORD, Browser, Page
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command, running_server
-from tests.e2e.story import Story, files, plain_gunicorn
+from tests.e2e.story import STORIES, files, plain_gunicorn
 
-EXAMPLE: Final = Path(__file__).parents[2] / "examples/django"
-STORY: Final = Story("migrating-django.md")
-STEPS: Final = range(1, 7)
-
-#: What is in the example, and not in the story.
-BESIDE: Final = shutil.ignore_patterns("README.md", "management", "__pycache__", "*.sqlite3", "uploads")
+STORY: Final = STORIES[2]
+STEPS: Final = STORY.steps
 
 PAGES: Final = [
     "/",
@@ -76,12 +72,7 @@ def manage(site: Path, data: Path, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return the site at the start and after each step, made from the example by undoing one step after another."""
-    folder = tmp_path_factory.mktemp("sites")
-    shutil.copytree(EXAMPLE, folder / "6", ignore=BESIDE)
-    for step in reversed(STEPS):
-        shutil.copytree(folder / str(step), folder / str(step - 1))
-        STORY.apply(folder / str(step - 1), step, "-R")
-    return [folder / str(number) for number in range(7)]
+    return STORY.sites(tmp_path_factory.mktemp("sites"))
 
 
 @pytest.fixture(scope="module")
@@ -169,29 +160,8 @@ def live(server: ServerProcess, headers: dict[str, str] | None = None) -> Client
     return connect(f"ws://{root}/live", additional_headers=headers, open_timeout=LONGEST_WAIT)
 
 
-def test_django_migration_guide_has_a_diff_for_each_step() -> None:
-    assert STORY.steps == STEPS
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_each_step_of_the_django_migration_changes_fewer_than_15_lines(step: int) -> None:
-    assert STORY.changed_lines(step) < 15
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_each_step_of_the_django_migration_explains_how_to_go_back(step: int) -> None:
-    assert "\n**Go back:**" in STORY.section(step)
-
-
 def test_django_site_before_the_migration_does_not_mention_this_server(sites: list[Path]) -> None:
     assert [name for name, content in files(sites[0]).items() if b"uvicorn" in content] == []
-
-
-def test_django_migration_steps_give_the_same_files_forwards_and_backwards(sites: list[Path], tmp_path: Path) -> None:
-    site = shutil.copytree(sites[0], tmp_path / "site")
-    for step in STEPS:
-        STORY.apply(site, step)
-        assert files(site) == files(sites[step]), step
 
 
 @pytest.mark.parametrize("step", STEPS)

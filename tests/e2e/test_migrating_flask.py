@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,11 +13,10 @@ from playwright.sync_api import expect
 
 from tests.e2e.example_site import CLEAN, Browser, example
 from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, run_command
-from tests.e2e.story import Story, files, plain_gunicorn
+from tests.e2e.story import STORIES, plain_gunicorn
 
-EXAMPLE: Final = Path(__file__).parents[2] / "examples/flask"
-STORY: Final = Story("migrating-flask.md")
-STEPS: Final = range(1, 4)
+STORY: Final = STORIES[0]
+STEPS: Final = STORY.steps
 
 PAGES: Final = ["/notes", "/upload", "/squares.csv", "/static/style.css", "/nowhere"]
 #: What step 3 adds to the page of notes.
@@ -32,12 +30,7 @@ Answers = dict[str, tuple[int, str | None, bytes]]
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return the site at the start and after each step."""
-    folder = tmp_path_factory.mktemp("sites")
-    shutil.copytree(EXAMPLE, folder / "0", ignore=shutil.ignore_patterns("__pycache__"))
-    for step in STEPS:
-        shutil.copytree(folder / str(step - 1), folder / str(step))
-        STORY.apply(folder / str(step), step)
-    return [folder / str(number) for number in range(4)]
+    return STORY.sites(tmp_path_factory.mktemp("sites"))
 
 
 def under_gunicorn(site: Path) -> AbstractContextManager[ServerProcess]:
@@ -66,29 +59,6 @@ def answers(server: ServerProcess) -> Answers:
 def at_the_start(sites: list[Path]) -> Answers:
     with under_gunicorn(sites[0]) as server:
         return answers(server)
-
-
-def test_flask_migration_guide_has_three_steps() -> None:
-    assert STORY.steps == STEPS
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_each_step_of_the_flask_migration_changes_fewer_than_15_lines(step: int) -> None:
-    assert STORY.changed_lines(step) < 15
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_each_step_of_the_flask_migration_explains_how_to_go_back(step: int) -> None:
-    assert "\n**Go back:**" in STORY.section(step)
-
-
-def test_reverting_the_flask_migration_steps_one_by_one_restores_each_earlier_site(
-    sites: list[Path], tmp_path: Path
-) -> None:
-    site = shutil.copytree(sites[3], tmp_path / "site")
-    for step in reversed(STEPS):
-        STORY.apply(site, step, "-R")
-        assert files(site) == files(sites[step - 1]), step
 
 
 @pytest.mark.parametrize("step", STEPS)
