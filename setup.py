@@ -19,6 +19,8 @@ CHECK = [
     "trustme>=1.1",
     # The second driver of broadcast, and how tests talk to the Redis servers that they start.
     "redis>=8",
+    # Calls a Router in process, as tests of a site do.
+    "httpx>=0.27",
     # What frames are compared with.
     "websockets>=17",
     # What the extra `standard` adds.
@@ -89,7 +91,8 @@ setup(
             # Packages with WebSocket code of their own; the client of Flask-SocketIO, with its transports.
             "flask-sock>=0.7",
             "flask-socketio>=5.5",
-            "python-socketio[asyncio_client]>=5.12",
+            "python-socketio>=5.12",
+            "aiohttp>=3.12",
             "simple-websocket>=1.1",
             # What tests of Django's databases connect with, and its pool; and the runner of sites that they run.
             "psycopg[binary,pool]>=3.2",

@@ -19,7 +19,19 @@ _START_SERVERS: Final = {"tests.e2e.server_process", "tests.adapters.hosts", "te
 _MAKES_AN_ENVIRONMENT: Final = "tests.public_release.environment"
 _INSTALLED: Final = {
     *("uvicorn", "uvitools", "asyncio_redis", "click", "httptools", "uvloop", "websockets", "werkzeug"),
-    *("cryptography", "dotenv", "h11", "hypothesis", "packaging", "pytest", "_pytest", "redis", "trustme", "yaml"),
+    *(
+        "cryptography",
+        "dotenv",
+        "h11",
+        "httpx",
+        "hypothesis",
+        "packaging",
+        "pytest",
+        "_pytest",
+        "redis",
+        "trustme",
+        "yaml",
+    ),
 }
 
 

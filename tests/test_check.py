@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Some cases are sites of Django and Flask.
+import django  # noqa: F401
 import pytest
 from click.testing import CliRunner
 
