@@ -147,7 +147,7 @@ def test_port_without_a_host_has_the_default_host() -> None:
     assert addresses(port=0) == (Address("127.0.0.1", 0),)
 
 
-def test_one_bind_value_is_one_address() -> None:
+def test_single_bind_value_gives_one_address() -> None:
     assert addresses(bind="127.0.0.1:8001") == (Address("127.0.0.1", 8001),)
 
 

@@ -124,7 +124,7 @@ async def test_C4_a_path_is_not_decoded_twice() -> None:
     assert (await environ_of({"path": "/%41", "raw_path": b"/%41"}))["PATH_INFO"] == "/%41"
 
 
-async def test_C6_root_path_is_split_off_the_path() -> None:
+async def test_C6_root_path_becomes_script_name_and_is_removed_from_path_info() -> None:
     environ = await environ_of({"path": "/app/x", "raw_path": b"/app/x", "root_path": "/app"})
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "/x")
 

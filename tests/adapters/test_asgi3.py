@@ -668,7 +668,7 @@ ORIGIN: Message = {**WEBSOCKET, "headers": [(b"host", b"example.org"), (b"origin
 @pytest.mark.parametrize(
     ("allowed", "types"), [((), ["start", "body"]), (("https://evil.example",), ["accept"]), (("*",), ["accept"])]
 )
-async def test_E1_websocket_from_another_origin_is_rejected_unless_the_origin_is_allowed(
+async def test_E1_websocket_from_a_foreign_origin_is_rejected_unless_allowed(
     allowed: tuple[str, ...], types: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     host = Host(Recorder({"accept": True}), ORIGIN, CONNECT, allowed_origins=allowed)

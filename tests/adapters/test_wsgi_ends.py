@@ -446,7 +446,7 @@ def test_C11_reading_undecoded_chunked_content_raises_in_the_application() -> No
     assert raised
 
 
-def test_A4_a_malformed_content_length_is_not_treated_as_no_content() -> None:
+def test_A4_a_malformed_content_length_in_environ_gives_400() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "content": await read_body(message, channels)})
 

@@ -41,12 +41,12 @@ def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-async def test_the_broadcast_url_in_the_environment_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_broadcast_url_in_the_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", "redis://elsewhere:1")
     assert await choose_url("127.0.0.1", 1) == "redis://elsewhere:1"
 
 
-async def test_a_local_redis_that_responds_is_chosen(
+async def test_default_broadcast_url_is_a_local_redis_that_responds(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await choose_url("127.0.0.1", redis_server.port) == f"redis://127.0.0.1:{redis_server.port}"
@@ -63,7 +63,7 @@ async def test_a_local_redis_that_responds_is_chosen(
         (b"x" * 100_000, "no Redis is running"),
     ],
 )
-async def test_a_local_server_that_is_not_a_usable_redis_is_not_chosen(
+async def test_local_server_that_is_not_a_usable_redis_is_not_the_default(
     answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not answer:
@@ -86,7 +86,7 @@ async def test_memory_backend_is_chosen_with_a_warning_if_no_local_redis_respond
 
 
 @pytest.mark.parametrize("source", ["by the server", "by the environment"])
-async def test_the_memory_backend_is_never_chosen_with_several_processes(
+async def test_memory_backend_is_never_the_default_with_several_processes(
     source: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if source == "by the server":

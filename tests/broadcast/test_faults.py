@@ -261,7 +261,7 @@ async def test_a_pending_subscribe_returns_when_the_backend_stops(own_redis: Red
             own_redis.resume()
 
 
-async def test_stopping_while_redis_is_halted_returns_in_time(own_redis: RedisServer, scheme: str) -> None:
+async def test_stopping_the_backend_while_redis_is_halted_returns_in_time(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=0.1) as (backend, _):
         own_redis.halt()
         try:
@@ -363,7 +363,7 @@ async def test_groups_that_change_while_redis_is_down_are_subscribed_on_reconnec
         assert course(recorder, "coming") == [RECONNECT, b"yes"]
 
 
-async def test_stopping_while_redis_is_down_returns_at_once(own_redis: RedisServer, scheme: str) -> None:
+async def test_stopping_the_backend_while_redis_is_down_returns_at_once(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, _):
         own_redis.kill()
         await until(lambda: not backend.metrics.connected)

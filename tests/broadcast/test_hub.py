@@ -281,7 +281,7 @@ async def test_pending_publish_raises_when_the_hub_stops() -> None:
         await outcome(sending)
 
 
-async def test_a_hub_that_stops_while_it_starts_leaves_no_connection() -> None:
+async def test_stopping_a_starting_hub_leaves_no_connection() -> None:
     backend, may_open = ScriptedBackend(), asyncio.Event()
 
     async def open_backend() -> Backend:

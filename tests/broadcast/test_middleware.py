@@ -279,7 +279,7 @@ async def test_an_event_stream_can_be_a_group_member() -> None:
         assert app.metrics["members"] == 0
 
 
-async def test_an_event_stream_is_broken_off_if_its_client_does_not_read() -> None:
+async def test_event_stream_is_closed_if_its_client_does_not_read() -> None:
     async def events(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         await channels["groups"].send({"group": "news", "add": channels["reply"].name})

@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-def test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_ends(
+def test_outage_is_logged_at_the_beginning_once_a_minute_and_at_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()

@@ -483,7 +483,7 @@ async def test_publish_without_a_url_uses_the_middleware_that_started_first() ->
         await middleware.shutdown()
 
 
-async def test_publish_does_not_deadlock_with_an_event_loop_that_waits_for_the_publishing_thread(
+async def test_publish_raises_if_the_event_loop_waits_for_the_publishing_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.publisher._LOOP_SECONDS", -0.9)

@@ -93,7 +93,7 @@ async def test_B12_discard_from_a_second_process_is_done_by_the_process_with_the
         assert owning.hub.snapshot()["groups"] == 0
 
 
-async def test_another_process_cannot_add_a_channel_that_has_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_second_process_cannot_add_a_channel_that_has_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         await ask(asking, owning, {"group": "chat", "add": owning.client().name})
         assert owning.hub.members == {}

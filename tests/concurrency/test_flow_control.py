@@ -46,7 +46,7 @@ async def test_producer_is_woken_although_a_wait_of_another_producer_was_cancell
     assert given_up.cancelled()
 
 
-async def test_producer_does_not_wait_if_bytes_are_consumed_just_before_its_wait() -> None:
+async def test_consumption_just_before_a_producer_waits_is_not_missed() -> None:
     flow = FlowControl(0)
     flow.put += 1
 

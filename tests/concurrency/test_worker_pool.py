@@ -144,7 +144,7 @@ def test_C12_pool_shutdown_in_a_forked_child_keeps_the_parent_pool_running() -> 
     pool.shutdown()
 
 
-async def test_pool_accepts_threads_plus_queue_jobs_before_its_workers_wake() -> None:
+async def test_pool_accepts_jobs_up_to_threads_plus_queue_before_its_workers_wake() -> None:
     pool = WorkerPool(threads=4, queue=2)
     release = threading.Event()
     for _ in range(6):
@@ -360,7 +360,7 @@ async def test_detaching_an_idle_worker_changes_nothing() -> None:
     pool.shutdown()
 
 
-async def test_detaching_a_thread_of_another_pool_changes_nothing() -> None:
+async def test_detaching_a_thread_of_a_different_pool_changes_nothing() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(int).result(30)
     pool.detach(threading.get_ident())

@@ -163,7 +163,7 @@ async def test_status_that_is_a_float_is_counted() -> None:
     assert await counted(app, GET) == [("*", "", "channels", {"4xx": 1})]
 
 
-async def test_content_of_a_GET_request_is_counted() -> None:
+async def test_content_bytes_of_a_GET_request_are_counted() -> None:
     async def reading(message: Any, channels: Any) -> None:
         await read_body(message, channels)
         await channels["reply"].send({"status": 200, "content": b""})
@@ -250,7 +250,7 @@ def test_M50_fallbacks_above_a_thousand_paths_are_counted_together() -> None:
     assert counts.fallbacks["*", "/0"] == 2
 
 
-def test_M50_path_of_a_fallback_is_stored_up_to_200_characters() -> None:
+def test_M50_fallback_path_is_truncated_to_200_characters() -> None:
     counts = Counts()
     counts.add(Place(Endpoint()), "shift")
     fall_back(counts, "/" * 60000)

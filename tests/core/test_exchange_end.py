@@ -84,7 +84,7 @@ def test_exception_in_an_exchange_callback_is_logged_and_later_callbacks_run(
 
 
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
-async def test_waiting_for_a_disconnect_ends_with_the_exchange(end: str) -> None:
+async def test_wait_disconnect_returns_when_the_exchange_ends(end: str) -> None:
     made, _ = exchange()
     waiting = asyncio.ensure_future(made.wait_disconnect())
     await asyncio.sleep(0)

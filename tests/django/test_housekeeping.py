@@ -42,7 +42,7 @@ def test_arguments_of_unwraps_the_partial_that_asgiref_submits() -> None:
 
 
 @pytest.mark.parametrize("function", [int, partial(int, "5"), partial(print, partial(int, "5")), partial(print, len)])
-def test_leaves_nothing_is_false_for_an_unknown_function(function: Any) -> None:
+def test_unknown_function_is_assumed_to_leave_thread_state(function: Any) -> None:
     assert not leaves_nothing(function)
 
 
@@ -55,7 +55,7 @@ def test_site_middleware_hook_counts_as_leaving_state_on_its_thread() -> None:
 
 
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
-def test_leaves_nothing_is_false_for_a_middleware_hook_with_missing_arguments(name: str) -> None:
+def test_middleware_hook_with_missing_arguments_is_assumed_to_leave_thread_state(name: str) -> None:
     assert not leaves_nothing(hook(GZipMiddleware, "process_response"))
     assert not leaves_nothing(hook(SessionMiddleware, name))
 
@@ -96,7 +96,7 @@ def test_session_middleware_leaves_no_thread_state_unless_it_saves_the_session(
 @pytest.mark.parametrize(
     ("used", "added", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
 )
-def test_leaves_nothing_is_false_if_the_message_middleware_stores_messages(
+def test_message_middleware_leaves_thread_state_only_if_it_stores_messages(
     used: bool, added: bool, expected: bool
 ) -> None:
     request = request_with(_messages=SimpleNamespace(used=used, added_new=added))
@@ -127,7 +127,7 @@ def test_csrf_middleware_leaves_no_thread_state_unless_it_calls_site_code(
         (MessageMiddleware, {"MESSAGE_STORAGE": "site.Storage"}),
     ],
 )
-def test_leaves_nothing_is_false_for_a_custom_session_or_message_storage(
+def test_custom_session_or_message_storage_is_assumed_to_leave_thread_state(
     middleware: Any, changed: dict[str, str]
 ) -> None:
     calls = hook(middleware, "process_request", HttpRequest()), after(middleware, HttpRequest())
@@ -139,7 +139,7 @@ def test_leaves_nothing_is_false_for_a_custom_session_or_message_storage(
 class Response(HttpResponse): ...
 
 
-def test_leaves_nothing_is_false_for_a_custom_response_class() -> None:
+def test_custom_response_class_is_assumed_to_leave_thread_state() -> None:
     assert leaves_nothing(after(GZipMiddleware, HttpRequest()))
     assert not leaves_nothing(after(GZipMiddleware, HttpRequest(), Response()))
 
@@ -155,7 +155,7 @@ def converter() -> Iterator[None]:
     get_converters.cache_clear()
 
 
-def test_leaves_nothing_is_false_if_a_custom_path_converter_may_run(converter: None) -> None:
+def test_custom_path_converter_is_assumed_to_leave_thread_state(converter: None) -> None:
     assert leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page/")))
     assert not leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page")))
     assert leaves_nothing(after(LocaleMiddleware, request_with()))
@@ -190,7 +190,7 @@ def test_closing_a_response_leaves_no_thread_state_unless_it_closes_site_objects
 
 
 @pytest.mark.parametrize("middleware", [LoginRequiredMiddleware, FetchFromCacheMiddleware])
-def test_leaves_nothing_is_false_for_django_middleware_that_uses_the_database(middleware: type) -> None:
+def test_django_middleware_that_uses_the_database_is_assumed_to_leave_thread_state(middleware: type) -> None:
     name = "process_view" if middleware is LoginRequiredMiddleware else "process_request"
     assert not leaves_nothing(hook(middleware, name, HttpRequest()))
 

@@ -521,7 +521,7 @@ def test_django_threads_rejects_an_invalid_number_of_seconds_to_wait(wait: Any) 
         DjangoThreads(hello, wait=wait)
 
 
-async def test_middleware_with_variable_arguments_gets_three_for_asgi_and_two_for_channels(
+async def test_middleware_with_variable_arguments_gets_3_arguments_for_asgi_and_2_for_channels(
     threads_of: Make,
 ) -> None:
     class Middleware:

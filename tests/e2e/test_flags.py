@@ -272,7 +272,7 @@ def test_a_websocket_from_an_allowed_origin_is_served(websockets: ServerProcess)
         assert client.recv(LONGEST_WAIT) == "hello"
 
 
-def test_websocket_from_another_origin_is_rejected(websockets: ServerProcess) -> None:
+def test_websocket_from_a_foreign_origin_is_rejected(websockets: ServerProcess) -> None:
     with pytest.raises(InvalidStatus, match="403"):
         talk(websockets, origin="https://b.example")
 
@@ -333,7 +333,7 @@ def seen(client: Client) -> Any:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--forwarded-allow-ips", "127.0.0.0/8"), ("--forwarded-allow-ips", "*")])
-def test_forwarded_fields_of_a_trusted_proxy_are_applied(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_forwarded_headers_of_a_trusted_proxy_are_applied(folder: Path, arguments: tuple[str, ...]) -> None:
     for server in serving(folder, "peer", *arguments):
         with Client(server) as client:
             assert seen(client) == TAKEN

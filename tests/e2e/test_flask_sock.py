@@ -304,7 +304,7 @@ def test_flask_sock_application_mounted_in_a_router_echoes_messages(tmp_path: Pa
         assert client.recv(LONGEST_WAIT) == "hello"
 
 
-def test_stopped_server_exits_with_0_although_a_flask_sock_view_goes_on() -> None:
+def test_stopped_server_exits_with_0_although_a_flask_sock_view_still_runs() -> None:
     with serving("--timeout-disconnect", "1") as server, opened(server, "/stubborn") as client:
         assert client.recv(LONGEST_WAIT) == "ready"
         assert server.stop() == 0

@@ -256,7 +256,7 @@ def test_settings_of_the_asgi_worker_of_gunicorn_are_applied() -> None:
 @covers("asgi_lifespan")
 @pytest.mark.skipif(not knows("asgi_lifespan"), reason="this gunicorn has no such setting")
 @pytest.mark.parametrize(("mode", "began"), [("on", 1), ("off", 0)])
-def test_asgi_lifespan_of_gunicorn_is_applied(mode: str, began: int) -> None:
+def test_gunicorn_asgi_lifespan_setting_is_applied(mode: str, began: int) -> None:
     with running_gunicorn(HOSTED, "app:lifespan", "--asgi-lifespan", mode) as server:
         assert server.get() == (200, "asgi3")
         server.stop()
@@ -274,14 +274,14 @@ def test_SCRIPT_NAME_in_the_environment_mounts_the_application_under_gunicorn() 
 @pytest.mark.parametrize(
     ("trusted", "scheme", "client"), [("127.0.0.1", "https", "192.0.2.1"), ("192.0.2.9", "http", "127.0.0.1")]
 )
-def test_forwarded_fields_of_a_proxy_that_gunicorn_trusts_are_applied(trusted: str, scheme: str, client: str) -> None:
+def test_forwarded_headers_of_a_proxy_trusted_by_gunicorn_are_applied(trusted: str, scheme: str, client: str) -> None:
     fields = ("x-forwarded-proto: https", "x-forwarded-for: 192.0.2.1")
     with running_gunicorn(HOSTED, "app:app", "--forwarded-allow-ips", trusted) as server, Client(server) as asking:
         description = described(asking.get("/", *fields))
         assert (description["scheme"], description["client"][0]) == (scheme, client)
 
 
-def test_gunicorn_applies_forwarded_fields_from_a_unix_socket_proxy(tmp_path: Path) -> None:
+def test_gunicorn_applies_forwarded_headers_from_a_unix_socket_proxy(tmp_path: Path) -> None:
     path = f"{tmp_path}/socket"
     with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}") as server, Client(server, path=path) as client:
         assert described(client.get("/", "x-forwarded-proto: https"))["scheme"] == "https"

@@ -96,7 +96,7 @@ def test_metrics_have_every_request_after_sighup_has_replaced_all_workers(server
     assert found[DURATIONS] == 30
 
 
-def test_metrics_keep_all_requests_after_a_reload(tmp_path: Path) -> None:
+def test_metrics_still_count_earlier_requests_after_a_reload(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with running_server(tmp_path, "app:app", "--reload", "--metrics", "127.0.0.1:0") as server:
         ask(server, 5)

@@ -727,7 +727,7 @@ async def test_R17_too_many_unread_bytes_from_another_task_abort_the_connection(
         (b"//a/../b", "//a/../b"),
     ],
 )
-async def test_R18_path_is_decoded_once_and_can_always_be_encoded(target: bytes, path: str) -> None:
+async def test_R18_path_is_decoded_once_and_can_always_be_encoded_again(target: bytes, path: str) -> None:
     message = await message_of(request(b"GET " + target + b" HTTP/1.1"))
     assert (message["path"], message["raw_path"]) == (path, target)
     message["path"].encode("utf-8")

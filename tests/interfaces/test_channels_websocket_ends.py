@@ -190,7 +190,7 @@ async def test_accept_with_a_false_value_rejects_the_handshake(answer: Message) 
         ({"status": 101}, "101"),
     ],
 )
-async def test_invalid_handshake_answer_is_not_sent_in_part(answer: Message, expected: str) -> None:
+async def test_invalid_handshake_response_raises_and_sends_nothing(answer: Message, expected: str) -> None:
     errors: list[LocalProtocolError] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -208,7 +208,7 @@ async def test_invalid_handshake_answer_is_not_sent_in_part(answer: Message, exp
 
 
 @pytest.mark.parametrize("message", [{"text": "a", "close": 999}, {"text": "a", "close": True, "reason": "\ud800"}])
-async def test_websocket_message_with_an_invalid_close_is_not_sent_in_part(message: Message) -> None:
+async def test_websocket_message_with_an_invalid_close_raises_and_sends_nothing(message: Message) -> None:
     app = Recorder(silent)
     conversation = await opened(app)
     with pytest.raises(LocalProtocolError):

@@ -203,7 +203,7 @@ def test_environ_keys_that_the_wsgi_host_added_are_passed_on() -> None:
     assert (environ["REMOTE_USER"], environ["test.own"], environ["wsgi.run_once"]) == ("me", own, False)
 
 
-def test_environs_with_equal_keys_have_their_own_values() -> None:
+def test_environs_with_equal_keys_keep_separate_values() -> None:
     for value in ("a", "b"):
         exchange = read(HTTP_X=value, REMOTE_USER=value)
         assert (exchange.headers, exchange.endpoint.environ) == ([[b"x", value.encode()]], {"REMOTE_USER": value})

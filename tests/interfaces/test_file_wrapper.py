@@ -83,7 +83,7 @@ SENT_BY_THE_KERNEL: dict[str, tuple[Callable[[Path], Any], int]] = {
 
 @pytest.mark.parametrize("length", [None, 0, 1, 70000])
 @pytest.mark.parametrize("kind", SENT_BY_THE_KERNEL)
-async def test_regular_file_is_sent_by_the_kernel_from_its_position(
+async def test_regular_file_is_sent_by_the_kernel_from_the_current_position(
     kind: str, length: int | None, path: Path, sent_by_the_kernel: list[int]
 ) -> None:
     opened, start = SENT_BY_THE_KERNEL[kind]
@@ -184,7 +184,7 @@ async def test_wsgi_file_shorter_than_its_content_length_aborts_the_response(pat
     assert not response.complete
 
 
-async def test_file_that_is_returned_after_write_is_sent_after_the_written_content(
+async def test_file_returned_after_wsgi_write_is_sent_after_the_written_content(
     path: Path, sent_by_the_kernel: list[int]
 ) -> None:
     def app(environ: Any, start_response: Any) -> Any:

@@ -536,7 +536,7 @@ async def test_W7_shutdown_stops_waiting_for_a_handler_after_timeout_disconnect(
     await until(lambda: not site.interface.executor.detached)  # type: ignore[attr-defined]
 
 
-async def test_W7_shutdown_waits_for_handlers_that_end() -> None:
+async def test_W7_shutdown_waits_until_websocket_handlers_have_ended() -> None:
     call = Call(echo)
     site = await opened(call)
     assert await site.answer() == 101

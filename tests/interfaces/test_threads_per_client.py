@@ -185,7 +185,7 @@ async def test_request_that_the_pool_rejects_does_not_count_towards_threads_per_
     await clients.end()
 
 
-async def test_request_waiting_for_the_thread_limit_of_its_client_is_dropped_on_disconnect() -> None:
+async def test_request_queued_at_the_client_thread_limit_is_dropped_on_disconnect() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2", "a3"):
@@ -199,7 +199,7 @@ async def test_request_waiting_for_the_thread_limit_of_its_client_is_dropped_on_
     await clients.end()
 
 
-async def test_requests_waiting_at_the_thread_limit_get_503_when_the_pool_ends() -> None:
+async def test_requests_queued_at_the_thread_limit_get_503_when_the_pool_ends() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2"):

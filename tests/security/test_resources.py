@@ -25,7 +25,7 @@ async def test_D1_header_above_the_size_limit_is_refused_before_it_is_stored() -
     await conversation.lose()
 
 
-async def test_D1_input_after_a_refused_head_is_dropped_and_the_connection_is_closed() -> None:
+async def test_D1_input_after_a_rejected_request_head_is_dropped_and_the_connection_closed() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: " + b"b" * 70000)
     dropped = 0

@@ -90,7 +90,7 @@ async def test_E1_a_websocket_from_a_page_of_the_same_host_is_accepted(host: byt
         (b"192.168.0.1", b"http://localhost"),
     ],
 )
-async def test_E1_a_websocket_from_another_host_is_refused_before_the_application_is_called(
+async def test_E1_a_websocket_from_a_foreign_host_is_refused_before_the_application_is_called(
     host: bytes, origin: bytes
 ) -> None:
     app = Recorder(nothing)
@@ -201,7 +201,7 @@ async def test_E2_handshake_with_content_is_rejected_and_calls_no_application() 
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("before", [b"", frame(TEXT, b"a"), frame(BINARY_PART, b"a"), frame(PING)])
-async def test_E3_unmasked_frame_closes_with_1002_in_any_position(before: bytes) -> None:
+async def test_E3_unmasked_frame_at_any_position_closes_with_1002(before: bytes) -> None:
     codes = []
     for unmasked in (b"\x81\x02hi", b"\x82\x00", b"\x80\x01a", b"\x89\x00", b"\x88\x02\x03\xe8"):
         conversation = await opened()

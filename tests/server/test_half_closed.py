@@ -35,7 +35,7 @@ class Waiting:
             raise
 
 
-async def test_on_close_callback_is_called_when_the_client_closes_its_side() -> None:
+async def test_on_close_callback_is_called_when_the_client_half_closes() -> None:
     app = Waiting()
     conversation = Conversation(app)
     conversation.send(GET)

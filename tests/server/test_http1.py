@@ -238,7 +238,7 @@ async def test_paused_reading_resumes_during_the_lingering_close_of_a_rejected_r
     await conversation.interface.tasks.finish(0)
 
 
-async def test_lingering_close_ends_when_the_client_closes_its_side() -> None:
+async def test_lingering_close_ends_when_the_client_half_closes() -> None:
     conversation = Conversation(hello)
     conversation.send(b"\n")
     assert not conversation.transport.closing

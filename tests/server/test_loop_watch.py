@@ -296,7 +296,7 @@ def test_logged_place_is_the_innermost_line_of_application_code(files: list[str]
     assert place_in(found, origins_of(found)) == place
 
 
-def test_blocking_place_shows_the_calling_handler_if_a_different_function_blocks() -> None:
+def test_log_line_of_a_blocking_function_names_the_calling_handler() -> None:
     shown = [str(Place("Site.view", function, "/srv/a\nb.py", 7)) for function in ("Site.view", "fetch")]
     assert shown == ["/srv/a\\nb.py:7 in Site.view", "/srv/a\\nb.py:7 in fetch, called by Site.view"]
 

@@ -70,7 +70,7 @@ def test_a_wrong_tls_key_password_is_reported(made: Certificates, password: str,
         context_of(ssl_certfile=made.chain, ssl_keyfile=made.key, ssl_keyfile_password=password)
 
 
-def test_a_tls_key_of_another_certificate_is_reported(made: Certificates) -> None:
+def test_a_tls_key_of_a_different_certificate_is_reported(made: Certificates) -> None:
     chain = made.chain.read_bytes()
     made.issue()
     made.chain.write_bytes(chain)

@@ -72,7 +72,7 @@ async def test_close_frame_of_the_client_is_read_while_a_handler_still_runs() ->
     await conversation.lose()
 
 
-async def test_close_by_the_application_drops_held_messages_and_resumes_reading() -> None:
+async def test_close_by_the_application_drops_queued_messages_and_resumes_reading() -> None:
     app = Held("websocket.receive")
     recorder = Recorder(app)
     conversation = await opened(recorder, ws_handlers=1, timeout_disconnect=0.0)

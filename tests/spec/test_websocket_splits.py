@@ -78,7 +78,7 @@ def test_a_frame_gives_the_same_message_wherever_it_is_split_once(first: int, si
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_stream_of_frames_gives_the_same_messages_with_pauses_of_receiving(name: str) -> None:
+def test_stream_of_frames_gives_the_same_messages_although_receiving_pauses(name: str) -> None:
     """No message is lost, repeated, or passed on during a pause."""
     stream, compression = STREAMS[name]
     whole = outcome(name, pieces_of(1 << 30))

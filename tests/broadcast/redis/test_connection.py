@@ -25,7 +25,7 @@ class RecordedConnection(RedisConnection):
         self.aborted = True
 
 
-async def test_closing_a_connection_returns_even_if_the_driver_never_reports_the_end(
+async def test_closing_returns_even_if_the_driver_never_reports_connection_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.001)

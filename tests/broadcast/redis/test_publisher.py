@@ -103,7 +103,7 @@ async def test_publishes_with_transient_errors_are_retried_in_order() -> None:
         await asyncio.gather(*publishing)
 
 
-async def test_a_later_publish_waits_behind_held_messages() -> None:
+async def test_new_publish_is_sent_after_earlier_publishes_that_are_retried() -> None:
     async with conversation() as talk:
         publishing = await talk.publish(b"a", b"b")
         talk.answer(BUSY)
@@ -239,7 +239,7 @@ async def test_a_denied_publish_is_logged_once_with_group_and_command(caplog: py
         assert r"group 'se\ncret': Redis refuses PUBLISH: NOPERM no" in caplog.text
 
 
-async def test_the_number_of_held_messages_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_number_of_messages_waiting_for_a_retry_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNANSWERED", 3)
     async with conversation() as talk:
         first = await talk.publish(b"a")

@@ -55,7 +55,7 @@ async def test_a_subscription_with_a_transient_error_is_retried_and_leaves_no_ga
         assert (talk.recorder.payloads, talk.recorder.gaps) == ([b"x"], [])
 
 
-async def test_an_error_code_that_only_begins_like_a_transient_code_is_a_denial() -> None:
+async def test_unknown_error_code_that_begins_like_a_transient_code_is_a_denial() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()

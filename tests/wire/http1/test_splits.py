@@ -133,7 +133,7 @@ def test_short_corpus_streams_are_parsed_the_same_for_any_split(limits: Limits) 
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_mutated_pipeline_is_parsed_the_same_for_any_split(seed: int) -> None:
+def test_randomly_changed_pipeline_is_parsed_the_same_for_any_split(seed: int) -> None:
     source = random.Random(seed)
     for _ in range(25):
         assert_same_however_cut(disturbed(source), source.choice((Limits(), NARROW)), source)

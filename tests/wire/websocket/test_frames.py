@@ -327,7 +327,7 @@ def test_memory_for_a_long_message_is_below_2_3_times_its_size() -> None:
     assert client.code is None
 
 
-def test_message_that_arrives_byte_by_byte_uses_below_2_5_times_its_size() -> None:
+def test_message_arriving_byte_by_byte_needs_less_than_2_5_times_its_size() -> None:
     client = Client(max_message_bytes=30_000)
     assert peak_of(client, frame(BINARY, b"a" * 30_000), 1) < 75_000
     assert client.code is None
