@@ -45,7 +45,7 @@ def test_escaped_report_indents_every_line() -> None:
     assert escaped_report("one\x1b\n  two\n") == "\n    one\\x1b\n      two"
 
 
-def test_report_of_one_line_stays_on_one_line() -> None:
+def test_one_line_report_stays_on_one_line() -> None:
     assert escaped_report("no database\n") == "no database"
 
 

@@ -102,7 +102,7 @@ def test_attribute_application_is_served_if_the_attribute_app_is_its_adapter(wri
     assert import_application("shop") is sys.modules["shop"].application
 
 
-def test_application_and_app_of_different_kinds_are_rejected_and_named(write: Write) -> None:
+def test_error_for_application_and_app_of_different_kinds_names_both(write: Write) -> None:
     write("shop.py", WSGI_APP.replace("NAME", "application") + CHANNELS_APP.replace("NAME", "app"))
     assert complaint("shop") == (
         "cannot import 'shop': module 'shop' has 'application' (wsgi) and 'app' (channels), which are different "

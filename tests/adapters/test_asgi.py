@@ -475,7 +475,7 @@ class WithStartup:
         return []
 
 
-async def test_asgi_adapter_starts_once_before_its_first_requests() -> None:
+async def test_asgi_adapter_starts_once_before_the_first_request() -> None:
     app = WithStartup()
     adapter = ASGIAdapter(app)
     await asyncio.gather(*(adapter({"method": "GET", "path": "/"}, {"reply": Reply()}) for _ in range(3)))

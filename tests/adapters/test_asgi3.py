@@ -593,7 +593,7 @@ async def test_denial_response_that_contradicts_its_content_length_is_aborted() 
         ({"accept": True, "headers": [[b"a", b"b\r\n"]]}, ["start", "body"]),
     ],
 )
-async def test_websocket_client_gets_500_if_the_accept_message_is_invalid(accept: Message, sent: list[str]) -> None:
+async def test_uncaught_error_for_an_invalid_accept_message_gives_500(accept: Message, sent: list[str]) -> None:
     host = Host(Recorder(accept), WEBSOCKET, CONNECT)
     await settle()
     host.put({"type": "websocket.disconnect", "code": 1000})

@@ -325,7 +325,9 @@ class Impatient(Site):
 
 
 @pytest.mark.parametrize("app", [wsgi_apps.hello, wsgi_apps.generator, wsgi_apps.file])
-async def test_response_content_is_dropped_if_the_direct_caller_was_cancelled(app: Callable[..., Any]) -> None:
+async def test_response_content_of_a_direct_call_is_dropped_after_its_caller_is_cancelled(
+    app: Callable[..., Any],
+) -> None:
     blocking = Blocking(app)
     [response] = await Impatient(blocking).cancelled(blocking)
     assert response.content == b"from the site"
@@ -344,7 +346,7 @@ async def test_response_file_of_a_cancelled_direct_call_is_not_sent(tmp_path: Pa
     assert response.content == b"from the site"
 
 
-async def test_exception_after_the_caller_of_a_direct_call_was_cancelled_is_logged(
+async def test_direct_call_logs_an_exception_after_its_caller_was_cancelled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blocking = Blocking(raises(ValueError("late")))

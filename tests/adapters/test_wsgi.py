@@ -139,7 +139,7 @@ def _on_the_loop(callback: Any) -> None:
     loop_thread().loop.call_soon_threadsafe(callback)
 
 
-def test_truncated_upload_is_never_taken_for_complete() -> None:
+def test_truncated_upload_never_looks_complete() -> None:
     raised = threading.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -78,7 +78,7 @@ async def test_a_restarted_cluster_leaves_one_gap_in_each_group(cluster: list[Re
         assert [course(recorder, group) for group in GROUPS] == [[b"before", RECONNECT, b"after"]] * 3
 
 
-async def test_moved_cluster_slot_is_followed_with_one_gap_in_its_group(cluster: list[RedisServer]) -> None:
+async def test_group_of_a_moved_cluster_slot_is_resubscribed_with_one_gap(cluster: list[RedisServer]) -> None:
     async with listening(url_of(cluster), *GROUPS) as (backend, recorder):
         await say_and_hear(backend, recorder, b"before")
         source = owner(cluster, "one")

@@ -98,7 +98,7 @@ async def test_memory_backend_is_never_the_default_with_several_processes(
 
 
 @pytest.mark.parametrize("value", ["1", "many"])
-async def test_one_process_or_an_invalid_web_concurrency_gets_the_memory_backend(
+async def test_memory_backend_is_chosen_for_one_process_or_an_invalid_web_concurrency(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", value)

@@ -408,7 +408,7 @@ async def test_a_missing_password_is_logged(tmp_path: Path, scheme: str) -> None
                 await backend.publish("one", b"x")
 
 
-async def test_a_database_that_does_not_exist_is_logged(own_redis: RedisServer, scheme: str) -> None:
+async def test_missing_redis_database_is_logged(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme, database="99")) as (backend, _):
         with pytest.raises(BroadcastUnavailable, match="DB index is out of range"):
             await backend.publish("one", b"x")

@@ -183,7 +183,7 @@ async def test_end_of_an_outage_is_logged_without_waiting_for_the_next_publish(
     await hub.stop()
 
 
-async def test_a_failed_publish_that_is_not_awaited_logs_no_unretrieved_exception() -> None:
+async def test_unawaited_failed_publish_logs_no_unretrieved_exception() -> None:
     backend, hub, _, _ = await with_member()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub.publish("chat", {})
@@ -193,7 +193,7 @@ async def test_a_failed_publish_that_is_not_awaited_logs_no_unretrieved_exceptio
     await hub.stop()
 
 
-async def test_failed_publish_raises_nothing_if_the_option_unavailable_is_drop() -> None:
+async def test_failed_publish_raises_nothing_with_unavailable_set_to_drop() -> None:
     backend = ScriptedBackend()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub = await started_hub(backend, HubOptions(raise_unavailable=False))

@@ -206,7 +206,7 @@ async def test_a_gap_is_reported_after_messages_that_were_queued_earlier() -> No
         assert [isinstance(item, Gap) for item in reply.sent] == [False, True, False]
 
 
-async def test_member_of_several_groups_gets_one_event_for_a_common_gap() -> None:
+async def test_one_gap_in_several_groups_is_one_event_for_each_member() -> None:
     async with Group() as group:
         one, two, both = await group.member("one"), await group.member("two"), await group.member("one", "two")
         group.backend.lose("one", "two", "elsewhere", since=77.0)

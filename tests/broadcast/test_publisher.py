@@ -95,7 +95,7 @@ def test_messages_of_a_publisher_have_sequence_numbers(redis_server: RedisServer
         assert [listener.receive()["_uvicorn"][1] for _ in range(3)] == [1, 2, 1]
 
 
-def test_a_publisher_never_interprets_group_names(redis_server: RedisServer) -> None:
+def test_publisher_never_interprets_a_group_name_as_a_command(redis_server: RedisServer) -> None:
     name = "a b\r\nPUBLISH chat x\r\n"
     with listening(redis_server, name) as listener, Publisher(redis_server.url) as publisher:
         publisher.publish(name, {"text": "hi"})
@@ -537,7 +537,7 @@ def test_wsgi_groups_can_send_without_an_event_loop(redis_server: RedisServer) -
         ({"group": "chat", "send": {}, "add": "reply.0.1"}, "need a host with an event loop"),
     ],
 )
-def test_wsgi_groups_without_an_event_loop_accept_only_send(message: Any, said: str) -> None:
+def test_wsgi_groups_without_an_event_loop_accept_only_the_key_send(message: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         SendingGroups(Publisher("redis://127.0.0.1:1")).send(message)
 

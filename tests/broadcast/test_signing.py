@@ -48,7 +48,7 @@ def test_signed_message_older_than_an_accepted_message_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("key", [*COMMAND, "sender", "sequence", "time"])
-def test_a_changed_signed_message_is_rejected(key: str) -> None:
+def test_signed_message_that_was_changed_is_rejected(key: str) -> None:
     asking, owning, _, _ = pair()
     message = asking.sign("owner", "asker", COMMAND)
     message[key] = message[key] + 1 if isinstance(message[key], (int, float)) else message[key] + "x"

@@ -84,7 +84,7 @@ def test_content_taken_as_a_whole_is_no_longer_buffered() -> None:
     assert content.buffered_bytes == 0
 
 
-def test_content_that_is_fed_after_the_end_is_dropped() -> None:
+def test_content_that_arrives_after_the_end_is_dropped() -> None:
     content = content_of()
     content.break_off()
     content.feed(b"x")

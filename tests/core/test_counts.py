@@ -54,11 +54,11 @@ async def test_requests_are_not_counted_by_default() -> None:
     assert Conversation(channels_app).context.response_clock is None
 
 
-async def test_application_without_a_router_is_counted_as_one_entry() -> None:
+async def test_application_without_a_router_is_counted_as_one_route() -> None:
     assert await counted(wsgi_app, GET, GET) == [("*", "", "wsgi", {"2xx": 2})]
 
 
-async def test_each_router_entry_is_counted_with_the_kind_of_its_application() -> None:
+async def test_each_route_is_counted_with_the_kind_of_its_application() -> None:
     table = Router(Route("/a/*", channels_app), Route("/b", asgi3_app), default=wsgi_app)
     assert await counted(table, get("/a"), get("/a/x"), get("/b"), get("/c")) == [
         ("/a/*", "", "channels", {"2xx": 2}),
@@ -71,7 +71,7 @@ async def test_request_without_a_matching_route_is_counted_for_the_router() -> N
     assert await counted(Router(Route("/a", channels_app)), get("/b")) == [("*", "", "router", {"4xx": 1})]
 
 
-async def test_both_sides_of_a_shift_are_counted() -> None:
+async def test_old_and_new_application_of_a_shift_are_both_counted() -> None:
     shift = Shift(wsgi_app, channels_app, weight=50, key=lambda exchange: exchange.path)
     requests = [get(f"/a/{number}") for number in range(20)]
     found = await counted(Router(Route("/a/*", shift)), *requests)
@@ -79,7 +79,7 @@ async def test_both_sides_of_a_shift_are_counted() -> None:
     assert sum(entry[3]["2xx"] for entry in found) == 20
 
 
-async def test_entries_below_mounts_are_counted_under_their_whole_path() -> None:
+async def test_routes_below_mounts_are_counted_under_their_whole_path() -> None:
     shop = Router(Route("/cart/*", channels_app), Mount("/old", wsgi_app), default=asgi3_app)
     requests = get("/shop/cart/1"), get("/shop/old"), get("/shop/other")
     assert [entry[0] for entry in await counted(Router(Mount("/shop", shop)), *requests)] == [
@@ -89,7 +89,7 @@ async def test_entries_below_mounts_are_counted_under_their_whole_path() -> None
     ]
 
 
-async def test_entries_of_a_router_that_is_mounted_twice_are_counted_separately() -> None:
+async def test_routes_of_a_router_that_is_mounted_twice_are_counted_separately() -> None:
     inner = Router(Route("/x", channels_app))
     found = await counted(Router(Mount("/a", inner), Mount("/b", inner)), get("/a/x"), get("/b/x"), get("/b/x"))
     assert [(entry[0], entry[3]) for entry in found] == [("/a/x", {"2xx": 1}), ("/b/x", {"2xx": 2})]

@@ -44,7 +44,7 @@ def test_endpoint_of_a_route_is_reused_by_later_requests_to_that_route() -> None
 
 
 @pytest.mark.parametrize(("entry", "root_path"), [("/cart", "/base/shop"), ("/shop", "/shop")])
-def test_new_router_entry_or_root_path_replaces_the_nested_endpoint(entry: str, root_path: str) -> None:
+def test_new_route_or_root_path_replaces_the_nested_endpoint(entry: str, root_path: str) -> None:
     endpoint = Endpoint()
     seen = endpoint.seen_by("/shop", "/base/shop")
     seen.context = copy_context()
@@ -60,6 +60,6 @@ def test_releasing_an_endpoint_also_releases_its_nested_endpoints() -> None:
     assert endpoint.context is None and inner.context is None
 
 
-def test_endpoint_via_lists_the_router_entries_of_a_request_in_order() -> None:
+def test_endpoint_via_lists_the_routes_of_a_request_in_order() -> None:
     assert Endpoint().via == ""
     assert Endpoint().seen_by("/shop", "").seen_by("", "").seen_by("cart", "").via == " via /shop via cart"

@@ -266,7 +266,7 @@ async def test_receiving_raises_after_the_last_piece_of_incomplete_content(end: 
 
 
 @pytest.mark.parametrize("wait", [HTTPExchange.wait_disconnect, HTTPExchange.receive])
-async def test_cancelled_waits_of_an_exchange_leave_no_waiters_behind(wait: Any) -> None:
+async def test_cancelled_receive_or_wait_leaves_no_waiter_in_the_exchange(wait: Any) -> None:
     made, gateway = exchange(has_content=True)
     for _ in range(3):
         looking = asyncio.ensure_future(wait(made))

@@ -83,7 +83,7 @@ def test_most_recently_used_thread_is_leased_first(lanes: Lanes) -> None:
     assert len(threads) == 1
 
 
-def test_event_returns_its_thread_after_each_call(lanes: Lanes) -> None:
+def test_websocket_event_frees_its_thread_after_each_call(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     lease.submit(thread).result()
     wait_until_idle(lanes.calls)
@@ -153,7 +153,7 @@ async def test_call_is_refused_if_no_thread_becomes_free_in_time(
         blocker.release()
 
 
-async def test_thread_lane_counts_running_calls_and_refused_calls(lanes: Lanes) -> None:
+async def test_thread_pool_counts_running_calls_and_refused_calls(lanes: Lanes) -> None:
     blockers = take_all(lanes, True)
     lease = Lease(lanes, is_request=True)
     with pytest.raises(RequestRefused):
@@ -295,7 +295,7 @@ def test_thread_is_kept_until_the_iterator_of_an_event_is_exhausted(lanes: Lanes
     wait_until_idle(lanes.calls)
 
 
-def test_event_returns_its_thread_when_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
+def test_websocket_event_frees_its_thread_when_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     iterator = (number for number in range(9))
     lease.submit(submitted(next, iterator)).result()

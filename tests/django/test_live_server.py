@@ -74,7 +74,7 @@ class SiteTest(LiveServerTestCase):
 """
 
 
-def test_django_live_server_serves_router_websockets_and_static_files_of_a_site(tmp_path: Path) -> None:
+def test_django_live_server_serves_the_routes_websockets_and_static_files(tmp_path: Path) -> None:
     environ = {**os.environ, "DJANGO_SETTINGS_MODULE": ""}
     subprocess.run([sys.executable, "-m", "django", "startproject", "project", str(tmp_path)], check=True, env=environ)
     settings = tmp_path / "project" / "settings.py"

@@ -96,7 +96,7 @@ def test_django_request_parses_a_form_from_the_content() -> None:
         ("/old", "/older", "/older", "/login/"),
     ],
 )
-async def test_urls_that_reverse_makes_include_the_root_path_of_the_request(
+async def test_django_reverse_includes_the_root_path_of_the_request(
     root_path: str, path: str, path_info: str, url: str
 ) -> None:
     request = request_of(message_of(root_path=root_path, path=path))
@@ -221,7 +221,7 @@ async def test_csrf_exempt_handler_needs_no_token(session_key: str) -> None:
     assert reply.messages[0]["status"] == 200
 
 
-async def test_handler_with_login_required_sends_vary_once_and_its_chunks_unchanged(session_key: str) -> None:
+async def test_handler_with_login_required_sends_one_vary_field_and_its_chunks_unchanged(session_key: str) -> None:
     async def app(message: Any, channels: Any) -> None:
         # Other attributes of the reply channel are its own.
         assert channels["reply"].messages == []

@@ -106,7 +106,7 @@ def test_reload_logs_that_no_application_serves_the_static_files(name: str, proj
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_reload_logs_nothing_if_static_files_are_served_or_not_in_use(name: str, project: Path) -> None:
+def test_reload_does_not_mention_static_files_that_are_served_or_unused(name: str, project: Path) -> None:
     add(project, SERVED[name])
     assert "static files" not in loaded(project)
 

@@ -67,7 +67,7 @@ def visit(site: Host, path: str, leave: Callable[[socket.socket], None]) -> str:
 
 @of(LISTENING, "3600")
 @either_end
-def test_idle_stream_of_a_framework_that_awaits_http_disconnect_ends_at_once(
+def test_idle_stream_ends_at_the_disconnect_if_the_framework_awaits_http_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/idle", leave))
@@ -84,7 +84,7 @@ def test_busy_stream_is_closed_at_its_next_send_after_the_disconnect(
 
 @of(NOT_LISTENING, "0.1")
 @either_end
-def test_idle_stream_of_a_framework_that_ignores_http_disconnect_ends_after_timeouts(
+def test_idle_stream_ends_after_timeouts_if_the_framework_ignores_http_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/idle", leave))

@@ -173,7 +173,7 @@ def test_program_signal_handler_is_restored_after_the_application_replaced_it(fo
         assert server.stdout == "mine 2\nafter\n"
 
 
-def test_program_may_configure_logging_after_config(folder: Path) -> None:
+def test_program_may_configure_logging_after_creating_config(folder: Path) -> None:
     with running_server(folder, program=program(folder, LAST_WORD)) as server:
         server.get()
         assert server.stop() == 0

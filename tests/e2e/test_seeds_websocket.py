@@ -39,7 +39,7 @@ def talk(server: ServerProcess) -> ClientConnection:
     return connect(f"ws://127.0.0.1:{server.port}/", open_timeout=LONGEST_WAIT, close_timeout=LONGEST_WAIT)
 
 
-def test_seed_echoes_websocket_messages(document: Path, loop: str) -> None:
+def test_interface_example_echoes_websocket_messages(document: Path, loop: str) -> None:
     for server in serving(document, "echo", loop):
         with talk(server) as client:
             for text in ("hello", "", "é" * 100_000):
@@ -47,7 +47,7 @@ def test_seed_echoes_websocket_messages(document: Path, loop: str) -> None:
                 assert client.recv(LONGEST_WAIT) == text
 
 
-def test_tick_example_sends_the_time_until_its_client_disconnects(document: Path, loop: str) -> None:
+def test_interface_example_tick_sends_the_time_until_its_client_disconnects(document: Path, loop: str) -> None:
     for server in serving(document, "tick", loop):
         with talk(server) as client:
             assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", str(client.recv(LONGEST_WAIT)))
@@ -96,7 +96,7 @@ def test_tick_example_of_the_readme_ends_when_its_client_disconnects(
         assert "Traceback" not in server.stderr
 
 
-def test_seed_chat_continues_while_clients_connect_and_disconnect(document: Path, loop: str) -> None:
+def test_interface_example_chat_continues_while_clients_connect_and_disconnect(document: Path, loop: str) -> None:
     for server in serving(document, "chat_server", loop):
         with talk(server) as staying, ExitStack() as others:
             for number in range(10):
@@ -113,21 +113,21 @@ def test_seed_chat_continues_while_clients_connect_and_disconnect(document: Path
         assert "Traceback" not in server.stderr
 
 
-def test_chat_seed_example_serves_its_page(document: Path) -> None:
+def test_interface_example_chat_serves_its_page(document: Path) -> None:
     for server in serving(document, "chat_server", "auto"):
         status, page = server.get()
         assert status == 200
         assert page == (document / "index.html").read_text()
 
 
-def test_hello_world_seed_example_rejects_a_websocket() -> None:
+def test_interface_example_hello_world_rejects_a_websocket() -> None:
     with running_server(SEEDS, "app:hello_world") as server:
         with pytest.raises(InvalidStatus) as refusal, talk(server):
             pass
         assert refusal.value.response.status_code == 200
 
 
-def test_stopping_server_closes_the_websocket_of_a_seed_example_with_1012() -> None:
+def test_stopping_server_closes_the_interface_example_websocket_with_1012() -> None:
     with running_server(SEEDS / "explicit_accept", "app:echo") as server, talk(server) as client:
         client.send("hello")
         client.recv(LONGEST_WAIT)

@@ -136,13 +136,13 @@ def test_M48_fallback_pages_are_byte_equal_to_pages_of_the_old_site(
     assert (len(paths), different) == (100, [])
 
 
-def test_M47_new_side_answers_each_of_its_100_pages(pages: tuple[ServerProcess, ServerProcess]) -> None:
+def test_M47_new_application_answers_each_of_its_100_pages(pages: tuple[ServerProcess, ServerProcess]) -> None:
     answers = [asked(pages[1], f"/pages/{number}") for number in range(0, 200, 2)]
     assert [answer.rpartition(b"\r\n")[2] for answer in answers] == [b"new page %d" % n for n in range(0, 200, 2)]
 
 
 @pytest.mark.parametrize("method", ["DELETE", "POST"])
-def test_M47_404_from_the_new_side_to_DELETE_or_POST_reaches_the_client(
+def test_M47_404_of_the_new_application_to_DELETE_or_POST_reaches_the_client(
     pages: tuple[ServerProcess, ServerProcess], method: str
 ) -> None:
     answer = asked(pages[1], "/pages/1", method=method)

@@ -517,7 +517,7 @@ async def test_disconnect_event_follows_a_threaded_handler_that_exceeds_its_time
 
 
 @pytest.mark.parametrize(("error", "logged"), [(ValueError("too late"), True), (ChannelClosed("too late"), False)])
-async def test_late_exception_of_a_threaded_handler_is_logged_except_channel_closed(
+async def test_only_channel_closed_of_a_cancelled_threaded_handler_is_not_logged(
     error: BaseException, logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
@@ -649,7 +649,7 @@ def test_threads_argument_of_threaded_overrides_the_threads_setting_of_the_serve
     assert app.pool.threads == expected
 
 
-async def test_threaded_runs_the_hooks_of_its_application_and_ends_threads_at_shutdown() -> None:
+async def test_threaded_wrapper_runs_the_hooks_and_ends_its_threads_at_shutdown() -> None:
     class App:
         def __init__(self) -> None:
             self.hooks: list[str] = []

@@ -348,7 +348,7 @@ def test_error_for_an_unknown_interface_lists_the_known_interfaces() -> None:
         build_interface(channels_app, Settings(interface="asgi"))
 
 
-def test_every_interface_name_is_a_choice_of_the_setting() -> None:
+def test_every_interface_name_is_a_choice_of_the_setting_interface() -> None:
     field = next(field for field in Settings.__dataclass_fields__.values() if field.name == "interface")
     assert set(field.metadata["choices"]) == {"auto", *INTERFACE_NAMES}
 

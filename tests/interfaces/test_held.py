@@ -132,7 +132,7 @@ async def test_plain_function_that_raises_gives_500(caplog: Log) -> None:
     assert caplog.text.count("ValueError: boom") == 1
 
 
-def test_exchange_is_reset_when_a_held_HEAD_response_is_dropped() -> None:
+def test_dropped_HEAD_response_of_a_plain_function_resets_the_exchange() -> None:
     exchange = HTTPExchange(HTTPGateway(), Endpoint(), "HEAD", b"/", "1.1", ((), ()), False)
     call_held(exchange, lambda: exchange.respond(200, more_content=True), ())
     assert (exchange.state, exchange.status, exchange.ended_early) == (WAITING, 0, False)

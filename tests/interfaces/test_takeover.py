@@ -137,7 +137,7 @@ async def test_W2_return_after_the_takeover_closes_with_1000_and_sends_no_respon
     await site.end()
 
 
-async def test_W2_response_is_closed_after_the_takeover() -> None:
+async def test_W2_wsgi_response_close_is_called_after_the_takeover() -> None:
     class Response(list[bytes]):
         has_closed = False
 
@@ -313,7 +313,7 @@ async def test_W4_each_use_of_a_rejected_takeover_raises_ClientDisconnected() ->
     await site.end()
 
 
-async def test_W4_a_rejected_application_may_return_without_start_response(
+async def test_W4_wsgi_application_may_return_without_start_response_after_a_403(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:

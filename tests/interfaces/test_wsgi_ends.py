@@ -236,7 +236,7 @@ async def test_wsgi_call_that_is_cancelled_after_a_disconnect_sends_nothing() ->
     assert exchange.state.name == "CLOSED"
 
 
-async def test_wsgi_list_that_is_returned_after_a_disconnect_is_dropped() -> None:
+async def test_wsgi_list_returned_after_a_disconnect_is_dropped() -> None:
     begun, release, closed = threading.Event(), threading.Event(), threading.Event()
 
     def app(environ: Any, start_response: Any) -> list[bytes]:

@@ -82,23 +82,23 @@ def test_error_for_arguments_of_a_starlette_mount_names_starlette() -> None:
 
 
 @pytest.mark.parametrize("methods", ["GET", (), ("get",), ("GET ",), ("",), (b"GET",), (1,), 5])
-def test_M5_an_entry_rejects_methods_that_are_not_tokens_in_upper_case(methods: Any) -> None:
+def test_M5_route_rejects_methods_that_are_not_tokens_in_upper_case(methods: Any) -> None:
     with pytest.raises(ConfigError, match=r"Route\('/a'\): methods: expected upper-case names"):
         Route("/a", pages, methods=methods)
 
 
-def test_M5_an_entry_rejects_a_protocol_other_than_http_and_websocket() -> None:
+def test_M5_route_rejects_a_protocol_other_than_http_and_websocket() -> None:
     with pytest.raises(ConfigError, match="expected 'http' or 'websocket', got 'https'"):
         Route("/a", pages, protocol="https")
 
 
-def test_M5_a_websocket_entry_with_methods_is_rejected() -> None:
+def test_M5_websocket_route_with_methods_is_rejected() -> None:
     with pytest.raises(ConfigError, match="takes no websocket"):
         Route("/a", live, protocol="websocket", methods=("GET",))
 
 
 @pytest.mark.parametrize("host", ["", "*.example", "a.example:80", "a/b", "::1", "a..b", ".", 5])
-def test_M6_an_entry_rejects_a_host_with_a_port_or_a_wildcard(host: Any) -> None:
+def test_M6_route_rejects_a_host_with_a_port_or_a_wildcard(host: Any) -> None:
     with pytest.raises(ConfigError, match=r"Route\('/a'\): host: expected a name"):
         Route("/a", pages, host=host)
 
@@ -106,18 +106,18 @@ def test_M6_an_entry_rejects_a_host_with_a_port_or_a_wildcard(host: Any) -> None
 @pytest.mark.parametrize(
     ("host", "kept"), [("Shop.Example.", "shop.example"), ("[::1]", "[::1]"), ("127.0.0.1", "127.0.0.1")]
 )
-def test_M6_host_of_an_entry_is_stored_in_lower_case_without_final_dot(host: str, kept: str) -> None:
+def test_M6_host_of_a_route_is_stored_in_lower_case_without_final_dot(host: str, kept: str) -> None:
     assert Route("/a", pages, host=host).host == kept
 
 
 @pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
-def test_M21_an_entry_rejects_threads_that_are_not_a_number_above_zero(threads: Any) -> None:
+def test_M21_route_rejects_threads_that_are_not_a_number_above_zero(threads: Any) -> None:
     with pytest.raises(ConfigError, match=r"Route\('/a'\): threads: expected a number"):
         Route("/a", pages, threads=threads)
 
 
 @pytest.mark.parametrize("app", [live, consumer_coroutine])
-def test_M21_an_entry_rejects_threads_for_a_coroutine_function(app: Any) -> None:
+def test_M21_route_rejects_threads_for_a_coroutine_function(app: Any) -> None:
     with pytest.raises(ConfigError, match="only WSGI applications and synchronous consumers"):
         Route("/a", app, threads=2)
 
@@ -127,7 +127,7 @@ def test_M21_a_route_accepts_threads_for_a_blocking_application(app: Any) -> Non
     assert Route("/a", app, threads=2).threads == 2
 
 
-def test_M21_entry_rejects_threads_for_an_adapter_with_its_own_threads() -> None:
+def test_M21_route_rejects_threads_for_an_adapter_with_its_own_threads() -> None:
     with pytest.raises(ConfigError, match="ASGIAdapter already sets threads or an executor"):
         Route("/a", ASGIAdapter(pages, threads=3), threads=2)
 
@@ -165,18 +165,18 @@ def test_M34_error_for_an_application_of_unknown_kind_shows_the_remedy(make: Any
         assert str(caught.value) == start + end
 
 
-def test_M20_error_for_an_entry_with_an_unknown_interface_names_the_entry() -> None:
+def test_M20_error_for_a_route_with_an_unknown_interface_names_the_route() -> None:
     with pytest.raises(InterfaceError, match=r"^Mount\('/shop'\): interface: expected one of auto"):
         Mount("/shop", pages, interface="cgi")
 
 
-def test_M20_an_entry_whose_application_does_not_fit_its_interface_is_rejected() -> None:
+def test_M20_route_whose_application_does_not_fit_its_interface_is_rejected() -> None:
     with pytest.raises(InterfaceError, match=r"^Route\('/a'\): .* cannot be called as asgi3"):
         Route("/a", pages, interface="asgi3")
 
 
 @pytest.mark.parametrize("name", ["", 5])
-def test_an_entry_rejects_a_name_that_is_not_text(name: Any) -> None:
+def test_route_rejects_a_name_that_is_not_text(name: Any) -> None:
     with pytest.raises(ConfigError, match="name: expected text"):
         Route("/a", pages, name=name)
 
@@ -187,7 +187,7 @@ def test_routes_and_mounts_are_immutable() -> None:
         entry.path = "/b"
 
 
-def test_repr_of_an_entry_is_its_constructor_call() -> None:
+def test_repr_of_a_route_is_its_constructor_call() -> None:
     entry = Route("/a/*", pages, host="a.example", protocol="http", methods=("POST",), name="shop")
     assert repr(entry) == "Route('/a/*', host='a.example', protocol='http', methods=('POST',))"
     assert str(entry) == "shop"

@@ -393,7 +393,7 @@ async def test_M27_an_application_with_several_pools_starts_once() -> None:
     assert events == ["site startup", "site shutdown"]
 
 
-async def test_M28_a_failed_startup_shuts_down_earlier_applications_and_names_the_entry() -> None:
+async def test_M28_failed_startup_shuts_down_earlier_applications_and_names_the_route() -> None:
     events: list[str] = []
     interface = build_interface(
         Router(
@@ -487,7 +487,7 @@ async def test_M30_each_asgi_application_has_a_separate_state() -> None:
     await conversation.lose()
 
 
-async def test_M32_log_line_of_a_failed_request_shows_the_matched_entries(caplog: pytest.LogCaptureFixture) -> None:
+async def test_M32_log_line_of_a_failed_request_shows_the_matched_routes(caplog: pytest.LogCaptureFixture) -> None:
     async def failing(message: Any, channels: Any) -> None:
         raise RuntimeError("broken")
 

@@ -42,7 +42,7 @@ def test_M6_a_host_field_is_compared_without_case_port_and_final_dot(field: byte
     assert find_entry(Table([SHOP, SIX, OTHER]), "/a", fields, "http", "GET") is entry
 
 
-def test_M33_random_paths_and_hosts_match_an_entry_or_give_404_or_405() -> None:
+def test_M33_random_paths_and_hosts_match_a_route_or_give_404_or_405() -> None:
     chance = random.Random(33)
     table = Table([Route("/a/*", application, host="shop.example"), Route("/b", application, methods=("GET",))])
     for _ in range(5000):
@@ -54,7 +54,7 @@ def test_M33_random_paths_and_hosts_match_an_entry_or_give_404_or_405() -> None:
                 assert refusal(table, path, fields, protocol).status in (404, 405)
 
 
-def test_M6_a_request_without_a_host_field_matches_entries_without_a_host() -> None:
+def test_M6_request_without_a_host_field_matches_routes_without_a_host() -> None:
     assert find_entry(Table([SHOP, OTHER]), "/a", split_pairs([]), "http", "GET") is OTHER
 
 
@@ -62,12 +62,12 @@ NEW = Route("/a", application, methods=("POST",))
 
 
 @pytest.mark.parametrize(("asked", "entry"), [(b"POST", NEW), (b" POST ", NEW), (b"PUT", OTHER), (b"post", OTHER)])
-def test_M5_a_CORS_preflight_goes_to_the_entry_for_the_requested_method(asked: bytes, entry: Entry) -> None:
+def test_M5_CORS_preflight_goes_to_the_route_for_the_requested_method(asked: bytes, entry: Entry) -> None:
     fields = split_pairs([[b"access-control-request-method", asked]])
     assert find_entry(Table([NEW, OTHER]), "/a", fields, "http", "OPTIONS") is entry
 
 
-def test_M5_OPTIONS_request_that_is_no_preflight_goes_to_the_OPTIONS_entry() -> None:
+def test_M5_OPTIONS_request_that_is_no_preflight_goes_to_the_OPTIONS_route() -> None:
     options = Route("/a", application, methods=("OPTIONS",))
     assert find_entry(Table([NEW, options]), "/a", split_pairs([]), "http", "OPTIONS") is options
 
@@ -88,5 +88,5 @@ def test_M10_404_for_an_unknown_path_has_a_content_type_and_nosniff() -> None:
     }
 
 
-def test_M10_a_handshake_without_a_matching_entry_is_answered_with_404() -> None:
+def test_M10_handshake_without_a_matching_route_is_answered_with_404() -> None:
     assert refusal(Table([NEW]), "/a", split_pairs([]), "websocket") is NOT_FOUND

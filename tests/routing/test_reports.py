@@ -83,7 +83,7 @@ def counts_of(*paths: str) -> Counts:
     return counts
 
 
-def test_K4_report_text_is_a_table_with_one_line_per_entry() -> None:
+def test_K4_report_text_is_a_table_with_one_line_per_route() -> None:
     _, _, headings, row = lines_of(figures_of(counts_of()))
     assert headings.split() == [
         *("entry", "side", "kind", "requests", "statuses", "in", "flight", "websockets", "p50", "p90", "p99")

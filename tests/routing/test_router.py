@@ -15,7 +15,7 @@ from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.detect import build_interface
 
 
-def test_M11_find_returns_the_entry_for_path_method_protocol_and_host() -> None:
+def test_M11_find_returns_the_route_for_path_method_protocol_and_host() -> None:
     live = Route("/live", channels_app, protocol="websocket")
     form = Route("/form", channels_app, methods=("POST",), host="Shop.Example")
     table = Router(live, form)
@@ -31,7 +31,7 @@ def test_M11_find_returns_the_default_for_an_unknown_path() -> None:
 
 
 @pytest.mark.parametrize("entry", [wsgi_app, "/path", ("/path", wsgi_app), None])
-def test_M34_a_router_rejects_an_argument_that_is_not_an_entry(entry: Any) -> None:
+def test_M34_router_rejects_an_argument_that_is_no_route_or_mount(entry: Any) -> None:
     with pytest.raises(ConfigError, match=r"^Router: expected Route\(...\) or Mount\(...\)"):
         Router(entry)
 
@@ -41,7 +41,7 @@ def test_M34_a_router_rejects_a_default_that_is_not_an_application() -> None:
         Router(default="site.wsgi")
 
 
-def test_M3_a_router_rejects_two_entries_for_the_same_requests() -> None:
+def test_M3_router_rejects_two_routes_for_the_same_requests() -> None:
     with pytest.raises(ConfigError, match="take the same requests"):
         Router(Route("/a", wsgi_app), Route("/a", channels_app))
 
@@ -77,7 +77,7 @@ class Middleware:
         await self._app(message, channels)
 
 
-async def test_M24_middleware_of_the_channels_kind_may_wrap_channels_applications() -> None:
+async def test_M24_channels_middleware_may_wrap_channels_applications() -> None:
     table = Router(Mount("/shop", Router(Route("/cart", channels_app))), Route("/only", hello, methods=("POST",)))
     conversation = Conversation(Middleware(table), root_path="/base")
     for path in (b"/shop/cart", b"/x", b"/only"):
@@ -172,7 +172,7 @@ def test_M25_mapped_wraps_each_distinct_application_once() -> None:
     assert table.entries[0].app is inner, "the first table is as it was"
 
 
-def test_the_repr_of_a_router_has_its_entries() -> None:
+def test_repr_of_a_router_has_its_routes() -> None:
     assert repr(Router(Route("/a", channels_app))) == "Router(Route('/a'))"
 
 

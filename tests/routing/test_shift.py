@@ -93,7 +93,7 @@ async def test_M37_the_old_and_the_new_application_may_be_routers() -> None:
     ]
 
 
-def test_M37_old_side_of_a_shift_shares_the_pool_of_the_default_application() -> None:
+def test_M37_old_application_of_a_shift_shares_the_pool_of_the_default() -> None:
     def new_site(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         return wsgi_app(environ, start_response)
 
@@ -112,7 +112,7 @@ async def test_M37_application_used_by_two_shifts_is_started_once() -> None:
     assert events[:3] == ["old startup", "one startup", "two startup"] and len(events) == 6
 
 
-async def test_M37_a_failed_startup_names_the_entry_and_the_side() -> None:
+async def test_M37_failed_startup_of_a_shift_names_the_route_and_the_application() -> None:
     events: list[str] = []
     shift = Shift(Living("old", events), Living("new", events, fails="startup"))
     interface = build_interface(Router(Route("/search/*", shift)), Settings())
@@ -178,7 +178,7 @@ async def test_M41_a_failing_key_function_is_logged_and_the_old_application_resp
     assert record.getMessage().endswith(": the key function failed; the old application responds")
 
 
-async def test_M42_shift_without_a_name_selects_visitors_by_the_path_of_its_entry() -> None:
+async def test_M42_shift_without_a_name_selects_visitors_by_the_path_of_its_route() -> None:
     visitors = [f"visitor-{number}" for number in range(40)]
     moved = [visitor for visitor in visitors if is_new(50, "/a", visitor) != is_new(50, "/b", visitor)]
     requests = [get(path, f"cookie: v={visitor}".encode()) for visitor in moved for path in ("/a", "/b")]
@@ -240,7 +240,7 @@ async def test_M44_key_of_a_websocket_handshake_selects_the_application(visitor:
     await conversation.lose()
 
 
-async def test_M44_handshake_for_a_side_without_websockets_is_served_as_a_GET_request() -> None:
+async def test_M44_handshake_for_an_application_without_websockets_is_a_GET_request() -> None:
     conversation = WebSocketConversation(Shift(wsgi_app, channels_app), path="/live")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 200

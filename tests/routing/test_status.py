@@ -154,7 +154,7 @@ def test_calling_a_report_or_metrics_object_raises_and_names_the_router(entry: S
         entry({}, None, None)
 
 
-async def test_metrics_of_a_site_count_all_its_entries() -> None:
+async def test_metrics_of_a_site_count_all_its_routes() -> None:
     table = Router(Route("/metrics", metrics(token=TOKEN)), Mount("/shop", channels_app), default=wsgi_app)
     *_, last = await responses(table, get("/shop"), get("/"), get("/metrics", AUTHORIZED))
     found = samples(last.content)

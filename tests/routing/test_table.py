@@ -67,7 +67,7 @@ def test_M3_most_specific_route_is_chosen_whatever_the_order() -> None:
         assert find(*entries, path=path, host=host) is entries[expected], (path, host)
 
 
-def test_M3_an_entry_with_a_protocol_has_priority_over_an_entry_with_methods() -> None:
+def test_M3_route_with_a_protocol_has_priority_over_a_route_with_methods() -> None:
     by_protocol, by_methods, neither = route("/a", protocol="http"), route("/a", methods=("GET",)), route("/a")
     assert find(by_protocol, by_methods, neither, path="/a") is by_protocol
 
@@ -110,7 +110,7 @@ def test_M4_route_that_does_not_match_the_method_is_skipped() -> None:
     assert find(new, old, path="/a", method="GET") is new
 
 
-def test_M4_an_entry_for_a_different_protocol_is_skipped() -> None:
+def test_M4_route_for_a_different_protocol_is_skipped() -> None:
     live, old = route("/a", protocol="websocket"), route("/*")
     assert find(live, old, path="/a") is old
     assert find(live, old, path="/a", protocol="websocket") is live

@@ -213,12 +213,12 @@ async def test_M47_old_application_is_not_called_if_the_client_disconnects_befor
     assert calls == ["new"]
 
 
-def test_M47_a_request_falls_back_on_a_wsgi_host() -> None:
+def test_M47_wsgi_request_falls_back_to_the_old_application() -> None:
     adapter = WSGIAdapter(Router(Route("/x", Shift(wsgi_app, channels_404, weight=100, fallback=(404,)))))
     assert on_wsgi(adapter, "/x") == ["wsgi", "", "/x"]
 
 
-async def test_M47_a_request_falls_back_on_an_asgi_host() -> None:
+async def test_M47_asgi_request_falls_back_to_the_old_application() -> None:
     adapter = ASGI3Adapter(Router(Route("/x", Shift(asgi3_app, asgi3_404, weight=100, fallback=(404,)))))
     assert await on_asgi(adapter, "/x") == ["asgi3", "", "/x"]
 

@@ -77,7 +77,7 @@ def test_connection_removed_during_a_clock_tick_does_not_affect_other_connection
     with_context(use)
 
 
-def test_tick_updates_the_date_field(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_tick_updates_the_date_field(monkeypatch: pytest.MonkeyPatch) -> None:
     def use(context: ServerContext) -> None:
         monkeypatch.setattr(context.clock, "unix_seconds", lambda: 784111777.0)
         context.clock.tick()

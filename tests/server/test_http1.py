@@ -286,7 +286,7 @@ async def test_transport_without_half_close_is_closed_after_the_lingering_timeou
     assert conversation.transport.closing
 
 
-async def test_write_timeout_of_a_streamed_response_disconnects_its_handler() -> None:
+async def test_write_timeout_of_a_streamed_response_ends_its_handler() -> None:
     ended: list[bool] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

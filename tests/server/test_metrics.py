@@ -98,7 +98,7 @@ async def test_lone_surrogate_in_a_route_name_is_replaced_in_the_metrics() -> No
     assert found["uvicorn_requests_total{entry=x?,kind=channels,status=2xx}"] == 1
 
 
-async def test_lane_metrics_show_threads_and_refused_requests() -> None:
+async def test_thread_pool_metrics_show_threads_and_refused_requests() -> None:
     found = await values(Router(Route("/a", wsgi_app, threads=2), default=wsgi_app), get("/a"))
     assert found["uvicorn_lane_threads{lane=/a}"] == 2
     assert found["uvicorn_lane_threads{lane=*}"] == 16

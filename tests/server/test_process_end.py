@@ -53,7 +53,7 @@ def test_process_with_a_running_thread_is_ended_with_its_exit_code(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_process_whose_main_thread_is_exiting_is_not_ended(
+def test_process_without_running_threads_is_left_to_exit_by_itself(
     statuses: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_end, "foreign_threads", lambda: [])

@@ -163,7 +163,7 @@ async def test_handing_over_the_socket_opens_the_session_with_status_101() -> No
         assert (made.session.state, made.session.request.status) == (OPEN, 101)
 
 
-async def test_16_MiB_of_an_application_reach_a_client_that_pauses(tls: Certificates | None) -> None:
+async def test_16_MiB_sent_by_an_application_reach_a_client_that_pauses(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         sending = asyncio.create_task(asyncio.to_thread(send_blocking, made))
         await until(lambda: made.tunnel.write_paused)

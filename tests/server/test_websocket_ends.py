@@ -380,7 +380,7 @@ async def test_silence_within_a_rejected_message_closes_the_connection() -> None
     await settle()
 
 
-async def test_rest_of_a_rejected_message_below_min_content_rate_closes_the_connection() -> None:
+async def test_connection_is_closed_if_a_rejected_message_arrives_below_min_content_rate() -> None:
     conversation = await refused(min_content_rate=500)
     for _ in range(10):
         conversation.send(bytes(400))

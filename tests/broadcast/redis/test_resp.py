@@ -97,7 +97,7 @@ def test_oversized_payload_is_skipped_and_the_next_message_is_parsed(piece: int)
     assert read(data, piece=piece) == [[b"message", b"a", None], [b"message", b"a", b"y"]]
 
 
-def test_a_payload_above_the_limit_is_reported_before_it_has_arrived() -> None:
+def test_oversized_payload_is_reported_before_it_has_arrived() -> None:
     assert read(message(b"a", b"x" * 5000)[:200]) == [[b"message", b"a", None]]
 
 

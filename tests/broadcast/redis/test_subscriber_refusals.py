@@ -74,7 +74,7 @@ async def test_subscriptions_with_a_transient_error_are_retried_in_one_command()
         await subscribing
 
 
-async def test_all_subscribed_is_false_after_a_reconnect_until_every_group_is_subscribed(
+async def test_flag_all_subscribed_waits_for_every_group_after_a_reconnect(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -94,7 +94,7 @@ async def test_all_subscribed_is_false_after_a_reconnect_until_every_group_is_su
         assert talk.recorder.gap_calls == 1
 
 
-async def test_all_subscribed_is_false_until_a_refused_subscribe_succeeds_on_retry() -> None:
+async def test_flag_all_subscribed_waits_for_a_refused_subscribe_to_succeed() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
         talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)

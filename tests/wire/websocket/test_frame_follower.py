@@ -44,7 +44,7 @@ def ends_of_frames(frames: tuple[bytes, ...]) -> set[int]:
     return ends
 
 
-def test_is_between_frames_is_true_only_at_the_end_of_a_frame() -> None:
+def test_frame_follower_finds_the_end_of_each_frame() -> None:
     frames = (*FRAMES[:6], *FRAMES[7:])
     stream = HEAD + b"".join(frames)
     follower = FrameFollower(has_head=True)
@@ -107,7 +107,7 @@ def test_frame_follower_still_reports_closed_after_a_later_frame() -> None:
     assert not follow(HEAD, control_frame(CLOSE, b""), FRAMES[1]).is_between_frames
 
 
-def test_is_between_frames_is_false_after_a_response_other_than_101() -> None:
+def test_frame_follower_finds_no_frame_end_after_a_response_other_than_101() -> None:
     for split in range(15):
         response = b"HTTP/1.1 400 \r\n\r\n"
         follower = follow(response[:split], response[split:], FRAMES[1])
@@ -118,7 +118,7 @@ def test_frame_follower_reports_no_boundary_after_a_response_head_over_16_KiB() 
     assert not follow(b"HTTP/1.1 101 \r\nx: " + b"a" * 16383, b"\r\n\r\n").is_between_frames
 
 
-def test_is_between_frames_is_false_after_a_frame_length_above_63_bits() -> None:
+def test_frame_follower_finds_no_frame_end_after_a_length_above_63_bits() -> None:
     assert not follow(HEAD, b"\x82\x7f" + b"\xff" * 8, FRAMES[1]).is_between_frames
 
 

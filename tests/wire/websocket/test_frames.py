@@ -333,7 +333,7 @@ def test_message_arriving_byte_by_byte_needs_less_than_2_5_times_its_size() -> N
     assert client.code is None
 
 
-def test_long_text_with_wide_characters_is_decoded_only_once_complete() -> None:
+def test_long_text_with_wide_characters_is_decoded_after_it_is_complete() -> None:
     payload = ("\N{PILE OF POO}" + "a" * 1000).encode() * 500
     client = Client(max_message_bytes=MEBIBYTE)
     # The delivered text takes 4 bytes for each character.
