@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import trustme
 
 import uvicorn
 from tests.certificates import Certificates
@@ -158,6 +159,77 @@ async def test_D15_connection_that_is_closed_before_its_tls_handshake_is_logged(
             await end_of(reader)
             host, port = writer.get_extra_info("sockname")
     assert f"{host}:{port} refused before the TLS handshake: over 1 connections" in caplog.messages
+
+
+async def failed_handshake(made: Certificates, caplog: pytest.LogCaptureFixture, data: bytes, **options: Any) -> str:
+    """Return the log of a server to which a client has sent `data` instead of a TLS handshake."""
+    async with serving(made, **options) as server, plain_client(server) as (reader, writer):
+        await until(lambda: handshakes(server))
+        writer.write(data)
+        if not data:
+            writer.close()
+        await end_of(reader)
+        await until(lambda: not handshakes(server))
+    return caplog.text
+
+
+async def test_plain_http_request_to_a_tls_port_is_logged_with_the_remedy(
+    made: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = await failed_handshake(made, caplog, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert "refused: plain HTTP on a port for TLS: connect to https://" in log
+
+
+async def test_bytes_that_are_no_tls_handshake_are_logged(made: Certificates, caplog: pytest.LogCaptureFixture) -> None:
+    log = await failed_handshake(made, caplog, bytes(20))
+    assert "refused: the TLS handshake failed: " in log
+
+
+async def test_client_that_leaves_during_its_tls_handshake_is_not_logged(
+    made: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "TLS" not in await failed_handshake(made, caplog, b"")
+
+
+async def test_client_that_rejects_the_certificate_of_the_server_is_logged(
+    made: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    # asyncio's own client sends no alert.
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    async with serving(made) as server, plain_client(server) as (reader, writer):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            while True:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+        writer.write(outgoing.read())
+        await until(lambda: "refused" in caplog.text)
+    assert "refused: the TLS handshake failed: the client sent the alert 'unknown ca'" in caplog.text
+
+
+async def test_client_without_the_required_certificate_is_logged(
+    made: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(made, ssl_cert_reqs=2, ssl_ca_certs=str(made.authority)) as server:
+        with contextlib.suppress(OSError):
+            await ask(server, made)
+        await until(lambda: "refused" in caplog.text)
+    assert "refused: the TLS handshake failed: peer did not return a certificate" in caplog.text
+
+
+async def test_client_with_a_certificate_of_another_authority_is_logged(
+    made: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    stranger = made.client()
+    trustme.CA().issue_cert("client@example.org").configure_cert(stranger)
+    async with serving(made, ssl_cert_reqs=2, ssl_ca_certs=str(made.authority)) as server:
+        with contextlib.suppress(OSError):
+            reader, _ = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=stranger)
+            await reader.read()
+        await until(lambda: "refused" in caplog.text)
+    assert "refused: invalid client certificate: unable to get local issuer certificate" in caplog.text
 
 
 async def test_request_sent_with_the_last_bytes_of_the_tls_handshake_gets_a_response(made: Certificates) -> None:

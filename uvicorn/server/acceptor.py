@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, final
 from uvicorn import process_count
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
+from uvicorn.server.tls import handshake_failure
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -122,11 +123,13 @@ class Acceptor:
             # No handshake, because TLS buffers take 300 KiB on asyncio.
             if self._options and self._is_over_limit():
                 sock.close()
-                client = (peer[0], peer[1]) if isinstance(peer, tuple) else None
                 limit = self._context.limit_concurrency
-                self._context.warnings.warn(client, f"refused before the TLS handshake: over {limit} connections")
+                self._warn(peer, f"refused before the TLS handshake: over {limit} connections")
                 continue
-            accepted.append((sock, self._start(sock)))
+            accepted.append((sock, self._start(sock, peer)))
+
+    def _warn(self, peer: Any, what: str) -> None:
+        self._context.warnings.warn((peer[0], peer[1]) if isinstance(peer, tuple) else None, what)
 
     def _read_first_requests(self, accepted: _Accepted) -> None:
         """Serve the first requests of `accepted` connections now, before the event loop polls all connections."""
@@ -152,14 +155,14 @@ class Acceptor:
         context = self._context
         return 0 < context.limit_concurrency <= len(context.connections) + len(context.arriving)
 
-    def _start(self, sock: socket.socket) -> HTTP1Connection:
+    def _start(self, sock: socket.socket, peer: Any) -> HTTP1Connection:
         context = self._context
         connection = HTTP1Connection(context)
         if self._reads_first:
             # Without `_connect`, which takes 3 us: there is no handshake to await.
             coroutine: Coroutine[Any, Any, Any] = context.loop.connect_accepted_socket(lambda: connection, sock)
         else:
-            coroutine = self._connect(connection, sock)
+            coroutine = self._connect(connection, sock, peer)
         if sys.version_info >= (3, 12):
             task = asyncio.Task(coroutine, loop=context.loop, eager_start=True)
         elif self._reads_first:  # pragma: no cover (Python 3.11, where coverage is not counted)
@@ -171,13 +174,16 @@ class Acceptor:
             context.arriving[connection] = task
         return connection
 
-    async def _connect(self, connection: HTTP1Connection, sock: socket.socket) -> None:
+    async def _connect(self, connection: HTTP1Connection, sock: socket.socket, peer: Any) -> None:
         try:
             await self._context.loop.connect_accepted_socket(lambda: connection, sock, **self._options)
         except BaseException as error:
             sock.close()
-            # Ignore a failed TLS handshake: the client sent no TLS, took too long, or disconnected.
-            if not (self._options and isinstance(error, OSError)):
+            # Other errors of a TLS handshake are clients that disconnected or took too long.
+            if self._options and isinstance(error, ssl.SSLError):
+                if failure := handshake_failure(error):
+                    self._warn(peer, failure)
+            elif not (self._options and isinstance(error, OSError)):
                 raise
         finally:
             self._context.arriving.pop(connection, None)

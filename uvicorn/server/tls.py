@@ -87,6 +87,20 @@ def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:
         logger.info("certificates reloaded")
 
 
+def handshake_failure(error: ssl.SSLError) -> str:
+    """Return why a TLS handshake failed, for the log. Return an empty string if the client has disconnected."""
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"refused: invalid client certificate: {error.verify_message}"
+    reason = error.reason or ""
+    if reason == "HTTP_REQUEST":
+        return "refused: plain HTTP on a port for TLS: connect to https://"
+    _, alert, name = reason.partition("_ALERT_")
+    text = (name or reason or "unknown reason").lower().replace("_", " ")
+    return f"refused: the TLS handshake failed: {f'the client sent the alert {text!r}' if alert else text}"
+
+
 def _check_file(name: str, path: str) -> None:
     try:
         with open(path, "rb"):
