@@ -165,6 +165,7 @@ async def test_E2_handshake_with_a_different_websocket_version_gets_426_with_ver
     await settle()
     (response,) = conversation.responses()
     assert (response.status, response.header(b"sec-websocket-version")) == (426, b"13")
+    assert response.header(b"upgrade") == b"websocket"
     await conversation.lose()
 
 

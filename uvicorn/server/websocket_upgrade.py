@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import RemoteProtocolError
@@ -12,6 +14,9 @@ from uvicorn.server.websocket import WebSocketConnection
 from uvicorn.server.websocket_admission import admits_origin
 from uvicorn.wire.http1.encoder import PHRASES
 from uvicorn.wire.websocket.handshake import WebSocketHandshake
+
+# The response to another version names ours (section 4.2.2), and the protocol (RFC 9110, section 15.5.22).
+_SUPPORTED: Final = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
 
 
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
@@ -35,9 +40,8 @@ def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExch
         handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
     except RemoteProtocolError as error:
         context.warnings.warn(request.client, f"refused: {error} ({error.status_hint})")
-        # Section 4.2.2: the response to an unknown version names the supported one.
-        version = ((b"sec-websocket-version", b"13"),) if error.status_hint == 426 else ()
-        request.respond(error.status_hint, (*ERROR_HEADERS, *version), PHRASES[error.status_hint].encode() + b"\n")
+        supported = _SUPPORTED if error.status_hint == 426 else ()
+        request.respond(error.status_hint, (*ERROR_HEADERS, *supported), PHRASES[error.status_hint].encode() + b"\n")
         return
     if admits_origin(context, request, handshake, interface.checks_origin):
         interface.serve_websocket(_new_session(context, http, request, handshake))

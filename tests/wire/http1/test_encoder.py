@@ -249,6 +249,15 @@ def test_a_hop_by_hop_field_is_dropped_and_its_name_is_reported(name: bytes) -> 
     assert response.dropped == (name.lower(),)
 
 
+def test_upgrade_field_of_a_426_response_is_sent_with_its_connection_option() -> None:
+    # RFC 9110, section 15.5.22: a 426 response must name the protocols.
+    response = encoder()
+    assert start(response, status=426, headers=[[b"Upgrade", b"websocket"]]) == (
+        b"HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 0\r\n\r\n"
+    )
+    assert response.dropped == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [({}, True), ({"http_version": "1.0"}, True), ({"headers": [[b"content-length", b"1"]]}, False)],

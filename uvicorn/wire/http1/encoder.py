@@ -38,7 +38,8 @@ _LINE_BYTES: Final = 128
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# Hop-by-hop fields that are dropped with a warning. `connection` is read for its option `close`; `trailer` is sent.
+# Hop-by-hop fields that are dropped with a warning. `connection` is read for its option `close`; `trailer` is sent, and
+# `upgrade` in a 426 response.
 _DROPPED: Final = HOP_BY_HOP - {b"connection", b"trailer"}
 
 # Fields that the encoder drops, reads or replaces; all others are sent unchanged.
@@ -231,6 +232,9 @@ class HTTP1ResponseEncoder:
             if lower == b"connection":
                 self.keep_alive = self.keep_alive and b"close" not in split_tokens(value)
                 return b""
+            if lower == b"upgrade" and pieces[0].startswith(b"HTTP/1.1 426 "):
+                # RFC 9110, section 15.5.22: the response must have this field; section 7.8: with its option.
+                return encode_field_line(lower, value) + b"connection: upgrade\r\n"
             if lower in _DROPPED:
                 self.dropped += (lower,)
                 return b""
