@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+# The tests of the page need both.
+import django  # noqa: F401
 import pytest
+import starlette  # noqa: F401
 
 from tests.test_docs import DOCS, blocks
 
