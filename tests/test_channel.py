@@ -135,7 +135,7 @@ def test_R4_two_channel_name_factories_never_return_the_same_name() -> None:
     assert ChannelNames().new("reply") != ChannelNames().new("reply")
 
 
-def test_R4_forked_process_makes_other_channel_names_than_its_parent() -> None:
+def test_R4_forked_process_never_repeats_a_channel_name_of_its_parent() -> None:
     names = ChannelNames()
     before = names.new("reply").split(".")[1]
     reader, writer = os.pipe()

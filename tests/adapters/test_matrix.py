@@ -160,6 +160,6 @@ def table() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def test_matrix_in_the_documentation_matches_the_tests() -> None:
+def test_host_matrix_in_the_documentation_matches_the_tests() -> None:
     page = Path(__file__).parents[2] / "docs" / "adapters.md"
     assert table() in page.read_text(), f"expected this table in docs/adapters.md:\n\n{table()}"

@@ -372,7 +372,7 @@ def test_failed_startup_raises_in_the_first_request_and_is_retried_by_the_next(e
     assert App.starts == 2
 
 
-def test_wsgi_adapter_raises_if_it_is_called_on_its_own_loop() -> None:
+def test_wsgi_adapter_called_on_its_own_event_loop_raises() -> None:
     inner = WSGIAdapter(hello)
 
     async def app(message: Message, channels: Channels) -> None:

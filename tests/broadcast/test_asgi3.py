@@ -118,6 +118,6 @@ async def test_on_close_callback_of_a_closed_reply_channel_is_called_at_once() -
     assert closed == ["late"]
 
 
-async def test_name_of_an_asgi_reply_channel_begins_with_reply_and_never_changes() -> None:
+async def test_name_of_an_asgi_reply_channel_has_the_prefix_reply_and_never_changes() -> None:
     _, reply = await opened("http")
     assert reply.name.startswith("reply.") and reply.name is reply.name

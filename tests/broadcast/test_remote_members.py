@@ -72,7 +72,7 @@ async def ask(asking: Process, owning: Process, message: dict[str, Any]) -> None
     await pending
 
 
-async def test_B12_add_from_a_second_process_is_done_by_the_process_with_the_channel(
+async def test_B12_process_that_owns_a_channel_carries_out_a_remote_add(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
@@ -83,7 +83,7 @@ async def test_B12_add_from_a_second_process_is_done_by_the_process_with_the_cha
         assert reply.sent == ["a"]
 
 
-async def test_B12_discard_from_a_second_process_is_done_by_the_process_with_the_channel(
+async def test_B12_process_that_owns_a_channel_carries_out_a_remote_discard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):

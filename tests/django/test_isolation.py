@@ -134,7 +134,7 @@ async def test_request_finds_its_own_user_in_a_new_thread_sensitive_context(thre
     assert await asyncio.gather(*(get(site, user=user) for user in users)) == [(200, user) for user in users]
 
 
-async def test_task_that_outlives_its_request_uses_no_live_request_thread(threads_of: Make) -> None:
+async def test_task_of_an_ended_request_shares_no_thread_with_open_requests(threads_of: Make) -> None:
     ended = asyncio.Event()
     tasks: list[asyncio.Task[int]] = []
 
@@ -161,7 +161,7 @@ async def test_task_that_outlives_its_request_uses_no_live_request_thread(thread
     assert of_requests
 
 
-async def test_call_in_the_context_of_an_ended_request_uses_no_live_request_thread(threads_of: Make) -> None:
+async def test_call_in_the_context_of_an_ended_request_shares_no_thread_with_open_requests(threads_of: Make) -> None:
     kept: list[contextvars.Context] = []
 
     async def keep() -> None:

@@ -163,7 +163,7 @@ async def test_awaited_sends_of_many_tasks_reach_a_slow_websocket_in_order(
 
 
 @responses
-async def test_awaited_sends_of_many_tasks_reach_a_slow_http_client_complete(kind: str) -> None:
+async def test_awaited_sends_of_many_tasks_all_reach_a_slow_http_client(kind: str) -> None:
     conversation = await slow_response(RESPONSES[kind](many(400, 1000)), **SMALL)
     assert not conversation.transport.aborted
     await until(taking(conversation, lambda: conversation.received.endswith(b"0\r\n\r\n")))

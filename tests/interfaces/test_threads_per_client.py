@@ -110,7 +110,7 @@ async def test_requests_above_the_thread_limit_of_a_client_do_not_delay_other_cl
         await clients.end()
 
 
-async def test_client_may_use_at_most_threads_per_client_threads() -> None:
+async def test_client_uses_no_more_threads_than_threads_per_client() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads_per_client=3)
     for name in ("a1", "a2", "a3", "a4"):

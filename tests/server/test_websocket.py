@@ -127,7 +127,7 @@ async def test_connection_is_closed_after_the_close_frame_of_the_client() -> Non
     assert not conversation.context.connections
 
 
-async def test_websocket_client_that_receives_no_byte_is_reset(caplog: pytest.LogCaptureFixture) -> None:
+async def test_websocket_client_that_reads_no_byte_is_reset(caplog: pytest.LogCaptureFixture) -> None:
     app = Recorder(nothing)
     conversation = await opened(app, timeout_write_stall=5.0, ws_ping_interval=0.0)
     conversation.transport.client_takes = False

@@ -144,7 +144,7 @@ async def test_refused_publish_is_not_retried_once_a_later_publish_was_accepted(
         assert talk.texts == [b"a", b"b"]
 
 
-async def test_retried_publish_may_follow_a_later_publish_to_a_second_group() -> None:
+async def test_publish_is_retried_although_a_later_publish_to_a_second_group_succeeded() -> None:
     async with conversation() as talk:
         (first,) = await talk.publish(b"a")
         (second,) = await talk.publish(b"b", channel=b"other")
