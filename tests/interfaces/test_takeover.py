@@ -396,7 +396,7 @@ async def test_W6_takeover_above_ws_threads_gets_503_until_a_thread_is_free(capl
     await site.interface.shutdown(30)
 
 
-async def test_W6_takeover_above_the_share_of_one_client_gets_503(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W6_takeover_above_threads_per_client_gets_503(caplog: pytest.LogCaptureFixture) -> None:
     site = await opened(Call(echo), threads=2, threads_per_client=1, ws_threads=2)
     assert await site.answer() == 101
     http, transport = site.connect()

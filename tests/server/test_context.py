@@ -149,7 +149,7 @@ def run_out(context: ServerContext, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_D10_repeated_lack_of_descriptors_is_logged_once_a_second(
+def test_D10_server_that_stays_out_of_descriptors_logs_once_a_second(
     number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     def use(context: ServerContext) -> None:
@@ -167,7 +167,7 @@ def test_D10_running_out_of_file_descriptors_is_logged_as_an_error(caplog: pytes
     assert [(record.name, record.levelno) for record in caplog.records] == [("uvicorn.error", logging.ERROR)]
 
 
-def test_D10_lack_of_descriptors_is_logged_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
+def test_D10_server_still_out_of_descriptors_logs_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
     def use(context: ServerContext) -> None:
         for _ in range(3):
             run_out(context, errno.EMFILE)

@@ -26,7 +26,7 @@ def test_W6_client_gets_the_fraction_of_ws_threads_that_threads_per_client_is_of
     assert bool(counted.refusal("192.0.2.2")) is (most == ws_threads)
 
 
-def test_W6_websocket_thread_that_ends_makes_room_for_another_of_its_client() -> None:
+def test_W6_ended_websocket_thread_no_longer_counts_for_its_client() -> None:
     counted = WebSocketThreads(build_settings({"threads": 2, "threads_per_client": 1, "ws_threads": 2}))
     end = counted.begin("192.0.2.1")
     assert counted.refusal("192.0.2.1").startswith("1 threads already serve WebSockets of this client (503)")
@@ -34,7 +34,7 @@ def test_W6_websocket_thread_that_ends_makes_room_for_another_of_its_client() ->
     assert (counted.refusal("192.0.2.1"), counted.count) == ("", 0)
 
 
-def test_W6_websockets_of_a_proxy_on_a_unix_socket_have_no_share() -> None:
+def test_W6_websockets_of_a_unix_socket_proxy_ignore_threads_per_client() -> None:
     counted = WebSocketThreads(build_settings({"threads": 2, "threads_per_client": 1, "ws_threads": 2}))
     counted.begin("")
     assert not counted.refusal("")
