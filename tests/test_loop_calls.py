@@ -24,7 +24,7 @@ pytestmark = pytest.mark.any_loop
 VARIABLE: ContextVar[str] = ContextVar("variable")
 
 
-async def test_calls_that_a_thread_posts_run_in_order_on_the_thread_of_the_event_loop() -> None:
+async def test_posted_calls_run_in_order_on_the_thread_of_the_event_loop() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[tuple[int, int]] = []
 
@@ -68,7 +68,7 @@ async def test_loop_call_that_raises_does_not_prevent_the_next_call() -> None:
     assert made == ["next"]
 
 
-async def test_flushing_within_a_loop_call_runs_each_remaining_call_once() -> None:
+async def test_flush_within_a_posted_call_runs_each_remaining_call_once() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[str] = []
     calls.post(calls.flush)
@@ -83,7 +83,7 @@ async def test_posting_a_call_to_a_closed_event_loop_returns_false() -> None:
     assert not LoopCalls(loop).post(lambda: None)
 
 
-async def test_call_returns_the_result_from_the_thread_of_the_event_loop() -> None:
+async def test_loop_calls_run_a_function_on_the_thread_of_the_event_loop() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     assert await asyncio.to_thread(calls.call, threading.get_ident) == threading.get_ident()
 
@@ -106,7 +106,7 @@ async def test_all_callers_share_the_calls_of_an_event_loop() -> None:
     assert LoopCalls.of(loop) is await asyncio.to_thread(LoopCalls.of, loop)
 
 
-async def test_coroutine_that_a_thread_runs_has_the_context_of_the_thread() -> None:
+async def test_coroutine_run_by_a_thread_has_the_context_of_the_thread() -> None:
     async def context() -> Any:
         return VARIABLE.get()
 
@@ -118,7 +118,7 @@ async def test_coroutine_that_a_thread_runs_has_the_context_of_the_thread() -> N
     assert await asyncio.to_thread(run) == "of the thread"
 
 
-async def test_exception_of_a_coroutine_that_a_thread_runs_is_raised_in_the_thread() -> None:
+async def test_exception_of_a_coroutine_run_by_a_thread_is_raised_in_the_thread() -> None:
     async def fail() -> None:
         raise ZeroDivisionError
 
@@ -170,7 +170,7 @@ def test_thread_that_waits_for_a_stopped_loop_wakes_when_the_loop_is_closed(
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_thread_does_not_wait_for_a_closed_loop_that_had_calls_to_run(
+def test_thread_does_not_wait_for_a_closed_loop_with_unrun_calls(
     wait: str, loop: asyncio.AbstractEventLoop, worker: ThreadPoolExecutor
 ) -> None:
     function, expected = WAITS[wait]
@@ -180,7 +180,7 @@ def test_thread_does_not_wait_for_a_closed_loop_that_had_calls_to_run(
     assert worker.submit(outcome_of, function, calls).result(LONGEST_WAIT) == expected
 
 
-def test_posting_to_a_closed_loop_that_had_calls_to_run_returns_false(loop: asyncio.AbstractEventLoop) -> None:
+def test_posting_to_a_closed_loop_with_unrun_calls_returns_false(loop: asyncio.AbstractEventLoop) -> None:
     calls = LoopCalls.of(loop)
     assert calls.post(lambda: None)
     loop.close()

@@ -207,7 +207,7 @@ def test_C10_wsgi_iterable_is_closed_after_the_event_loop_has_closed() -> None:
     assert len(kept.closed) == 1
 
 
-def test_C10_file_is_closed_when_the_event_loop_is_closed_before_the_file_was_sent() -> None:
+def test_C10_unsent_file_is_closed_if_the_event_loop_is_closed() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [])
         calls._wakes = ClosingLoop(loop)

@@ -230,7 +230,7 @@ def test_freed_memory_is_kept_by_the_allocator_for_later_content() -> None:
 @pytest.mark.parametrize(
     ("limit", "ws_threads", "is_logged"), [(1249, 300, True), (1250, 300, False), (-1, 300, False), (849, 200, False)]
 )
-async def test_W6_limit_of_descriptors_below_a_given_ws_threads_is_logged_when_the_server_starts(
+async def test_W6_descriptor_limit_too_low_for_ws_threads_is_logged_at_server_start(
     limit: int, ws_threads: int, is_logged: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))

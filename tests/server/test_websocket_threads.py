@@ -41,7 +41,7 @@ def test_W6_websockets_of_a_unix_socket_proxy_ignore_threads_per_client() -> Non
 
 
 @pytest.mark.parametrize(("limit", "is_logged"), [(849, True), (850, False), (-1, False)])
-def test_W6_too_low_limit_of_descriptors_is_logged_once_at_the_first_websocket(
+def test_W6_too_low_descriptor_limit_is_logged_once_at_the_first_websocket(
     limit: int, is_logged: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
