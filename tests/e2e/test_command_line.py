@@ -348,6 +348,17 @@ def test_a_stopping_server_accepts_no_new_connections(patient: Path) -> None:
         assert (refused, read_all(client)[-10:]) == (True, b"1234567890")
 
 
+def test_hangups_of_a_terminal_let_the_request_in_flight_finish(patient: Path) -> None:
+    # A shell that ends passes the signal on, so that it may arrive twice.
+    with running_server(patient, "app") as server, half_a_request(server) as client:
+        server.send_signal(signal.SIGHUP)
+        server.wait_for_line("Shutting down")
+        server.send_signal(signal.SIGHUP)
+        client.sendall(b"67890")
+        assert read_all(client).endswith(b"1234567890")
+        assert server.wait() == 0
+
+
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_second_signal_resets_requests_in_flight(patient: Path, numbers: tuple[int, int], loop: str) -> None:

@@ -318,13 +318,35 @@ def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Call
         (signal.SIGINT, signal.SIGINT, True),
         (signal.SIGTERM, signal.SIGTERM, True),
         (signal.SIGTERM, signal.SIGINT, True),
+        (signal.SIGHUP, signal.SIGHUP, False),
+        (signal.SIGHUP, signal.SIGTERM, True),
     ],
 )
-def test_second_signal_forces_the_exit_except_a_sigterm_after_ctrl_c(first: int, second: int, is_forced: bool) -> None:
+def test_second_signal_forces_the_exit_except_a_hangup_or_a_sigterm_after_ctrl_c(
+    first: int, second: int, is_forced: bool
+) -> None:
     server = server_of(Application())
     server.handle_exit(first, None)
     server.handle_exit(second, None)
     assert (server.should_exit, server.force_exit) == (True, is_forced)
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
+def test_SIGHUP_handler_of_the_program_stays_while_the_server_runs(handler: Any) -> None:
+    server = server_of(Application())
+    seen: list[Any] = []
+
+    def announce(sock: socket.socket) -> None:
+        seen.append(signal.getsignal(signal.SIGHUP))
+        server.should_exit = True
+
+    server.announce = announce  # type: ignore[method-assign]
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        server.run()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert seen == [handler]
 
 
 @pytest.fixture

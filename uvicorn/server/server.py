@@ -344,7 +344,7 @@ class Server:
         self._pass_signals_on()
 
     def install_signal_handlers(self) -> None:
-        """Handle SIGINT and SIGTERM if this is the main thread. Subclasses may override this method."""
+        """Handle SIGINT, SIGTERM and SIGHUP if this is the main thread. Subclasses may override this method."""
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -352,10 +352,16 @@ class Server:
             self._signals[number] = signal.signal(number, self.handle_exit)
         if self.config.settings.ssl_certfile:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
+            return
+        hangup = signal.getsignal(signal.SIGHUP)
+        if hangup is signal.SIG_DFL or isinstance(getattr(hangup, "__self__", None), Server):
+            # The default action kills the process in the middle of its requests. `nohup` sets SIG_IGN.
+            self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self.handle_exit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully. At a second signal, stop at once. Ignore a SIGTERM after Ctrl-C."""
-        if self._should_exit and not (sig == signal.SIGTERM and self._captured == [signal.SIGINT]):
+        """Stop gracefully. At a second signal, stop at once. Ignore a second SIGHUP, and a SIGTERM after Ctrl-C."""
+        is_ignored = sig == signal.SIGHUP or (sig == signal.SIGTERM and self._captured == [signal.SIGINT])
+        if self._should_exit and not is_ignored:
             self.force_exit = True
         self.should_exit = True
         if sig not in self._captured:
