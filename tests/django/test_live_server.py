@@ -61,7 +61,7 @@ class SiteTest(LiveServerTestCase):
         User.objects.create(username="ada")
         self.assertEqual([self.get(path) for path in ("/names", "/async/names", "/count")], ["ada", "ada", "1 users"])
 
-    def test_rows_of_an_earlier_test_are_gone(self):
+    def test_rows_of_the_test_before_are_gone(self):
         self.assertEqual([self.get("/names"), self.get("/count")], ["", "0 users"])
 
     def test_websockets(self):
