@@ -20,6 +20,8 @@ HOP_BY_HOP: Final = frozenset(b"connection keep-alive proxy-connection te traile
 
 #: Close codes that a WebSocket peer may send (RFC 6455, section 7.4). 1004 to 1006 and 1015 never appear on the wire.
 CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)))
+#: The close code of a server that has met an unexpected condition.
+INTERNAL_ERROR: Final = 1011
 
 # Fields that must not be sent in trailers (RFC 9110, section 6.5.1).
 _FORBIDDEN_TRAILERS: Final = frozenset(

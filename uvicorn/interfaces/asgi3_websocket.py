@@ -6,21 +6,19 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any, Final, final
+from typing import Any, final
 
 from uvicorn.channel import DONE, SENDS_IN_A_ROW, LazyAwaitable, let_others_run, shape
 from uvicorn.core.exchange import STREAMING, WAITING
 from uvicorn.core.waiters import Waiters
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.fields import INTERNAL_ERROR
 from uvicorn.interfaces.handlers import ASGI_FAILURE, answer_failure, is_disconnect, log_failure, watch_handshake
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 
 logger = logging.getLogger("uvicorn.app")
-
-# The close code for an exception of the application (RFC 6455, section 7.4.1: an unexpected condition).
-_INTERNAL_ERROR: Final = 1011
 
 
 @final
@@ -60,7 +58,7 @@ class WebSocketCall(WebSocketListener):
             logger.info("%s: client disconnected before the application finished", session)
         else:
             log_failure(session, error, ASGI_FAILURE)
-            session.close(_INTERNAL_ERROR)
+            session.close(INTERNAL_ERROR)
 
     # For the session
 
@@ -176,7 +174,7 @@ class WebSocketCall(WebSocketListener):
         request = session.request
         if task.cancelled():
             if session.state is OPEN:
-                session.close(_INTERNAL_ERROR)
+                session.close(INTERNAL_ERROR)
             request.app_failed("the application was cancelled")
         elif (error := task.exception()) is not None:
             self.failed(error)

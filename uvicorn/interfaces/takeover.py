@@ -5,22 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Final, TypeVar, final
+from typing import TypeVar, final
 
 from uvicorn.concurrency.thread_call import refuse
 from uvicorn.concurrency.worker_pool import WorkerPool
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.fields import INTERNAL_ERROR
 from uvicorn.interfaces.handlers import log_failure
 from uvicorn.loop_calls import LoopCalls
 
 T = TypeVar("T")
 
 logger = logging.getLogger("uvicorn.app")
-
-# Close codes of RFC 6455, section 7.4.1. 1011 is for a server that has met an unexpected condition.
-_NORMAL_CLOSURE: Final = 1000
-_INTERNAL_ERROR: Final = 1011
 
 
 @final
@@ -129,14 +126,14 @@ class Takeover:
             return
         log_failure(session, error)
         if session.state is OPEN:
-            session.close(_INTERNAL_ERROR)
+            session.close(INTERNAL_ERROR)
 
     def ended(self) -> None:
         """Handle the end of the application's call. Close the connection, and report that the thread has ended."""
         session = self.session
         if self.is_taken and session.state is OPEN:
             session.gateway.catch_up()
-            session.close(_INTERNAL_ERROR if self.has_failed else _NORMAL_CLOSURE)
+            session.close(INTERNAL_ERROR if self.has_failed else 1000)
         thread_ended, self._thread_ended = self._thread_ended, None
         if thread_ended is not None:
             thread_ended()
