@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from queue import SimpleQueue
+from threading import Lock
 from typing import Any, Final, TypeVar, final
 from weakref import WeakValueDictionary
 
@@ -121,9 +121,13 @@ class LoopCalls:
 
         Return False if the loop is closed before.
         """
-        answers: SimpleQueue[bool] = SimpleQueue()
-        self.post(lambda: ask(partial(answers.put, True)))
-        return self.block(answers.get, partial(answers.put, False))
+        # Not a queue: with it, a WSGI stream of 26 MB takes 18.5 ms of CPU time instead of 9.7 ms.
+        lock = Lock()
+        lock.acquire()
+        if not self.post(lambda: ask(lock.release)):
+            return False
+        self.block(lock.acquire, partial(_release, lock))
+        return not self.loop.is_closed()
 
     def block(self, wait: Callable[[], T], wake: Callable[[], object]) -> T:
         """Return the result of `wait()`, which blocks this thread. If the loop is closed, call `wake()`."""
@@ -162,6 +166,12 @@ class LoopCalls:
             if self._calls:
                 self._woken = True
                 self.loop.call_soon(self._run, context=self._context)
+
+
+def _release(lock: Lock) -> None:
+    # The loop may have released the lock before it was closed.
+    with suppress(RuntimeError):
+        lock.release()
 
 
 class _LoopEnd:

@@ -52,7 +52,7 @@ class Reading:
 
     async def begun(self) -> None:
         """Return when the loop has been asked for content, and waits for it."""
-        await until(lambda: len(asyncio.all_tasks()) == 2)
+        await until(lambda: self.exchange.content.asked)
         await settle()
 
     async def result(self) -> object:
@@ -60,8 +60,6 @@ class Reading:
         await until(lambda: self.results)
         self._thread.join(30)
         self.exchange.disconnect()
-        # What looks out for the loop's end has its own with the exchange.
-        await until(lambda: len(asyncio.all_tasks()) == 1)
         return self.results[0]
 
     def _run(self, reader: ContentReader) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, final
@@ -164,7 +165,8 @@ class ASGI3Gateway(MessageGateway):
         try:
             content = self._checks.count(content, more_content)
         except Exception as error:
-            self._fail_with(error)
+            self._fault = weakref.ref(error)
+            self._fail(error)
             raise
         if (content or not more_content) and self._has_room(len(content)):
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)

@@ -140,11 +140,6 @@ class MessageGateway(HTTPGateway):
             self._failure = failure
             self._wake()
 
-    def _fail_with(self, fault: Exception) -> None:
-        """Make `deliver` raise `fault`. The caller also raises `fault` in the application."""
-        self._fault = weakref.ref(fault)
-        self._fail(fault)
-
     def _put(self, message: Message, content: bytes) -> None:
         self._messages.append((message, len(content)))
         if content:

@@ -206,10 +206,7 @@ class WSGIGateway(HTTPGateway):
                     complete = left == len(content)
                 else:
                     complete = not content
-        if content or complete:
-            self._post(lambda: self._on_loop_content(content, complete))
-        else:
-            self._post(self._on_loop_broken)
+        self._post(lambda: self._on_loop_content(content, complete))
 
     def _read_some(self, count: int) -> bytes:
         """Read up to `count` bytes. Prefer `read1`, because `read` waits until all `count` bytes have arrived."""
@@ -322,10 +319,8 @@ class WSGIGateway(HTTPGateway):
                 exchange.content.feed(content)
             if complete:
                 exchange.content.feed_eof()
-
-    def _on_loop_broken(self) -> None:
-        if self._exchange is not None:
-            self._exchange.content.break_off()
+            elif not content:
+                exchange.content.break_off()
 
     def _on_loop_gone(self) -> None:
         if self._exchange is not None:
