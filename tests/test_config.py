@@ -259,6 +259,15 @@ def test_current_folder_is_appended_to_sys_path_if_app_dir_is_not_set(folder: Pa
     assert sys.path[-1] == str(folder)
 
 
+def test_deleted_current_folder_is_reported_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError, match="the current folder has been deleted; .* pass --app-dir"):
+        uvicorn.Config("shop:serve").load()
+
+
 @pytest.mark.usefixtures("folder")
 def test_app_dir_is_added_to_sys_path_once() -> None:
     config = uvicorn.Config("shop:serve")

@@ -317,7 +317,12 @@ class Config:
     def _imported(self, name: str) -> Any:
         from uvicorn.importer import import_application
 
-        folder = os.path.abspath(self.app_dir or "")
+        try:
+            folder = os.path.abspath(self.app_dir or "")
+        except FileNotFoundError:
+            raise ConfigError(
+                "the current folder has been deleted; change to the folder of the application, or pass --app-dir"
+            ) from None
         if not os.path.isdir(folder):
             raise ConfigError(f"app_dir: folder not found: {folder!r}")
         if self.app_dir is None:

@@ -14,6 +14,8 @@ from tests.e2e.server_process import LONGEST_WAIT, ServerProcess, running_server
 
 APPS = """
 import asyncio
+import signal
+import time
 
 async def slow(message, channels):
     await asyncio.sleep(0.02)
@@ -34,6 +36,18 @@ async def endless(message, channels):
 async def hanging(message, channels):
     print('begun', flush=True)
     await asyncio.Event().wait()
+
+async def blocking(message, channels):
+    server = signal.getsignal(signal.SIGINT).__self__
+    print('blocked', flush=True)
+    while not server.should_exit:
+        time.sleep(0.01)
+    print('first', flush=True)
+    while not server.force_exit:
+        time.sleep(0.01)
+    print('second', flush=True)
+    while True:
+        time.sleep(0.01)
 """
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -122,6 +136,19 @@ def test_D13_hanging_handler_is_cancelled_at_the_end_of_the_grace_period(folder:
             server.wait_for_line("begun", "stdout")
             assert server.stop(signal.SIGTERM) == 1
         assert "requests aborted after 0.2 seconds: 1" in server.stderr
+
+
+@pytest.mark.parametrize("loop", ["auto", "asyncio"])
+def test_third_ctrl_c_stops_a_handler_that_blocks_the_event_loop(folder: Path, loop: str) -> None:
+    with running_server(folder, "app:blocking", "--loop", loop) as server:
+        with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
+            connection.sendall(GET)
+            for line in ("blocked", "first"):
+                server.wait_for_line(line, "stdout")
+                server.send_signal(signal.SIGINT)
+            server.wait_for_line("second", "stdout")
+            assert server.stop(signal.SIGINT) == 0
+        assert "in blocking" in server.stderr
 
 
 def test_access_line_of_a_response_that_shutdown_aborts_names_the_shutdown(folder: Path) -> None:

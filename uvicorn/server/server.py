@@ -359,9 +359,14 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self.handle_exit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully. At a second signal, stop at once. Ignore a second SIGHUP, and a SIGTERM after Ctrl-C."""
+        """Stop gracefully. At a second signal, stop at once. Ignore a second SIGHUP, and a SIGTERM after Ctrl-C.
+
+        If a handler blocks the event loop, a third signal by Ctrl-C raises KeyboardInterrupt in the handler.
+        """
         is_ignored = sig == signal.SIGHUP or (sig == signal.SIGTERM and self._captured == [signal.SIGINT])
         if self._should_exit and not is_ignored:
+            if self.force_exit and sig == signal.SIGINT:
+                raise KeyboardInterrupt
             self.force_exit = True
         self.should_exit = True
         if sig not in self._captured:
