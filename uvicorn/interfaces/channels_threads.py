@@ -47,7 +47,6 @@ class Threaded:
         self._own_pool: WorkerPool | None = None
         #: Protects the attributes below: event loops of several threads may share the application.
         self.lock = threading.RLock()
-        self._loop_calls: LoopCalls | None = None
         self._connections: weakref.WeakKeyDictionary[Any, _Connection] = weakref.WeakKeyDictionary()
         #: Connections whose next event waits for room in the queue of the pool.
         self.waiting: deque[_Connection] = deque()
@@ -69,7 +68,7 @@ class Threaded:
         connection = self._connections.get(reply)
         if connection is None:
             client = message.get("client") if self.settings.threads_per_client else None
-            connection = _Connection(self, self._calls_to(loop), client[0] if client else "")
+            connection = _Connection(self, LoopCalls.of(loop), client[0] if client else "")
             self._connections[reply] = connection
             if self.settings.min_response_rate and isinstance(reply, ReplyChannel):
                 reply.watch_thread(connection.holds_thread)
@@ -111,12 +110,6 @@ class Threaded:
     def __uvicorn_lane__(self) -> WorkerPool:
         """The pool of worker threads, for metrics."""
         return self.pool
-
-    def _calls_to(self, loop: asyncio.AbstractEventLoop) -> LoopCalls:
-        loop_calls = self._loop_calls
-        if loop_calls is None or loop_calls.loop is not loop:
-            loop_calls = self._loop_calls = LoopCalls.of(loop)
-        return loop_calls
 
 
 def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:

@@ -208,10 +208,6 @@ def check_host(where: str, host: object) -> str | None:
     return text
 
 
-def _is_method(name: object) -> bool:
-    return isinstance(name, str) and is_token(name.encode("utf-8", "replace")) and name == name.upper()
-
-
 def check_protocol(
     where: str, protocol: str | None, methods: Iterable[str] | None
 ) -> tuple[str | None, frozenset[str] | None]:
@@ -221,7 +217,9 @@ def check_protocol(
     if methods is None:
         return protocol, None
     names = [] if isinstance(methods, (str, bytes)) or not isinstance(methods, Iterable) else list(methods)
-    if not names or not all(map(_is_method, names)):
+    if not names or not all(
+        isinstance(name, str) and is_token(name.encode("utf-8", "replace")) and name == name.upper() for name in names
+    ):
         raise ConfigError(f"{where}: methods: expected upper-case names such as ('GET', 'POST'), got {methods!r:.200}")
     if protocol == WEBSOCKET:
         raise ConfigError(f"{where}: an entry with methods takes no websocket; leave out methods or protocol")

@@ -138,7 +138,11 @@ class ServerContext:
         #: The counts of requests; None unless a report or metrics are asked for.
         self.counts: Counts | None = None
         if settings.metrics or interface.wants_counts:
-            self.counts = self._begin_counting(interface)
+            counts = self.counts = Counts()
+            interface.counted_in(counts, Place(Endpoint()))
+            self.count_ended = counting_observer(counts)
+            counts.served = self.served
+            counts.metrics = lambda: (CONTENT_TYPE, text_of(self.snapshot()))
         #: Returns the time for the duration of a response; None if responses are neither logged nor counted.
         self.response_clock = clock.monotonic if self.log_ended or self.count_ended else None
         self.limit_concurrency = settings.limit_concurrency
@@ -180,14 +184,6 @@ class ServerContext:
             self.ws_threads.check_descriptors()
         self._logged_names: set[bytes] = set()
         self._exhausted = False
-
-    def _begin_counting(self, interface: ServedInterface) -> Counts:
-        counts = Counts()
-        interface.counted_in(counts, Place(Endpoint()))
-        self.count_ended = counting_observer(counts)
-        counts.served = self.served
-        counts.metrics = lambda: (CONTENT_TYPE, text_of(self.snapshot()))
-        return counts
 
     def open_metrics(self) -> None:
         """If the settings have an address for metrics, listen there. Raise ConfigError for an unusable address."""

@@ -271,7 +271,9 @@ class HTTP1Connection(HTTP1Gateway):
                 if self._eof_since is not None:
                     # The client has closed its side during an earlier exchange.
                     exchange.half_close(content_follows=not self._eof)
-                if context.limit_concurrency and self._is_too_much():
+                if context.limit_concurrency and (
+                    self._over_limit or context.requests + len(context.continuing) > context.limit_concurrency
+                ):
                     self._parser.keep_alive = False
                     exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
                 elif not self._parser.keep_alive and self._is_handshake():
@@ -309,11 +311,6 @@ class HTTP1Connection(HTTP1Gateway):
     def _is_handshake(self) -> bool:
         """Return whether the current request asks for a WebSocket and the application serves WebSockets."""
         return self._parser.upgrade == b"websocket" and self._context.serves_websockets
-
-    def _is_too_much(self) -> bool:
-        """Return whether connections or requests exceed `limit_concurrency`."""
-        context = self._context
-        return self._over_limit or context.requests + len(context.continuing) > context.limit_concurrency
 
     def _exchange_done(self) -> None:
         """Serve the next request or wait for it, because the previous exchange is complete."""

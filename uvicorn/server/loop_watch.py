@@ -91,8 +91,8 @@ class LoopWatch:
         self._bottom: FrameType | None = None
         self._stopped = False
         self._logged: set[Place] = set()
-        # Found by the thread itself: the id of a thread that has ended must not be looked up.
-        self._cpu_clock = _cpu_clock_of_this_thread()
+        # Found by the thread itself: the id of a thread that has ended must not be looked up. macOS has no such clock.
+        self._cpu_clock = None if sys.platform == "darwin" else time.pthread_getcpuclockid(self._thread_id)
         # At the last look: the time, and the CPU time of the event loop's thread.
         self._looked = self._cpu = 0.0
         # Whether a call is posted, the estimated beginning of the block, and the time at which the call ran or 0.
@@ -236,8 +236,3 @@ def _origin(file: str) -> int:
     if any(part in file for part in _INSTALLED):
         return _INSTALLED_PACKAGE
     return _LIBRARY if file.startswith(_LIBRARY_FOLDER) else _APPLICATION
-
-
-def _cpu_clock_of_this_thread() -> int | None:
-    """Return the CPU-time clock of this thread, or None on macOS."""
-    return None if sys.platform == "darwin" else time.pthread_getcpuclockid(threading.get_ident())

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias, final
 
 from uvicorn import measurements
-from uvicorn.core.counts import BOUNDS, BUCKETS, CLASSES, Counts, EntryCounts
+from uvicorn.core.counts import BOUNDS, BUCKETS, CLASSES, Counts
 
 #: Group to labels to numbers. The labels are text as in the output: `entry="/shop",kind="wsgi"`.
 Section: TypeAlias = dict[str, dict[str, list[float]]]
@@ -100,7 +100,8 @@ def snapshot_of(counts: Counts, connections: int, accepted: int, messages: int, 
     for entry, running in counts.running().items():
         if not entry.is_shown:
             continue
-        labels = labels_of(entry)
+        side = f'side="{entry.side}",' if entry.side else ""
+        labels = f'entry="{escaped_label(entry.entry)}",{side}kind="{entry.kind}"'
         row = [*entry.cells, entry.seconds, entry.received, entry.sent, entry.fallbacks]
         _add(counters["requests"], labels, row)
         _add(gauges["requests"], labels, running)
@@ -113,12 +114,6 @@ def snapshot_of(counts: Counts, connections: int, accepted: int, messages: int, 
         for section, columns, values in zip((counters, gauges), (_COUNTERS, _GAUGES), offered, strict=True):
             section[group] = {"": [values.get(metric.name, 0) for metric in columns[group]]}
     return Snapshot(counters, gauges, {"server": {"": [lag]}})
-
-
-def labels_of(entry: EntryCounts) -> str:
-    """Return the labels of an entry as text."""
-    side = f'side="{entry.side}",' if entry.side else ""
-    return f'entry="{escaped_label(entry.entry)}",{side}kind="{entry.kind}"'
 
 
 def escaped_label(value: str) -> str:
