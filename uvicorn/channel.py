@@ -69,7 +69,7 @@ class Done(Coroutine[Any, Any, None]):
 
 
 class LazyAwaitable(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if the caller should wait. The caller may drop it without a warning."""
+    """The awaitable that `send` returns if the caller should wait. A caller that does not wait gets no warning."""
 
     __slots__ = ("_coroutine", "_on_await", "_wait")
 

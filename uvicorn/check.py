@@ -1,4 +1,4 @@
-"""`--routes` prints the table of a site, and `--check` prints its mistakes. Neither runs a startup or a request."""
+"""`--routes` prints the table of a site, and `--check` prints its mistakes. Neither starts an application."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """`(mounts, route)`. `mounts` joins the prefixes of the Mounts. `route` is the prefix of a Route below them."""
+        """`(mounts, route)`. `mounts` joins the prefixes of all Mounts. `route` is the prefix of a Route below."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:
@@ -150,7 +150,7 @@ def table_of(leaves: list[Leaf]) -> list[str]:
 
 
 def _connections(leaves: list[Leaf]) -> str:
-    """Return a text about the database connections that Django's applications may open. Empty without Django."""
+    """Return a text about the database connections that Django's applications may open."""
     # If the site uses these modules, they have been imported.
     conf, threads = sys.modules.get("django.conf"), sys.modules.get("uvicorn.django.threads")
     if conf is None:

@@ -135,7 +135,7 @@ def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: bool) -> None:
-    """Store a flag in `ctx.meta`, because it is not a keyword of `Config`."""
+    """Store the value of a flag in `ctx.meta`, and not among the keywords of `Config`."""
     if value:
         ctx.meta[option.opts[0]] = value
 
@@ -160,7 +160,7 @@ def _serve(app: str, **options: Any) -> int:
 
 
 def _print_routes(app: str, options: dict[str, Any], check: bool) -> int:
-    """Print the table of `app`. With `check`, also print the mistakes in the table. Return the exit code."""
+    """Print the table of `app`, and return the exit code. With `check`, also print the mistakes."""
     # Imported late: a server does not need it.
     from uvicorn.check import report
     from uvicorn.config import Config

@@ -12,7 +12,7 @@ UvicornError
 │       └── WebSocketProtocolError  the client broke the protocol of an open WebSocket
 ├── BroadcastError
 │   └── BroadcastUnavailable    a message could not be passed to the backend in time
-├── ApplicationError            wraps an application's exception that the adapter's host would misread
+├── ApplicationError            replaces an exception that servers treat specially
 ├── ResponseAborted             a response was aborted behind an adapter
 └── ClientDisconnected          the client disconnected before its request was complete
 
@@ -53,7 +53,7 @@ class InterfaceError(ConfigError):
 
 
 class StartupError(UvicornError):
-    """The application's startup failed. Its exception has been logged."""
+    """The application's startup failed. The failure has been logged."""
 
 
 class ProtocolError(UvicornError):
@@ -103,7 +103,10 @@ class BroadcastUnavailable(BroadcastError):
 
 
 class ApplicationError(UvicornError):
-    """Replaces an exception that an adapter's host would misread. `__cause__` is the application's exception."""
+    """Raised by an adapter in place of an exception that servers treat specially, such as OSError or SystemExit.
+
+    `__cause__` is the exception of the application.
+    """
 
     @classmethod
     def of(cls, error: BaseException) -> ApplicationError:

@@ -19,7 +19,7 @@ _LONGEST: Final = 200
 
 
 def escaped(value: object, longest: int = _LONGEST) -> str:
-    """Return `str(value)`, truncated after `longest` characters. Escape control characters."""
+    """Return `str(value)` with escaped control characters. Shorten a text of more than `longest` characters."""
     try:
         text = str(value)
     except Exception as error:

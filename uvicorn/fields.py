@@ -98,7 +98,7 @@ def lower_name(name: object) -> bytes:
 
 
 def encode_field_line(name: bytes, value: object) -> bytes:
-    """Return a response field as a line. Raise LocalProtocolError for an invalid value. `name` has been checked."""
+    """Return a response field as a line. Raise LocalProtocolError for an invalid value. `name` must be valid."""
     if not isinstance(value, bytes):
         raise LocalProtocolError(f"header {name!r}: expected a value of bytes, got {value!r:.200}")
     # As has_controls, without the call: responses have many fields.

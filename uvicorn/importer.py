@@ -26,7 +26,7 @@ _MOST_SEARCHED: Final = 200
 
 
 def import_from_string(source: Any) -> Any:
-    """Like `import_application`, for other programs. An exception of the module is raised unchanged."""
+    """Like `import_application`, for other programs. An exception of the imported module is raised unchanged."""
     try:
         return import_application(source)
     except ImportFromStringError as error:

@@ -93,7 +93,7 @@ def workers_of(number: int | None) -> int:
 
 
 def log_level_of(level: str | int | None) -> int | None:
-    """Return the number of a log level. `level` is its name or its number."""
+    """Return the number of a log level. `level` is a name or a number."""
     if level is None or isinstance(level, int):
         return level
     if level.lower() not in LOG_LEVELS:

@@ -183,7 +183,7 @@ class ColourizedFormatter(logging.Formatter):
         return click.style(text, **style) if self.use_colors else text
 
     def color_level_name(self, level_name: str, level_no: int) -> str:
-        """Return the coloured name of a level. Colours need not be enabled."""
+        """Return the coloured name of a level, even if the formatter's colours are off."""
         colour = self.level_name_colors.get(level_no)
         return colour(level_name) if colour is not None else level_name
 
@@ -226,7 +226,7 @@ class DefaultFormatter(ColourizedFormatter):
 
 
 class AccessFormatter(ColourizedFormatter):
-    """Formats access records. For any other record of the logger `uvicorn.access`, it writes the message."""
+    """Formats access records. Any other record of the logger `uvicorn.access` is formatted as its message."""
 
     #: Functions that colour a status, by its first digit; subclasses may have their own.
     status_code_colours: Mapping[int, Callable[[str], str]] = _colouring(

@@ -96,7 +96,7 @@ BREAK_OFF: Final = "uvicorn.break_off"
 
 
 class SharedText(str):
-    """Text for many clients. It is never compressed, so that all clients can get the same encoded frame."""
+    """Text for many clients. The server does not compress this text, so all clients can get the same frame."""
 
 
 class SharedBytes(bytes):

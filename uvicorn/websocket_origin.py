@@ -1,4 +1,7 @@
-"""Checks the origin of WebSocket handshakes (E1), because any web page can send them with the user's cookies."""
+"""Checks the origin of WebSocket handshakes (E1).
+
+Without this check, any web page could open a WebSocket with the user's cookies.
+"""
 
 from __future__ import annotations
 

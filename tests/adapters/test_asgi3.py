@@ -611,9 +611,12 @@ async def test_uncaught_error_for_an_invalid_accept_message_gives_500(accept: Me
         ),
         (
             {"headers": [[b"sec-websocket-accept", b"x"]]},
-            "header b'sec-websocket-accept': only the host may set it in a handshake",
+            "header b'sec-websocket-accept': only the ASGI server may set this field in a handshake",
         ),
-        ({"headers": [[b"content-length", b"5"]]}, "header b'content-length': only the host may set it in a handshake"),
+        (
+            {"headers": [[b"content-length", b"5"]]},
+            "header b'content-length': only the ASGI server may set this field in a handshake",
+        ),
     ],
 )
 async def test_invalid_accept_message_raises_and_a_valid_accept_message_may_follow(

@@ -104,8 +104,9 @@ class ASGIAdapter:
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
         """Answer `message` through `channels['reply']`.
 
-        Raises the application's exception if the response is not complete. If the host would misread this exception, an
-        ApplicationError replaces it. Raises ResponseAborted if the response is aborted.
+        Raises the application's exception if the response is not complete. Raises an ApplicationError in place of an
+        exception that servers treat specially, such as OSError or SystemExit. Raises ResponseAborted if the response is
+        aborted.
         """
         kind = message.get("channel", "http.request")
         if kind == "websocket.connect":

@@ -74,9 +74,9 @@ class ASGI3Adapter:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the process's lifespan.
 
-        Raises the application's exception if the response is not complete. If the host would misread this exception,
-        raises ApplicationError, whose `__cause__` is the exception. Raises ResponseAborted if the response is aborted,
-        and StartupError if the startup fails.
+        Raises the application's exception if the response is not complete. Raises an ApplicationError in place of an
+        exception that servers treat specially, such as OSError or SystemExit. Raises ResponseAborted if the response is
+        aborted, and StartupError if the startup fails.
         """
         kind = scope["type"]
         if kind == "lifespan":

@@ -113,7 +113,9 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             # A host would send the field, or fail when the application already considers the connection open.
             if name.startswith(b"sec-websocket-") or name == b"content-length":
                 instead = "; expected the subprotocol in 'subprotocol'" if name == b"sec-websocket-protocol" else ""
-                raise LocalProtocolError(f"header {name!r}: only the host may set it in a handshake{instead}")
+                raise LocalProtocolError(
+                    f"header {name!r}: only the ASGI server may set this field in a handshake{instead}"
+                )
         self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": fields})
         session.request.switch_protocols()
 
@@ -124,7 +126,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put_message({"type": "websocket.send", "bytes": data}, len(data))
 
     def send_close(self, code: int, reason: str) -> None:
-        """Close. The session ends when the host reports the disconnect, or else after `ws_close_seconds`."""
+        """Close the connection. If the host reports no disconnect, the session ends after `ws_close_seconds`."""
         self._put({"type": "websocket.close", "code": code, "reason": reason})
         self._resumed.set()
         timer = asyncio.get_running_loop().call_later(self._settings.ws_close_seconds, self._disconnected, 1006, "")

@@ -7,7 +7,7 @@ from uvicorn.interfaces.handlers import log_failure
 
 
 def crossing(error: BaseException) -> Exception:
-    """Return `error`. If hosts would misread `error`, return an ApplicationError instead."""
+    """Return `error`, or an ApplicationError in place of an exception that servers treat specially."""
     if isinstance(error, Exception) and not isinstance(error, (OSError, StopIteration)):
         return error
     return ApplicationError.of(error)

@@ -156,5 +156,4 @@ class MessageGateway(HTTPGateway):
             self._reading = asyncio.get_running_loop().create_task(self._read())
 
     async def _read(self) -> None:
-        """Receive content. Set `_reading` to None at the end."""
         raise NotImplementedError

@@ -46,7 +46,7 @@ class StartupOnce:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for `task`, which may run on another event loop. Cancelling the caller does not cancel the task."""
+    """Wait for `task`, which may run on another event loop."""
     ended: Future[None] = Future()
 
     def on_end(task: asyncio.Task[None]) -> None:

@@ -41,7 +41,7 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class WSGIAdapter:
-    """`WSGIAdapter(async_app)` is a WSGI callable, for any host: `app(environ, start_response)`.
+    """`WSGIAdapter(async_app)` is a WSGI callable `app(environ, start_response)` for any WSGI server.
 
     `interface` names the kind of application. By default, the signature decides. The application's `startup` is awaited
     before the first request, and its `shutdown` when the process ends. Safe to create before a fork.
@@ -59,8 +59,9 @@ class WSGIAdapter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the host's thread.
 
-        Raises the application's exception if the response has not begun. After that, the iterable raises it. If the
-        host would misread this exception, an ApplicationError replaces it. Raises StartupError if the startup fails.
+        Raises the application's exception if the response has not begun. After that, the iterable raises the exception.
+        Raises an ApplicationError in place of an exception that servers treat specially, such as OSError or SystemExit.
+        Raises StartupError if the startup fails.
         """
         interface, thread = self._started()
         if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:
@@ -77,7 +78,7 @@ class WSGIAdapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The `__uvicorn_interface__` of a Router or a Shift. None for other applications."""
+        """The `__uvicorn_interface__` of a wrapped Router or Shift. None for any other application."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:
@@ -283,7 +284,7 @@ class WSGIGateway(HTTPGateway):
         self._put("failure", ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Pass `error` to the host's thread, unless the response has ended. Return whether that thread raises it."""
+        """Pass `error` to the host's thread, unless the response has ended. Return whether the thread raises it."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._failure = crossing(error)

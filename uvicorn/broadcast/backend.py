@@ -97,8 +97,8 @@ class Backend:
     async def subscribe(self, groups: Collection[str]) -> None:
         """Subscribe to `groups`. Return when the server has confirmed the subscription.
 
-        Returns early if the backend is not connected, and if the server denies a group or stays busy. The backend then
-        subscribes as soon as it can, and calls `on_gap`. If the caller is cancelled, no group is unsubscribed.
+        Returns early if the backend is not connected, or if the server denies a group or stays busy. The backend then
+        subscribes later, and calls `on_gap`. If the caller is cancelled, no group is unsubscribed.
         """
         raise NotImplementedError
 

@@ -25,7 +25,7 @@ PROCESS_GROUPS: Final = "uvicorn.process."
 # The sender, the sequence number and the envelope add fewer bytes to a message.
 _OVERHEAD_BYTES: Final = 1024
 
-# The memory of a list or dict and of the reference to it.
+# The memory of a list or dict and of the reference to it: 1 MB of empty lists in JSON takes 30 MB.
 _OBJECT_BYTES: Final = 72
 _FEW_KEYS: Final = 16
 
@@ -97,7 +97,7 @@ def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str,
 
 
 def share(message: Message) -> Message:
-    """Mark text and bytes as shared. Their WebSocket frame is then encoded once for all clients."""
+    """Mark text and bytes as shared, so that their WebSocket frame is encoded once for all clients."""
     text, data = message.get("text"), message.get("bytes")
     if isinstance(text, str):
         message["text"] = SharedText(text)
@@ -107,7 +107,7 @@ def share(message: Message) -> Message:
 
 
 def weight(message: Message, payload: bytes) -> int:
-    """Estimate how many bytes of memory a queued message takes. A payload of 1 MB with empty lists takes 30 MB."""
+    """Estimate how many bytes of memory a queued message takes."""
     if len(message) <= _FEW_KEYS and not any(isinstance(value, (list, dict)) for value in message.values()):
         return len(payload)
     return len(payload) + _OBJECT_BYTES * (payload.count(b",") + payload.count(b"[") + payload.count(b"{"))

@@ -118,7 +118,7 @@ class BroadcastMiddleware:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """None if the application is not a Router. Otherwise the function that builds the Router's interface."""
+        """The function that builds the interface of a Router. None for any other application."""
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
@@ -218,7 +218,7 @@ class BroadcastMiddleware:
     async def _serve_lifespan(
         self, hub: Hub, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any
     ) -> None:
-        """Connect before the lifespan and disconnect after it. Answer lifespan events that the application ignores."""
+        """Connect before the application's startup, and disconnect after its shutdown."""
         received: set[str] = set()
         sent: set[str] = set()
 

@@ -177,7 +177,7 @@ def _retry(deadline: float, call: Callable[[], None]) -> None:
 
 
 def _through(hub: Hub, group: str, message: Message) -> bool:
-    """Send through a hub of this process. Return False if the hub's loop has ended or runs in the calling thread."""
+    """Send through a hub of this process, unless the hub's loop has ended or runs in the calling thread."""
     if threading.get_ident() == hub.thread:
         if not hub.url.startswith(MEMORY):
             return False

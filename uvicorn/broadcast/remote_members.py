@@ -1,4 +1,4 @@
-"""Adds channels of other processes and event loops to groups, by requests between hubs.
+"""Requests between processes, which add channels of other processes and event loops to groups.
 
 A channel's name, `reply.<process>.<number>`, contains the channel's process. A request goes to the control group of
 that process. Any publisher can send requests, so each request is validated. `secret=` adds authentication.

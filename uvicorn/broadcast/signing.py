@@ -95,7 +95,7 @@ def check_secrets(secret: Secret | Sequence[Secret] | None) -> tuple[bytes, ...]
         return ()
     given: Sequence[Any] = (secret,) if isinstance(secret, (str, bytes)) else secret
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(one, (str, bytes)) for one in given):
-        raise ConfigError("BroadcastMiddleware: secret: expected text or bytes, or a list of text and bytes")
+        raise ConfigError("BroadcastMiddleware: secret: expected text or bytes, or a list of such values")
     secrets = tuple(one.encode("utf-8", "surrogatepass") if isinstance(one, str) else one for one in given)
     if min(map(len, secrets)) < _MIN_BYTES:
         raise ConfigError(f"BroadcastMiddleware: secret: expected at least {_MIN_BYTES} bytes, got fewer")

@@ -77,7 +77,7 @@ class FlowControl:
             self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until the buffer is below the high-water mark. Also return if `is_over()` is true after a `wake`."""
+        """Wait until the buffer is below the high-water mark, or until `is_over()` is true after a `wake`."""
         while self.above_high_water and not is_over():
             waiters = self._waiters
             if waiters is None:

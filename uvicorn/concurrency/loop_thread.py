@@ -1,6 +1,6 @@
 """The event loop that all adapters of a process share. It runs in a thread of its own.
 
-The thread starts at the first use. By then, a pre-forking host has forked.
+The thread starts at the first use, which is after a pre-forking host has forked.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class ThreadCall:
     # On any thread
 
     def cancel(self) -> None:
-        """Respond 503, because the pool was shut down before a thread called `run`."""
+        """Respond 503. The pool calls this method instead of `run` when it shuts down."""
         self._loop_calls.post(lambda: refuse(self.exchange))
 
     # On the event loop's thread
@@ -113,7 +113,7 @@ class ThreadCall:
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:
-        """Begin or continue the response. Drop the content if an earlier part could not be sent."""
+        """Begin or continue the response."""
         exchange = self.exchange
         try:
             if head is not None:

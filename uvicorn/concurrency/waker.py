@@ -1,7 +1,7 @@
 """Wakers. One thread calls `wake`, and another thread returns from `wait`.
 
-On Linux, `wake` writes to a descriptor, because the write releases the GIL. With a lock or a queue, a round trip takes
-more thread switches.
+On Linux, `wake` writes to a descriptor. This takes fewer thread switches than a lock or a queue, because the write
+releases the GIL.
 """
 
 from __future__ import annotations

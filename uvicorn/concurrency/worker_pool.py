@@ -186,9 +186,9 @@ class WorkerPool(Executor):
                 worker.join()
 
     def detach(self, thread: int) -> None:
-        """Remove the worker with the identifier `thread` from the pool, because its current job blocks for long.
+        """Remove a worker whose current job blocks for long. `thread` is the identifier of the worker.
 
-        The worker ends after this job. Another worker may replace it. For use on any thread.
+        The worker ends after this job. Another worker may start in its place. For use on any thread.
         """
         with self._lock:
             worker = next((worker for worker in self._workers if worker.ident == thread), None)
@@ -293,7 +293,7 @@ class WorkerPool(Executor):
                 return
 
     def _has_left(self) -> bool:
-        """Return whether the calling worker has been detached. If so, forget the worker."""
+        """Return whether the calling worker has been detached, and forget a detached worker."""
         return self._detached.pop(threading.get_ident(), None) is not None
 
 

@@ -32,7 +32,7 @@ OTHER_PATHS: Final = "(other paths)"
 
 
 class Place(NamedTuple):
-    """The place of an application in a site."""
+    """Where an application is in a site: its entry, its side of a Shift and its prefix."""
 
     #: The endpoint of its exchanges, or an equal one.
     endpoint: Endpoint
@@ -62,7 +62,7 @@ class Lane(Protocol):
 
 @final
 class EntryCounts:
-    """The requests of one application at one entry."""
+    """Counts the requests of one application below one entry of a Router."""
 
     __slots__ = ("entry", "fallbacks", "kind", "ordinary", "other_cells", "received", "seconds", "sent", "side")
 
@@ -91,7 +91,7 @@ class EntryCounts:
 
     @property
     def is_shown(self) -> bool:
-        """Whether reports show the entry. A Router is shown only after it has refused a request."""
+        """Whether reports show the entry. Reports show a Router only after it has refused a request."""
         return self.kind not in ("router", "shift") or any(self.cells)
 
 

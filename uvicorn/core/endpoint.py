@@ -98,7 +98,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether this process was forked after the endpoint was made. The parent process owns the connection."""
+        """Whether the connection belongs to the process from which this process was forked."""
         return self.forks != forks.forks
 
     @property
@@ -113,6 +113,6 @@ class Endpoint:
 
 
 def is_below(path: str, root_path: str) -> bool:
-    """Return whether `path` is `root_path` or below it. Whole segments count: /apple is not below /app."""
+    """Return whether `path` is `root_path` or below it. Only whole segments match, so /apple is not below /app."""
     length = len(root_path)
     return path.startswith(root_path) and (len(path) == length or path[length] == "/")

@@ -85,7 +85,7 @@ class HTTPGateway:
         raise NotImplementedError
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Continue the response. For invalid content, end the connection and raise LocalProtocolError."""
+        """Send a piece of content. For invalid content, end the connection and raise LocalProtocolError."""
         raise NotImplementedError
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
@@ -324,7 +324,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self._end()
 
     def write_trailers(self, headers: Headers) -> None:
-        """End the response, with the trailers if the framing allows them. Raises the errors of `write`."""
+        """End the response, with the trailers if the framing allows them. Raises the same errors as `write`."""
         if self.state is not STREAMING:
             return self.write(b"", more_content=False)
         try:

@@ -63,7 +63,7 @@ class UnsentSends:
         )
 
     def unawaited_shortage(self, size: int, unsent: int, most: int, most_messages: int = 0) -> str:
-        """Like `shortage`, for unawaited sends only. If `most_messages` is 0, only bytes are limited."""
+        """Like `shortage`, for unawaited sends only. With `most_messages=0`, the number of messages is not limited."""
         self._forget_taken(unsent)
         if 0 < most_messages <= len(self._ends) - self._awaited_messages:
             return f"over {most_messages} unread messages that were not awaited"
@@ -77,7 +77,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Like `shortage`, for awaited and unawaited sends together. Large sends may exceed `most`."""
+        """Like `shortage`, for the sum of awaited and unawaited sends. One large send may exceed `most`."""
         self._forget_taken(unsent)
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):
             return f"over {most} unread bytes"

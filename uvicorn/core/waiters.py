@@ -8,7 +8,7 @@ from typing import final
 
 @final
 class Waiters:
-    """A set of waiting coroutines. It is true while a coroutine waits. For use on the event loop's thread only."""
+    """A set of waiting coroutines. An empty set is false. For use on the event loop's thread only."""
 
     __slots__ = ("_futures",)
 

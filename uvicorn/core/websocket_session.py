@@ -71,9 +71,9 @@ class WebSocketGateway:
         """Send all bytes that the application has written to its socket. Called before the connection is closed."""
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
-        """Check whether a worker thread may take the connection over. If not, reject the handshake and return None.
+        """Admit a worker thread that takes over the connection. Return a function to call when the thread has ended.
 
-        Otherwise return a function, which the caller calls when the thread has ended.
+        At a limit, reject the handshake and return None.
         """
         raise NotImplementedError
 
@@ -241,7 +241,7 @@ class WebSocketSession:
 
 
 def check_message(text: object, data: object) -> None:
-    """Raise LocalProtocolError for malformed `text` or `data`. Either may be None."""
+    """Raise LocalProtocolError for malformed `text` or `data`. An argument of None is valid."""
     if text is not None:
         if not isinstance(text, str):
             raise _wrong_type("text", "str", text)

@@ -82,7 +82,7 @@ class Lane:
 
     @property
     def running(self) -> int:
-        """The number of leases that have a thread."""
+        """The number of leases with a thread."""
         return self.leases - len(self._waiting)
 
     @property

@@ -1,4 +1,4 @@
-"""`request_of` and `login_required` give Django requests and logins to coroutines outside of Django's handler."""
+"""`request_of` and `login_required`, for coroutines that Django's own handler does not call."""
 
 from __future__ import annotations
 

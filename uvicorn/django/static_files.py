@@ -1,4 +1,4 @@
-"""Checks whether the static files of a site are served. For `uvicorn --reload`."""
+"""Checks for `uvicorn --reload` whether the static files of a site are served."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SERVING_PACKAGES: Final = ("whitenoise", "servestatic")
 def unserved_static_files(app: Any) -> str:
     """Return a line for the log if DEBUG is on and nothing serves STATIC_URL. Otherwise return an empty string.
 
-    The search covers the Router's table, MIDDLEWARE and the URL configuration. The result is also empty for an
-    application of an unknown kind, because it may serve the files itself.
+    The search covers the Router's table, MIDDLEWARE and the URL configuration. An application of an unknown kind may
+    serve the files itself, so the result is empty.
     """
     prefix = (
         static_prefix() if apps.ready and settings.DEBUG and apps.is_installed("django.contrib.staticfiles") else ""

@@ -105,7 +105,7 @@ class DjangoThreads:
 
     @property
     def __uvicorn_lane__(self) -> Lane:
-        """The pool of threads for requests. Metrics show this pool."""
+        """The pool of threads for requests, which the metrics show."""
         return self.lanes[0]
 
     async def startup(self) -> None:

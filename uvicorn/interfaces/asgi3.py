@@ -143,7 +143,7 @@ class HTTPCall:
         return LazyAwaitable(self._give_way)
 
     async def _give_way(self) -> None:
-        """Yield once, so that another task may cancel this one. Then raise ClientDisconnected."""
+        """Yield to the event loop once, then raise ClientDisconnected."""
         await asyncio.sleep(0)
         raise ClientDisconnected("the client has disconnected")
 
@@ -345,7 +345,7 @@ class ASGI3Interface(Interface):
 
 
 class ASGI2Interface(ASGI3Interface):
-    """Calls `app(scope)`, which returns a coroutine function. Then calls this function with `(receive, send)`."""
+    """Serves ASGI 2 applications. Each call is `await app(scope)(receive, send)`."""
 
     name = "asgi2"
     version = "2.0"

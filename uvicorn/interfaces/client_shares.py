@@ -18,7 +18,7 @@ class SharedJob:
     __slots__ = ("_job", "_lock", "_shares", "client", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
-        """`post(job)` posts a job from any thread. It returns False if the event loop is closed."""
+        """`post(job)` posts a job from any thread, or returns False if the event loop is closed."""
         self._job = job
         self._shares = shares
         self.client = client
@@ -60,7 +60,7 @@ class ClientShares:
         self._renew()
 
     def _renew(self) -> None:
-        """Forget all jobs, because after a fork they belong to the parent process."""
+        """Forget all jobs. Called after a fork."""
         self._forks = forks.forks
         self._lock = threading.Lock()
         self._taken: dict[str, int] = {}
@@ -90,7 +90,7 @@ class ClientShares:
                 return
 
     def _next(self, client: str) -> SharedJob | None:
-        """Return the client's next job. If no job waits, count one job less for the client, and return None."""
+        """Return the client's next job, or None if no job of the client waits."""
         with self._lock:
             waiting = self._waiting.get(client)
             if waiting:
@@ -105,7 +105,7 @@ class ClientShares:
             return None
 
     def forget(self, job: SharedJob) -> None:
-        """If `job` is held back, remove it, because its client has disconnected."""
+        """Remove a job that is held back. Called when the client of `job` has disconnected."""
         with self._lock:
             self._waiting.get(job.client, OrderedDict()).pop(job, None)
             self._tidy(job.client)

@@ -1,4 +1,4 @@
-"""Consumers: `async def app(message)`. They are the oldest interface (rule R9)."""
+"""Calls consumers, `async def app(message)`, which are the oldest interface (rule R9)."""
 
 from __future__ import annotations
 

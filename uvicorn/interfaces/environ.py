@@ -136,7 +136,7 @@ def _key_of(name: bytes) -> str:
 
 
 def _keys_of(names: tuple[bytes, ...]) -> tuple[str, ...]:
-    """Return the environ key of each field, or nothing if a field is repeated or left out."""
+    """Return the environ keys of the fields, or () if a field is repeated or left out."""
     keys = tuple(map(_key_of, names))
     if "" in keys or len(set(keys)) < len(keys):
         keys = ()
@@ -212,7 +212,7 @@ def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
-    """Return the content length of an environ. If it is unknown, return UNTIL_END or UNREADABLE."""
+    """Return the content length of an environ. For an unknown length, return UNTIL_END or UNREADABLE."""
     declared = environ.get("CONTENT_LENGTH")
     if declared:
         length = parse_length(str(declared))

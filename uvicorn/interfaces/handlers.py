@@ -162,7 +162,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
-    """Watch a handler and its `exchange`. After one of them has ended, limit how long the other may take."""
+    """Watch a handler and its `exchange`. When one of the two has ended, limit how long the other may take."""
     if task.done():
         _handler_ended(exchange, reply, settings, task)
     else:
@@ -260,7 +260,7 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Return whether `error` reports a disconnected client. Frameworks use exceptions of their own."""
+    """Return whether `error`, an exception of ours or of a framework, reports a disconnected client."""
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         if isinstance(link, ClientDisconnected) or type(link).__name__ in _DISCONNECTS:

@@ -80,9 +80,9 @@ class Takeover:
                 raise
 
     def decide(self) -> bool:
-        """Return whether a thread has taken the connection over. After this call, no thread can do so.
+        """Return whether a thread has taken over the connection. After this call, no thread can take it over.
 
-        For use on the worker thread. If a takeover is in progress, this method waits until it has ended.
+        For use on the worker thread. If a takeover is in progress, this method waits until the takeover has ended.
         """
         with self._lock:
             self._is_decided = True

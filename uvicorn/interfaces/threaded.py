@@ -123,7 +123,7 @@ class ThreadedInterface(Interface):
             await asyncio.sleep(_POLL_SECONDS)
 
     def end_workers(self) -> None:
-        """End the workers, because the process exits without `shutdown`. The event loop has been closed."""
+        """End the workers. Called after the event loop is closed, if the process exits without `shutdown`."""
         for _ in self._end_pool(_CLOSE_SECONDS):
             time.sleep(_POLL_SECONDS)
 

@@ -187,7 +187,7 @@ class WSGICall(ThreadCall):
         return self._write
 
     def _write(self, content: bytes) -> None:
-        """Send `content`, then wait until the client has caught up. `start_response` returns this method."""
+        """The `write` function that `start_response` returns (PEP 3333)."""
         if self._over and not self._ended:
             raise ClientDisconnected("write: the response has ended, or the client has disconnected")
         # Empty content does not send the head, which the application may still replace (PEP 3333).
@@ -231,7 +231,7 @@ class WSGICall(ThreadCall):
         if self._head_sent:
             return None
         if self._head is None:
-            raise LocalProtocolError("the application has sent content without a call of start_response (PEP 3333)")
+            raise LocalProtocolError("the application has sent content without calling start_response (PEP 3333)")
         self._head_sent = True
         status, _, headers = self._head
         if self.exchange.method != "HEAD" and status != 204 and status != 304:
@@ -376,7 +376,7 @@ class WSGIInterface(ThreadedInterface):
         self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
 
     def serve_handshake(self, session: WebSocketSession) -> None:
-        """Queue the call of the application. Two objects in the environ can take over the connection."""
+        """Queue the call of the application, which may take over the connection."""
         # Imported on first use, because most WSGI sites have no WebSockets.
         from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
 

@@ -1,4 +1,4 @@
-"""The WebSocket of a WSGI application, `environ['uvicorn.websocket']`. Its methods block."""
+"""The WebSocket of a WSGI application, `environ['uvicorn.websocket']`, whose methods block the calling thread."""
 
 from __future__ import annotations
 
@@ -171,9 +171,9 @@ class WSGIWebSocket:
     def accept(self, subprotocol: str | None = None) -> None:
         """Accept the handshake, with one of the subprotocols that the client offers.
 
-        Raises ClientDisconnected if the client has disconnected, and if the server rejects the handshake. The server
+        Raises ClientDisconnected if the client has disconnected, or if the server rejects the handshake. The server
         responds 403 for a forbidden origin, and 503 above `--ws-threads`. Raises LocalProtocolError for a subprotocol
-        that was not offered, and for a second call.
+        that was not offered, or for a second call.
         """
         self._check_thread()
         if self._reply is not None:
@@ -217,8 +217,8 @@ class WSGIWebSocket:
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection. For use on any thread, and at any time after the accept.
 
-        After the client's answer, `receive` raises ClientDisconnected. Raises LocalProtocolError for an invalid code or
-        reason, and before the accept.
+        After the client's answer, `receive` raises ClientDisconnected. Raises LocalProtocolError for an invalid code,
+        for an invalid reason, or before the accept.
         """
         check_close(code, reason)
         if self._reply is None and self._session.state is not CLOSED:

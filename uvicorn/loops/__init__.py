@@ -1,4 +1,4 @@
-"""Event loop factories under the public release's names. They call `uvicorn.server.loops`."""
+"""The public release's names of the event loop factories in `uvicorn.server.loops`."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from uvicorn._types import ASGI2Application, ASGIReceiveCallable, ASGISendCallab
 
 
 class ASGI2Middleware:
-    """`ASGI2Middleware(app)` is an ASGI 3 application. It calls the ASGI 2 application `app` in two steps."""
+    """`ASGI2Middleware(app)` makes the ASGI 2 application `app` an ASGI 3 application."""
 
     def __init__(self, app: ASGI2Application) -> None:
         self.app = app

@@ -9,7 +9,7 @@ from uvicorn.server.proxy import TrustedPeers
 
 
 class _TrustedHosts:
-    """A set of trusted peers, for `host in trusted`. Other programs import this private class."""
+    """A set of trusted peers, for `host in trusted`. Other programs import this class."""
 
     def __init__(self, trusted_hosts: list[str] | str) -> None:
         items = trusted_hosts.split(",") if isinstance(trusted_hosts, str) else trusted_hosts

@@ -20,4 +20,4 @@ class RequestResponseCycle(Placeholder):
 
 
 class ProtocolPlaceholder(Placeholder, asyncio.Protocol):
-    """A protocol class. As a value of the option `http` or `ws`, it means the server's own implementation."""
+    """A protocol class. As a value of the option `http` or `ws`, the class means the server's own implementation."""

@@ -99,7 +99,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface that was added for the same application and pool. If it is missing, add `interface`."""
+        """Return the interface that was added for the same application and pool, or add `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry
@@ -111,7 +111,7 @@ class Applications:
         return interface
 
     async def startup(self, seconds: float) -> None:
-        """Start all applications in order. If an application fails, shut down the started ones within `seconds`."""
+        """Start all applications in order. If a startup fails, shut down the started applications within `seconds`."""
         for application in self._found:
             try:
                 await application.startup()
@@ -148,7 +148,7 @@ class Applications:
 
 @final
 class Application:
-    """One application, with an interface for each pool of threads."""
+    """One application, with a separate interface for each pool of threads that it runs on."""
 
     def __init__(self, entry: Entry, app: Any, pool: object, interface: Interface) -> None:
         #: The first entry that names it.
@@ -158,7 +158,7 @@ class Application:
         self._interfaces: list[tuple[object, Interface]] = [(pool, interface)]
 
     def interface(self, pool: object, new: Interface) -> Interface:
-        """Return the interface for `pool`. If there is none, store `new` and return it."""
+        """Return the interface for `pool`. For an unknown pool, store and return `new`."""
         for known, interface in self._interfaces:
             if known == pool:
                 return interface

@@ -97,7 +97,7 @@ class Entry:
 
 
 def adapted(app: Any) -> tuple[Any, object]:
-    """If `app` is one of our adapters, return its application and its pool. Otherwise return `(app, None)`."""
+    """If `app` is one of our adapters, return the adapter's application and pool. Otherwise return `(app, None)`."""
     parts: tuple[Any, object] = getattr(app, "__uvicorn_adapted__", (app, None))
     return parts
 

@@ -78,10 +78,10 @@ class RouterInterface(OwningInterface):
         return self._place(exchange, self._handshake_protocol).at(exchange)
 
     def leaf(self, path: str, host: str, protocol: str, method: str) -> tuple[Interface, str] | None:
-        """Return the interface for a request, and the joined prefixes of its Mounts. Return None if no entry matches.
+        """Return `(interface, prefix)` for a request, or None if no entry matches.
 
-        `host` is the result of `host_name`, and `method` the result of `intended_method`. Both are ignored unless
-        `reads_fields` is true.
+        `prefix` joins the prefixes of the Mounts that take the request. `host` is the result of `host_name`, and
+        `method` the result of `intended_method`. If `reads_fields` is false, `host` and `method` are ignored.
         """
         entry = self._table.find(path, host, protocol, method)
         if entry is None:
@@ -94,7 +94,7 @@ class RouterInterface(OwningInterface):
         return None if found is None else (found[0], prefix + found[1])
 
     def _place(self, exchange: HTTPExchange, protocol: str) -> Interface:
-        """Find the entry for `exchange`, and set the endpoint of `exchange`. Return the interface of the entry."""
+        """Set the endpoint of `exchange`, and return the interface of the entry for `exchange`."""
         endpoint = exchange.endpoint
         path = exchange.path
         root_path = ""

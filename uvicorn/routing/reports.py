@@ -1,4 +1,4 @@
-"""`report(token=...)` makes an application that shows the requests of each entry, and their duration."""
+"""`report(token=...)` makes an application that shows how many requests each entry had, and their duration."""
 
 from __future__ import annotations
 

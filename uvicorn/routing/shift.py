@@ -37,11 +37,11 @@ _FALLING_BACK: Final = ("GET", "HEAD")
 class Shift:
     """`Shift(old, new, weight=5, key=cookie("visitor"))` passes five percent of the visitors to `new`.
 
-    `weight` is a percentage, or a function that returns it. The function is called on a thread once a second. Before
-    its first result, the weight is 0. `key` is `cookie(name)`, `header(name)`, `client()`, or a function that gets the
-    request's head and returns text. Requests with equal keys get the same application. A request without a key goes to
-    `old`, unless the weight is 100. Shifts with the same `name` decide alike. The default `name` is the path of the
-    entry.
+    `weight` is a percentage, or a function that returns the percentage. The function is called on a thread once a
+    second. Before its first result, the weight is 0. `key` is `cookie(name)`, `header(name)`, `client()`, or a function
+    that gets the request's head and returns text. Requests with equal keys get the same application. A request without
+    a key goes to `old`, unless the weight is 100. Shifts with equal `name` and `weight` treat equal keys alike. The
+    default `name` is the path of the entry.
 
     `fallback` lists status codes. `old` responds to a GET or HEAD request if `new` responds with one of these codes, or
     with a field `x-uvicorn-pass: 1`.

@@ -1,4 +1,4 @@
-"""Entries of a Router for the operators of a site. A request without the token gets 404."""
+"""Entries of a Router for the operators of a site. A request needs a token, and gets 404 without it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class StatusEntry:
         return f"{self.name}(token=...)"
 
     def permits(self, authorization: str) -> bool:
-        """Return whether the field `authorization` has the token."""
+        """Return whether the field `authorization` contains the token."""
         scheme, _, token = authorization.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._expected)
 

@@ -35,7 +35,7 @@ def check_fallback(fallback: Any) -> frozenset[int] | None:
 
 @final
 class TrialGateway(HTTPGateway):
-    """The gateway of a trial exchange. It forwards the whole response to the client's exchange, or drops it."""
+    """Forwards the whole response of a trial to the client's exchange, or drops the whole response."""
 
     def __init__(self, exchange: HTTPExchange, fallback: frozenset[int], fall_back: Callable[[], object]) -> None:
         """`exchange` belongs to the client. `fall_back` is called soon after a response was dropped."""
@@ -71,7 +71,7 @@ class TrialGateway(HTTPGateway):
                 self._is_forwarding = False
 
     def _drop(self, trial: HTTPExchange) -> None:
-        logger.debug("%s: the new application passes the request on to the old one", trial)
+        logger.debug("%s: the new application passes the request on to the old application", trial)
         trial.disconnect()
         self._fall_back()
 

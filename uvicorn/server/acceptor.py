@@ -204,7 +204,7 @@ def _reads_when_ready(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _read(sock: socket.socket, connection: HTTP1Connection) -> None:
-    """Read once from `sock`, and pass the bytes to `connection`. Leave a FIN and errors to the event loop."""
+    """Read once from `sock`, and pass the bytes to `connection`."""
     try:
         count = sock.recv_into(connection.get_buffer(-1))
     except OSError:

@@ -52,7 +52,7 @@ class Clock:
         return time.time()
 
     def jitter(self) -> float:
-        """Return a random number from 0 to 1. It spreads deadlines that would otherwise expire together."""
+        """Return a random number from 0 to 1, which spreads deadlines that would otherwise expire together."""
         return random.random()
 
     def tick(self) -> None:

@@ -80,7 +80,7 @@ class TransportConnection:
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
 
     def _track_unsent(self, buffered: int) -> UnsentSends:
-        """Return the record of the unsent bytes. If there is none, create one with `buffered` bytes."""
+        """Return the record of the unsent bytes."""
         if self._unsent is None:
             self._unsent = UnsentSends(buffered)
         return self._unsent
@@ -112,7 +112,7 @@ class TransportConnection:
         self._send_fin()
 
     def _send_fin(self) -> None:
-        """Send a FIN after the unsent bytes. TLS connections send none, because TLS has no half-close."""
+        """Send a FIN after the unsent bytes, unless the connection uses TLS."""
         if self._transport.can_write_eof():
             # OSError if the client has reset the connection, which the event loop reports in its next iteration.
             with suppress(OSError):

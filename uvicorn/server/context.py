@@ -241,7 +241,7 @@ class ServerContext:
             connection.reset("server shutdown")
 
     def dropped_fields(self, names: tuple[bytes, ...]) -> None:
-        """Log a warning about fields that only the server may send. Log each name once."""
+        """Log a warning about response fields that only the server may send. Log each name once."""
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)

@@ -1,4 +1,4 @@
-"""Handlers that continue after their response. They are cancelled after a time limit or at shutdown."""
+"""Handlers that continue after their response, until a time limit or the shutdown."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             transport.write(behind)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Resume reading, because the application waits for content. Send "100 Continue" if requested."""
+        """Resume reading from the client. Send "100 Continue" if the client expects it."""
         if exchange is not self._exchange:
             return
         if self._continue_due:

@@ -45,7 +45,7 @@ _RECENT_SECONDS: Final = 0.5
 
 
 class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
-    """Enforces the deadlines of an HTTP/1.1 connection, and closes it. `HTTP1Gateway` adds the responses."""
+    """Enforces the deadlines of an HTTP/1.1 connection. The subclass `HTTP1Gateway` sends the responses."""
 
     __slots__ = (
         "_content_done",
@@ -193,12 +193,11 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # Closing
 
     def _warn(self, what: str) -> None:
-        """Log `what` about the client of the current request. Between requests, log it about the peer."""
         exchange = self._exchange
         self._context.warnings.warn(self._endpoint.client if exchange is None else exchange.client, what)
 
     def _refuse(self, error: RemoteProtocolError) -> None:
-        """Send an error response, unless a response has begun. Discard further input, then close."""
+        """Send an error response if no response has begun. Then close the connection."""
         if self.phase >= LINGERING:
             return
         exchange = self._exchange
@@ -250,7 +249,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # Slow clients
 
     def _check_pace(self) -> None:
-        """Reject a client that sends content too slowly. Do nothing while the server has paused reading."""
+        """Reject a client that sends content too slowly."""
         if self._reading_paused or self._continue_due:
             return
         if self._pace is None:

@@ -1,7 +1,7 @@
-"""Metrics in the text format of Prometheus, added up over several processes.
+"""Metrics in the text format of Prometheus, for all processes of a server.
 
-A snapshot has counters, gauges and peaks. Counters and gauges are added up. Of the peaks, the highest is kept. The
-counters of a process that has ended stay in the sum. A group has one row of numbers for each combination of labels.
+A snapshot has counters, gauges and peaks. Counters and gauges of all processes are added up. The highest peak is kept.
+The counters of a process that has ended stay in the sum. A group has one row of numbers for each combination of labels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CELLS: Final = CLASSES * BUCKETS
 
 
 class Snapshot(NamedTuple):
-    """The numbers of one process, or of several."""
+    """The numbers of one process, or the sums of several processes."""
 
     counters: Section
     gauges: Section
@@ -117,7 +117,6 @@ def snapshot_of(counts: Counts, connections: int, accepted: int, messages: int, 
 
 
 def escaped_label(value: str) -> str:
-    """Escape the value of a label."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
@@ -134,7 +133,7 @@ def _merge(total: Section, section: Section) -> None:
 
 @final
 class Totals:
-    """The sum of the snapshots of several processes. Any thread may use it."""
+    """The sum of the snapshots of several processes, for use on any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -89,7 +89,7 @@ class MetricsListener:
         self._selector.register(sock, selectors.EVENT_READ, client)
 
     def _serve(self, client: _Client) -> None:
-        """Read more of the request head, or write more of the response. Close after the response or a disconnect."""
+        """Read more of the request head, or write more of the response."""
         try:
             if not client.unsent:
                 data = client.sock.recv(_MOST_HEAD_BYTES)

@@ -17,7 +17,7 @@ async def notifying(
 ) -> AsyncIterator[None]:
     """While the context is active, await `callback()` at once and then every `seconds`.
 
-    If a call raises, `on_failure()` is called. The exception is raised at the end of the context.
+    If a call raises, `on_failure()` is called. At the end of the context, the exception of the call is raised.
     """
     if callback is None:
         yield

@@ -82,7 +82,7 @@ def _fits(path: Path, patterns: Sequence[str]) -> bool:
 
 
 class Reloader(Supervisor):
-    """Restarts one worker after each change. After a failed start, it waits for the next change."""
+    """Restarts one worker after each change. After a failed start, the reloader waits for the next change."""
 
     kind = "reloader"
     level = logging.DEBUG
@@ -166,7 +166,7 @@ def _watch_by_events(selection: Selection, interval: float, changed: Callable[[s
                         changed(name)
     except OSError as error:
         # The system limits the number of watched files.
-        logger.warning("cannot watch files: %s; scanning them one by one instead", error)
+        logger.warning("cannot watch files: %s; scanning all files instead", error)
         _watch_by_looking(selection, interval, changed, stop)
 
 

@@ -41,7 +41,8 @@ _LEAST_SHUTDOWN_SECONDS: Final = 3.0
 class Server:
     """Serves one application until `should_exit` is set, or SIGINT or SIGTERM arrives.
 
-    Requests in flight then have up to `graceful_seconds` to finish. A second signal or `force_exit` aborts them.
+    Requests in flight then have up to `graceful_seconds` to finish. A second signal or `force_exit` aborts the
+    requests.
     """
 
     def __init__(self, config: ServerConfig, clock: Clock | None = None, access_log: AccessLog = log_exchange) -> None:
@@ -298,7 +299,7 @@ class Server:
             self.on_stopped(0 if self._force_exit else end - clock.monotonic())
 
     async def _shut_down(self, seconds: float) -> None:
-        """Run the application's shutdown once. Do nothing if its startup did not succeed."""
+        """Run the application's shutdown once, if the startup has succeeded."""
         if not self._application_runs or self.lifespan is None:
             return
         self._application_runs = False

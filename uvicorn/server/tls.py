@@ -55,7 +55,7 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Load or reload the certificate and its key. If they are invalid, raise ConfigError and keep the old ones."""
+    """Load or reload the certificate and its key. If the new files are invalid, raise ConfigError."""
     _check_file("ssl_certfile", settings.ssl_certfile)
     if settings.ssl_keyfile:
         _check_file("ssl_keyfile", settings.ssl_keyfile)
@@ -82,7 +82,7 @@ def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:
     try:
         load_certificates(context, settings)
     except ConfigError as error:
-        logger.error("cannot reload certificates: %s; keeping the old ones", error)
+        logger.error("cannot reload certificates: %s; keeping the old certificates", error)
     else:
         logger.info("certificates reloaded")
 

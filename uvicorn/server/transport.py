@@ -101,7 +101,7 @@ async def send_file(
 
 
 def unacknowledged_bytes(sock: Any) -> int:
-    """Return the number of written bytes that the client has not acknowledged. If it is unknown, return 0."""
+    """Return the number of written bytes that the client has not acknowledged. Return 0 if the number is unknown."""
     # Linux accepts bytes in bursts of a third of its buffer, so accepted bytes do not show how fast a client reads.
     return _queued_bytes(sock, termios.TIOCOUTQ)
 

@@ -286,7 +286,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._close()
 
     def _close_with(self, code: int) -> None:
-        """Close both ends. Between two frames, send a close frame first."""
+        """Send a close frame if possible, then close both ends."""
         if self._sent.is_between_frames and not self._transport.is_closing():
             self._transport.write(MessageEncoder().encode_close(code, ""))
         self._linger()
@@ -328,7 +328,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         near.close()
 
     def _look_for_end(self) -> None:
-        """Ask the kernel whether the client has disconnected, because reading is paused."""
+        """Ask the kernel whether the client has disconnected."""
         end = peer_state(self._transport)
         if end == HALF_CLOSED:
             self._note_end()
@@ -336,7 +336,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self.reset()
 
     def _note_end(self) -> None:
-        """Note that the client has closed its side."""
+        """Record that the client has closed its side."""
         if self._eof_since is None:
             self._eof_since = self._context.clock.now
         self._disconnect(1006)

@@ -26,7 +26,7 @@ def admits_origin(
 
 
 def admit_thread(context: ServerContext, request: HTTPExchange) -> Callable[[], object] | None:
-    """Count a thread that takes a connection over, and return a callback for its end. Above a limit, respond 503."""
+    """Return a callback for the end of a thread that takes over a connection. At a limit, respond 503."""
     # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
     client = request.client[0] if request.client is not None else ""
     refusal = context.ws_threads.refusal(client)

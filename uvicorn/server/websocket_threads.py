@@ -35,7 +35,7 @@ class WebSocketThreads:
         self._is_checked = False
 
     def refusal(self, client: str) -> str:
-        """Return why no further thread may serve a WebSocket of the address `client`. Empty if one may."""
+        """Return why no further thread may serve a WebSocket of `client`, or an empty string."""
         if self.count >= self._most:
             return f"{self._most} threads already serve WebSockets (503); raise --ws-threads"
         if client and 0 < self._most_of_client <= self._counts[client]:

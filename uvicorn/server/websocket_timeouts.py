@@ -34,7 +34,7 @@ _LINGER_DRAINS: Final = 4
 
 
 class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
-    """Enforces the deadlines of a WebSocket connection, and closes it. `WebSocketConnection` adds the messages."""
+    """Enforces the deadlines of a WebSocket connection. The subclass `WebSocketConnection` handles the messages."""
 
     __slots__ = ("_close_code", "_close_reason", "_codec", "_pinged", "_receiving_paused", "phase", "session")
 

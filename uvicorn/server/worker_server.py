@@ -1,4 +1,4 @@
-"""The server in a worker process. It reports to a supervisor, and stops on SIGTERM."""
+"""The server in a worker process, which reports to a supervisor and stops on SIGTERM."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class ObservedGateway(HTTPGateway):
 
     @cached_property
     def environ(self) -> dict[str, Any]:
-        """The environ (PEP 3333). The path is escaped for a log line."""
+        """The environ (PEP 3333), with an escaped path for log lines."""
         endpoint = self._exchange.endpoint
         # Restored below, because the interface may have added keys to it.
         template = endpoint.environ_template

@@ -37,7 +37,7 @@ _POLL_SECONDS: Final = 1.0
 
 
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
-    """Wait until the arbiter has died, then `grace` seconds or longer. Then kill this process."""
+    """Kill this process `grace` seconds or more after the arbiter has died."""
     while os.getppid() == ppid:
         time.sleep(_POLL_SECONDS)
     time.sleep(grace)
@@ -99,7 +99,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             sys.exit(self._status)
 
     def handle_abort(self, number: int, frame: FrameType | None) -> Never:
-        """Handle SIGABRT. gunicorn sends it if the event loop is blocked for longer than the timeout."""
+        """Handle SIGABRT, which gunicorn sends if the event loop is blocked for longer than the timeout."""
         # Not on the blocked loop: a plain signal handler, whose SystemExit interrupts the blocking call.
         self.alive = False
         self._status = 1
@@ -194,7 +194,7 @@ class _Server(Server):
 
 
 class _Loaded:
-    """A configuration with a loaded application. The TLS context and the sockets come from gunicorn."""
+    """A configuration whose application is loaded, with the TLS settings of gunicorn."""
 
     def __init__(self, cfg: Any, settings: Settings, interface: ServedInterface) -> None:
         self.settings = settings

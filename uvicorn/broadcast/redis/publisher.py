@@ -35,7 +35,7 @@ LONGEST_RETRY_SECONDS: Final = 0.4
 
 @final
 class _Held:
-    """A message that waits because Redis was too busy for this or an earlier message."""
+    """A message that waits until Redis is no longer busy."""
 
     __slots__ = ("number", "command", "size", "outcome", "refusal", "refused_again", "is_sent", "is_held")
 
@@ -54,10 +54,10 @@ class _Held:
 
 
 class RedisPublisher(ReconnectingConnection):
-    """Publishes within the publish timeout, or raises.
+    """Publishes a message within the publish timeout, or raises BroadcastUnavailable.
 
     While Redis is busy, messages are held until their timeout. Only the oldest message is retried. When Redis accepts
-    it, the other messages follow in order.
+    the oldest message, the other messages follow in order.
     """
 
     def __init__(self, connect: Connect, where: str, options: BackendOptions, metrics: BackendMetrics) -> None:
@@ -119,7 +119,7 @@ class RedisPublisher(ReconnectingConnection):
         """Wait until Redis accepts a message. Raises BroadcastUnavailable at `deadline`."""
         if len(self._held) >= MAX_UNANSWERED or (self._held and self._held_bytes + message.size > MAX_UNSENT_BYTES):
             raise BroadcastUnavailable(
-                f"{self.where}: {len(self._held)} messages with {self._held_bytes} bytes in all are waiting for Redis "
+                f"{self.where}: {len(self._held)} messages with {self._held_bytes} bytes are waiting for Redis "
                 f"(at most {MAX_UNANSWERED} messages and {MAX_UNSENT_BYTES} bytes); the message was not sent"
             )
         self._insert(message)
@@ -143,7 +143,7 @@ class RedisPublisher(ReconnectingConnection):
             self._resending = asyncio.get_running_loop().create_task(self._resend(), context=Context())
 
     async def _resend(self) -> None:
-        """Retry the oldest message until Redis accepts it. Then send the other messages."""
+        """Retry the oldest message until Redis accepts it, then send all other messages."""
         delay = FIRST_RETRY_SECONDS
         try:
             while self._held:

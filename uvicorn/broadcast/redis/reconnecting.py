@@ -67,7 +67,7 @@ class ReconnectingConnection:
         self._retry_now.set()
 
     def ready(self) -> None:
-        """Note that the connection is usable. `start` then returns."""
+        """Mark the connection as usable, so that `start` returns."""
         self._tried.set()
         if self._failed_since:
             logger.log(self.log_level, "%s: connected after %.1f s", self.where, time.monotonic() - self._failed_since)
@@ -121,7 +121,7 @@ class ReconnectingConnection:
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
     async def _use(self, connection: RedisConnection) -> None:
-        """Wait until the connection is lost. If the caller is cancelled, close the connection."""
+        """Wait until the connection is lost."""
         self.current = connection
         self.failure_reason = ""
         try:

@@ -74,7 +74,7 @@ class Subscriber(ReconnectingConnection):
     # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Add subscriptions. If connected, wait at most 5 s until all are acknowledged or denied."""
+        """Add subscriptions. While connected, wait up to 5 s for Redis to acknowledge or deny the subscriptions."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return

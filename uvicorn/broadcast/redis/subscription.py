@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 
 class Verbs(NamedTuple):
-    """The names of the commands. `message` is the name of a push that carries a message."""
+    """The names of the commands, and of the push that carries a message."""
 
     subscribe: bytes
     unsubscribe: bytes

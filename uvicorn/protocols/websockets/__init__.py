@@ -1,1 +1,1 @@
-"""Names of WebSocket classes that other servers have. They can be imported, but not called."""
+"""WebSocket classes under the public release's names. Programs can import these classes, but not call them."""

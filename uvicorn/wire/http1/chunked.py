@@ -29,7 +29,10 @@ _TRAILER: Final = 3
 
 @final
 class ChunkedDecoder:
-    """Decodes the content of one message. Call `decode` until `complete` is true. Then `rest` has the next bytes."""
+    """Decodes the content of one message. Call `decode` until `complete` is true.
+
+    After that, `rest` has the bytes that follow the content.
+    """
 
     # llhttp is not used: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
 
@@ -118,7 +121,7 @@ class ChunkedDecoder:
             if len(extension) > limits.max_chunk_extension_bytes:
                 raise RemoteProtocolError(f"chunk extension over {limits.max_chunk_extension_bytes} bytes")
             if self._extension_bytes > limits.max_chunk_extensions_bytes:
-                raise RemoteProtocolError(f"chunk extensions over {limits.max_chunk_extensions_bytes} bytes in all")
+                raise RemoteProtocolError(f"chunk extensions over {limits.max_chunk_extensions_bytes} bytes in total")
         self._left = int(digits, 16)
         self._received += self._left
         if limits.max_content_bytes and self._received > limits.max_content_bytes:

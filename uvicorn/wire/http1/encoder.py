@@ -166,7 +166,7 @@ class HTTP1ResponseEncoder:
         return self._framing in (_CHUNKED, _UNTIL_CLOSE)
 
     def content(self, content: bytes, more_content: bool) -> bytes:
-        """Frame a piece of content. It is the last piece if `more_content` is false.
+        """Frame a piece of content. If `more_content` is false, the piece is the last one.
 
         Raises ContentTooLong, or LocalProtocolError if the content ends before content-length is reached.
         """
@@ -190,7 +190,7 @@ class HTTP1ResponseEncoder:
     def framing_around(self, count: int) -> tuple[bytes, bytes] | None:
         """Return the bytes to send before and after `count` bytes of a file. Return None if no content is sent.
 
-        The caller then calls `content` or `trailers`. Raises LocalProtocolError if the file is too long.
+        After the file, call `content` or `trailers`. Raises LocalProtocolError if the file is too long.
         """
         if self._framing == _NO_CONTENT:
             return None

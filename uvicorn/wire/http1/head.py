@@ -217,7 +217,7 @@ class RequestHead:
         return authority
 
     def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
-        """Check the fields for framing, connection and host. Set the attributes that depend on them."""
+        """Check and store the fields for framing, connection and host."""
         modern = self.http_version == "1.1"
         host = fields.get(b"host")
         if host is None:

@@ -94,7 +94,7 @@ class HTTP1RequestParser(RequestHead):
             raise
 
     def next_message(self) -> None:
-        """Go on to the next request, after the current one is complete and answered."""
+        """Parse the next request. Call this when the current request is complete and answered."""
         if self._state == _REFUSED:
             return
         self._state = _HEAD
@@ -169,7 +169,7 @@ class HTTP1RequestParser(RequestHead):
             raise RemoteProtocolError(f"header section over {self._limits.max_header_bytes} bytes", 431)
 
     def _take_head(self, head: bytes, match: re.Match[bytes] | None, rest: bytes) -> None:
-        """Parse a head, then read the content from `rest`. Without content, keep `rest` for `next_message`."""
+        """Parse a head, and read the content from `rest`."""
         if len(head) > self._small:
             self._check_unfinished_head(head)
             self._line_end = 0

@@ -58,9 +58,9 @@ class PerMessageDeflate:
         self._stream_ends = 0
 
     def inflate(self, data: bytes, final: bool, room: int) -> Iterator[bytes]:
-        """Inflate a part of a message and yield it in pieces. `final` is true for the last part.
+        """Decompress a part of a message and yield the result in pieces. `final` is true for the last part.
 
-        Yields at most `room + 1` bytes. The caller rejects a message of more than `room` bytes. Raises
+        Yields at most `room + 1` bytes. A message of `room + 1` bytes is too large, and the caller rejects it. Raises
         WebSocketProtocolError for malformed data.
         """
         if final:

@@ -48,7 +48,7 @@ class MessageEncoder:
         self._cache = FrameCache() if cache is None else cache
 
     def encode_text(self, text: str) -> bytes:
-        """Return a text message's frame. Frames must be sent in the order of encoding. Raises LocalProtocolError."""
+        """Return the frame of a text message. Send frames in the order of encoding. Raises LocalProtocolError."""
         cache = self._cache
         plain = self._deflate is None or type(text) is SharedText
         if text is cache.message and (plain or len(cache.frame) < MIN_COMPRESSED_BYTES):
@@ -104,7 +104,7 @@ def encode_utf8(text: str) -> bytes:
 
 
 def frame(first: int, data: bytes) -> bytes:
-    """Return a frame of any length. `first` is its first byte."""
+    """Return a frame of any length. `first` is the first byte of the frame."""
     length = len(data)
     if length < 126:
         return bytes((first, length)) + data
@@ -125,7 +125,7 @@ def is_close_code(code: object) -> bool:
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Return code and reason of a close frame (section 5.5.1). The caller has rejected a payload of one byte."""
+    """Return code and reason of a close frame (section 5.5.1). The payload must not have exactly one byte."""
     if not payload:
         return NO_STATUS, ""
     try:

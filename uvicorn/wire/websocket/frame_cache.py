@@ -1,4 +1,4 @@
-"""A cache of one frame. It has its own file, so that a server without WebSockets does not load the codec."""
+"""A cache of one frame. A server without WebSockets loads this module, but not the codec."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class WebSocketCodec(MessageEncoder):
         deflate: PerMessageDeflate | None = None,
         cache: FrameCache | None = None,
     ) -> None:
-        """`max_message_bytes` limits a message after decompression. `max_fragments` limits its frames."""
+        """`max_message_bytes` limits a message after decompression. `max_fragments` limits the frames of a message."""
         super().__init__(deflate, cache)
         self._sink: WebSocketSink = sink
         self._limit = max_message_bytes
@@ -178,7 +178,7 @@ class WebSocketCodec(MessageEncoder):
     # Reading
 
     def _read(self, data: bytes | bytearray) -> None:
-        """Decode `data`, which is new input or the buffer itself. Keep an incomplete rest in the buffer."""
+        """Decode `data`, and keep an incomplete frame in the buffer."""
         self._between = False
         self._reading = True
         try:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class WebSocketSink(Protocol):
-    """The methods that the codec calls. They may pause or stop the codec, but not feed it."""
+    """The methods that the codec calls. A method may pause or stop the codec, but not feed it."""
 
     def on_text(self, text: str) -> None: ...
 
@@ -18,7 +18,7 @@ class WebSocketSink(Protocol):
     def on_pong(self, data: bytes) -> None: ...
 
     def on_close(self, code: int, reason: str) -> None:
-        """Handle the client's close frame. Without a code, `code` is 1005. The codec makes no further calls."""
+        """Handle the client's close frame. For a frame without a code, `code` is 1005. No other call follows."""
 
     def on_busy(self) -> None:
         """Called after many frames in a row. Pause the codec if other connections should be served first."""
