@@ -156,6 +156,32 @@ async def test_every_request_is_counted_once_with_its_content(method: str, statu
     assert entry.sent == (0 if method == "HEAD" or status == 204 else 7)
 
 
+@pytest.mark.parametrize("status", [204, 304])
+async def test_content_that_a_status_forbids_is_not_counted(status: int) -> None:
+    async def app(message: Any, channels: Any) -> None:
+        await channels["reply"].send({"status": status, "content": b"1234567"})
+
+    conversation = Conversation(app, metrics=METRICS)
+    conversation.send(GET)
+    await until(conversation.responses)
+    counts = conversation.context.counts
+    assert counts is not None
+    assert counts.entries[0].sent == 0
+
+
+async def test_tick_releases_the_memory_of_counted_requests_and_keeps_their_numbers() -> None:
+    conversation = Conversation(channels_app, metrics=METRICS)
+    conversation.send(GET * 3)
+    await until(lambda: len(conversation.responses()) == 3)
+    counts = conversation.context.counts
+    assert counts is not None
+    [entry] = counts.entries
+    assert any(entry.buckets)
+    conversation.context.tick()
+    assert not any(entry.buckets)
+    assert statuses(entry) == {"2xx": 3}
+
+
 async def test_status_that_is_a_float_is_counted() -> None:
     async def app(message: Any, channels: Any) -> None:
         await channels["reply"].send({"status": 404.0, "content": b""})

@@ -76,9 +76,9 @@ def counts_of(*paths: str) -> Counts:
     counts = Counts()
     counts.add(Place(Endpoint(), "/a/*"), "wsgi")
     [entry] = counts.entries
-    entry.ordinary = 90
-    entry.other_cells[2 * BUCKETS + 9] = 8
-    entry.other_cells[5 * BUCKETS + BUCKETS - 1] = 2
+    entry.buckets[0][200] = [0] * 90
+    entry.buckets[9][200] = [0] * 8
+    entry.buckets[BUCKETS - 1][500] = [0] * 2
     counts.fallbacks = {("/a/*", path): 1 for path in paths}
     return counts
 

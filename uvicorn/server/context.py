@@ -22,7 +22,7 @@ from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import TICK_SECONDS, Clock
 from uvicorn.server.continuing_handlers import ContinuingHandlers
 from uvicorn.server.metrics import CONTENT_TYPE, Snapshot, Totals, snapshot_of, text_of
-from uvicorn.server.observers import Observer, counting_observer, log_observer
+from uvicorn.server.observers import log_observer
 from uvicorn.server.proxy import build_trusted_peers
 from uvicorn.server.websocket_threads import WebSocketThreads
 from uvicorn.settings import Settings
@@ -118,7 +118,7 @@ class ServerContext:
     # Without slots, attributes beyond the 30th make the access to all of them slower.
     __slots__ = (
         "accepted", "allowed_origins", "arriving", "begun", "buffer", "clock", "connections", "continuing",
-        "count_ended", "counts", "defaults", "ended", "half_buffer", "interface", "lags", "last_frame",
+        "counts", "defaults", "ended", "half_buffer", "interface", "lags", "last_frame",
         "limit_concurrency", "log_ended", "loop", "loop_handler", "messages", "publish", "response_clock",
         "serves_websockets", "settings", "stopping", "trusted", "variables", "warnings", "ws_threads", "_exhausted",
         "_logged_names", "_metrics", "__weakref__",
@@ -134,17 +134,15 @@ class ServerContext:
         self.settings = settings
         # Copies of settings that are read for each request.
         self.log_ended = log_observer(access_log) if settings.access_log else None
-        self.count_ended: Observer | None = None
         #: The counts of requests; None unless a report or metrics are asked for.
         self.counts: Counts | None = None
         if settings.metrics or interface.wants_counts:
             counts = self.counts = Counts()
             interface.counted_in(counts, Place(Endpoint()))
-            self.count_ended = counting_observer(counts)
             counts.served = self.served
             counts.metrics = lambda: (CONTENT_TYPE, text_of(self.snapshot()))
         #: Returns the time for the duration of a response; None if responses are neither logged nor counted.
-        self.response_clock = clock.monotonic if self.log_ended or self.count_ended else None
+        self.response_clock = clock.monotonic if self.log_ended or self.counts else None
         self.limit_concurrency = settings.limit_concurrency
         self.serves_websockets = (interface.serves_websockets or interface.takes_over) and settings.ws
         self.ws_threads = WebSocketThreads(settings)
@@ -216,6 +214,8 @@ class ServerContext:
         self.warnings.tick()
         self.last_frame.forget()
         self._exhausted = False
+        if self.counts is not None:
+            self.counts.fold()
         self.lags.append(self.clock.elapsed - TICK_SECONDS)
         if self.publish is not None:
             self.publish(self.snapshot())

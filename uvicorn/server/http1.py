@@ -34,9 +34,10 @@ Every way to CLOSED is a reset, except `switch` and `client gone`.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from typing import Any, cast, final
 
-from uvicorn.core.counts import FIRST_BOUND
+from uvicorn.core.counts import BOUNDS, FIRST_BOUND
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, HTTPExchange
 from uvicorn.errors import RemoteProtocolError
@@ -184,9 +185,9 @@ class HTTP1Connection(HTTP1Gateway):
         )
         if parser.forwarded is not None and self._trusted is not None:
             exchange.forwarded = self._trusted.client(parser.forwarded, self._endpoint.client, self._endpoint.scheme)
-        if self._context.response_clock is not None:
-            # A local name, because Python 3.11 calls an attribute in a slot slowly.
-            clock = self._context.response_clock
+        # A local name, because Python 3.11 calls an attribute in a slot slowly.
+        clock = self._context.response_clock
+        if clock is not None:
             self.began = clock()
         if has_content:
             self._content_done = False
@@ -210,24 +211,22 @@ class HTTP1Connection(HTTP1Gateway):
         """Log and count the ended response. Then serve the next request or close the connection."""
         context = self._context
         context.ended += 1
-        if context.response_clock is not None:
-            clock = context.response_clock
+        clock = context.response_clock
+        if clock is not None:
             seconds = clock() - self.began
             entry = exchange.endpoint.counts
-            # An ordinary request is counted here, because a call takes as long as the counting.
-            if (
-                entry is not None
-                and seconds <= FIRST_BOUND
-                and exchange.status == 200
-                and not exchange.has_content
-                and exchange.method == "GET"
-            ):
-                entry.ordinary += 1
+            if entry is None and context.counts is not None:
+                entry = exchange.endpoint.counts = context.counts.of(exchange.endpoint)
+            if entry is not None:
+                # Counted in this function, because a call would double the time.
+                bucket = entry.first if seconds <= FIRST_BOUND else entry.buckets[bisect_left(BOUNDS, seconds)]
+                try:
+                    bucket[exchange.status].append(self.content_sent)
+                except KeyError:
+                    bucket[exchange.status] = [self.content_sent]
                 entry.seconds += seconds
-                entry.sent += self.content_sent
-            elif context.count_ended is not None:
-                count_ended = context.count_ended
-                count_ended(self, exchange, seconds)
+                if exchange.has_content:
+                    entry.received += self.received
             if context.log_ended is not None:
                 context.log_ended(self, exchange, seconds)
         if exchange.state is not COMPLETE or self.phase is not BUSY:

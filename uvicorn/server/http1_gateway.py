@@ -52,8 +52,8 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         pieces = encoder.start(
             exchange.method, exchange.http_version, keep_alive, status, reason, headers, content, more_content
         )
-        self.content_sent = len(content)
-        if self.content_sent <= _COPY_BYTES:
+        sent = self.content_sent = encoder.started_with
+        if sent <= _COPY_BYTES:
             self._transport.write(b"".join(pieces))
         else:
             # Not `writelines`: asyncio's ignores flow control, and continues after the socket has failed.

@@ -64,13 +64,14 @@ class ContentTooLong(LocalProtocolError):
 class HTTP1ResponseEncoder:
     """Encodes the responses of one connection, one after another.
 
-    After `start`, `keep_alive` is true if another response may follow on the connection, and `dropped` has the names of
-    the application's fields that are not sent.
+    After `start`, `keep_alive` is true if another response may follow on the connection, `dropped` has the names of the
+    application's fields that are not sent, and `started_with` is the number of content bytes in the pieces.
     """
 
     def __init__(self, defaults: DefaultFields) -> None:
         self.keep_alive = True
         self.dropped: tuple[bytes, ...] = ()
+        self.started_with = 0
         self._defaults = defaults
         self._framing = _NO_CONTENT
         self._length = 0
@@ -121,9 +122,10 @@ class HTTP1ResponseEncoder:
             raise LocalProtocolError(f"headers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
 
         declared = self._declared
-        length = len(content)
+        length = self.started_with = len(content)
         if status == 204 or status == 304 or method == "HEAD":
             self._framing = _NO_CONTENT
+            self.started_with = 0
             if method != "HEAD" and content:
                 self.dropped += (b"content of a %d response" % status,)
             elif declared < 0 and content and not more_content and method == "HEAD" and status == 200:
