@@ -208,7 +208,7 @@ def name_of(app: Any) -> str:
 
 
 def findings(app: Any, leaves: list[Leaf], settings: Settings) -> Iterator[Finding]:
-    """Yield the mistakes in a site, and the hints."""
+    """Yield the mistakes in a site, and hints about the site."""
     for leaf in leaves:
         if leaf.is_first:
             yield from (*_unreachable(leaf), *_below_root(leaf, settings), *_slashed_twin(leaf))

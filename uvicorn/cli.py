@@ -160,7 +160,7 @@ def _serve(app: str, **options: Any) -> int:
 
 
 def _print_routes(app: str, options: dict[str, Any], check: bool) -> int:
-    """Print the table of `app`, and return the exit code. With `check`, also print the mistakes."""
+    """Print the table of `app`, and return the exit code."""
     # Imported late: a server does not need it.
     from uvicorn.check import report
     from uvicorn.config import Config

@@ -71,7 +71,6 @@ def import_application(source: Any) -> Any:
 
 
 def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
-    """Choose between a module's `application` and `app`."""
     if application is app:
         return application
     sides = (application, app, "application", "app"), (app, application, "app", "application")

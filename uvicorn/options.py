@@ -1,4 +1,4 @@
-"""The keywords of `uvicorn.run` and `Config`, for type checkers. A test compares them with the settings."""
+"""The keywords of `uvicorn.run` and `Config`, for type checkers."""
 
 from __future__ import annotations
 

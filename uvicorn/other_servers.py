@@ -23,7 +23,7 @@ REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that s
 
 
 def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return `settings` under our names, and a line to log for each value without effect. Raises ConfigError."""
+    """Translate `settings` to our names. Also return a log line for each value without effect. Raises ConfigError."""
     notes = [*_implementation("http", http, HTTP_NAMES), *_implementation("ws", ws, WS_NAMES)]
     translated = dict(settings)
     for name, reason in REFUSED.items():

@@ -105,7 +105,7 @@ class SharedBytes(bytes):
 
 @runtime_checkable
 class GroupMember(Protocol):
-    """A reply channel that can be a member of groups. Groups call it on the thread of the channel's event loop.
+    """A reply channel that can be a member of groups. All methods are called on the thread of the channel's event loop.
 
     A channel may have an attribute `loop_thread`, the identifier of this thread.
     """

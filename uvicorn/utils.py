@@ -1,4 +1,4 @@
-"""The adapters, and functions that convert between WSGI and `http.request` messages."""
+"""The adapters, and functions that convert WSGI data to messages and back."""
 
 from __future__ import annotations
 

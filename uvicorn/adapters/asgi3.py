@@ -176,7 +176,7 @@ class ASGI3Gateway(MessageGateway):
             self._read_on()
 
     def _half_close(self) -> None:
-        """Handle http.disconnect. The client may still read, so the response may continue for a bounded time."""
+        """Handle http.disconnect, after which the client may still read the response."""
         exchange = self.exchange
         exchange.half_close()
         timer = asyncio.get_running_loop().call_later(self._settings.half_closed_seconds, exchange.disconnect)

@@ -1,4 +1,4 @@
-"""The base class of gateways that send messages to a host. It has a queue of messages and a sending task."""
+"""The base class of gateways to a host, with a queue of messages and a sending task."""
 
 from __future__ import annotations
 

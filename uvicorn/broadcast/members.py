@@ -96,7 +96,7 @@ class MemberContext:
 @final
 @dataclass(slots=True, eq=False)
 class Member:
-    """A reply channel that has been added to groups. `reply` is the application's object."""
+    """A member of groups. `reply` is the object that the application has added."""
 
     reply: Any
     name: str

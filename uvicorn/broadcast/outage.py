@@ -49,7 +49,7 @@ class Outage:
                 self._next_line = now + LOG_SECONDS
 
     def count(self) -> None:
-        """If messages have failed since the last line, log their number."""
+        """If messages have failed since the last log line, log their number."""
         if self._counted:
             logger.warning(
                 "groups: publishing still fails; %d messages failed since the last line: %s", self._counted, self._error

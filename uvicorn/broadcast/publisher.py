@@ -48,8 +48,8 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
 class Publisher:
     """Publishes on its own connection, which the first message opens. A lost connection is reopened.
 
-    `prefix` and `max_message_bytes` must have the same values as in the middleware. Any thread may publish. A forked
-    child opens its own connection.
+    `prefix` and `max_message_bytes` must have the same values as in the BroadcastMiddleware. Any thread may publish. A
+    forked child opens its own connection.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class SendingGroups:
 
 
 def _retry(deadline: float, call: Callable[[], None]) -> None:
-    """Repeat `call` while Redis replies with a busy error."""
+    """Call `call` again while Redis replies that it is busy."""
     from uvicorn.broadcast.redis.publisher import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
     from uvicorn.broadcast.redis.resp import RedisRefusal
 

@@ -1,4 +1,4 @@
-"""The event loop that all adapters of a process share. It runs in a thread of its own.
+"""The event loop that all adapters of a process share, and its thread.
 
 The thread starts at the first use, which is after a pre-forking host has forked.
 """

@@ -113,7 +113,6 @@ class ThreadCall:
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:
-        """Begin or continue the response."""
         exchange = self.exchange
         try:
             if head is not None:

@@ -62,7 +62,7 @@ class Lane(Protocol):
 
 @final
 class EntryCounts:
-    """Counts the requests of one application below one entry of a Router."""
+    """Counts the requests that one entry of a Router passes to one application."""
 
     __slots__ = ("_cells", "_sent", "buckets", "entry", "fallbacks", "first", "kind", "received", "seconds", "side")
 

@@ -106,7 +106,7 @@ class HTTPGateway:
             await exchange.drain()
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Resume reading, because the application wants content. Send 100 Continue if the client expects it."""
+        """Resume reading from the client. Send "100 Continue" if the client expects it."""
         raise NotImplementedError
 
     def content_taken(self, exchange: HTTPExchange) -> None:
@@ -224,7 +224,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         return self.receive_now() or await self.receive_later()
 
     async def receive_later(self) -> tuple[bytes, bool]:
-        """Like `receive`. Call it only after `receive_now` has returned None."""
+        """Like `receive`, for use after `receive_now` has returned None."""
         while True:
             receivers = self.content.receivers()
             # Added before the gateway is asked, because the gateway may feed content at once.

@@ -149,7 +149,7 @@ class WebSocketSession:
     # For interfaces: the application's side
 
     def accept(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
-        """Open the connection. Raises LocalProtocolError for invalid arguments, and for an open connection."""
+        """Open the connection. Raises LocalProtocolError for invalid arguments, or if the connection is open."""
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return

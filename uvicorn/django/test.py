@@ -44,7 +44,7 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
         self.join()
 
     def _with_connections(self, app: Any) -> Any:
-        """Make a WSGI application use the test's database connections. Return any other application unchanged."""
+        """Make a WSGI application use the test's database connections."""
         try:
             is_wsgi = detect_interface(app) == "wsgi"
         except InterfaceError:

@@ -129,7 +129,7 @@ class DjangoThreads:
 
 
 def release_thread() -> None:
-    """Give this request's thread back before the request ends. Call this before a long wait or a long stream.
+    """Release the thread of the current request early, before a long wait or a long stream.
 
     An open transaction is rolled back. Later ORM calls of the request run on any thread, without the state that
     middleware has left on the request's thread.

@@ -1,4 +1,4 @@
-"""Channels applications that are plain functions. `threaded(app)` runs them on worker threads."""
+"""Channels applications that are plain functions. `threaded(app)` runs such an application on worker threads."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Threaded:
         self.held: dict[str, deque[_Connection]] = {}
 
     def __uvicorn_interface__(self, settings: Settings) -> ChannelsInterface:
-        """Return the interface for a server. The setting `threads` is the size of the pool."""
+        """Return the interface for a server. By default, the pool has `settings.threads` threads."""
         self.settings = settings
         return ChannelsInterface(self, settings)
 
@@ -251,7 +251,7 @@ class _Call:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether this call is still needed. Always true for `websocket.disconnect`."""
+        """Whether this call is still needed."""
         if not self.is_awaited or (self._reply is not None and self._reply.has_lost_client):
             return self.kind == "websocket.disconnect"
         return True

@@ -105,7 +105,7 @@ class ClientShares:
             return None
 
     def forget(self, job: SharedJob) -> None:
-        """Remove a job that is held back. Called when the client of `job` has disconnected."""
+        """Remove `job` from the jobs that are held back. Called when the client of `job` has disconnected."""
         with self._lock:
             self._waiting.get(job.client, OrderedDict()).pop(job, None)
             self._tidy(job.client)

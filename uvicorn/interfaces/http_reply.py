@@ -7,7 +7,7 @@ from uvicorn.core.exchange import HTTPExchange
 
 
 class HTTPReply:
-    """A reply channel that can be a group member. Subclasses set its attributes, and define `send` and `on_close`."""
+    """A reply channel that can be a group member. Subclasses set attributes, and define `send` and `on_close`."""
 
     __slots__ = ("__weakref__", "_exchange", "_name")
 

@@ -66,7 +66,7 @@ class Lifespan:
         return False
 
     async def shutdown(self, seconds: float) -> None:
-        """Send `lifespan.shutdown` and wait for the application, `seconds` at most."""
+        """Send `lifespan.shutdown`, and wait up to `seconds` for the application's answer."""
         if self._task is None or self._task.done():
             return
         try:

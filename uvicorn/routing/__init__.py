@@ -1,4 +1,4 @@
-"""Combines applications: `Router` with its entries `Route` and `Mount`, and `Shift`."""
+"""Combines applications with `Router`, `Route`, `Mount` and `Shift`."""
 
 from uvicorn.routing.entries import Mount, Route
 from uvicorn.routing.keys import client, cookie, header

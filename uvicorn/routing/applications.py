@@ -60,7 +60,7 @@ class OwningInterface(Interface):
         await self._applications.shutdown(seconds)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Count in `counts` the requests of each application, and the requests that the Router rejects."""
+        """Count the requests of each application in `counts`, and the requests that the Router rejects."""
         counts.add(place, self.name)
         for entry, interface in self._interfaces.items():
             interface.counted_in(counts, self._place_of(entry, place))
@@ -148,7 +148,7 @@ class Applications:
 
 @final
 class Application:
-    """One application, with a separate interface for each pool of threads that it runs on."""
+    """One application, with one interface per pool of threads."""
 
     def __init__(self, entry: Entry, app: Any, pool: object, interface: Interface) -> None:
         #: The first entry that names it.

@@ -23,7 +23,7 @@ _ALL: Final = 2**64
 
 
 def check_weight(weight: Any, has_key: bool) -> float:
-    """Return `weight`. Raise ConfigError unless it is a percentage. Without a key, only 0 and 100 are valid."""
+    """Return `weight`. Raise ConfigError unless `weight` is a percentage. Without a key, only 0 and 100 are valid."""
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 100:
         raise ConfigError(f"weight: expected a number from 0 to 100, got {weight!r:.100}")
     if 0 < weight < 100 and not has_key:

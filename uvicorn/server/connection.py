@@ -1,4 +1,4 @@
-"""The base class of connections: write flow control, write timeout, lingering close."""
+"""The base class of connections, with write flow control, a write timeout and a lingering close."""
 
 from __future__ import annotations
 
@@ -80,7 +80,6 @@ class TransportConnection:
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
 
     def _track_unsent(self, buffered: int) -> UnsentSends:
-        """Return the record of the unsent bytes."""
         if self._unsent is None:
             self._unsent = UnsentSends(buffered)
         return self._unsent

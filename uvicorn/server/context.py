@@ -100,7 +100,7 @@ def keep_freed_memory() -> None:
 
 
 class ServerConfig(Protocol):
-    """The configuration that a server needs, such as `uvicorn.Config`."""
+    """A configuration for a server, such as `uvicorn.Config`."""
 
     @property
     def settings(self) -> Settings: ...

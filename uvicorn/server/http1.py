@@ -312,7 +312,7 @@ class HTTP1Connection(HTTP1Gateway):
         return self._parser.upgrade == b"websocket" and self._context.serves_websockets
 
     def _exchange_done(self) -> None:
-        """Serve the next request or wait for it, because the previous exchange is complete."""
+        """Serve the next request, or wait for it."""
         self._exchange = None
         parser = self._parser
         if not (parser.buffer or self.write_paused or self._eof):

@@ -174,7 +174,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self._parser.upgrade = b""
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """Return the transport, and the bytes after the request, for another protocol."""
+        """Leave the connection to another protocol. Return the transport and the bytes that follow the request."""
         exchange = self._exchange
         assert exchange is not None
         received = bytes(self._parser.buffer)

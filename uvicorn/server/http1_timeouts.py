@@ -154,7 +154,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._exchange.half_close(content_follows)
 
     def _look_for_end(self) -> bool:
-        """Return whether the client has disconnected. For use while reading is paused."""
+        """Return whether the client has disconnected."""
         end = peer_state(self._transport)
         if end == RESET:
             self._break_off("")
@@ -197,7 +197,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._context.warnings.warn(self._endpoint.client if exchange is None else exchange.client, what)
 
     def _refuse(self, error: RemoteProtocolError) -> None:
-        """Send an error response if no response has begun. Then close the connection."""
+        """Reject the request, with an error response if none has begun."""
         if self.phase >= LINGERING:
             return
         exchange = self._exchange

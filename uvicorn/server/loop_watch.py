@@ -76,10 +76,7 @@ async def watching(seconds: float) -> AsyncIterator[None]:
 
 
 class LoopWatch:
-    """Logs each place that blocks the event loop for `seconds`, once per place.
-
-    Tests replace `monotonic`, and call `look` themselves.
-    """
+    """Logs each place that blocks the event loop for `seconds`, once per place."""
 
     def __init__(self, seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds

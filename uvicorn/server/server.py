@@ -108,7 +108,7 @@ class Server:
         return self._context.begun + self._context.messages if self._context is not None else 0
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Load the application, serve it, and shut down. If given, `sockets` replace the configured addresses.
+        """Load the application, serve it, and shut down. `sockets` replace the configured addresses.
 
         Raises ConfigError for an invalid setting, and StartupError if the application's startup fails.
         """
@@ -129,7 +129,7 @@ class Server:
                 await self._shut_down(0)
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Start accepting connections. This is the first part of `serve`."""
+        """Start accepting connections."""
         self.started = False
         interface = self.lifespan = self.lifespan or self.config.load()
         settings = self.config.settings
@@ -185,7 +185,7 @@ class Server:
             )
 
     async def main_loop(self) -> None:
-        """Wait until the server has to stop. This is the second part of `serve`."""
+        """Wait until the server has to stop."""
         assert self._changed is not None, "main_loop comes after startup"
         settings = self.config.settings
         notify = self._notify if settings.callback_notify is not None else None
@@ -214,7 +214,7 @@ class Server:
         self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Finish requests in flight, then shut the application down. This is the third part of `serve`."""
+        """Finish requests in flight, then shut the application down."""
         assert self._context is not None, "shutdown comes after startup"
         for acceptor in self.servers:
             acceptor.close()
@@ -396,7 +396,6 @@ class Server:
                 signal.raise_signal(number)
 
     def _close(self) -> None:
-        """Close all sockets and connections. Called after a stop and after a failure."""
         servers, self.servers = self.servers, []
         for acceptor in servers:
             acceptor.abort()

@@ -312,7 +312,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._transport.close()
 
     def _close_pair(self) -> None:
-        """Close the server's end of the pair. The application can still read bytes that were sent before."""
+        """Close the server's end of the socket pair."""
         near, loop = self._near, self._context.loop
         self._application_reads = False
         self._backlog = b""

@@ -150,7 +150,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._begin_discarding(most, MinimumRate() if announced else None)
 
     def _look_for_end(self) -> None:
-        """Reset the connection if the client has disconnected. For use while reading is paused."""
+        """Reset the connection if the client has disconnected."""
         end = peer_state(self._transport)
         now, seconds = self._context.clock.now, self._context.settings.half_closed_seconds
         if end == HALF_CLOSED and self._eof_since is None:

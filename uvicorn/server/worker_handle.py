@@ -56,8 +56,7 @@ def start_worker(
 ) -> Worker:
     """Start a process that inherits `sockets` and reads `payload`. Raises OSError.
 
-    The last argument of `command` lists the descriptors of `sockets`, then the descriptor of the worker's end of the
-    socket pair.
+    The last argument of `command` lists the inherited descriptors. The descriptor of the socket pair comes last.
     """
     ours, theirs = socket.socketpair()
     try:
@@ -76,7 +75,7 @@ def start_worker(
 
 
 def describe_end(status: int) -> str:
-    """Return a text about the end of a process with this exit code."""
+    """Return the meaning of a process's exit code."""
     if status >= 0:
         return f"has ended with exit code {status}"
     try:

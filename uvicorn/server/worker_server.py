@@ -106,7 +106,6 @@ class WorkerServer(Server):
             self._supervisor_has_died()
 
     def _supervisor_has_died(self) -> None:
-        """Stop this worker, because its supervisor has died."""
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._watch.noticed.set()
         if not self.should_exit:

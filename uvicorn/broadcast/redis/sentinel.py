@@ -25,7 +25,7 @@ _SWITCH: Final = "+switch-master"
 
 
 class SentinelBackend(RedisBackend):
-    """A Redis whose master may change. The sentinels announce a change on a channel."""
+    """Redis behind sentinels, which announce each change of the master."""
 
     def __init__(self, url: RedisURL, options: BackendOptions) -> None:
         driver = driver_options(url)

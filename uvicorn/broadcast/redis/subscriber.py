@@ -109,7 +109,7 @@ class Subscriber(ReconnectingConnection):
             self._check_all_subscribed()
 
     def release(self, channel: bytes) -> Subscription:
-        """Remove a subscription, so that another subscriber can adopt it. Until then, the group may miss messages."""
+        """Remove a subscription, for another subscriber to adopt. Until the adoption, the group may miss messages."""
         entry = self._remove(channel)
         entry.begin_gap(time.time())
         return entry

@@ -169,7 +169,6 @@ class HTTP1RequestParser(RequestHead):
             raise RemoteProtocolError(f"header section over {self._limits.max_header_bytes} bytes", 431)
 
     def _take_head(self, head: bytes, match: re.Match[bytes] | None, rest: bytes) -> None:
-        """Parse a head, and read the content from `rest`."""
         if len(head) > self._small:
             self._check_unfinished_head(head)
             self._line_end = 0

@@ -105,7 +105,7 @@ class PerMessageDeflate:
             self._decompressor = decompressor
 
     def deflate(self, data: bytes) -> bytes:
-        """Compress a message. Send messages in the order of compression, because each depends on earlier ones."""
+        """Compress a message. Messages must be sent in the order of compression."""
         compressor = self._compressor
         if compressor is None:
             compressor = zlib.compressobj(wbits=self._deflate_bits, memLevel=_MEMORY_LEVEL)

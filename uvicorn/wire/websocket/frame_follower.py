@@ -17,7 +17,7 @@ _SWITCHED: Final = b"HTTP/1.1 101"
 class FrameFollower:
     """Follows the frames in one direction. With `has_head`, a 101 response comes first.
 
-    The follower buffers at most one response head or one frame header. It skips payloads by their length.
+    The follower buffers at most one response head or one frame header, and no payload.
     """
 
     __slots__ = ("_header", "_head", "_is_lost", "_left", "has_closed")

@@ -154,7 +154,7 @@ class WebSocketCodec(MessageEncoder):
             buffer += data
 
     def pause(self) -> None:
-        """Keep all input in the buffer until `resume`. The caller stops reading from the network."""
+        """Keep all input in the buffer until `resume`. The caller must stop reading from the network."""
         if self.state is _OPEN:
             self.state = _PAUSED
             self._between = False
