@@ -1,4 +1,4 @@
-"""Types of ASGI and WSGI under the public release's names. Messages and scopes are dicts with text keys."""
+"""Types of ASGI and WSGI under the public release's names."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ channel_names: Final = ChannelNames()
 
 
 class Done(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if the caller need not wait (rule R5). All sends share this object."""
+    """The awaitable that `send` returns if the caller need not wait (rule R5)."""
 
     __slots__ = ()
     # The exhausted iterator's own method: it answers `await` without a call into Python.
@@ -127,12 +127,12 @@ def check_named(message: Message) -> None:
 
 
 async def call_hook(app: object, name: str) -> None:
-    """Await the application's hook `name`, `startup` or `shutdown`. Only coroutine functions are hooks (rule R15)."""
+    """Await the application's hook `name` if the hook is a coroutine function (rule R15)."""
     hook = getattr(app, name, None)
     if inspect.iscoroutinefunction(hook):
         await hook()
 
 
 def shape(message: Any) -> str:
-    """Format a message for an error. Show the keys, never the content."""
+    """Format a message for an error, without its content."""
     return "{" + ", ".join(map(repr, message)) + "}" if isinstance(message, dict) else f"{type(message).__name__}"

@@ -83,7 +83,7 @@ class Leaf(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A mistake in a site. With `is_hint`, a possible mistake."""
+    """A mistake in a site, or with `is_hint` a possible mistake."""
 
     where: str
     what: str
@@ -120,7 +120,7 @@ def _leaves(
 
 
 def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the innermost application. Also return the adapters and middleware objects around it."""
+    """Return the innermost application, and the adapters and middleware objects around it."""
     wrappers: list[Any] = []
     while True:
         inner = adapted(app)[0]
@@ -229,7 +229,7 @@ def _unreachable(leaf: Leaf) -> Iterator[Finding]:
 
 
 def _requests(leaf: Leaf) -> Iterator[tuple[str, str, str, str]]:
-    """Yield `(path, host, protocol, method)` of requests that represent all requests to the application."""
+    """Yield `(path, host, protocol, method)` of sample requests to the application."""
     prefix = "".join(leaf.above)
     entries = [entry for _, entry in leaf.places]
     hosts = {entry.host for entry in entries if entry.host is not None} or {""}
@@ -287,7 +287,7 @@ def _websockets(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
 
 
 def _words_of(app: Any) -> set[str]:
-    """Return the names and text constants in the code of `app`. For a callable object, search its class."""
+    """Return the names and text constants in the code of `app`."""
     function = inspect.unwrap(app if inspect.isroutine(app) else type(app).__call__)
     code = getattr(function, "__code__", None)
     found: set[str] = set()
@@ -349,7 +349,7 @@ def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def _django_checks() -> Iterator[Finding]:
-    """Yield the findings of Django's system checks, if INSTALLED_APPS of the site has `uvicorn.django`."""
+    """Yield the findings of Django's system checks."""
     apps, checks = sys.modules.get("django.apps"), sys.modules.get("django.core.checks")
     if apps is not None and checks is not None and apps.apps.ready:
         for message in checks.run_checks():

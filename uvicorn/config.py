@@ -169,7 +169,7 @@ class Config:
             )
 
     def _read(self, given: dict[str, Any]) -> list[str]:
-        """Set `settings` and `addresses` from keywords. Return lines to log. On an error, change neither attribute."""
+        """Set `settings` and `addresses` from keywords, and return lines to log."""
         if isinstance(given["port"], str) and given["port"].isdecimal():
             # From an environment variable, as in port=os.environ.get("PORT", 8000).
             given = {**given, "port": int(given["port"])}
@@ -334,7 +334,7 @@ class Config:
         return import_application(name)
 
     def _made(self, app: Any, source: str) -> Any:
-        """Return `app`. If it is a factory, call it and return the result."""
+        """Return `app`, or the result of `app()` if `app` is a factory."""
         if not self.factory:
             if not takes_nothing(app):
                 return app

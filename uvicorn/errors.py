@@ -16,7 +16,7 @@ UvicornError
 ├── ResponseAborted             a response was aborted behind an adapter
 └── ClientDisconnected          the client disconnected before its request was complete
 
-ChannelClosed is a CancelledError instead.
+ChannelClosed is a subclass of CancelledError, not of UvicornError.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class UnknownKeywordError(ConfigError, TypeError):
 
 
 class ImportFromStringError(ConfigError):
-    """`module:attribute` cannot be imported. If the module raised an exception, that exception is the `__cause__`."""
+    """`module:attribute` cannot be imported. The exception that the module raised, if any, is the `__cause__`."""
 
 
 class InterfaceError(ConfigError):
@@ -136,7 +136,7 @@ _OUR_FOLDER: Final = os.path.dirname(__file__) + os.sep
 
 
 def without_our_frames(error: BaseException) -> TracebackType | None:
-    """Return the traceback of `error` without the frames of this package. None if no frame remains."""
+    """Return the traceback of `error` without this package's entries, or None if no entry remains."""
     traces = []
     trace = error.__traceback__
     while trace is not None:

@@ -79,7 +79,7 @@ def has_controls(value: bytes) -> bool:
 
 
 def is_forbidden_trailer(name: bytes) -> bool:
-    """Return whether trailers must not contain the field `name`. `name` is in lower case."""
+    """Return whether trailers must not contain the field `name`, given in lower case."""
     return name in _FORBIDDEN_TRAILERS or (name.startswith(b"content-") and name not in _INTEGRITY_FIELDS)
 
 

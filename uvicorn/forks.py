@@ -25,7 +25,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def end_fork(error: BaseException | None) -> Never:
-    """End this process, which the application forked during a call. Exit handlers do not run."""
+    """End this forked process without exit handlers."""
     code = 1
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):

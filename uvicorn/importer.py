@@ -38,8 +38,7 @@ def import_from_string(source: Any) -> Any:
 def import_application(source: Any) -> Any:
     """Return the object named by `module:attribute`. `module` alone means its `application` or `app`.
 
-    An object that is not a str is returned unchanged. Raises ImportFromStringError. If the module raised an exception,
-    that exception is the `__cause__`.
+    An object that is not a str is returned unchanged. Raises ImportFromStringError.
     """
     if not isinstance(source, str):
         return source
@@ -113,7 +112,7 @@ def _kind_of(app: Any) -> str | None:
 
 
 def _table_in(app: Any) -> str:
-    """Remove middleware from `app`. If a Router or a Shift is inside, return its class name, otherwise ""."""
+    """Return "Router" or "Shift" if middleware in `app` encloses such an object, otherwise ""."""
     # If the module uses one, it has been imported.
     routing = sys.modules.get("uvicorn.routing")
     if routing is None:

@@ -1,4 +1,4 @@
-"""Calls from other threads to an event loop. A thread that waits for the loop wakes when the loop is closed."""
+"""Calls from other threads to an event loop. Closing the event loop wakes all waiting threads."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class LoopCalls:
 
     @staticmethod
     def of(loop: asyncio.AbstractEventLoop) -> LoopCalls:
-        """Return the calls of `loop`. For use on any thread."""
+        """Return the LoopCalls object of `loop`. Thread-safe."""
         calls = _of_loops.get(id(loop))
         if calls is None:
             calls = _of_loops[id(loop)] = LoopCalls(loop)
         return calls
 
     def post(self, call: Callable[[], None]) -> bool:
-        """Queue `call()` for the event loop's thread. Return False if the loop is closed. For use on any thread."""
+        """Schedule `call()` on the event loop's thread. Return False if the loop is closed. Thread-safe."""
         self._calls.append(call)
         if not self._woken:
             self._woken = True
@@ -92,7 +92,7 @@ class LoopCalls:
             raise ChannelClosed("the client has disconnected") from None
 
     def start(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Await `function()` on the event loop, in a copy of the caller's context. Pass the future to `block`."""
+        """Await `function()` on the event loop, in a copy of the caller's context. Return a future for `block`."""
         outcome: Future[T] = Future()
         context = copy_context()
 
@@ -175,7 +175,7 @@ def _release(lock: Lock) -> None:
 
 
 class _LoopEnd:
-    """A callback of a timer that never fires. `close` of the loop drops the timer and frees the callback."""
+    """A timer's callback, which is freed when the event loop is closed."""
 
     def __init__(self, calls: LoopCalls) -> None:
         self._calls = calls

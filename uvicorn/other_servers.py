@@ -51,7 +51,7 @@ def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tup
 
 
 def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> list[str]:
-    """Return a line to log if `value` names an implementation that is not ours. Raises ConfigError."""
+    """Return a line to log for the name of an implementation that uvicorn replaces."""
     if value in _OURS[option]:
         return []
     # Programs import classes of this package and pass them.
@@ -135,7 +135,7 @@ def protocol_class(attribute: str, chosen: str | type | None) -> Any:
 
 
 def checked_context(context: Any) -> SSLContext:
-    """Return `context`, the result of an `ssl_context_factory`. Raise ConfigError if it is not an SSLContext."""
+    """Return `context`. Raises ConfigError if the `ssl_context_factory` did not return an SSLContext."""
     from ssl import SSLContext
 
     if not isinstance(context, SSLContext):

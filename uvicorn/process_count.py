@@ -1,4 +1,4 @@
-"""The number of processes that serve the application. Several processes share no memory."""
+"""The number of processes that serve the application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for the standard streams. A stream may be closed, or may be a file instead of a terminal."""
+"""Helpers for standard streams, which may be closed, or may be files instead of terminals."""
 
 from __future__ import annotations
 

@@ -31,10 +31,10 @@ class ReplyChannel(Protocol):
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes. Groups need it."""
+        """The channel's name, unique among all channels of all processes."""
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send a response, a chunk of it, or a WebSocket message. Awaiting the result is optional.
+        """Send a response, a chunk of a response, or a WebSocket message. Awaiting the result is optional.
 
         Raises LocalProtocolError for an invalid message.
         """

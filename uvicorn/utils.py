@@ -27,7 +27,7 @@ def message_to_environ(message: Message) -> dict[str, Any]:
 
 
 def environ_to_message(environ: Mapping[str, Any]) -> Message:
-    """Return the `http.request` message of an environ. The content is left out."""
+    """Return the `http.request` message of an environ, without the content."""
     exchange = exchange_from_environ(environ, HTTPGateway(), None)
     endpoint = exchange.endpoint
     return message_template(endpoint) | {

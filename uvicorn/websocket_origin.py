@@ -15,7 +15,7 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::[0-9]*)?")
 
 
 def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], checks_origin: bool) -> bool:
-    """Return whether a page of `origin` may open a WebSocket to `host`. Only browsers send an origin.
+    """Return whether a page of `origin` may open a WebSocket to `host`.
 
     `allowed` lists origins, or has `*` for any origin. If `allowed` is empty and `checks_origin` is true, only pages of
     `host` may open a WebSocket.

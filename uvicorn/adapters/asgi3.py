@@ -37,10 +37,10 @@ class ASGI3Adapter:
     """`ASGI3Adapter(app)` is an ASGI 3 application, which serves HTTP, WebSocket and lifespan.
 
     `app` may be a channels, consumer or WSGI application. `interface` names its kind. By default, the signature of
-    `app` decides. The `startup` of `app` is awaited on `lifespan.startup`. If the host has no lifespan, it is awaited
-    before the first request. WSGI applications and plain functions run on `threads` threads, by default 16.
+    `app` decides. The `startup` of `app` is awaited on `lifespan.startup`, or before the first request if the host has
+    no lifespan. WSGI applications and plain functions run on `threads` threads, by default 16.
 
-    `allowed_origins` lists origins, such as `https://a.example`. Their pages may open a WebSocket. `*` allows all
+    `allowed_origins` lists the origins whose pages may open a WebSocket, such as `https://a.example`. `*` allows all
     origins. By default, channels applications accept only pages of the requested host. `timeout_half_closed` is the
     time in seconds that a response may continue after `http.disconnect`.
 
@@ -139,7 +139,7 @@ class ASGI3Gateway(MessageGateway):
         self._content_ended = not self.exchange.has_content
 
     async def serve(self, interface: Interface) -> None:
-        """Let the application respond, and send its messages. Raises the same exceptions as `deliver`."""
+        """Call the application and send the response to the host. Raises the same exceptions as `deliver`."""
         try:
             interface.serve_http(self.exchange)
             await self.deliver(self._send)
@@ -204,7 +204,9 @@ class ASGI3Gateway(MessageGateway):
                 if content or self._content_ended:
                     return
         except Exception as error:
-            logger.error("%s: the host's receive failed; treating the client as disconnected", exchange, exc_info=error)
+            logger.error(
+                "%s: the host's receive() failed; treating the client as disconnected", exchange, exc_info=error
+            )
             exchange.disconnect()
         finally:
             self._reading = None

@@ -29,7 +29,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 @final
 class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
-    """Transfers the events of one connection. The handshake is an HTTP exchange until it is accepted."""
+    """Transfers the events of one connection. Until accept, the handshake is an HTTP exchange."""
 
     __slots__ = (
         "_backlog", "_changed", "_decided", "_events", "_failure", "_checks", "_receive", "_receiving", "_resumed",
@@ -200,7 +200,9 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                     else:
                         listener.on_bytes(event.get("bytes") or b"")
         except Exception as error:
-            logger.error("%s: the host's receive failed; treating the client as disconnected", session, exc_info=error)
+            logger.error(
+                "%s: the host's receive() failed; treating the client as disconnected", session, exc_info=error
+            )
             self._disconnected(1006, "")
 
     async def _pump(self) -> None:

@@ -14,6 +14,6 @@ def crossing(error: BaseException) -> Exception:
 
 
 def log_uncaught(where: str, error: Exception) -> None:
-    """Log an exception that cannot be raised to the caller. Ignore ResponseAborted, which is logged elsewhere."""
+    """Log an exception that cannot be raised to the caller. ResponseAborted is ignored."""
     if not isinstance(error, ResponseAborted):
         log_failure(where, error)

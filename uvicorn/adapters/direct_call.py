@@ -1,6 +1,6 @@
 """Calls the WSGI application of an ASGIAdapter without messages, for an unchanged request of this server.
 
-This doubles the requests per second (bench/wsgi.py, `mixed`).
+The direct call doubles the requests per second (bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class MessageGateway(HTTPGateway):
         self._backlog.wake()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `deliver` send the queued messages, then raise ResponseAborted."""
+        """Make `deliver` raise ResponseAborted after the queued messages."""
         # If the client has closed its side before the response began, `deliver` returns normally.
         if exchange.state != WAITING or not exchange.half_closed:
             self._fail(ResponseAborted(reason))
@@ -128,7 +128,7 @@ class MessageGateway(HTTPGateway):
         return self._backlog.last_send()
 
     def _has_room(self, size: int) -> bool:
-        """Return whether `size` more bytes may be queued. If not, abort the response."""
+        """Return whether `size` more bytes may be queued, and abort the response if not."""
         shortage = self._backlog.shortage(size, self._settings)
         if shortage:
             logger.warning("%s: response aborted, because the host has %s", self.exchange, shortage)

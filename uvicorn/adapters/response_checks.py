@@ -1,4 +1,4 @@
-"""Checks a response before a host sends it. Its fields must be valid, and its content must match content-length."""
+"""Checks a response's fields and content-length before a host sends the response."""
 
 from __future__ import annotations
 

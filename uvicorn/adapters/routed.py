@@ -1,6 +1,6 @@
 """Calls a Router's application directly, if the host calls applications of the same kind.
 
-Such a call needs no queue, no thread and no conversion.
+A direct call needs no queue, no thread and no conversion.
 """
 
 from __future__ import annotations

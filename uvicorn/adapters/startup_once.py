@@ -13,7 +13,7 @@ from uvicorn.interfaces.base import Interface
 
 @final
 class StartupOnce:
-    """Runs an interface's startup once. Callers on all event loops wait for its end."""
+    """Runs an interface's startup once. Callers on all event loops wait until the startup has ended."""
 
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
@@ -26,7 +26,7 @@ class StartupOnce:
         return task is not None and task.done() and not task.cancelled() and task.exception() is None
 
     async def ended(self) -> None:
-        """Wait for the end of the startup. If it fails, raise StartupError. The next call then retries the startup."""
+        """Wait for the end of the startup, or raise StartupError. A call after a StartupError retries the startup."""
         task = self._task
         if task is None:
             with self._lock:
@@ -41,7 +41,7 @@ class StartupOnce:
             raise StartupError("the application's startup failed") from error
 
     def forget(self) -> None:
-        """Forget the startup, so that the next call starts the application again. Called after a shutdown."""
+        """Forget the startup after a shutdown, so that the next call starts the application again."""
         self._task = None
 
 

@@ -82,7 +82,7 @@ class WSGIAdapter:
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:
-        """Start the interface on this process's event loop. Return the interface and the loop's thread."""
+        """Start the interface once, and return it with the thread of its event loop."""
         thread = loop_thread()
         if thread.is_current:
             raise RuntimeError(
@@ -108,7 +108,7 @@ class WSGIAdapter:
 
 @final
 class WSGIGateway(HTTPGateway):
-    """One request of a WSGI host. Comments in this class name the thread that calls each group of methods."""
+    """One request of a WSGI host."""
 
     _exchange: HTTPExchange | None
     _checks: ResponseChecks
@@ -210,7 +210,7 @@ class WSGIGateway(HTTPGateway):
         self._post(lambda: self._on_loop_content(content, complete))
 
     def _read_some(self, count: int) -> bytes:
-        """Read up to `count` bytes. Prefer `read1`, because `read` waits until all `count` bytes have arrived."""
+        """Read up to `count` bytes, without waiting for the rest if the host has `read1`."""
         if self._reads_some and hasattr(self._input, "read1"):
             try:
                 return self._input.read1(count)  # type: ignore[no-any-return]

@@ -28,7 +28,7 @@ CONNECT_TIMEOUT: Final = 1.0
 
 @dataclass(slots=True)
 class BackendMetrics:
-    """Counters of a backend. Any thread may read them."""
+    """Counters of a backend, which any thread may read."""
 
     #: Whether messages can be published, and every group except denied ones is subscribed.
     connected: bool = False
@@ -62,7 +62,7 @@ class BackendOptions:
     prefix: str = ""
 
     def channel(self, group: str) -> bytes:
-        """Return the name of a group's Redis channel. `group` may contain lone surrogates."""
+        """Return the name of a group's Redis channel."""
         return (self.prefix + group).encode("utf-8", "surrogatepass")
 
 
@@ -89,8 +89,8 @@ class Backend:
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         """Connect. Return after the first attempt, even if the attempt fails (see `metrics.connected`).
 
-        A backend that has lost its connection reconnects. It calls `on_gap` once for each gap, before the group's next
-        message.
+        A backend that has lost its connection reconnects. A reconnected backend calls `on_gap` once for each gap,
+        before the group's next message.
         """
         raise NotImplementedError
 
@@ -107,7 +107,7 @@ class Backend:
         raise NotImplementedError
 
     async def publish(self, group: str, payload: bytes) -> None:
-        """Publish `payload`, and return when the server has confirmed it.
+        """Publish `payload`, and wait until the server has confirmed the payload.
 
         Raises BroadcastUnavailable within the publish timeout. The payload may have arrived nevertheless.
         """

@@ -1,8 +1,8 @@
-"""Encodes messages as payloads, and decodes them. The first byte of a payload shows its format:
+"""Encodes messages as payloads, and decodes payloads. The first byte of a payload shows its format:
 
 - `{`: plain JSON, for a message without bytes values. The optional key `_uvicorn` holds sender and sequence number.
-- 1: an envelope, for a message with bytes values. It contains the header's length in four bytes, then the header, then
-  the bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
+- 1: an envelope, for a message with bytes values. An envelope contains the header's length in four bytes, then the
+  header, then the bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class GroupsChannel:
         - `'discard': channel_name` ends the membership. The channel gets no more messages of the group.
         - `'send': message` sends a message to every member's reply channel, in all processes.
 
-        Awaiting the result is optional. On another thread than the event loop, the call blocks until all is done.
+        Awaiting the result is optional. A call on a worker thread blocks until all keys are handled.
 
         Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable if publishing fails.
         """

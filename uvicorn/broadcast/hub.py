@@ -252,7 +252,9 @@ class Hub:
                 self._malformed_logged = True
                 reason = escaped(error)
                 logger.warning(
-                    "group %.200r: malformed message dropped: %s; later ones are only counted", group, reason
+                    "group %.200r: malformed message dropped: %s; later malformed messages are not logged",
+                    group,
+                    reason,
                 )
             return
         if members is None or is_control:

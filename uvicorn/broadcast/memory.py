@@ -60,7 +60,7 @@ _exchanges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str,
 
 
 class MemoryBackend(Backend):
-    """Carries payloads between backends with the same event loop, name and prefix."""
+    """Carries payloads between MemoryBackends that have the same event loop, name and prefix."""
 
     def __init__(self, name: str = "", *, publish_timeout: float = PUBLISH_TIMEOUT, prefix: str = "") -> None:
         super().__init__()

@@ -122,7 +122,7 @@ class BroadcastMiddleware:
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
-        """Return a copy of this middleware around another application. Both use the same hubs."""
+        """Return a copy of this middleware around another application."""
         around = copy(self)
         around.app = around.__wrapped__ = app
         around._started_on = set()

@@ -55,7 +55,7 @@ class Subscriptions:
         self._failed.clear()
 
     def want(self, group: str) -> asyncio.Future[None] | None:
-        """Subscribe to `group`, and return a future for the result. If `group` is already subscribed, return None."""
+        """Subscribe to `group`. Return a future for the result, or None if `group` is already subscribed."""
         self._wanted.add(group)
         if group in self.active:
             return None
@@ -126,7 +126,7 @@ class Subscriptions:
             self._release(group)
 
     def _retry_later(self, groups: Collection[str]) -> bool:
-        """Schedule a retry. Return whether any of the groups has failed for the first time."""
+        """Schedule a retry, and return whether a group has failed for the first time."""
         known = len(self._failed)
         for group in groups:
             self._failed.setdefault(group, time.time())

@@ -75,7 +75,7 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
-        """Return this process's lock for `owner`, because a lock of the parent may stay locked after a fork."""
+        """Return the lock for `owner`. A forked process has new locks."""
         return self._locks.setdefault(owner, threading.Lock())
 
     def at_stop(self, hook: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -48,7 +48,7 @@ class ThreadCall:
     # On a worker thread
 
     def run(self) -> None:
-        """Call the application. If it fails, log the failure and respond. Never raises."""
+        """Call the application. If the call fails, log the failure and respond. Never raises."""
         endpoint = self.exchange.endpoint
         last = None
         try:
@@ -71,7 +71,7 @@ class ThreadCall:
                 self._loop_calls.post(self._on_loop_end)
 
     def _call_application(self) -> Callable[[], None] | None:
-        """Call the application. Return None, or a callback that the event loop is to run."""
+        """Call the application and return a callback for the event loop, if there is one."""
         raise NotImplementedError
 
     def holds_thread(self) -> bool:

@@ -20,7 +20,7 @@ class Waker(Protocol):
         """Wake the waiting thread. If no thread waits, the next `wait` returns at once. For use on any thread."""
 
     def wait(self) -> None:
-        """Wait until `wake` has been called since the last `wait`. Signal handlers run meanwhile and may raise."""
+        """Wait until `wake` has been called since the last `wait`. Signal handlers may raise during the wait."""
 
 
 @final
@@ -83,6 +83,6 @@ class WakerPool:
             return new_waker()
 
     def give_back(self, waker: Waker) -> None:
-        """Return `waker` to the pool. A late `wake` is a spurious wake-up for the next user."""
+        """Return `waker` to the pool."""
         if len(self._idle) < _MOST_IDLE:
             self._idle.append(waker)

@@ -34,12 +34,12 @@ class PoolFull(Exception):
 
 
 class Job(Protocol):
-    """Work for one worker. Either `run` or `cancel` is called, once."""
+    """Work for one worker. Exactly one of `run` and `cancel` is called."""
 
     def run(self) -> object: ...
 
     def cancel(self) -> object:
-        """Cancel the job. Called instead of `run`, if no worker will call `run`."""
+        """Cancel the job, because no worker will call `run`."""
 
 
 @final
@@ -60,7 +60,7 @@ class WorkerPool(Executor):
         self._renew()
 
     def _renew(self) -> None:
-        """Start with no threads. Called for a new pool and after a fork."""
+        """Start with no threads, in a new pool or after a fork."""
         self._forks = forks.forks
         # A new lock: a thread of the parent process may hold the old one.
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class WorkerPool(Executor):
 
     @property
     def alive(self) -> int:
-        """The number of workers that have not ended. Detached workers do not count."""
+        """The number of workers that have not ended, without detached workers."""
         return sum(worker.is_alive() for worker in tuple(self._workers))
 
     @property
@@ -143,7 +143,7 @@ class WorkerPool(Executor):
             loop.call_soon(self._wake_first, loop)
 
     def _take_back(self, job: Job, error: Exception) -> None:
-        """Remove `job` and raise `error`. If `job` has been taken or cancelled, do nothing."""
+        """Remove `job` and raise `error`, unless a worker has already taken the job."""
         with suppress(ValueError):
             self._jobs.remove(job)
             raise error
@@ -236,7 +236,7 @@ class WorkerPool(Executor):
             self._watch(loop)
 
     def _wake_one(self) -> bool:
-        """Wake an idle worker or start a new one, up to the maximum. The caller holds the lock."""
+        """Wake an idle worker or start a new one, up to the maximum."""
         if self._idle:
             self._awake += 1
             self._idle.pop().release()

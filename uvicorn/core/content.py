@@ -1,4 +1,4 @@
-"""Request content, fed by the gateway and received by the application. Its state is OPEN, then WHOLE or BROKEN."""
+"""Request content, whose state is OPEN until the content ends, then WHOLE or BROKEN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts the requests of each entry. Only reports and metrics use the counts."""
+"""Counts the requests of each entry, for reports and metrics."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class EntryCounts:
 
     @property
     def cells(self) -> list[int]:
-        """The numbers of requests. For each status class, there is one number per bucket."""
+        """The numbers of requests, one number for each bucket of each status class."""
         self.fold()
         return self._cells.copy()
 
@@ -131,7 +131,7 @@ class Counts:
         self._places: dict[str, dict[object, EntryCounts]] = {}
 
     def add(self, place: Place, kind: str, lane: Lane | None = None) -> None:
-        """Begin to count the requests for `place`. `kind` names the interface. `lane` is its pool of threads."""
+        """Begin to count the requests for `place`. `kind` names the application's interface."""
         counts = EntryCounts(place, kind)
         self.entries.append(counts)
         self._places.setdefault(place.endpoint.above, {})[place.endpoint.entry] = counts

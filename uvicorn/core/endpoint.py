@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @final
 class Endpoint:
-    """The addresses, root path and event loop of a connection. All exchanges of the connection share them."""
+    """The addresses, root path and event loop of a connection. All exchanges of the connection share this object."""
 
     __slots__ = (
         "above", "client", "context", "counts", "entry", "environ", "environ_template", "forks", "loop", "root_path",
@@ -62,7 +62,7 @@ class Endpoint:
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
         """Return a copy of this endpoint, with `root_path`, for the application at a Router's `entry`.
 
-        The endpoint keeps its last copy. A call with the same arguments returns the last copy again.
+        The last copy is cached.
         """
         seen = self.seen
         if seen is not None:
@@ -92,7 +92,7 @@ class Endpoint:
 
     @property
     def via(self) -> str:
-        """The Router entries of a request, as text for a log line. For example, `" via /shop"`."""
+        """The Router entries of a request, as text for a log line, such as `" via /shop"`."""
         name = str(self.entry) if self.entry else ""
         return f"{self.above} via {name}" if name else self.above
 
@@ -106,7 +106,7 @@ class Endpoint:
         return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:
-        """Return whether a proxy has removed the root path. `auto` means yes for a path outside of the root path."""
+        """Return whether a proxy has removed the root path from `path`."""
         if self.root_path_cut == "auto":
             return not is_below(path, self.root_path)
         return self.root_path_cut == "yes"

@@ -130,7 +130,7 @@ class HTTPGateway:
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Pass the application's exception `error` to the caller of the adapter. Without an adapter, return False."""
+        """Pass `error` to the caller of the adapter. Return False if there is no adapter."""
         return False
 
     async def drain(self) -> None:
@@ -263,7 +263,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Store how many bytes the taker has above its high-water mark. If there are none, ask for more content."""
+        """Store how many bytes the taker has above its high-water mark. At 0 bytes, ask the client for more content."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:

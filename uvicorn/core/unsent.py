@@ -18,10 +18,10 @@ UNAWAITED_MESSAGES: Final = 256
 
 @final
 class UnsentSends:
-    """The sends to one slow client. Drop this object when the client has caught up.
+    """The sends to one slow client. The connection drops this object when the client has caught up.
 
-    In all methods, `unsent` is the number of bytes that the connection buffers at the time of the call. Before a send
-    is written, call a `shortage` method. Afterwards, call `add`.
+    `unsent` is always the number of bytes that the connection buffers at the time of the call. Call a `shortage` method
+    before each send, and `add` after each send.
     """
 
     __slots__ = (

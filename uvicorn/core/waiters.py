@@ -25,7 +25,7 @@ class Waiters:
         return future
 
     async def wait(self, future: asyncio.Future[None]) -> None:
-        """Wait for a future that `add` has returned. If the wait is cancelled, remove the future."""
+        """Wait for a future that `add` has returned."""
         try:
             await future
         except asyncio.CancelledError:

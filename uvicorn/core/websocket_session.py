@@ -218,7 +218,7 @@ class WebSocketSession:
             listener.on_disconnect(code, reason)
 
     def close_begun(self) -> None:
-        """Note that one side has sent a close frame, or that the application has closed the socket of `hand_over`."""
+        """Record that one side has sent a close frame, or that the application has closed its end of a tunnel."""
         if self.state is OPEN:
             self.state = CLOSING
 

@@ -82,7 +82,7 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
 
 
 def _router(app: Any) -> Router | None:
-    """Return the Router that serves `app`, or None. For a Shift, return a new Router with the Shift as its default."""
+    """Return the Router that serves `app`, or None."""
     try:
         interface = build_interface(app, Settings())
     except InterfaceError:

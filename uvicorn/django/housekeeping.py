@@ -1,7 +1,7 @@
 """Recognises calls that do not use the database and do not call the site's code.
 
-Such a call needs no thread, so an asynchronous view that does not use the database holds no thread. An unknown function
-counts as a call that uses the database.
+Recognised calls need no thread, so an asynchronous view without database calls holds no thread. Unknown functions
+count as calls that use the database.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MIDDLEWARE: Final = (
 def leaves_nothing(function: Callable[[], Any]) -> bool:
     """Return whether the call that asgiref submits as `function` leaves no state on its thread.
 
-    Such a call is a hook of Django's own middleware, or a signal that only Django receives.
+    Hooks of Django's own middleware leave no state. Signals that only Django receives leave no state.
     """
     inner = _inner(function)
     if inner is None:
@@ -66,7 +66,7 @@ def leaves_nothing(function: Callable[[], Any]) -> bool:
 
 
 def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
-    """Return the arguments of a call that asgiref has submitted. For any other function, return ()."""
+    """Return the arguments of a call that asgiref has submitted, or () for any other function."""
     inner = _inner(function)
     return () if inner is None else inner.args
 

@@ -41,7 +41,7 @@ class ThreadsBusy(UvicornError):
 
 
 class RequestRefused(BaseException):
-    """No thread was free in time for a request. The request is answered with 503."""
+    """No thread was free in time for a request, which gets a 503 response."""
 
     # A BaseException, because Django logs and mails an Exception as a fault of the view.
 
@@ -59,7 +59,7 @@ class Lane:
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Start with no threads. Called for a new lane and after a fork."""
+        """Start with no threads, in a new lane or after a fork."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # The inboxes of idle threads. None ends the thread.
@@ -178,7 +178,7 @@ class Lanes(NamedTuple):
 
 
 class _Call:
-    """A call, and the future for its result. Either a thread runs the call, or a timer refuses it."""
+    """A call, and the future for its result."""
 
     __slots__ = ("_untaken", "function", "future")
 
@@ -188,7 +188,7 @@ class _Call:
         self._untaken = threading.Lock()
 
     def take(self) -> bool:
-        """Mark the call as taken. Return False if it has been taken before, or cancelled."""
+        """Mark the call as taken, or return False if the call was already taken or cancelled."""
         return self._untaken.acquire(blocking=False) and self.future.set_running_or_notify_cancel()
 
 
@@ -264,7 +264,7 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _refuse(self, call: _Call, lane: Lane) -> None:
-        """Refuse a call that has waited too long. Do nothing if this lease has got a thread."""
+        """Refuse a call that has waited too long, unless this lease has a thread."""
         self._stop_waiting()
         if self._thread:
             return
@@ -354,7 +354,7 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _patience(self, seconds: float) -> float | None:
-        """Return for how many seconds the thread waits for the next call. None means no limit."""
+        """Return the seconds that the thread waits for its next call, or None for no limit."""
         if self._keeps_thread or (not self._ended and any(map(in_transaction, opened()))):
             return None
         is_read = False

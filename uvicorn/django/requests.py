@@ -148,7 +148,7 @@ def _no_response(request: HttpRequest) -> HttpResponse:
 
 @lru_cache(maxsize=8)
 def _session_class(engine: str) -> Any:
-    """Return a subclass of the session store. The subclass never changes the key of a session."""
+    """Return a subclass of the session store that never changes a session's key."""
     # `auser()` would change the key of a session that a key of SECRET_KEY_FALLBACKS has signed.
     store = import_module(engine).SessionStore
 

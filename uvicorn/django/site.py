@@ -20,7 +20,7 @@ def application() -> Any:
 
 
 def static_prefix() -> str:
-    """Return the path of STATIC_URL without its last slash. Return "" if STATIC_URL is `/` or names another host."""
+    """Return the path of STATIC_URL without its last slash, or "" for `/` and for a URL with a host."""
     url = urlsplit(settings.STATIC_URL or "")
     return "" if url.netloc else url.path.rstrip("/")
 

@@ -53,7 +53,7 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
 
 
 class _WithConnections:
-    """Calls a WSGI application with the test's database connections. Closes all others after the response."""
+    """Calls a WSGI application with the test's database connections."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], override: dict[str, Any]) -> None:
         self._app = app

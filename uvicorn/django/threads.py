@@ -143,7 +143,7 @@ def release_thread() -> None:
 async def _answer(
     kind: str, send: Callable[[Message], Awaitable[None]], status: int, headers: Headers, content: bytes
 ) -> bool:
-    """Send a response. Return False if the application has already begun a response."""
+    """Send a response, or return False if the application has already begun a response."""
     try:
         await send_response(kind, send, status, headers, content)
     except Exception:

@@ -50,7 +50,7 @@ class WebSocketCall(WebSocketListener):
             watch_handshake(task, self._session, self._settings)
 
     def failed(self, error: BaseException) -> None:
-        """Handle an exception of the application. Before accept, respond 500. After accept, close with 1011."""
+        """Respond 500 to the handshake. After the handshake, close with 1011."""
         session = self._session
         if session.request.status != 101:
             answer_failure(session.request, error, ASGI_FAILURE)

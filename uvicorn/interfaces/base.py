@@ -86,7 +86,7 @@ class Interface:
         raise NotImplementedError
 
     def serve_websocket(self, session: WebSocketSession) -> None:
-        """Call the application, which accepts or rejects `session` and receives its messages. Never raises."""
+        """Call the application, which accepts or rejects `session`. Never raises."""
         raise NotImplementedError
 
     def serve_handshake(self, session: WebSocketSession) -> None:
@@ -97,7 +97,7 @@ class Interface:
         self.serve_http(session.request)
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call a plain function. Hold its response until the function returns (`call_held`)."""
+        """Call a plain function, and hold its response until the function returns (`call_held`)."""
         returned = call_held(exchange, self.app, arguments)
         self.returns_awaitables = hasattr(returned, "__await__")
         return returned

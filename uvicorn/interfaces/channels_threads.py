@@ -125,7 +125,7 @@ def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
 
 
 class _Connection:
-    """Makes the calls for one connection, one at a time. For use on the event loop's thread only."""
+    """Makes the calls for one connection, one at a time."""
 
     __slots__ = ("_app", "_calls", "_client", "_is_busy", "_pool", "loop_calls")
 
@@ -149,7 +149,7 @@ class _Connection:
             self.begin()
 
     def begin(self) -> None:
-        """Run the next call on a worker thread. If no call waits, do nothing."""
+        """Run the next waiting call, if any, on a worker thread."""
         calls = self._calls
         self._is_busy = False
         while calls and not self._is_busy:
@@ -184,7 +184,7 @@ class _Connection:
         self._let_another_begin()
 
     def _post(self, call: _Call) -> bool:
-        """Post the next call. Return False if the call must wait. The caller holds `app.lock`."""
+        """Post the next call, or return False if the call must wait."""
         app, client = self._app, self._client
         if client and app.shares.get(client, 0) >= app.settings.threads_per_client:
             held = app.held.setdefault(client, deque())
@@ -207,7 +207,7 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Begin a waiting connection of this client, and a connection that waits for room in the queue."""
+        """Begin connections that wait for this client's other calls or for room in the queue."""
         app = self._app
         with app.lock:
             held = app.held.get(self._client)
@@ -257,7 +257,7 @@ class _Call:
         return True
 
     def run(self) -> None:
-        """Call the application. For use on a worker thread."""
+        """Call the application on a worker thread."""
         work, self._work = self._work, None
         assert work is not None
         inherited = forks.forks
@@ -281,13 +281,12 @@ class _Call:
         post(partial(self._end, self._succeed, returned))
 
     def cancel(self) -> None:
-        """Cancel the call, because the pool has been shut down."""
         self._connection.loop_calls.post(partial(self._end, self._outcome.cancel))
 
     # On the event loop's thread
 
     def fail(self, error: BaseException) -> None:
-        """Pass `error` to the handler. If the handler has been cancelled, log `error`."""
+        """Pass `error` to the handler, or log `error` if the handler has been cancelled."""
         if isinstance(error, StopIteration) or not isinstance(error, (Exception, asyncio.CancelledError)):
             # SystemExit would end the event loop.
             error = ApplicationError.of(error)

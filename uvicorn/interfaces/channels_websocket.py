@@ -48,7 +48,7 @@ _MESSAGE_KEYS: Final = frozenset(("accept", "bytes", "close", "text"))
 
 @final
 class WebSocketReply:
-    """`channels['reply']` of all events of a connection. Hashable, and usable from any task or thread."""
+    """`channels['reply']` of all events of a connection. Tasks and threads may share the object."""
 
     __slots__ = ("__weakref__", "_drops", "_loop", "_name", "_session", "_thread", "_thread_drops", "over")
 
@@ -72,9 +72,8 @@ class WebSocketReply:
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Send a message at once. Awaiting the result waits while the client is slow (rule R17).
 
-        The keys are `accept`, then `text` or `bytes`, then `close`. They take effect in this order. `subprotocol` and
-        `headers` are options of `accept`. `reason` is an option of `close`. A response (`status`, ...) rejects the
-        handshake.
+        The keys `accept`, `text` or `bytes`, and `close` take effect in this order. `subprotocol` and `headers` are
+        options of `accept`. `reason` is an option of `close`. A response (`status`, ...) rejects the handshake.
 
         After the disconnect handler has ended, raises ChannelClosed in tasks that serve this client (rule R6). Raises
         LocalProtocolError for a message that is invalid in the current state.
@@ -197,7 +196,7 @@ class WebSocketReply:
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """Return an awaitable that waits while this client is slow. Tasks of other clients do not wait."""
+        """Return an awaitable that waits while this client is slow."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:
@@ -207,7 +206,7 @@ class WebSocketReply:
         return LazyAwaitable(let_others_run)
 
     def _send_for_thread(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a message from another thread. After DROPS_IN_A_ROW dropped messages, raise ChannelClosed."""
+        """Send a message from another thread."""
         session = self._session
         if session.state is CLOSED and OWNER.get() is session.endpoint:
             # The disconnect handler of a threaded application waits for this call, which may send in an endless loop.
@@ -310,7 +309,7 @@ class ChannelsListener(WebSocketListener):
             self._session.gateway.pause_receiving()
 
     def _call(self, message: Message) -> asyncio.Task[Any] | None:
-        """Start a handler. If the call fails at once, log the failure and return None."""
+        """Start a handler, or log why the call has failed and return None."""
         try:
             return self._tasks.start(self._app(message, {"reply": self._reply}), self._session.endpoint)
         except BaseException as error:

@@ -51,7 +51,7 @@ class SharedJob:
 
 @final
 class ClientShares:
-    """Counts the jobs of each client, and holds back jobs above the client's share. Thread-safe."""
+    """Counts the jobs of each client, and holds back jobs above the limit for one client. Thread-safe."""
 
     def __init__(self, most: int, queue: int) -> None:
         """Each client may have `most` jobs in the pool. At most `queue` more jobs of a client wait."""
@@ -111,13 +111,12 @@ class ClientShares:
             self._tidy(job.client)
 
     def take_back(self) -> list[SharedJob]:
-        """Remove and return all jobs that wait for their client's share."""
+        """Remove and return all jobs that are held back."""
         with self._lock:
             jobs = [job for waiting in self._waiting.values() for job in waiting]
             self._waiting.clear()
         return jobs
 
     def _tidy(self, client: str) -> None:
-        """Remove the queue of a client if it is empty."""
         if client in self._waiting and not self._waiting[client]:
             del self._waiting[client]

@@ -49,7 +49,7 @@ class ThreadReplyChannel(HTTPReply):
 
 
 class _Send:
-    """Content on its way from `send` to the event loop."""
+    """A piece of content on its way to the event loop."""
 
     __slots__ = ("awaited", "content", "more_content", "on_await")
 
@@ -64,7 +64,7 @@ class _Send:
 
 @final
 class ConsumerCall(ThreadCall):
-    """One call of a consumer. The call does not refer to the reply channel, so that an unused channel is freed."""
+    """One call of a consumer."""
 
     __slots__ = ("_interface", "_lock", "_message", "_state")
 
@@ -175,7 +175,7 @@ class ConsumerCall(ThreadCall):
 
 
 def _head_of(message: Message) -> Head:
-    """Return the head of a response. Raise LocalProtocolError for an invalid message."""
+    """Return the head of a response, if the message is valid."""
     status, given = message["status"], message.get("headers") or ()
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")

@@ -192,7 +192,7 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """Return `target`. If `target` contradicts the other arguments, build a target from these arguments."""
+    """Return `target` if it matches the other arguments, otherwise a target built from them."""
     prefix, octets, query_octets = text_octets(script_name), text_octets(path), text_octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets

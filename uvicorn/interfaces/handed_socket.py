@@ -20,8 +20,8 @@ _EXCLUSIVE: Final = frozenset(("send", "sendall", "close"))
 class HandedSocket:
     """A socket for any thread. The first call of one of its methods takes over the client's connection.
 
-    After the takeover, the object is one end of a socket pair. Its methods are those of `socket.socket`. `repr` and
-    copying do not take over the connection.
+    After the takeover, the object is one end of a socket pair, with the methods of `socket.socket`. `repr` and copying
+    do not take over the connection.
     """
 
     __slots__ = ("_lock", "_sending", "_socket", "_takeover")

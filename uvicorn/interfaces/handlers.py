@@ -245,7 +245,7 @@ def cancel_later(task: asyncio.Task[Any], seconds: float) -> None:
 
 
 def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings: Settings) -> None:
-    """Reject the handshake if `task` does not decide in time. Cancel `task` after the connection's end."""
+    """Reject the handshake with 403 if `task` does not accept or reject the handshake in time."""
 
     def deny() -> None:
         if session.state is CONNECTING and session.request.state is WAITING:
@@ -294,7 +294,7 @@ def log_failure(where: object, error: BaseException, general: str = _FAILURE) ->
 
 
 def _sentence(error: BaseException, general: str) -> str:
-    """Return the message for `error`. For an unknown error, return `general`."""
+    """Return the message for `error`, or `general` for an unknown error."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
     key, trace = error.args[0] if type(error) is KeyError and error.args else "", error.__traceback__

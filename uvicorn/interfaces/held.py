@@ -21,7 +21,7 @@ class HeldResponse(HTTPGateway):
         exchange.gateway = self
 
     def release(self) -> None:
-        """Send the held response. Raises LocalProtocolError if it cannot be sent."""
+        """Send the held response. Raises LocalProtocolError if the response is invalid."""
         exchange = self._exchange
         exchange.gateway = self._gateway
         for number, step in enumerate(self._steps):
@@ -34,7 +34,7 @@ class HeldResponse(HTTPGateway):
                 raise
 
     def drop(self) -> None:
-        """Drop the held response. The exchange then accepts a new response."""
+        """Drop the held response, so that the exchange accepts a new response."""
         exchange = self._exchange
         exchange.gateway = self._gateway
         if self._steps and exchange.state <= COMPLETE:

@@ -103,7 +103,7 @@ class Lifespan:
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:
-        """Send an event and return the application's answer. If the application ends without an answer, return None."""
+        """Return the application's answer to an event, or None if the application ends first."""
         assert self._task is not None
         self._asked = what
         answer = self._answer = asyncio.get_running_loop().create_future()

@@ -129,7 +129,7 @@ class Takeover:
             session.close(INTERNAL_ERROR)
 
     def ended(self) -> None:
-        """Handle the end of the application's call. Close the connection, and report that the thread has ended."""
+        """Close the connection after the application's call, and report that the thread has ended."""
         session = self.session
         if self.is_taken and session.state is OPEN:
             session.gateway.catch_up()

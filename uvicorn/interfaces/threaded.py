@@ -26,7 +26,7 @@ _POLL_SECONDS: Final = 0.01
 
 
 class ThreadedInterface(Interface):
-    """Calls its application on threads of `executor`. The default is a pool of `settings.threads` threads."""
+    """Calls its application on threads of `executor`, by default a pool of `settings.threads` threads."""
 
     def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
         super().__init__(app, settings)
@@ -95,7 +95,7 @@ class ThreadedInterface(Interface):
         exchange.on_end(ended)
 
     def _post(self, job: Job, exchange: HTTPExchange) -> bool:
-        """Run `job` on a worker. If no worker can run it, respond 503 and return False."""
+        """Run `job` on a worker, or respond 503 and return False."""
         try:
             if isinstance(self.executor, WorkerPool):
                 self.executor.post(job)
@@ -128,7 +128,7 @@ class ThreadedInterface(Interface):
             time.sleep(_POLL_SECONDS)
 
     def _end_pool(self, seconds: float) -> Iterator[None]:
-        """End the pool. Yield while workers are alive, for at most `seconds`."""
+        """Yield until all workers have ended, or `seconds` have passed."""
         pool = self._own_pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)

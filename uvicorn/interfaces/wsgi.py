@@ -159,7 +159,7 @@ class WSGICall(ThreadCall):
         self._send_last(b"")
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Let the kernel send a file, and wait until it is sent. Return False if the kernel cannot send the file."""
+        """Let the kernel send a file, or return False if the kernel cannot send the file."""
         part = part_to_send(wrapper.filelike) if self.exchange.gateway.sends_files else None
         if part is None or self._ended or self._head is None:
             return False
@@ -195,7 +195,7 @@ class WSGICall(ThreadCall):
             raise LocalProtocolError("write: content exceeds content-length; the rest is dropped")
 
     def _hand_over(self, content: bytes) -> bool:
-        """Send `content` up to content-length. Return whether `content` has more bytes."""
+        """Send `content` up to content-length, and return whether some bytes are left."""
         if not isinstance(content, bytes):
             raise not_bytes(content)
         if self._ended:

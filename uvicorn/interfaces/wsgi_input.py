@@ -19,7 +19,7 @@ _AHEAD_BYTES: Final = 131072
 
 # Not a raw file in an io.BufferedReader, which reads most blocks in two parts.
 class ContentReader(io.BufferedIOBase):
-    """Request content as a file. Reading it blocks the worker thread until content arrives."""
+    """Request content as a file. Each read blocks the worker thread until content arrives."""
 
     __slots__ = (
         "_at",
@@ -102,7 +102,7 @@ class ContentReader(io.BufferedIOBase):
         return b"".join(parts)
 
     def _next(self) -> bool:
-        """Wait for the next piece and make it current. Return False after the last piece."""
+        """Make the next piece current, or return False after the last piece."""
         self._taken += len(self._piece)
         self._piece = b""
         self._at = 0
@@ -168,7 +168,7 @@ class ContentReader(io.BufferedIOBase):
         return 0
 
     def _wake(self) -> None:
-        """Wake the worker thread a little later, because more content may arrive in this loop iteration."""
+        """Wake the worker thread at the end of the loop iteration."""
         if self._waiting and self._waker is not None:
             self._waiting = False
             self._loop_calls.loop.call_soon(self._waker.wake)

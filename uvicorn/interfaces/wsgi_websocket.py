@@ -62,7 +62,7 @@ class Inbox(WebSocketListener):
         self.end: tuple[int, str] | None = None
 
     def take(self, timeout: float | None) -> str | bytes | None:
-        """Return the next message. Wait for up to `timeout` seconds, then return None.
+        """Return the next message, or None after `timeout` seconds.
 
         Raises LocalProtocolError if another thread is receiving, and ClientDisconnected after the last message.
         """

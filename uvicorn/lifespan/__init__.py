@@ -1,1 +1,1 @@
-"""Lifespan classes of the public release. They can be imported, but not called."""
+"""Lifespan classes of the public release, which can be imported, but not called."""

@@ -9,7 +9,7 @@ from uvicorn.server.loops import loop_factory
 
 
 def named_factory(name: str) -> Callable[..., Callable[[], AbstractEventLoop]]:
-    """Return a function that returns the factory of the event loop `name`, and ignores its own argument."""
+    """Return a function that returns the factory of the event loop `name`. `use_subprocess` has no effect."""
 
     def factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
         return loop_factory(name)

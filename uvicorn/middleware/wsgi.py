@@ -17,7 +17,7 @@ __all__ = ["WSGIMiddleware", "WSGIResponder", "build_environ"]
 
 
 class WSGIMiddleware(ASGI3Adapter):
-    """`WSGIMiddleware(app)` is an ASGI 3 application. It calls the WSGI application `app` on `workers` threads."""
+    """`WSGIMiddleware(app)` is an ASGI 3 application that runs the WSGI application `app` on `workers` threads."""
 
     def __init__(self, app: WSGIApp, workers: int = 10) -> None:
         super().__init__(app, interface="wsgi", threads=workers)
@@ -28,7 +28,7 @@ _WSGIMiddleware = WSGIMiddleware
 
 
 class WSGIResponder(Placeholder):
-    """A class for imports and annotations only. It has no instances."""
+    """A class without instances, for imports and annotations only."""
 
 
 def build_environ(scope: Scope, message: Any, body: io.BytesIO) -> Environ:

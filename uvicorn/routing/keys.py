@@ -1,4 +1,4 @@
-"""Keys of a Shift. The key of a request decides between the old and the new application."""
+"""Keys of a Shift, which decide between the old and the new application."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KeyFunction = Callable[[RequestHead], str | None]
 @final
 @dataclass(frozen=True)
 class Key:
-    """A key function and its description. `--routes` shows the description."""
+    """A key function and its description for `--routes`."""
 
     description: str
     function: KeyFunction

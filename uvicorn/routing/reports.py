@@ -79,7 +79,7 @@ def _entry(entry: EntryCounts, in_flight: int, websockets: int) -> dict[str, Any
 
 
 def quantile(buckets: list[int], share: float) -> float | None:
-    """Return the bound of the bucket that contains the quantile `share`. Return None if there is no such bound."""
+    """Return the bound of the bucket that contains the quantile `share`, or None if that bucket has no bound."""
     total = sum(buckets)
     for bound, count in zip(BOUNDS, accumulate(buckets), strict=False):
         if total and count >= share * total:

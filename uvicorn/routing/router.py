@@ -64,7 +64,7 @@ class Router:
 
     @property
     def default(self) -> Any:
-        """The application for all other requests, or None."""
+        """The application for requests that match no route, or None."""
         return None if self._table.default is None else self._table.default.app
 
     def find(self, path: str, *, host: str = "", protocol: str = HTTP, method: str = "GET") -> Entry | None:
@@ -104,7 +104,7 @@ class Router:
         raise InterfaceError(_NO_KIND)
 
     async def startup(self) -> None:
-        """Run the `startup` of each channels application. Middleware around the Router calls this method."""
+        """Run the `startup` of each channels application."""
         started: list[Any] = []
         for app in self.applications:
             try:

@@ -124,7 +124,7 @@ class Side(Entry):
 
 @final
 class ShiftInterface(OwningInterface):
-    """Passes each exchange to the old or the new application. The key of the exchange decides."""
+    """Passes each exchange to the old or the new application."""
 
     name = "shift"
 
@@ -147,7 +147,7 @@ class ShiftInterface(OwningInterface):
         return {side.path: self._interfaces[side] for side in (self._old, self._new)}
 
     def place(self, entry: Entry) -> None:
-        """Use the path of the entry as the name, unless the Shift has a name."""
+        """Use the path of the entry as the name of a Shift without a name."""
         self._name = self._given_name or entry.path
         for side in (self._old, self._new):
             side.place(entry.path)
@@ -211,7 +211,7 @@ class ShiftInterface(OwningInterface):
         return self._interfaces[side]
 
     def _key_of(self, exchange: HTTPExchange) -> str:
-        """Return the key of a request. Empty if the request has no key, or if the key function fails."""
+        """Return the key of a request, or "" if there is no key or the key function fails."""
         assert self._key is not None
         try:
             key = self._key(exchange)

@@ -92,8 +92,8 @@ class Metrics(StatusEntry):
 def metrics(*, token: str) -> Metrics:
     """Return an application that shows metrics to Prometheus, for `Route("/metrics", metrics(token=...))`.
 
-    A request without the field `Authorization: Bearer <token>` gets 404. A server with several worker processes does
-    not start with this application. Use `--metrics` there.
+    A request without the field `Authorization: Bearer <token>` gets 404. A server with several worker processes rejects
+    this application at startup, and needs `--metrics` instead.
 
     Raises ConfigError for a token with less than 16 characters.
     """

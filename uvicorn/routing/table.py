@@ -17,7 +17,7 @@ WEBSOCKET: Final = "websocket"
 
 
 class TableEntry(Protocol):
-    """The attributes of an entry that decide which requests it takes."""
+    """The attributes of an entry that decide which requests the entry takes."""
 
     @property
     def prefix(self) -> str:
@@ -93,8 +93,8 @@ def host_name(field: str) -> str:
 class Paths(Generic[E]):
     """The entries for one host, or for all hosts.
 
-    All paths, in the order of their characters, are divided into ranges. The paths of a range have the same entries. A
-    lookup is a binary search over these ranges. A longer path does not add steps to the search.
+    The possible paths, sorted as text, are divided into ranges. All paths of a range match the same entries, so a
+    lookup is a binary search for the range.
     """
 
     __slots__ = ("bounds", "certain", "_candidates")
@@ -134,7 +134,7 @@ class Paths(Generic[E]):
 
 
 def _add(entry: E, entries: list[E]) -> None:
-    """Insert `entry` by specificity. Raise ConfigError if an equally specific entry takes the same request."""
+    """Insert `entry` by specificity, unless an equally specific entry takes the same request."""
     for other in entries:
         if _rank(other) == _rank(entry) and _overlap(other, entry):
             raise ConfigError(
@@ -159,7 +159,7 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _certain(candidates: Iterable[E]) -> E | None:
-    """Return the first entry for HTTP if it takes every HTTP request, otherwise None."""
+    """Return the first HTTP entry if this entry takes every HTTP request, otherwise None."""
     entry = next((entry for entry in candidates if entry.protocol != WEBSOCKET), None)
     return entry if entry is None or entry.methods is None else None
 

@@ -1,4 +1,4 @@
-"""Tries the new application of a Shift. If the new application's response is dropped, the old one responds."""
+"""Tries the new application of a Shift. If the new application's response is dropped, the old application responds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TrialGateway(HTTPGateway):
         self.pushes_content = exchange.gateway.pushes_content
 
     def begin(self) -> HTTPExchange:
-        """Return an exchange for the new application. This exchange ends when the client's exchange ends."""
+        """Return an exchange for the new application, which ends when the client's exchange ends."""
         exchange = self._exchange
         trial = exchange.twin(self)
 

@@ -55,7 +55,7 @@ class WeightFunction:
         self._running = threading.Lock()
 
     def refresh(self) -> None:
-        """Call the function, unless it is running or was called less than a second ago. Never raises."""
+        """Call the function, at most once a second and never twice at a time. Never raises."""
         if not self._running.acquire(blocking=False):
             return
         try:

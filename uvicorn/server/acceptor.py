@@ -96,7 +96,7 @@ class Acceptor:
             self._retry = None
 
     def _accept(self, most: int) -> None:
-        """Accept up to `most` connections from the kernel's queue. Then read their first requests."""
+        """Accept up to `most` queued connections, and schedule the reads of their first requests."""
         accepted: _Accepted = []
         self._accept_queued(most, accepted)
         if accepted and self._reads_first:

@@ -16,7 +16,7 @@ _LAG_SECONDS: Final = 10.0
 
 
 class Clock:
-    """Ticks once a second. Deadlines are checked on ticks. A deadline may expire late, but never early."""
+    """Checks deadlines once a second. A deadline may expire late, but never early."""
 
     def __init__(self) -> None:
         #: The monotonic time of the last tick, and the seconds between the last two ticks.

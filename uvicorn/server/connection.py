@@ -118,7 +118,7 @@ class TransportConnection:
                 self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
-        """Drop `count` bytes of input. Close the connection if the dropped bytes exceed `_linger_bytes`."""
+        """Drop `count` bytes of input, and close above `_linger_bytes` dropped bytes."""
         self._discarded += count
         if self._discarded > self._linger_bytes:
             self._close()
@@ -142,5 +142,5 @@ class TransportConnection:
             self._transport.resume_reading()
 
     def _close(self) -> None:
-        """Close after the unsent bytes have been sent. Safe to call again."""
+        """Close after the unsent bytes have been sent."""
         raise NotImplementedError

@@ -228,7 +228,7 @@ class ServerContext:
                 connection.reset("exception in the server")
 
     def close(self) -> None:
-        """Stop serving metrics. Reset connections that are left after a failure or a cancellation."""
+        """Stop serving metrics. Reset all connections that are still open."""
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = self.publish = None

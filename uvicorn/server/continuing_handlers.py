@@ -9,7 +9,7 @@ from typing import final
 
 @final
 class ContinuingHandler:
-    """A handler that continues after its response. The set `running` contains the handler until its end."""
+    """A handler that continues after its response."""
 
     __slots__ = ("_cancel", "_running", "_timer")
 
@@ -44,7 +44,7 @@ class ContinuingHandlers:
         return len(self._running)
 
     def add(self, cancel: Callable[[], object], seconds: float) -> ContinuingHandler:
-        """Add a handler. If it still runs after `seconds`, or when the server stops, call `cancel()`."""
+        """Add a handler. `cancel()` is called after `seconds`, or earlier when the server stops."""
         return ContinuingHandler(self._running, cancel, 0 if self._stopping else seconds)
 
     def stop(self) -> None:

@@ -53,7 +53,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 @final
 class HTTP1Connection(HTTP1Gateway):
-    """The protocol object of one connection. The event loop calls it. It serves one request after another."""
+    """The protocol object of one connection, which serves one request after another."""
 
     __slots__ = ("_advancing", "_continuing", "_over_limit", "_trusted", "__weakref__")
 
@@ -334,7 +334,7 @@ class HTTP1Connection(HTTP1Gateway):
         self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _await_head(self) -> None:
-        """Start the deadline for the next head, if its first bytes have arrived."""
+        """Start the timeout for the next head if its first bytes have arrived."""
         if self._eof:
             self._close()
         elif self._parser.buffer:

@@ -18,7 +18,7 @@ _COPY_BYTES: Final = 65536
 
 
 class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
-    """The gateway for the exchanges of one connection. The subclass `HTTP1Connection` receives the requests."""
+    """The gateway for the exchanges of one connection."""
 
     __slots__ = ("began", "content_sent", "sends_files")
 
@@ -145,7 +145,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._update_reading()
 
     def content_taken(self, exchange: HTTPExchange) -> None:
-        """Resume reading, because the application has taken content."""
+        """Resume reading after the application has taken content."""
         if exchange is self._exchange:
             # The client did not wait for 100 Continue.
             self._continue_due = False
@@ -207,7 +207,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self.content_sent += count
 
     def _update_reading(self) -> None:
-        """Pause reading if more than `read_buffer_bytes` are buffered. Otherwise resume reading."""
+        """Pause reading above `read_buffer_bytes` buffered bytes, and resume reading below."""
         # In other phases the limits on heads suffice.
         if self.phase is BUSY and self._held() > self._context.settings.read_buffer_bytes:
             if not self._reading_paused:

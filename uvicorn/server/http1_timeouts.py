@@ -21,7 +21,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
 class HTTP1Phase(IntEnum):
-    """The phase of a connection, which determines its deadlines. `uvicorn.server.http1` has the transitions."""
+    """The phase of a connection, which determines its deadlines."""
 
     HEAD = 0  # waiting for the first head, or for the rest of one
     IDLE = 1  # kept alive between requests
@@ -175,7 +175,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _end_idle_stream(self) -> None:
-        """End an event stream that has been idle for some time. The client reconnects by itself."""
+        """End an event stream that has been idle for some time."""
         exchange = self._exchange
         if (
             exchange is not None

@@ -36,7 +36,6 @@ class Address:
 
     @property
     def is_tcp(self) -> bool:
-        """Return whether this is a host and port."""
         return not self.path and self.descriptor < 0
 
     def __str__(self) -> str:
@@ -48,7 +47,7 @@ class Address:
 
 
 class _OwnUnixSocket(socket.socket):
-    """A Unix socket that created its file. `remove_file` keeps a file that another server has created."""
+    """A Unix socket that created its file."""
 
     def remember_file(self, path: str) -> None:
         self._path = os.path.abspath(path)
@@ -63,7 +62,7 @@ class _OwnUnixSocket(socket.socket):
 def parse_bind(text: str, option: str = "bind") -> Address:
     """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError, with `option` in its message.
 
-    Only the option `bind` has a default port.
+    The port may be missing for the option `bind` only.
     """
     expected = "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
     if text.startswith("unix:"):
@@ -101,7 +100,7 @@ def parse_mode(text: str) -> int | None:
 def open_sockets(
     addresses: Sequence[Address], backlog: int, uds_mode: int | None = None, option: str = "bind"
 ) -> list[socket.socket]:
-    """Open non-blocking listening sockets on all `addresses`. If that fails for an address, raise ConfigError.
+    """Open non-blocking listening sockets on all `addresses`. Raises ConfigError for an unusable address.
 
     A Unix socket gets the permissions `uds_mode`. If `uds_mode` is None, an existing path keeps its permissions, and a
     new path gets 0666.

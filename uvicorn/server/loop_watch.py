@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 @asynccontextmanager
 async def watching(seconds: float) -> AsyncIterator[None]:
-    """While the context is active, log places that block the event loop for `seconds`. 0 turns this off."""
+    """While the context is active, log places that block the event loop for `seconds`, unless `seconds` is 0."""
     if not seconds:
         yield
         return
@@ -167,7 +167,7 @@ class LoopWatch:
         return len(self._logged) < MOST_PLACES
 
     def _cpu_seconds(self) -> float:
-        """Return the CPU time of the event loop's thread, or NaN. Raise OSError if this thread has ended."""
+        """Return the CPU time of the event loop's thread, or NaN if unknown."""
         return math.nan if self._cpu_clock is None else time.clock_gettime(self._cpu_clock)
 
     def _call(self) -> None:
@@ -211,7 +211,7 @@ def origins_of(frames: list[FrameType]) -> list[int]:
 
 
 def place_in(frames: list[FrameType], origins: list[int]) -> Place | None:
-    """Return the application's innermost line, otherwise the innermost line of an installed package, otherwise None.
+    """Return the application's innermost line, or else the innermost line of an installed package, or None.
 
     `frames` begins with the innermost stack frame.
     """

@@ -236,7 +236,7 @@ def _class_name(number: int) -> str:
 
 
 def _family(metric: Metric, kind: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
-    """Yield the lines of a metric. Yield nothing for a metric without samples."""
+    """Yield the lines of a metric, or nothing if there are no samples."""
     name = f"uvicorn_{metric.name}"
     is_first = True
     for labels, value in samples:

@@ -1,7 +1,7 @@
 """Serves `GET /metrics` on a separate address and a separate thread.
 
-The thread responds even while the event loop is blocked. A supervisor, which has no event loop, uses such a thread
-too. The bytes and the seconds of each connection are limited. Each connection has one request.
+The thread responds even while the event loop is blocked. Each connection serves one request, within limits on its
+bytes and seconds.
 """
 
 from __future__ import annotations

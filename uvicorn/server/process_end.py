@@ -43,7 +43,7 @@ class ProcessEnd:
         self._last_words: threading.Thread | None = None
 
     def begin(self, status: int, seconds: float = 0.0) -> None:
-        """Note that the server has stopped, and start the deadline. `seconds` of the grace period are left."""
+        """Give threads `seconds`, and at least LEAST_SECONDS, to end before the process ends."""
         self.status = status
         if self._deadline:
             return

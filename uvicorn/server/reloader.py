@@ -182,7 +182,7 @@ def _watch_by_looking(selection: Selection, interval: float, changed: Callable[[
 
 
 def _times(selection: Selection, chosen: dict[str, bool]) -> Iterator[tuple[str, int]]:
-    """Yield each selected file and its modification time. `chosen` caches the selection."""
+    """Yield each selected file and its modification time."""
     for top in selection.folders:
         for folder, folders, files in os.walk(top):
             # Installed packages: there are thousands, and they change in installations only.

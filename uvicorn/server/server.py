@@ -222,7 +222,7 @@ class Server:
         self._close()
 
     def tick(self) -> None:
-        """Check the limit of requests. Called once a second."""
+        """Stop at the limit of requests. Called once a second."""
         if self.limit_max_requests is not None and self.taken >= self.limit_max_requests and not self._should_exit:
             self.retire(f"Maximum request limit of {self.limit_max_requests} exceeded")
 
@@ -245,7 +245,7 @@ class Server:
             raise KeyboardInterrupt
 
     async def _start_up(self, interface: ServedInterface) -> None:
-        """Run the application's startup. A signal cancels the startup at once."""
+        """Run the application's startup until the startup or a signal ends it."""
         assert self._changed is not None
         if interface.name != "asgi3":
             logger.info("Interface: %s", interface.name)
@@ -272,7 +272,7 @@ class Server:
         logger.info("Application startup complete.")
 
     async def _drain(self, context: ServerContext) -> None:
-        """Finish the requests of all accepted connections, within the grace period."""
+        """Finish all accepted requests within the grace period."""
         context.stopping = True
         context.continuing.stop()
         clock = context.clock

@@ -1,4 +1,4 @@
-"""`Server.server_state`: counts and connections of a running server, under the public release's names."""
+"""Counts and connections of a running server, under the names that the public release uses."""
 
 from __future__ import annotations
 

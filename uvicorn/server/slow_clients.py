@@ -1,4 +1,4 @@
-"""Detects slow clients. Sans-IO: the caller passes the elapsed time and the byte counts."""
+"""Detects slow clients from elapsed times and byte counts, without I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RATE_AFTER_SECONDS: Final = 10.0
 
 
 class MinimumRate:
-    """Measures how fast request content arrives. Only the time in which the server reads is counted."""
+    """Measures how fast request content arrives while the server reads."""
 
     __slots__ = ("_idle", "_received", "_seconds")
 
@@ -42,7 +42,7 @@ _RESPONSE_RATE_SECONDS: Final = 60.0
 
 
 class ResponseRate:
-    """Measures how fast a client reads a response. Only the time in which bytes are unsent is counted."""
+    """Measures how fast a client reads a response while bytes are unsent."""
 
     __slots__ = ("_bytes", "_seconds", "_taken")
 
@@ -80,7 +80,7 @@ class WriteTimeout:
         self._seconds = 0.0
 
     def check(self, elapsed: float, unsent: int, written: int) -> float:
-        """Return for how many seconds the client has received nothing. `unsent` and `written` count bytes."""
+        """Return the seconds in which the client has received nothing. `unsent` and `written` are numbers of bytes."""
         taken = written - unsent
         self._seconds = self._seconds + elapsed if taken == self._taken else 0.0
         self._taken = taken

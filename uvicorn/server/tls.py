@@ -78,7 +78,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
 
 
 def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Read the certificates again. If they are invalid, log the reason and keep the old certificates."""
+    """Read the certificates again. Invalid certificates are logged and not used."""
     try:
         load_certificates(context, settings)
     except ConfigError as error:
@@ -88,7 +88,7 @@ def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:
 
 
 def handshake_failure(error: ssl.SSLError) -> str:
-    """Return why a TLS handshake failed, for the log. Return an empty string if the client has disconnected."""
+    """Return why a TLS handshake failed, or "" if the client has disconnected."""
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return ""
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -63,7 +63,7 @@ _TURN_BYTES: Final = 1 << 20
 async def send_file(
     exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes of `file`, from byte `start`, to the socket `connected`. Both are file descriptors.
+    """Send `count` bytes of the descriptor `file`, from byte `start`, to the socket's descriptor `connected`.
 
     Raises OSError if the client has disconnected, and LocalProtocolError if the file has become shorter.
     """
@@ -107,7 +107,7 @@ def unacknowledged_bytes(sock: Any) -> int:
 
 
 def unread_bytes(sock: socket.socket) -> int:
-    """Return the number of received bytes that the kernel holds. If it is unknown, return 0."""
+    """Return the number of received bytes that the kernel holds, or 0 if unknown."""
     return _queued_bytes(sock, termios.FIONREAD)
 
 

@@ -153,7 +153,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     # What the event loop calls for the pair
 
     def _read_application(self) -> bool:
-        """Pass bytes of the application to the client. Return False if no bytes have arrived."""
+        """Pass bytes of the application to the client, or return False if no bytes have arrived."""
         try:
             data = self._near.recv(_READ_BYTES)
         except BlockingIOError:
@@ -227,7 +227,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._close()
 
     def stop(self) -> None:
-        """End the connection, because the server is stopping. Between two frames, send a close frame (1012) first."""
+        """End the connection on server shutdown. If no frame is incomplete, send a close frame (1012) first."""
         self.catch_up()
         if self.phase < LINGERING:
             self._close_with(1012)
@@ -244,7 +244,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     # The two ends
 
     def _send_application(self, data: bytes) -> int:
-        """Send `data` to the application. Return the number of bytes that were sent."""
+        """Send `data` to the application, and return the number of bytes that were sent."""
         try:
             return self._near.send(data)
         except BlockingIOError:

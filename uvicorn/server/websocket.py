@@ -35,7 +35,7 @@ from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
 @final
 class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
-    """The protocol object of one WebSocket, and the gateway of its session. The event loop calls it."""
+    """The protocol object of one WebSocket, and the gateway of its session."""
 
     __slots__ = ("_handshake", "_http", "_last", "_last_pong", "_resuming")
 
@@ -112,7 +112,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._write(self._codec.encode_pong(data))
 
     def on_pong(self, data: bytes) -> None:
-        """Do nothing, because `data_received` has noted that the client is alive."""
+        """Do nothing, because `data_received` records that the client is alive."""
 
     def on_close(self, code: int, reason: str) -> None:
         """Handle the client's close frame. Reply with a close frame, then close (section 5.5.1)."""
@@ -129,7 +129,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._close()
 
     def on_busy(self) -> None:
-        """Pause reading for one iteration of the event loop, so that other connections are served."""
+        """Pause reading for one iteration of the event loop, to serve other connections."""
         self._pause()
         self.resume_receiving()
 
@@ -227,7 +227,7 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
             self._written += len(data)
 
     def _has_room(self, size: int) -> bool:
-        """Return whether a message of `size` bytes may be sent to a slow client. If not, log a warning."""
+        """Return whether a message of `size` bytes may be sent to a slow client."""
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         shortage = self._track_unsent(buffered).shortage(

@@ -1,4 +1,4 @@
-"""Decides whether a handshake may become a WebSocket. Each rejected handshake is logged in one line."""
+"""Decides whether a handshake may become a WebSocket."""
 
 from __future__ import annotations
 

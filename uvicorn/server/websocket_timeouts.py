@@ -101,7 +101,6 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._report_disconnect()
 
     def _write(self, data: bytes) -> None:
-        """Write a control frame."""
         # The event loop would log each further write after a failed one, which may be 256 pongs.
         if self._transport.is_closing():
             return
@@ -169,7 +168,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._report_disconnect()
 
     def _report_disconnect(self) -> None:
-        """Notify the application of the disconnect, but only once."""
+        """Notify the application of the disconnect once."""
         if self.session.state is not SESSION_CLOSED:
             self.session.disconnect(self._close_code, self._close_reason)
         self._wake_drainers()

@@ -50,7 +50,7 @@ class WorkerServer(Server):
             faulthandler.enable(sys.__stderr__)
 
     def begin_metrics(self, context: ServerContext) -> None:
-        """Send the numbers of this process to the supervisor. The supervisor serves the metrics of all workers."""
+        """Begin to send the metrics of this process to the supervisor."""
         if self.config.settings.metrics:
             context.publish = self.report_metrics
 
@@ -81,7 +81,7 @@ class WorkerServer(Server):
         self.report("alive")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        """Stop gracefully. Ignore a second SIGTERM."""
+        """Stop gracefully, however many SIGTERMs arrive."""
         # Both systemd and the supervisor send one.
         self.should_exit = True
 

@@ -35,7 +35,7 @@ _GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
 class Multiprocess:
     """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
 
-    Workers call a picklable `target` with the sockets. Without `target`, they run `Server(config).run`. Without
+    Each worker calls `target(sockets=sockets)`, by default `Server(config).run`. `target` must be picklable. Without
     `sockets`, the configured sockets are opened.
     """
 
@@ -122,7 +122,7 @@ BaseReload = ChangeReload
 
 
 def _main_script() -> dict[str, Any]:
-    """Return `multiprocessing`'s preparation data, with which a worker can run the main script."""
+    """Return the data with which `multiprocessing` runs the main script in a worker."""
     # Imported late: few programs need it.
     from multiprocessing.spawn import get_preparation_data
 
@@ -133,7 +133,7 @@ def _main_script() -> dict[str, Any]:
 
 
 def _is_run_of(target: Callable[..., object] | None, config: Config) -> bool:
-    """Return whether `target` is None or `Server(config).run`. If so, workers need no target."""
+    """Return whether `target` is None or `Server(config).run`."""
     if target is None:
         return True
     from uvicorn.server.server import Server

@@ -1,1 +1,1 @@
-"""Sans-IO protocols. They use no sockets, no event loop and no clock."""
+"""Sans-IO protocols, which use no sockets, no event loop and no clock."""

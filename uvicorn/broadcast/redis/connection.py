@@ -42,7 +42,7 @@ class ConnectionLost(Exception):
 
 
 def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
-    """Convert an error reply to `command`, or a ConnectionLost, to a ConnectFailed. For other errors, return None."""
+    """Return a ConnectFailed for an error reply to `command` or for a ConnectionLost, otherwise None."""
     if isinstance(error, RedisRefusal):
         command = "AUTH" if error.code == "WRONGPASS" else command
         return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {error}", error.is_denied)
@@ -50,7 +50,10 @@ def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Ask one host after another, each for up to `seconds`. Return the first result, or raise ConnectFailed."""
+    """Await `ask(host, port)` for each host until a call succeeds. Return the result, or raise ConnectFailed.
+
+    Each call may take `seconds`.
+    """
     reasons = []
     for host, port in hosts:
         try:
@@ -64,7 +67,7 @@ async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Cal
 class RedisConnection:
     """A connection to Redis. Until `receive_pushes` is called, each `execute` gets one reply, in order.
 
-    Drivers implement `send`, `abort_transport`, `unsent_bytes` and `fileno`. They call `connection_made`,
+    A driver implements `send`, `abort_transport`, `unsent_bytes` and `fileno`. A driver calls `connection_made`,
     `bytes_received`, `reply_received` and `connection_lost`.
     """
 
@@ -118,7 +121,7 @@ class RedisConnection:
                 raise
 
     def receive_pushes(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:
-        """From now on, pass every reply to `on_push`. Call `ping` when no byte has arrived for a second."""
+        """Pass all further replies to `on_push`. Call `ping` when no byte has arrived for a second."""
         self._on_push = on_push
         self._ping = ping
 

@@ -72,7 +72,7 @@ class AsyncioRedisConnection(RedisConnection):
 
 
 async def connect(address: RedisAddress) -> AsyncioRedisConnection:
-    """Connect and log in. Raises ConnectFailed or OSError. Call this function with a timeout."""
+    """Connect and log in, without a timeout. Raises ConnectFailed or OSError."""
     loop = asyncio.get_running_loop()
     connection = AsyncioRedisConnection()
     if address.path:

@@ -116,7 +116,7 @@ class RedisPublisher(ReconnectingConnection):
     # Held messages.
 
     async def _hold(self, message: _Held, deadline: float) -> None:
-        """Wait until Redis accepts a message. Raises BroadcastUnavailable at `deadline`."""
+        """Wait until Redis accepts a message or the deadline is over."""
         if len(self._held) >= MAX_UNANSWERED or (self._held and self._held_bytes + message.size > MAX_UNSENT_BYTES):
             raise BroadcastUnavailable(
                 f"{self.where}: {len(self._held)} messages with {self._held_bytes} bytes are waiting for Redis "
@@ -205,7 +205,7 @@ class RedisPublisher(ReconnectingConnection):
             message.outcome.set_result(error)
 
     def _on_accepted(self, number: int, channel: bytes) -> None:
-        """To keep the order, drop the group's held messages that are older than the accepted message."""
+        """Drop the group's held messages that are older than the accepted message, to keep the order."""
         for held in self._held:
             if held.number < number and held.command[1] == channel:
                 why = f"Redis refuses: {held.refusal}; not sent, because a later message was accepted"

@@ -163,7 +163,7 @@ _inherited: Final[list[ReconnectingConnection]] = []
 
 
 def drop_inherited(inherited: Iterable[ReconnectingConnection]) -> None:
-    """Close the parent's sockets in a forked process. Otherwise Redis would not notice when the parent ends."""
+    """Close the parent's connections in a forked process, so that Redis notices when the parent ends."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for reconnecting in inherited:
         if reconnecting.current is not None:

@@ -26,7 +26,7 @@ DriverOptions: TypeAlias = dict[str, Any]
 
 
 class RedisPyConnection(RedisConnection):
-    """A connection of redis-py. The clients of redis-py are not used, because their retries would publish twice."""
+    """A connection of redis-py, which sends each command once."""
 
     def __init__(self, connection: Connection, place: str = "") -> None:
         super().__init__()
@@ -140,7 +140,7 @@ def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
 
 
 async def connect_to(host: str, port: int, options: DriverOptions) -> RedisPyConnection:
-    """Open a connection with redis-py. Raises ConnectFailed or OSError. Call this with a timeout."""
+    """Open a connection with redis-py, without a timeout. Raises ConnectFailed or OSError."""
     connection = RedisPyConnection(_build_connection(options, host=host, port=port), f"{host}:{port}")
     try:
         await connection.open()

@@ -24,7 +24,7 @@ _DENIED: Final = frozenset(("NOPERM", "NOAUTH", "WRONGPASS"))
 
 
 class RedisRefusal(Exception):
-    """An error reply. `str()` is its text, which begins with a code such as NOAUTH."""
+    """An error reply, whose text begins with a code such as NOAUTH."""
 
     @property
     def code(self) -> str:
@@ -62,7 +62,7 @@ def encode_command(*command: bytes) -> bytes:
 
 
 class _Incomplete(Exception):
-    """A reply is incomplete. It ends at least `need` bytes after the start of the data."""
+    """The data ends inside a reply, which has at least `need` bytes."""
 
     def __init__(self, need: int = 0) -> None:
         self.need = need

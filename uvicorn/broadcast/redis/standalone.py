@@ -36,7 +36,7 @@ def redis_server(
     on_change: Callable[[], None],
     on_moved: OnMoved | None = None,
 ) -> RedisServer:
-    """Make a subscriber and a publisher for one server. The caller starts both."""
+    """Return a subscriber and a publisher for one server. The caller has to start the subscriber and the publisher."""
     subscriber = Subscriber(connect, where, options.connect_timeout, receiver, on_moved)
     server = RedisServer(subscriber, RedisPublisher(connect, where, options, receiver.metrics))
     for connection in server:

@@ -102,7 +102,7 @@ class Subscriber(ReconnectingConnection):
             self._send_all(self.current, self._verbs.subscribe, subscriptions)
 
     def unsubscribe(self, channels: Iterable[bytes]) -> None:
-        """Remove subscriptions. Messages that still arrive for these groups are dropped."""
+        """Unsubscribe from `channels`. Late messages of these channels are dropped."""
         gone = [self._remove(channel) for channel in channels if channel in self._by_channel]
         if self.current is not None:
             self._send_all(self.current, self._verbs.unsubscribe, gone)
@@ -203,7 +203,7 @@ class Subscriber(ReconnectingConnection):
             self._report_gaps()
         if payload is None:
             if count := self._too_long_log.admits():
-                logger.warning("%s: dropped %d messages of over %d bytes", self.where, count, MAX_PAYLOAD_BYTES)
+                logger.warning("%s: dropped %d messages larger than %d bytes", self.where, count, MAX_PAYLOAD_BYTES)
             self._report_gap([entry.name], OVERFLOW, time.time())
             return
         self._metrics.delivered += 1
@@ -279,7 +279,7 @@ class Subscriber(ReconnectingConnection):
             self.on_change()
 
     def _deny(self, entry: Subscription, verb: bytes, refusal: RedisRefusal) -> None:
-        """Retry only every 30 s, because only an administrator can grant the missing right."""
+        """Retry every 30 s until an administrator grants the missing right."""
         reason, logged = str(refusal), self._denials_logged
         if entry.denied != reason and entry.channel not in logged and len(logged) < _MAX_DENIALS_LOGGED:
             self._denials_logged.add(entry.channel)

@@ -40,7 +40,7 @@ def open_client(url: str) -> SyncClient:
 
 
 class SyncClient:
-    """Publishes to one server. Connects again if the server has closed the connection."""
+    """Publishes to one Redis server, and reconnects if the server has closed the connection."""
 
     verb = b"PUBLISH"
     failures = FAILURES

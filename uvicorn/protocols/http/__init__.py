@@ -1,1 +1,1 @@
-"""HTTP protocol classes of the public release. They can be imported, but not called."""
+"""HTTP protocol classes of the public release, which can be imported, but not called."""

@@ -24,6 +24,6 @@ class DefaultFields:
             self.block = self.server + self.date + self._more
 
     def without(self, name: bytes, block: bytes) -> bytes:
-        """Return `block` without the field `name`, because the application sends its own server or date field."""
+        """Return `block` without the default field `name`."""
         line = self.server if name == b"server" else self.date
         return block.replace(line, b"") if line else block

@@ -91,8 +91,8 @@ class HTTP1ResponseEncoder:
     ) -> list[bytes]:
         """Begin a response. Return its head and its first content in pieces. The caller joins and sends the pieces.
 
-        The framing cannot change later (RFC 9112, section 6). Content of unknown length is chunked. On HTTP/1.0, the
-        end of the connection ends such content.
+        The framing is final (RFC 9112, section 6). Content of unknown length is chunked for an HTTP/1.1 client. For an
+        HTTP/1.0 client, the content ends with the connection.
 
         Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
         call `start` again with another response.
@@ -205,7 +205,7 @@ class HTTP1ResponseEncoder:
         return b"", b""
 
     def trailers(self, headers: Headers) -> bytes:
-        """End the content. If the content is chunked, send `headers` as trailers. Otherwise ignore `headers`.
+        """End the content, and send `headers` as trailers if the content is chunked.
 
         Raises LocalProtocolError for an invalid or forbidden field, or when the content is too short.
         """
@@ -223,7 +223,7 @@ class HTTP1ResponseEncoder:
         return b"0\r\n%b\r\n" % b"".join(lines)
 
     def _field_line(self, name: bytes, value: bytes, pieces: list[bytes]) -> bytes:
-        """Check a field and return its line. Return b"" for a field that the encoder drops, or writes itself."""
+        """Return the line of a field, or b"" for a field that the encoder drops or writes itself."""
         lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
         if lower in _SPECIAL:
             if lower == b"content-length":

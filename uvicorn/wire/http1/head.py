@@ -152,7 +152,7 @@ class RequestHead:
         self._seen.clear()
 
     def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Let llhttp check a head. Return the fields by name. The names keep their spelling."""
+        """Return the fields by name, in the spelling of the client, from a head that llhttp accepts."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp
@@ -171,7 +171,7 @@ class RequestHead:
         return seen
 
     def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Read a head a second time, because it repeats field names. Return the values by name, joined by commas."""
+        """Return the values by field name, with the values of repeated fields joined by commas."""
         pairs: list[tuple[bytes, bytes]] = []
         llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
         # llhttp has accepted this head before, so it can only report an upgrade again.

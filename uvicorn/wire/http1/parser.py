@@ -28,10 +28,10 @@ _AFTER_EMPTY_LINE: Final = 6
 
 
 class RequestSink(Protocol):
-    """The methods that the parser calls. They must not call the parser's `receive_data`."""
+    """The methods that the parser calls. No method may call the parser's `receive_data`."""
 
     def on_request(self) -> None:
-        """Handle a complete head. The parser's attributes describe it. A request without content is now complete."""
+        """Handle a complete head, which the parser's attributes describe. A request without content is now complete."""
 
     def on_content(self, content: bytes) -> None: ...
 

@@ -82,7 +82,7 @@ class MessageEncoder:
         return control_frame(PONG, data)
 
     def encode_close(self, code: int, reason: str) -> bytes:
-        """Return a close frame, which is empty for code 1005. Send no frame after it.
+        """Return a close frame, which is empty for code 1005. Send no frame after the close frame.
 
         Raises LocalProtocolError for a code that must not be sent, and for a reason over 123 bytes.
         """

@@ -205,7 +205,7 @@ class WebSocketCodec(MessageEncoder):
             self._position = position
 
     def _read_frames(self, data: bytes | bytearray, position: int) -> int:
-        """Decode frames and parts of long frames until the data ends or the sink pauses. Return the next position."""
+        """Decode frames until the data ends or the sink pauses, and return the next position."""
         end = len(data)
         budget = _FRAMES_IN_A_ROW
         while self.state is _OPEN:

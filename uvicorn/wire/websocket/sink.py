@@ -13,7 +13,7 @@ class WebSocketSink(Protocol):
     def on_bytes(self, data: bytes) -> None: ...
 
     def on_ping(self, data: bytes) -> None:
-        """Send a pong with the same data. Of several pings only the last needs a pong (section 5.5.3)."""
+        """Send a pong with the same data. One pong may answer several pings, with the last data (section 5.5.3)."""
 
     def on_pong(self, data: bytes) -> None: ...
 

@@ -1,4 +1,4 @@
-"""`manage.py runserver` with this server. It uses Django's reloader, system checks and static files."""
+"""`manage.py runserver` with this server, and with Django's reloader, system checks and static files."""
 
 from __future__ import annotations
 
