@@ -149,7 +149,7 @@ async def hang() -> None:
 WAITS: dict[str, tuple[Callable[[LoopCalls], object], object]] = {
     "call": (lambda calls: calls.call(int), ClientDisconnected),
     "run": (lambda calls: calls.run(hang), ChannelClosed),
-    "wait": (lambda calls: calls.wait(lambda done: done()), False),
+    "wait": (lambda calls: calls.wait(hang), False),
 }
 
 

@@ -38,7 +38,8 @@ class LoopCalls:
         # The event loop refers to tasks weakly.
         self._tasks: set[asyncio.Task[Any]] = set()
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(loop.call_later, _NEVER_SECONDS, _LoopEnd(self), context=self._context)
+            # `close` of the loop drops the timer, and so frees the object.
+            loop.call_soon_threadsafe(loop.call_later, _NEVER_SECONDS, id, _LoopEnd(self), context=self._context)
 
     @staticmethod
     def of(loop: asyncio.AbstractEventLoop) -> LoopCalls:
@@ -74,22 +75,15 @@ class LoopCalls:
                 outcome.set_exception(error)
 
         self.post(run)
-        try:
-            return self.block(outcome.result, outcome.cancel)
-        except CancelledError:
-            raise ClientDisconnected("the event loop has stopped") from None
+        return self._result(outcome, ClientDisconnected("the event loop has stopped"))
 
     def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Await `function()` on the event loop, and return the result. For use on all threads except the event loop's.
 
         Raises the exception of `function`, and ChannelClosed if the coroutine is cancelled or the loop is closed.
         """
-        outcome = self.start(function)
-        try:
-            return self.block(outcome.result, outcome.cancel)
-        except CancelledError:
-            # A ChannelClosed on the loop arrives here as CancelledError.
-            raise ChannelClosed("the client has disconnected") from None
+        # A ChannelClosed on the loop cancels the future.
+        return self._result(self.start(function), ChannelClosed("the client has disconnected"))
 
     def start(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
         """Await `function()` on the event loop, in a copy of the caller's context. Return a future for `block`."""
@@ -99,13 +93,7 @@ class LoopCalls:
         async def run() -> T:
             return await function()
 
-        def begin() -> None:
-            task = self.loop.create_task(run(), context=context)
-            self._tasks.add(task)
-            task.add_done_callback(end)
-
         def end(task: asyncio.Task[T]) -> None:
-            self._tasks.discard(task)
             if task.cancelled():
                 outcome.cancel()
             elif (error := task.exception()) is not None:
@@ -113,20 +101,27 @@ class LoopCalls:
             else:
                 outcome.set_result(task.result())
 
-        self.post(begin)
+        self.post(lambda: self._begin(run(), end, context))
         return outcome
 
-    def wait(self, ask: Callable[[Callable[[], None]], None]) -> bool:
-        """Run `ask(done)` on the event loop's thread, and block this thread until `done()` is called.
+    def wait(self, function: Callable[[], Coroutine[Any, Any, None] | None]) -> bool:
+        """Call `function()` on the event loop's thread. If it returns a coroutine, await the coroutine.
 
-        Return False if the loop is closed before `done()` is called.
+        Block the calling thread meanwhile. Return False if the loop is closed.
         """
         # Not a queue: with it, a WSGI stream of 26 MB takes 18.5 ms of CPU time instead of 9.7 ms.
         lock = Lock()
         lock.acquire()
-        if not self.post(lambda: ask(lock.release)):
-            return False
-        self.block(lock.acquire, partial(_release, lock))
+
+        def run() -> None:
+            coroutine = function()
+            if coroutine is None:
+                lock.release()
+            else:
+                self._begin(coroutine, lambda task: lock.release(), Context())
+
+        if self.post(run):
+            self.block(lock.acquire, partial(_release, lock))
         return not self.loop.is_closed()
 
     def block(self, wait: Callable[[], T], wake: Callable[[], object]) -> T:
@@ -139,6 +134,20 @@ class LoopCalls:
             return wait()
         finally:
             self._wakes.discard(wake)
+
+    def _result(self, outcome: Future[T], lost: BaseException) -> T:
+        try:
+            return self.block(outcome.result, outcome.cancel)
+        except CancelledError:
+            raise lost from None
+
+    def _begin(
+        self, coroutine: Coroutine[Any, Any, T], end: Callable[[asyncio.Task[T]], object], context: Context
+    ) -> None:
+        task = self.loop.create_task(coroutine, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(end)
 
     def flush(self) -> None:
         """Run the calls posted so far. For use on the event loop's thread."""
@@ -175,13 +184,10 @@ def _release(lock: Lock) -> None:
 
 
 class _LoopEnd:
-    """A timer's callback, which is freed when the event loop is closed."""
+    """An object that is freed when the event loop is closed."""
 
     def __init__(self, calls: LoopCalls) -> None:
         self._calls = calls
-
-    def __call__(self) -> None:
-        pass
 
     def __del__(self) -> None:
         self._calls.end()

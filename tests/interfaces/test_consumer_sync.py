@@ -95,10 +95,10 @@ class Untaken:
         self.posts.append(message)
         return True
 
-    def wait(self, ask: Callable[[Callable[[], None]], None]) -> bool:
-        done = threading.Event()
+    def wait(self, function: Callable[[], object]) -> bool:
         self.is_waited_for = True
-        self.post(lambda: ask(done.set))
+        done = threading.Event()
+        self.post(lambda: (function(), done.set())[1])
         return done.wait(LONGEST_WAIT)
 
 
@@ -477,7 +477,7 @@ async def test_system_exit_in_a_coroutine_returned_by_a_plain_consumer_gives_500
 
 async def test_sync_consumer_blocked_in_send_is_released_when_the_event_loop_stops() -> None:
     class Stopping(Untaken):
-        def wait(self, ask: Callable[[Callable[[], None]], None]) -> bool:
+        def wait(self, function: object) -> bool:
             return False
 
     interface, loop_calls = ThreadedConsumerInterface(endless([]), Settings()), Stopping()

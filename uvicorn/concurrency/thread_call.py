@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import copy_context
+from typing import Any
 
 from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
 from uvicorn.forks import end_fork
@@ -126,16 +126,15 @@ class ThreadCall:
         if more_content and not exchange.gateway.write_paused:
             self._taken += len(content) + self.message_bytes
 
-    def _on_loop_wants_room(self, room: Callable[[], object]) -> None:
-        if self.exchange.state >= COMPLETE or not self.exchange.write_paused:
-            self._on_loop_room(room)
-        else:
-            task = asyncio.get_running_loop().create_task(self.exchange.drain())
-            task.add_done_callback(lambda task: self._on_loop_room(room))
-
-    def _on_loop_room(self, room: Callable[[], object]) -> None:
+    def _on_loop_wants_room(self) -> Coroutine[Any, Any, None] | None:
+        if self.exchange.state < COMPLETE and self.exchange.write_paused:
+            return self._drain()
         self._taken = self._sent
-        room()
+        return None
+
+    async def _drain(self) -> None:
+        await self.exchange.drain()
+        self._taken = self._sent
 
 
 def refuse(exchange: HTTPExchange) -> None:

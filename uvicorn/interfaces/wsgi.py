@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
 import sys
@@ -83,7 +82,7 @@ class ErrorLog(io.TextIOBase):
 
 
 class WSGICall(ThreadCall):
-    __slots__ = ("_ended", "_environ", "_head", "_head_sent", "_interface", "_left", "_sending")
+    __slots__ = ("_ended", "_environ", "_head", "_head_sent", "_interface", "_left")
 
     # 256 KiB: with 64 KiB a worker thread waited at every other piece. Each thread buffers one response at a time.
     high_water_bytes = 262144
@@ -168,7 +167,7 @@ class WSGICall(ThreadCall):
             part = part._replace(length=self._left)
             self._interface.warn_of_excess(self.exchange)
         self._ended = True
-        if not self._loop_calls.wait(lambda sent: self._on_loop_send_file(head, part, sent)):
+        if not self._loop_calls.wait(lambda: self._send_part(head, part)):
             self._stopped()
         return True
 
@@ -253,11 +252,6 @@ class WSGICall(ThreadCall):
 
     def _on_loop_failed(self, error: BaseException) -> None:
         answer_failure(self.exchange, error)
-
-    def _on_loop_send_file(self, head: Head | None, part: FilePart, sent: Callable[[], object]) -> None:
-        # Keep a reference to the task: the event loop holds only a weak one.
-        self._sending = asyncio.get_running_loop().create_task(self._send_part(head, part))
-        self._sending.add_done_callback(lambda task: sent())
 
     async def _send_part(self, head: Head | None, part: FilePart) -> None:
         exchange = self.exchange

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Final, final
+from typing import Any, Final, final
 
 from uvicorn.core.websocket_session import (
     CLOSED,
@@ -268,14 +267,16 @@ class WSGIWebSocket:
             self._unsent += size
             awaited()
 
-    def _on_loop_wants_room(self, room: Callable[[], object]) -> None:
+    def _on_loop_wants_room(self) -> Coroutine[Any, Any, None] | None:
         if self._session.write_paused:
-            task = asyncio.get_running_loop().create_task(self._session.drain())
-            task.add_done_callback(lambda task: self._on_loop_room(room))
-        else:
-            self._on_loop_room(room)
+            return self._drain()
+        self._on_loop_room()
+        return None
 
-    def _on_loop_room(self, room: Callable[[], object]) -> None:
+    async def _drain(self) -> None:
+        await self._session.drain()
+        self._on_loop_room()
+
+    def _on_loop_room(self) -> None:
         self._taken += self._unsent
         self._unsent = 0
-        room()
