@@ -18,6 +18,8 @@ import pytest
 from tests.helpers import ManualClock, hello
 from tests.websocket_streams import Client
 from tests.wsgi_apps import hello as wsgi_hello
+from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.keywords import build_settings
 from uvicorn.server.context import ServerContext
@@ -126,15 +128,22 @@ def _equal(found: object, expected: object) -> None:
 # Fields that an application cannot decide
 
 
-def test_a_dropped_response_field_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with_context(lambda context: context.dropped_fields((b"connection",)))
-    assert caplog.messages == ["the application sends connection, which only the server may send; dropping this field"]
+def exchange() -> HTTPExchange:
+    return HTTPExchange(HTTPGateway(), Endpoint(), "GET", b"/cart", "1.1", ((), ()), False)
+
+
+def test_a_dropped_response_field_is_logged_with_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    with_context(lambda context: context.dropped_fields(exchange(), (b"keep-alive",)))
+    assert caplog.messages == [
+        "<GET '/cart' WAITING>: the application sends keep-alive, which only the server may send; the field is dropped "
+        "(logged once: later fields are dropped without a warning)"
+    ]
 
 
 def test_a_dropped_response_field_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     def use(context: ServerContext) -> None:
         for _ in range(100):
-            context.dropped_fields((b"connection", b"upgrade"))
+            context.dropped_fields(exchange(), (b"keep-alive", b"upgrade"))
 
     with_context(use)
     assert len(caplog.messages) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import Context
 from typing import Final, final
@@ -83,7 +84,7 @@ class GapReports:
                 else:
                     affected[member] = gap
         if logs and affected:
-            since = min(gaps.values())
-            logger.warning("messages to %d clients may have been lost since %.3f: %s", len(affected), since, reason)
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(gaps.values())))
+            logger.warning("messages may have been lost since %s (%s); clients: %d", since, reason, len(affected))
         for member, gap in affected.items():
             member.notify_gap(gap)

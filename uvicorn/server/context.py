@@ -240,13 +240,16 @@ class ServerContext:
         for connection in tuple(self.connections):
             connection.reset("server shutdown")
 
-    def dropped_fields(self, names: tuple[bytes, ...]) -> None:
+    def dropped_fields(self, exchange: HTTPExchange, names: tuple[bytes, ...]) -> None:
         """Log a warning about response fields that only the server may send. Log each name once."""
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)
                 logger.warning(
-                    "the application sends %s, which only the server may send; dropping this field", name.decode()
+                    "%s: the application sends %s, which only the server may send; the field is dropped "
+                    "(logged once: later fields are dropped without a warning)",
+                    exchange,
+                    name.decode(),
                 )
 
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:

@@ -62,7 +62,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         if self._stall is not None:
             self._written += sum(map(len, pieces))
         if encoder.dropped:
-            self._context.dropped_fields(encoder.dropped)
+            self._context.dropped_fields(exchange, encoder.dropped)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         transport = self._transport
