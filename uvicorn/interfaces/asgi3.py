@@ -57,6 +57,11 @@ class HTTPCall:
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
 
+    @property
+    def holds_start(self) -> bool:
+        """Whether the start of the response waits for the first content."""
+        return self._headers is not None
+
     async def receive(self) -> Message:
         """Return the next event: `http.request` until the content ends, then `http.disconnect`."""
         exchange = self._exchange
@@ -370,6 +375,7 @@ def _call_ended(call: HTTPCall, exchange: HTTPExchange, task: asyncio.Task[Any])
         logger.debug("%s: the application returned after http.disconnect (client half-closed)", exchange)
         exchange.abort("client disconnected")
     elif exchange.state < COMPLETE:
-        lacking = "any of its response" if exchange.state is WAITING else "all of its response"
+        held = "http.response.body" if call.holds_start else "any of its response"
+        lacking = held if exchange.state is WAITING else "all of its response"
         logger.error("%s: the application returned without having sent %s", exchange, lacking)
         exchange.app_failed("the application returned early")
