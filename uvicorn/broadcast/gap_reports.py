@@ -84,7 +84,7 @@ class GapReports:
                 else:
                     affected[member] = gap
         if logs and affected:
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(gaps.values())))
-            logger.warning("messages may have been lost since %s (%s); clients: %d", since, reason, len(affected))
+            begin = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(gaps.values())))
+            logger.warning("messages may have been lost since %s (%s); clients: %d", begin, reason, len(affected))
         for member, gap in affected.items():
             member.notify_gap(gap)
