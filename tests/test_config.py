@@ -199,6 +199,10 @@ def test_port_may_be_text_because_environment_variables_are_text() -> None:
     assert (made.port, made.addresses) == (8001, (Address(port=8001),))
 
 
+def test_host_that_is_no_text_is_rejected() -> None:
+    assert complaint(host=5) == "host: expected a name or an IP address as text, got 5"
+
+
 @pytest.mark.parametrize("port", [-1, 65536, "80a", "", "-1", True, 80.0])
 def test_invalid_port_is_rejected(port: Any) -> None:
     assert complaint(port=port) == f"port: expected a number from 0 to 65535, got {port!r}"

@@ -134,6 +134,8 @@ def addresses_of(
         return (Address(descriptor=fd),)
     if binds:
         return tuple(parse_bind(bind) for bind in binds)
+    if host is not None and not isinstance(host, str):
+        raise ConfigError(f"host: expected a name or an IP address as text, got {host!r:.40}")
     number = DEFAULT_PORT if port is None else port
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 65536:
         raise ConfigError(f"port: expected a number from 0 to 65535, got {port!r}")

@@ -81,6 +81,14 @@ def test_an_unknown_loop_is_rejected_with_the_known_names() -> None:
         loop_factory("trio")
 
 
+async def test_server_run_inside_an_event_loop_raises_an_error_that_names_serve() -> None:
+    async def main() -> None: ...
+
+    # Without the check, asyncio warns about a coroutine and a task that were never awaited.
+    with pytest.raises(RuntimeError, match=r"runs in this thread already; await uvicorn.Server\(.*\).serve\(\)"):
+        run(main(), "auto")
+
+
 @pytest.mark.usefixtures("without_uvloop")
 def test_main_coroutine_is_closed_if_the_event_loop_cannot_be_created() -> None:
     ran = False

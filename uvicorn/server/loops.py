@@ -40,6 +40,12 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
 
 def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
     """Run `main` to completion on a new event loop of the kind `name`."""
+    if asyncio._get_running_loop() is not None:
+        main.close()
+        raise RuntimeError(
+            "an event loop runs in this thread already; await uvicorn.Server(uvicorn.Config(app)).serve(), or start "
+            "the server in another thread"
+        )
     try:
         factory = loop_factory(name)
     except ConfigError:
