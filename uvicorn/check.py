@@ -45,7 +45,7 @@ class Leaf(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path below the root of the site, as the table prints it."""
+        """The path below the root of the site, or a pattern such as `/shop/*`."""
         moved, below = self.above
         if self.entry is None or isinstance(self.entry, Default):
             return f"{moved}{below}/*" if moved or below else "*"
@@ -349,7 +349,6 @@ def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def _django_checks() -> Iterator[Finding]:
-    """Yield the findings of Django's system checks."""
     apps, checks = sys.modules.get("django.apps"), sys.modules.get("django.core.checks")
     if apps is not None and checks is not None and apps.apps.ready:
         for message in checks.run_checks():

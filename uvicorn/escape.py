@@ -1,4 +1,4 @@
-"""Escapes text of clients, peers and exceptions, so that it cannot forge a log line."""
+"""Escapes text of clients, peers and exceptions, so that this text cannot forge a log line."""
 
 from __future__ import annotations
 

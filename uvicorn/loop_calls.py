@@ -27,7 +27,7 @@ class LoopCalls:
     """Calls that other threads post to an event loop. One wake-up of the loop runs many calls, in order."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """`LoopCalls.of` returns an object that all callers share."""
+        """Use `LoopCalls.of`, which returns one shared object for each event loop."""
         self.loop = loop
         self._calls: deque[Callable[[], None]] = deque()
         self._woken = False

@@ -40,7 +40,7 @@ class ReplyChannel(Protocol):
         """
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the client disconnects or its response is complete."""
+        """Call `callback()` once when the client disconnects or the response is complete."""
 
 
 class BodyChannel(Protocol):

@@ -38,9 +38,9 @@ class ASGIAdapter:
     The WSGI application runs on `threads` threads, or on `executor`, which may be any `concurrent.futures.Executor` of
     threads. If too many requests wait for a thread, the next request gets 503. WebSockets are rejected.
 
-    If the adapter is the whole site, the server runs its startup and shutdown. If another application calls the
-    adapter, that application may await the adapter's `startup` and `shutdown`. Otherwise the startup runs before the
-    first request.
+    If the adapter is the whole site, the server awaits the adapter's `startup` and `shutdown`. If another application
+    calls the adapter, that application may await the two methods. Without a call of `startup`, the startup runs before
+    the first request.
 
     `interface` selects another kind of application (asgi3, consumer) to adapt.
     """

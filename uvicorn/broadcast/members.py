@@ -114,7 +114,7 @@ class Member:
 
     @property
     def reports_close(self) -> bool:
-        """Whether the reply channel reports that its client has disconnected."""
+        """Whether the reply channel notices the disconnect of its client."""
         return not isinstance(self.target, HostReply) or self.target.reports_close
 
     def offer_text(self, text: str) -> bool:

@@ -362,7 +362,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         await self.gateway.drain()
 
     def app_failed(self, reason: str) -> None:
-        """If the response has begun, abort it. Otherwise respond 500. Logs nothing."""
+        """Abort a response that has begun, otherwise respond 500. Logs nothing."""
         if self.state is WAITING:
             self.respond(500, ERROR_HEADERS, b"Internal Server Error\n")
         elif self.state is STREAMING:

@@ -184,7 +184,7 @@ class _Connection:
         self._let_another_begin()
 
     def _post(self, call: _Call) -> bool:
-        """Post the next call, or return False if the call must wait."""
+        """Post `call`, or return False if `call` must wait."""
         app, client = self._app, self._client
         if client and app.shares.get(client, 0) >= app.settings.threads_per_client:
             held = app.held.setdefault(client, deque())
@@ -257,7 +257,6 @@ class _Call:
         return True
 
     def run(self) -> None:
-        """Call the application on a worker thread."""
         work, self._work = self._work, None
         assert work is not None
         inherited = forks.forks

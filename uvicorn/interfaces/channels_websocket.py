@@ -206,7 +206,6 @@ class WebSocketReply:
         return LazyAwaitable(let_others_run)
 
     def _send_for_thread(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a message from another thread."""
         session = self._session
         if session.state is CLOSED and OWNER.get() is session.endpoint:
             # The disconnect handler of a threaded application waits for this call, which may send in an endless loop.

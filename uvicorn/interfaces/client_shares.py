@@ -1,4 +1,4 @@
-"""`--threads-per-client`: the requests of a client wait while the client uses its whole share of the threads."""
+"""`--threads-per-client`: the requests of a client wait while the client uses as many threads as allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uvicorn.concurrency.worker_pool import Job, PoolFull
 
 @final
 class SharedJob:
-    """A job that counts toward its client's share of the threads, from `post` until its end."""
+    """A job that counts toward its client's limit on threads, from `post` until the end of the job."""
 
     __slots__ = ("_job", "_lock", "_shares", "client", "post")
 
@@ -40,7 +40,7 @@ class SharedJob:
             self.give_back()
 
     def give_back(self) -> None:
-        """Stop counting the job toward the client's share. Further calls do nothing."""
+        """Stop counting the job toward the client's limit. Further calls do nothing."""
         if self._lock.acquire(blocking=False):
             self._shares.give_back(self)
 

@@ -175,7 +175,6 @@ class ConsumerCall(ThreadCall):
 
 
 def _head_of(message: Message) -> Head:
-    """Return the head of a response, if the message is valid."""
     status, given = message["status"], message.get("headers") or ()
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}")

@@ -66,7 +66,7 @@ class ThreadedInterface(Interface):
             exchange.on_end(call.on_end)
 
     def _queue_shared(self, call: ThreadCall, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
-        """Like `queue`, but the call waits while `client` uses its whole share of the threads."""
+        """Like `queue`, but the call waits while `client` uses as many threads as allowed."""
         loop_calls = self.loop_calls()
 
         def post(job: SharedJob) -> bool:

@@ -194,7 +194,7 @@ class WSGICall(ThreadCall):
             raise LocalProtocolError("write: content exceeds content-length; the rest is dropped")
 
     def _hand_over(self, content: bytes) -> bool:
-        """Send `content` up to content-length, and return whether some bytes are left."""
+        """Send `content` up to content-length, and return whether `content` is longer."""
         if not isinstance(content, bytes):
             raise not_bytes(content)
         if self._ended:

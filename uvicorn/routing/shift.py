@@ -85,7 +85,7 @@ class Shift:
         self.__uvicorn_interface__(Settings())
 
     def mapped(self, wrap: Callable[[Any], Any]) -> Shift:
-        """Return an equal Shift with wrapped applications."""
+        """Return a copy of this Shift with wrapped applications."""
         shift = copy(self)
         for side in ("old", "new"):
             app = getattr(self, side)

@@ -134,7 +134,7 @@ class Paths(Generic[E]):
 
 
 def _add(entry: E, entries: list[E]) -> None:
-    """Insert `entry` by specificity, unless an equally specific entry takes the same request."""
+    """Insert `entry` by specificity, or raise ConfigError if an equally specific entry takes the same request."""
     for other in entries:
         if _rank(other) == _rank(entry) and _overlap(other, entry):
             raise ConfigError(

@@ -118,7 +118,7 @@ class TransportConnection:
                 self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
-        """Drop `count` bytes of input, and close above `_linger_bytes` dropped bytes."""
+        """Drop `count` bytes of input, and close the connection above `_linger_bytes`."""
         self._discarded += count
         if self._discarded > self._linger_bytes:
             self._close()

@@ -145,7 +145,7 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # Disconnects
 
     def _half_close(self, content_follows: bool = False) -> None:
-        """Start a deadline for the response, because the client has closed its side."""
+        """Limit the time of the response after the client has closed its side."""
         if self._eof_since is None:
             self._eof_since = self._context.clock.monotonic()
         if not self._context.settings.half_closed_seconds:

@@ -62,7 +62,7 @@ class _OwnUnixSocket(socket.socket):
 def parse_bind(text: str, option: str = "bind") -> Address:
     """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError, with `option` in its message.
 
-    The port may be missing for the option `bind` only.
+    For the option `bind`, the port is optional.
     """
     expected = "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
     if text.startswith("unix:"):

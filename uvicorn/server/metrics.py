@@ -33,7 +33,7 @@ class Snapshot(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A Prometheus metric, which is one column of a group's rows."""
+    """A Prometheus metric."""
 
     name: str
     help: str

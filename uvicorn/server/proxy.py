@@ -53,7 +53,7 @@ class TrustedPeers:
                 except ValueError as error:
                     raise ConfigError(
                         f"forwarded_allow_ips: found {item!r}, expected an address, a network (10.0.0.0/8), unix:, "
-                        f"unix:PATH or *: {error}"
+                        f"unix:PATH or *; {error}"
                     ) from None
 
     def trusts(self, client: tuple[str, int] | None, socket_path: str = "") -> bool:

@@ -169,7 +169,7 @@ class Server:
         self.started = True
 
     def begin_metrics(self, context: ServerContext) -> None:
-        """Serve the metrics of this process if the settings have an address for them."""
+        """Serve the metrics of this process if the settings have a metrics address."""
         context.open_metrics()
 
     def announce(self, sock: socket.socket) -> None:
@@ -245,7 +245,7 @@ class Server:
             raise KeyboardInterrupt
 
     async def _start_up(self, interface: ServedInterface) -> None:
-        """Run the application's startup until the startup or a signal ends it."""
+        """Run the application's startup, which a signal cancels."""
         assert self._changed is not None
         if interface.name != "asgi3":
             logger.info("Interface: %s", interface.name)

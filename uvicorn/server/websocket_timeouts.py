@@ -168,7 +168,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._report_disconnect()
 
     def _report_disconnect(self) -> None:
-        """Notify the application of the disconnect once."""
+        """Notify the application of the disconnect, at most once."""
         if self.session.state is not SESSION_CLOSED:
             self.session.disconnect(self._close_code, self._close_reason)
         self._wake_drainers()

@@ -91,7 +91,7 @@ class Multiprocess:
 
 
 class ChangeReload(Multiprocess):
-    """`ChangeReload(config, target, sockets).run()` serves in one process, and restarts it when a file changes."""
+    """`ChangeReload(config, target, sockets).run()` serves in one process, which is restarted when a file changes."""
 
     what = "reload"
 
@@ -133,7 +133,6 @@ def _main_script() -> dict[str, Any]:
 
 
 def _is_run_of(target: Callable[..., object] | None, config: Config) -> bool:
-    """Return whether `target` is None or `Server(config).run`."""
     if target is None:
         return True
     from uvicorn.server.server import Server

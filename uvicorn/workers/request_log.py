@@ -160,7 +160,7 @@ class ObservedGateway(HTTPGateway):
         return environ
 
     def _server_path(self, path: str) -> dict[str, str]:
-        """Return SCRIPT_NAME and PATH_INFO as without a Mount."""
+        """Return SCRIPT_NAME and PATH_INFO as if there were no Mount."""
         root_path = self._observer.root_path
         if not is_below(self._exchange.path, root_path):
             root_path = ""
