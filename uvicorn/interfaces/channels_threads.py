@@ -130,7 +130,7 @@ class _Connection:
     __slots__ = ("_app", "_calls", "_client", "_is_busy", "_pool", "loop_calls")
 
     def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
-        """`client` is an address with a limited share of the threads, or ''."""
+        """`client` is an address with a limited number of threads, or empty."""
         self._app = app
         self._calls: deque[_Call] = deque()
         self._client = client
