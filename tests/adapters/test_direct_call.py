@@ -264,6 +264,22 @@ async def test_client_disconnected_raised_midway_in_a_direct_call_aborts_the_res
     assert (response.complete, type(site.raised[0])) == (False, ResponseAborted)
 
 
+async def test_response_ends_both_of_two_direct_calls_for_one_request() -> None:
+    adapter = ASGIAdapter(wsgi_apps.hello, threads=2)
+    returned: list[object] = []
+
+    async def site(message: Message, channels: Message) -> None:
+        calls = adapter(message, channels), adapter(message, channels)
+        returned.extend(await asyncio.gather(*calls, return_exceptions=True))
+
+    conversation = Conversation(site)
+    conversation.send(GET)
+    await until(lambda: returned)
+    await conversation.lose()
+    await adapter.shutdown()
+    assert returned == [None, None]
+
+
 async def test_direct_call_for_a_HEAD_request_ends_after_the_response_head() -> None:
     [response] = await Site(wsgi_apps.generator).responses(request(b"HEAD / HTTP/1.1"))
     assert (response.status, response.content, response.complete) == (201, b"", True)

@@ -31,6 +31,35 @@ def test_on_end_callback_added_to_an_ended_exchange_is_called_at_once() -> None:
     assert ended == [made]
 
 
+class Listener:
+    """A listener that keeps the exchanges that have ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[HTTPExchange] = []
+
+    def on_end(self, exchange: HTTPExchange) -> None:
+        self.ended.append(exchange)
+
+
+@pytest.mark.parametrize("end", ["disconnect", "respond"])
+def test_end_listener_of_an_exchange_is_notified_of_the_end_once(end: str) -> None:
+    made, _ = exchange()
+    made.end_listeners = listener = Listener()
+    ENDS[end](made)
+    made.disconnect()
+    assert listener.ended == [made]
+
+
+def test_on_end_callbacks_are_called_after_the_end_listener_is_notified() -> None:
+    made, _ = exchange()
+    made.end_listeners = listener = Listener()
+    seen: list[int] = []
+    for _ in range(2):
+        made.on_end(lambda exchange: seen.append(len(listener.ended)))
+    made.respond(200)
+    assert seen == [1, 1]
+
+
 def test_half_closed_exchange_calls_on_close_callbacks_and_no_on_end_callbacks() -> None:
     made, _ = exchange()
     called: list[str] = []

@@ -190,7 +190,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         #: Whether the request announced content, which gateways feed to `content`.
         self.has_content = has_content
         self.content = RequestContent() if has_content else NO_CONTENT
-        self._end_callbacks = self._close_callbacks = self._watchers = None
+        self.end_listeners = self._close_callbacks = self._watchers = None
         self.half_closed = False
         #: Whether the response was complete before the application had ended it; content it still sends is dropped.
         self.ended_early = False
@@ -205,7 +205,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             setattr(twin, name, getattr(self, name))
         twin.state, twin.status, twin.sends = WAITING, 0, 0
         twin.gateway, twin.content, twin.thread_held = gateway, NO_CONTENT, None
-        twin._end_callbacks = twin._close_callbacks = twin._watchers = None
+        twin.end_listeners = twin._close_callbacks = twin._watchers = None
         twin.half_closed = twin.ended_early = twin._warned = False
         return twin
 
@@ -294,7 +294,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self.state = STREAMING
         else:
             self.state = COMPLETE
-            if self._end_callbacks is None and self.content.state is not OPEN:
+            if self.end_listeners is None and self.content.state is not OPEN:
                 self.gateway.exchange_ended(self)
             else:
                 self._end()
@@ -403,9 +403,13 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             # Content that still arrives is dropped. A late `receive` raises: partial content must not look whole.
             self.content.break_off()
         self.gateway.exchange_ended(self)
-        callbacks, self._end_callbacks = self._end_callbacks, None
-        if callbacks is not None:
-            run_callbacks(self, "on_end", callbacks, self)
+        listeners = self.end_listeners
+        if listeners is not None:
+            self.end_listeners = None
+            if isinstance(listeners, list):
+                run_callbacks(self, "on_end", listeners, self)
+            else:
+                listeners.on_end(self)
 
     def _ask(self) -> None:
         self.content.asked = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from enum import IntEnum
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self
 
 from uvicorn.core.waiters import Waiters
 
@@ -24,15 +24,23 @@ class ExchangeState(IntEnum):
 _COMPLETE: Final = ExchangeState.COMPLETE
 
 
+class EndListener(Protocol):
+    """An object that is notified of the end of an exchange."""
+
+    def on_end(self, exchange: Any) -> object:
+        """Handle the end of `exchange`. Never raises."""
+
+
 class ExchangeEnd:
     """The callbacks for the end of an exchange. Base class of `HTTPExchange`."""
 
-    __slots__ = ("_close_callbacks", "_end_callbacks", "_watchers", "half_closed", "state")
+    __slots__ = ("_close_callbacks", "_watchers", "end_listeners", "half_closed", "state")
 
     state: ExchangeState
     #: Whether the client has closed its side of the connection; it may still read.
     half_closed: bool
-    _end_callbacks: list[Callable[[Self], object]] | None
+    #: A listener for the end, or a list of callbacks. While this is None, an interface may set it to its call.
+    end_listeners: EndListener | list[Callable[[Self], object]] | None
     _close_callbacks: list[Callable[[], object]] | None
     _watchers: Waiters | None
 
@@ -40,10 +48,12 @@ class ExchangeEnd:
         """Call `callback(exchange)` once, when the response is complete or the client has disconnected."""
         if self.state >= _COMPLETE:
             callback(self)
-        elif self._end_callbacks is None:
-            self._end_callbacks = [callback]
+        elif self.end_listeners is None:
+            self.end_listeners = [callback]
+        elif isinstance(self.end_listeners, list):
+            self.end_listeners.append(callback)
         else:
-            self._end_callbacks.append(callback)
+            self.end_listeners = [self.end_listeners.on_end, callback]
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback()` once, when the exchange ends or the client closes its side."""

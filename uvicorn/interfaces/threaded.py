@@ -12,7 +12,7 @@ from typing import Any, Final
 from uvicorn.concurrency.thread_call import ThreadCall, refuse
 from uvicorn.concurrency.worker_pool import Job, PoolFull, WorkerPool
 from uvicorn.core.counts import Counts, Place
-from uvicorn.core.exchange import HTTPExchange
+from uvicorn.core.exchange import WAITING, HTTPExchange
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.client_shares import ClientShares, SharedJob
 from uvicorn.loop_calls import LoopCalls
@@ -63,7 +63,11 @@ class ThreadedInterface(Interface):
         if self._shares is not None and (client := exchange.client) is not None:
             self._queue_shared(call, exchange, self._shares, client[0])
         elif self._post(call, exchange):
-            exchange.on_end(call.on_end)
+            if exchange.end_listeners is None and exchange.state is WAITING:
+                # Like `on_end`, without its list and two calls. They take 3 % of the time of a WSGI request.
+                exchange.end_listeners = call
+            else:
+                exchange.on_end(call.on_end)
 
     def _queue_shared(self, call: ThreadCall, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
         """Like `queue`, but the call waits while `client` uses as many threads as allowed."""
