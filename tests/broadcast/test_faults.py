@@ -144,7 +144,7 @@ def quick_liveness(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_halted_redis_is_detected_and_leaves_one_gap(
     own_redis: RedisServer, scheme: str, quick_liveness: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=0.2) as (backend, recorder):
+    async with listening(url_of(own_redis, scheme), *GROUPS, publish_timeout=1.0) as (backend, recorder):
         await say_and_hear(backend, recorder, b"before")
         own_redis.halt()
         with pytest.raises(BroadcastUnavailable):
