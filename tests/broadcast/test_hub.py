@@ -175,7 +175,9 @@ async def test_end_of_an_outage_is_logged_without_waiting_for_the_next_publish(
         with pytest.raises(BroadcastUnavailable):
             await outcome(hub.publish("chat", {}))
     await until(lambda: len(caplog.messages) == 2)
-    assert caplog.messages[1] == "groups: publishing still fails; 2 messages failed since the last line: Redis is down"
+    assert (
+        caplog.messages[1] == "groups: publishing still fails; 2 messages failed since the last log line: Redis is down"
+    )
     backend.metrics.connected = True
     await until(lambda: len(caplog.messages) == 3)
     assert "publishing works again" in caplog.messages[2]

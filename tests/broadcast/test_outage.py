@@ -41,8 +41,8 @@ def test_outage_is_logged_at_the_beginning_once_a_minute_and_at_the_end(
     outage.succeeded()
     assert caplog.messages == [
         "groups: publishing fails: Redis is down",
-        "groups: publishing still fails; 60 messages failed since the last line: Redis is down",
-        "groups: publishing still fails; 60 messages failed since the last line: Redis is down",
+        "groups: publishing still fails; 60 messages failed since the last log line: Redis is down",
+        "groups: publishing still fails; 60 messages failed since the last log line: Redis is down",
         "groups: publishing works again after 150.0 s; 150 messages failed",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}

@@ -165,7 +165,7 @@ async def test_job_that_raises_does_not_end_its_worker_thread(caplog: pytest.Log
     pool.post(Calling(fail))
     pool.post(Calling(done.set))
     await until(done.is_set)
-    assert "worker pool: a job raised; the worker continues" in caplog.text
+    assert "worker pool: a job raised an exception; the worker continues" in caplog.text
     pool.shutdown()
 
 

@@ -52,7 +52,9 @@ class Outage:
         """If messages have failed since the last log line, log their number."""
         if self._counted:
             logger.warning(
-                "groups: publishing still fails; %d messages failed since the last line: %s", self._counted, self._error
+                "groups: publishing still fails; %d messages failed since the last log line: %s",
+                self._counted,
+                self._error,
             )
             self._counted = 0
             self._next_line = self._clock() + LOG_SECONDS

@@ -286,7 +286,7 @@ class WorkerPool(Executor):
             try:
                 job.run()
             except BaseException:
-                logger.exception("worker pool: a job raised; the worker continues")
+                logger.exception("worker pool: a job raised an exception; the worker continues")
             # Free the job now: the next one may come much later.
             del job
             if self._detached and self._has_left():

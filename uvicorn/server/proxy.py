@@ -121,7 +121,7 @@ def build_trusted_peers(text: str) -> TrustedPeers:
 
 
 def everybody_may_open(path: str) -> bool:
-    """Return whether every user may connect to the Unix socket at `path`. After an OSError, return True."""
+    """Return whether every user may connect to the Unix socket at `path`. Return True if `path` cannot be checked."""
     try:
         if not path or not os.stat(path).st_mode & stat.S_IWOTH:
             return not path
