@@ -117,7 +117,7 @@ class ApplicationError(UvicornError):
 
 
 class ResponseAborted(UvicornError):
-    """The response was aborted. An adapter raises this error, so that its host aborts the response too."""
+    """The response was aborted. An adapter raises this error, so that the server also aborts the response."""
 
 
 class ClientDisconnected(UvicornError, ConnectionError):

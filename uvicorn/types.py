@@ -131,4 +131,4 @@ class GroupMember(Protocol):
         """Close a WebSocket with code 1013. Abort an HTTP response, so that it does not look complete."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` when the client disconnects. If the client has already disconnected, call it now."""
+        """Call `callback()` when the client disconnects, or now if the client has already disconnected."""

@@ -1,4 +1,4 @@
-"""Connects the WebSocket of an ASGI host to the application's session."""
+"""Connects the WebSocket of another ASGI server to the application's session."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         self._put_message({"type": "websocket.send", "bytes": data}, len(data))
 
     def send_close(self, code: int, reason: str) -> None:
-        """Close the connection. If the host reports no disconnect, the session ends after `ws_close_seconds`."""
+        """Close the connection. If the ASGI server reports no disconnect, the session ends after `ws_close_seconds`."""
         self._put({"type": "websocket.close", "code": code, "reason": reason})
         self._resumed.set()
         timer = asyncio.get_running_loop().call_later(self._settings.ws_close_seconds, self._disconnected, 1006, "")
@@ -149,7 +149,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Reject the handshake with this response, or with 403 if the host cannot send responses."""
+        """Reject the handshake with this response, or with 403 if the ASGI server cannot send responses."""
         _, fields, content = self._checks.start(status, reason, headers, content, more_content)
         if not self._takes_responses:
             self._put({"type": "websocket.close"})

@@ -1,4 +1,4 @@
-"""The base class of gateways to a host, with a queue of messages and a sending task."""
+"""The base class of gateways to another server, with a queue of messages and a sending task."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class MessageGateway(HTTPGateway):
         return True
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `deliver` raise now, even if the host never takes the current message."""
+        """Make `deliver` raise now, even if the server never takes the current message."""
         self.abort(exchange, reason)
         # Send at least the head: a response that has begun must not become a 500.
         while len(self._messages) > (0 if self._has_begun else 1):

@@ -29,7 +29,7 @@ class ResponseChecks:
     def start(
         self, status: int, reason: bytes, headers: Headers, content: bytes, more_content: bool, phrase: str = ""
     ) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Return the status line, the fields and the content to pass to the host. If `reason` is empty, use `phrase`.
+        """Return the status line, the fields and the content to pass to the server. If `reason` is empty, use `phrase`.
 
         Raises LocalProtocolError for an invalid response.
         """
@@ -52,7 +52,7 @@ class ResponseChecks:
         return line, fields, self.count(content, more_content)
 
     def count(self, content: bytes, more_content: bool) -> bytes:
-        """Return the content to pass to the host. Raises LocalProtocolError if the content is too long or too short."""
+        """Return the content to pass to the server. Raises LocalProtocolError if content-length does not match."""
         if self._empty:
             return b""
         self._sent += len(content)

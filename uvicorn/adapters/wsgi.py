@@ -1,7 +1,7 @@
 """Makes an asynchronous application usable as a WSGI callable (PEP 3333).
 
-The application runs on the event loop of `loop_thread`, which all requests of the process share. The host's thread
-reads `wsgi.input` when the application asks for content, and yields the response content.
+The application runs on the event loop of `loop_thread`, which all requests of the process share. A thread of the WSGI
+server reads `wsgi.input` when the application asks for content, and yields the response content.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class WSGIAdapter:
         self._has_warned = False
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Serve one request on the host's thread.
+        """Serve one request on the calling thread of the WSGI server.
 
         Raises the application's exception if the response has not begun. After that, the iterable raises the exception.
         Raises an ApplicationError in place of an exception that servers treat specially, such as OSError or SystemExit.
@@ -284,7 +284,7 @@ class WSGIGateway(HTTPGateway):
         self._put("failure", ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Pass `error` to the host's thread, unless the response has ended. Return whether the thread raises it."""
+        """Raise `error` on the WSGI server's thread. Return False if the response has ended without this error."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._failure = crossing(error)
@@ -334,7 +334,7 @@ class WSGIGateway(HTTPGateway):
 
 
 class ResponseContent:
-    """The iterable of a streamed response. The host always calls `close` (PEP 3333)."""
+    """The iterable of a streamed response. The WSGI server always calls `close` (PEP 3333)."""
 
     def __init__(self, gateway: WSGIGateway, first: bytes) -> None:
         self._gateway = gateway

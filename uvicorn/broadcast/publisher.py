@@ -144,7 +144,7 @@ class Publisher:
 
 
 class SendingGroups:
-    """`environ['uvicorn.groups']` under a host without an event loop. Supports only `'send'`."""
+    """`environ['uvicorn.groups']` under a server without an event loop. Supports only `'send'`."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher

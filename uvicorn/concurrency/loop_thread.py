@@ -1,6 +1,6 @@
 """The event loop that all adapters of a process share, and its thread.
 
-The thread starts at the first use, which is after a pre-forking host has forked.
+The thread starts at the first use, which is after a pre-forking server has forked.
 """
 
 from __future__ import annotations

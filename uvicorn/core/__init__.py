@@ -1,1 +1,1 @@
-"""Exchanges (HTTP) and sessions (WebSocket), which connect hosts and applications."""
+"""Exchanges (HTTP) and sessions (WebSocket), which connect servers and applications."""

@@ -1,4 +1,4 @@
-"""One HTTP request and its response, between a gateway and an interface. RFC 9110 calls both an exchange.
+"""An exchange is one HTTP request and its response (RFC 9110). It connects a gateway and an interface.
 
 A gateway creates an `HTTPExchange`, feeds its content, and sends the response. An interface reads the head, receives
 content, and responds. Only the event loop's thread may use an exchange.
@@ -67,7 +67,7 @@ ERROR_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-co
 
 
 class HTTPGateway:
-    """Base class of HTTP gateways, which send responses to clients or to hosts."""
+    """Base class of HTTP gateways, which send responses to clients or to other servers."""
 
     __slots__ = ()
 

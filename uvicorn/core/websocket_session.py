@@ -49,7 +49,7 @@ _REASON_BYTES: Final = 123
 
 
 class WebSocketGateway:
-    """Base class of WebSocket gateways, which send messages to clients or to hosts."""
+    """Base class of WebSocket gateways, which send messages to clients or to other servers."""
 
     __slots__ = ()
 

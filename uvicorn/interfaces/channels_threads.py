@@ -115,7 +115,7 @@ class Threaded:
 def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
     """Return a channels application that calls the plain function `app(message, channels)` on worker threads.
 
-    The calls for one connection are made one after another, in the order of its events. During a call, `send` and
+    The calls for one connection are made one after another, in the order of the events. During a call, `send` and
     `receive` of the channels need no `await`, and block while the client is slow. `threads` is the size of the pool.
     The default is the server's `--threads`.
 

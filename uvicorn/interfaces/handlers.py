@@ -309,7 +309,7 @@ def _sentence(error: BaseException, general: str) -> str:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """Log the application's `error` and end the response. An adapter passes `error` to its host."""
+    """Log the application's `error` and end the response. An adapter passes `error` to the server."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

@@ -74,7 +74,7 @@ class Router:
     def mapped(self, wrap: Callable[[Any], Any]) -> Router:
         """Return a Router with wrapped applications. `wrap(app)` is called once for each distinct application.
 
-        Nested Routers and adapters are kept. The applications inside them are wrapped.
+        Nested Routers and adapters are kept, with wrapped applications.
         """
         wrapped: list[tuple[Any, Any]] = []
 

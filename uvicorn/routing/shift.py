@@ -38,7 +38,7 @@ class Shift:
     """`Shift(old, new, weight=5, key=cookie("visitor"))` passes five percent of the visitors to `new`.
 
     `weight` is a percentage, or a function that returns the percentage. The function is called on a thread once a
-    second. Before its first result, the weight is 0. `key` is `cookie(name)`, `header(name)`, `client()`, or a function
+    second. Before the first result, the weight is 0. `key` is `cookie(name)`, `header(name)`, `client()`, or a function
     that gets the request's head and returns text. Requests with equal keys get the same application. A request without
     a key goes to `old`, unless the weight is 100. Shifts with equal `name` and `weight` treat equal keys alike. The
     default `name` is the path of the entry.
