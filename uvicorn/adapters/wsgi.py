@@ -170,7 +170,7 @@ class WSGIGateway(HTTPGateway):
             raise
 
     def client_gone(self) -> None:
-        """End the exchange, because the host has stopped iterating, perhaps before the end of the response."""
+        """End the exchange after the host has stopped iterating."""
         self._post(self._on_loop_gone)
 
     def _next(self) -> Any:

@@ -171,7 +171,7 @@ os.register_at_fork(after_in_child=_renew_all)
 
 
 class Lanes(NamedTuple):
-    """The lanes of one application: one lane for requests, the other for single calls."""
+    """One pool of threads for the requests of an application, and one pool for single calls."""
 
     requests: Lane
     calls: Lane

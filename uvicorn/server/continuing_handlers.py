@@ -34,7 +34,7 @@ class ContinuingHandler:
 
 @final
 class ContinuingHandlers:
-    """The handlers of one server that continue after their responses."""
+    """The handlers that continue after their responses, in one server."""
 
     def __init__(self) -> None:
         self._running: set[ContinuingHandler] = set()

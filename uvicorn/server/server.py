@@ -385,7 +385,7 @@ class Server:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
-        """Raise again each signal that has stopped the server, because the embedding program may handle it."""
+        """Raise each signal that has stopped the server again, for the embedding program."""
         captured, self._captured = self._captured, []
         signals, self._signals = self._signals, {}
         for number in captured:

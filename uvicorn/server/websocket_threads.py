@@ -21,7 +21,7 @@ _OTHER_DESCRIPTORS: Final = 50
 
 @final
 class WebSocketThreads:
-    """The worker threads of one server that have taken a connection over."""
+    """The worker threads that have taken a connection over, in one server."""
 
     def __init__(self, settings: Settings) -> None:
         self._most = most = settings.ws_threads
