@@ -33,7 +33,7 @@ class LoopCalls:
         self._woken = False
         # An empty context: the context of a worker thread belongs to the application.
         self._context = Context()
-        # One for each blocked thread.
+        # What ends the waits of other threads.
         self._wakes: set[Callable[[], object]] = set()
         # The event loop refers to tasks weakly.
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -66,7 +66,7 @@ class LoopCalls:
 
         Raises the exception of `function`, and ClientDisconnected if the loop is closed.
         """
-        outcome: Future[T] = Future()
+        outcome: Future[T] = self._future()
 
         def run() -> None:
             try:
@@ -86,17 +86,21 @@ class LoopCalls:
         return self._result(self.start(function), ChannelClosed("the client has disconnected"))
 
     def start(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Await `function()` on the event loop, in a copy of the caller's context. Return a future for `block`."""
-        outcome: Future[T] = Future()
+        """Await `function()` on the event loop, in a copy of the caller's context. Return a future."""
+        outcome: Future[T] = self._future()
         context = copy_context()
 
         async def run() -> T:
             return await function()
 
         def end(task: asyncio.Task[T]) -> None:
+            error = None if task.cancelled() else task.exception()
             if task.cancelled():
                 outcome.cancel()
-            elif (error := task.exception()) is not None:
+            elif not outcome.set_running_or_notify_cancel():
+                # The caller no longer waits.
+                return
+            elif error is not None:
                 outcome.set_exception(error)
             else:
                 outcome.set_result(task.result())
@@ -137,9 +141,18 @@ class LoopCalls:
 
     def _result(self, outcome: Future[T], lost: BaseException) -> T:
         try:
-            return self.block(outcome.result, outcome.cancel)
+            return outcome.result()
         except CancelledError:
             raise lost from None
+
+    def _future(self) -> Future[Any]:
+        """Return a future that is cancelled when the loop is closed."""
+        future: Future[Any] = Future()
+        self._wakes.add(future.cancel)
+        future.add_done_callback(lambda future: self._wakes.discard(future.cancel))
+        if self.loop.is_closed():
+            future.cancel()
+        return future
 
     def _begin(
         self, coroutine: Coroutine[Any, Any, T], end: Callable[[asyncio.Task[T]], object], context: Context

@@ -19,8 +19,12 @@ from tests.corpus import POST, request
 from tests.helpers import GET, Conversation, until
 from tests.waits import LONGEST_WAIT
 from uvicorn.adapters import ASGIAdapter
+from uvicorn.adapters.startup_once import StartupOnce
 from uvicorn.errors import ChannelClosed, ConfigError, LocalProtocolError, StartupError
+from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
+from uvicorn.loop_calls import LoopCalls
+from uvicorn.server.loops import loop_factory
 from uvicorn.settings import Settings
 
 
@@ -320,6 +324,29 @@ class AtOnce:
 def test_several_event_loops_may_call_the_adapter_at_the_same_time() -> None:
     # Often, for they have to meet in a few instructions.
     assert [AtOnce(wsgi_apps.hello, threads=1).statuses for _ in range(50)] == [[200] * 4] * 50
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+def test_startup_whose_event_loop_is_closed_fails_for_the_waiting_event_loop(name: str) -> None:
+    class Hanging(Interface):
+        async def startup(self) -> None:
+            await first.create_future()
+
+    async def second() -> None:
+        waiting = asyncio.ensure_future(starting.ended())
+        await until(lambda: LoopCalls.of(first)._wakes)
+        first.close()
+        with pytest.raises(StartupError):
+            await waiting
+
+    first = loop_factory(name)()
+    starting = StartupOnce(Hanging(wsgi_apps.hello, Settings()))
+    begun = first.create_task(starting.ended())
+    first.run_until_complete(asyncio.sleep(0))
+    for task in (begun, starting._task):
+        # asyncio reports a pending task that is freed.
+        task._log_destroy_pending = False  # type: ignore[union-attr]
+    asyncio.run(second())
 
 
 def test_several_event_loops_wait_for_one_startup() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import Future
 from typing import final
 
 from uvicorn.errors import StartupError
 from uvicorn.interfaces.base import Interface
+from uvicorn.loop_calls import LoopCalls
 
 
 @final
@@ -46,16 +46,13 @@ class StartupOnce:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for `task`, which may run on another event loop."""
-    ended: Future[None] = Future()
-
-    def on_end(task: asyncio.Task[None]) -> None:
-        if ended.set_running_or_notify_cancel():
-            ended.set_result(None)
-
-    try:
-        task.get_loop().call_soon_threadsafe(task.add_done_callback, on_end)
-    except RuntimeError:
-        # That loop is closed, so the task has ended.
+    """Wait for `task`, which may run on another event loop. If the caller is cancelled, the task continues."""
+    loop = task.get_loop()
+    if loop is asyncio.get_running_loop():
+        await asyncio.wait((task,))
         return
-    await asyncio.wrap_future(ended)
+    ending = asyncio.wrap_future(LoopCalls.of(loop).start(lambda: asyncio.wait((task,))))
+    try:
+        await asyncio.wait((ending,))
+    finally:
+        ending.cancel()

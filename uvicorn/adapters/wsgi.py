@@ -96,7 +96,7 @@ class WSGIAdapter:
                     interface.contain_exits()
                     starting = thread.calls.start(interface.startup)
                     try:
-                        error = thread.calls.block(starting.exception, starting.cancel)
+                        error = starting.exception()
                     except CancelledError as cancelled:
                         error = cancelled
                     if error is not None:
