@@ -503,7 +503,7 @@ async def test_publish_raises_if_the_server_stops_before_the_message_is_sent(
     async def last_thing(*arguments: Any) -> None:
         # As when the loop's runner cancels all that is left.
         for task in asyncio.all_tasks():
-            if "on_loop" in repr(task):
+            if "LoopCalls" in repr(task):
                 task.cancel()
         await asyncio.Event().wait()
 

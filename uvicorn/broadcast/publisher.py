@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import threading
@@ -21,6 +20,7 @@ from uvicorn.broadcast.outage import Outage
 from uvicorn.broadcast.sequences import SentSequences
 from uvicorn.channel import DONE, shape
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
+from uvicorn.loop_calls import LoopCalls
 from uvicorn.types import Message
 
 # Added to the publish timeout when the event loop of this process publishes: that loop may be blocked for a moment.
@@ -184,16 +184,9 @@ def _through(hub: Hub, group: str, message: Message) -> bool:
         hub.publish(group_name(group), message)
         return True
     group_name(group)
-
-    async def on_loop() -> None:
-        await outcome(hub.publish(group, message))
-
-    sending = on_loop()
-    try:
-        future = asyncio.run_coroutine_threadsafe(sending, hub.loop)
-    except RuntimeError:
-        sending.close()
+    if hub.loop.is_closed():
         return False
+    future = LoopCalls.of(hub.loop).start(lambda: outcome(hub.publish(group, message)))
     patience = hub.publish_timeout + _LOOP_SECONDS
     try:
         future.result(patience)
