@@ -154,7 +154,7 @@ class Member:
         self._start_pump()
 
     def end(self) -> None:
-        """Drop the queue, because the client has disconnected or left its last group."""
+        """Drop the queue. Called when the client has disconnected or left its last group."""
         self._queue.clear()
         self._waiting = self._waiting_bytes = 0
         if self._pump is not None:

@@ -138,6 +138,6 @@ class ThreadCall:
 
 
 def refuse(exchange: HTTPExchange) -> None:
-    """Respond 503, because no worker thread can make the call."""
+    """Respond 503 for a call that no worker thread can make."""
     if exchange.state is WAITING:
         exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")

@@ -67,7 +67,7 @@ class RequestContent:
         self._end(WHOLE)
 
     def break_off(self) -> None:
-        """Mark the content as BROKEN, because it has ended early."""
+        """Mark the content as incomplete (BROKEN)."""
         self._end(BROKEN)
 
     def _end(self, state: ContentState) -> None:

@@ -120,7 +120,7 @@ class HTTPGateway:
         raise NotImplementedError
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
-        """Like `abort`, but drop unsent bytes, because the client does not read."""
+        """Like `abort`, but drop unsent bytes."""
         self.abort(exchange, reason)
 
     def handler_continues(
@@ -375,7 +375,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             self.disconnect()
 
     def break_off(self, reason: str) -> None:
-        """Like `abort`, but drop unsent bytes, because the client reads too slowly."""
+        """Like `abort`, but drop unsent bytes. Called if the client reads too slowly."""
         if self.state < COMPLETE:
             self.gateway.abandon(self, reason)
             self.disconnect()

@@ -211,7 +211,7 @@ class WebSocketSession:
     # For gateways
 
     def disconnect(self, code: int, reason: str) -> None:
-        """End the session, because the connection has ended. If the session was accepted, notify its listener."""
+        """End the session after the connection has ended. Notify the listener of an accepted session."""
         listener = self.listener if self.state in (OPEN, CLOSING) else None
         self._end()
         if listener is not None:

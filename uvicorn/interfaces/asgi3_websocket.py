@@ -169,7 +169,7 @@ class WebSocketCall(WebSocketListener):
         self._receivers.wake()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Close the connection, because the application has returned or failed."""
+        """Close the connection after the application has returned or failed."""
         session = self._session
         request = session.request
         if task.cancelled():

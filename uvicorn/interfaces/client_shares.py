@@ -84,7 +84,7 @@ class ClientShares:
             return False
 
     def give_back(self, job: SharedJob) -> None:
-        """Post the client's next job, because `job` has ended."""
+        """Post the next job of the client whose `job` has ended."""
         while (following := self._next(job.client)) is not None:
             if following.post(following):
                 return

@@ -131,7 +131,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._await_head()
 
     def eof_received(self) -> bool:
-        """Handle a FIN. A response may continue for some time, because the client may still read."""
+        """Handle a FIN, after which the client may still read the response."""
         self._eof = True
         if self.phase is not BUSY or self._is_handshake():
             self._close()

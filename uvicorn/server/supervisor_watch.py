@@ -50,7 +50,7 @@ class SupervisorWatch:
         self._thread.start()
 
     def finish(self) -> None:
-        """Close the channel to the supervisor, because the event loop has ended."""
+        """Close the channel to the supervisor. Called when the event loop has ended."""
         self._finished.set()
         # `close` alone would not wake the thread. OSError if the supervisor has died.
         with suppress(OSError):

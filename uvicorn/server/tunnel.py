@@ -139,13 +139,13 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         self._session.endpoint.release()
 
     def pause_writing(self) -> None:
-        """Stop reading from the application, because the client reads slowly."""
+        """Stop reading from the application while the client reads slowly."""
         self.write_paused = True
         if self.phase < LINGERING:
             self._context.loop.remove_reader(self._near.fileno())
 
     def resume_writing(self) -> None:
-        """Read from the application again, because the client has taken enough bytes."""
+        """Read from the application again."""
         self.write_paused = False
         if self.phase < LINGERING:
             self._context.loop.add_reader(self._near.fileno(), self._read_application)
@@ -260,7 +260,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._near.shutdown(socket.SHUT_WR)
 
     def _drop_input(self) -> None:
-        """Drop the client's bytes from now on, because the application has closed its end."""
+        """Drop the client's bytes from now on."""
         self._application_reads = False
         if self._backlog:
             self._backlog = b""
@@ -271,7 +271,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._read_on()
 
     def _application_ended(self) -> None:
-        """Send a FIN to the client or close the connection, because the application has closed its end."""
+        """Send a FIN to the client, or close the connection."""
         self._context.loop.remove_reader(self._near.fileno())
         self._session.close_begun()
         if self._application_reads and socket_state(self._near) != RESET and self._eof_since is None:

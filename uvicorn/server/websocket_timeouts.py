@@ -120,7 +120,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         context.loop.call_soon(self._close_faulty, context=context.variables)
 
     def _close_faulty(self) -> None:
-        """Close the connection, because the client has violated the protocol."""
+        """Close the connection of a client that has violated the protocol."""
         if self.phase < LINGERING:
             self._fail(self._close_code, self._close_reason)
 

@@ -111,7 +111,7 @@ class HTTP1RequestParser(RequestHead):
         self._sink = None  # type: ignore[assignment]  # Never called in this state.
 
     def stop(self) -> None:
-        """Ignore all further bytes, because the connection is about to be closed."""
+        """Ignore all further bytes."""
         self._state = _REFUSED
         self.buffer.clear()
 
