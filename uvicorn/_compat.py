@@ -1,4 +1,4 @@
-"""`asyncio_run`, for programs that import it from the public release."""
+"""`asyncio_run`, which programs written for the public `uvicorn` release import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types of ASGI and WSGI under the public release's names."""
+"""Types of ASGI and WSGI under the public `uvicorn` release's names."""
 
 from __future__ import annotations
 

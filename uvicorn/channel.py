@@ -69,7 +69,7 @@ class Done(Coroutine[Any, Any, None]):
 
 
 class LazyAwaitable(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if the caller should wait. A caller that does not wait gets no warning."""
+    """The awaitable that `send` returns if the caller should wait. Python does not warn if it is never awaited."""
 
     __slots__ = ("_coroutine", "_on_await", "_wait")
 
@@ -127,7 +127,7 @@ def check_named(message: Message) -> None:
 
 
 async def call_hook(app: object, name: str) -> None:
-    """Await the application's hook `name` if the hook is a coroutine function (rule R15)."""
+    """Call and await `app.name` if this attribute is a coroutine function. Otherwise do nothing (rule R15)."""
     hook = getattr(app, name, None)
     if inspect.iscoroutinefunction(hook):
         await hook()

@@ -311,7 +311,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return the application's interface, which programs assign to `Server.lifespan`."""
+        """Return the application's interface. Programs assign this interface to `Server.lifespan`."""
         return config.load()
 
     def _imported(self, name: str) -> Any:

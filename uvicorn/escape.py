@@ -36,7 +36,7 @@ def escaped_lines(text: str) -> str:
 
 
 def escaped_report(value: object, longest: int = 4000) -> str:
-    """Escape a text, and indent several lines, so that no line looks like a log line."""
+    """Escape a text. If the text has several lines, indent each line, so that no line looks like a log line."""
     lines = str(value).rstrip()[:longest].splitlines()
     if len(lines) < 2:
         return "".join(escaped(line, longest) for line in lines)

@@ -1,4 +1,4 @@
-"""Counts the forks that an application makes, and ends a forked process that returns to the server."""
+"""Counts the forks that an application makes, and ends a forked child that returns into the server's code."""
 
 from __future__ import annotations
 

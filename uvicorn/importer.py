@@ -112,7 +112,7 @@ def _kind_of(app: Any) -> str | None:
 
 
 def _table_in(app: Any) -> str:
-    """Return "Router" or "Shift" if middleware in `app` encloses such an object, otherwise ""."""
+    """Return the class name of the Router or Shift that `app` is or wraps. Otherwise return ""."""
     # If the module uses one, it has been imported.
     routing = sys.modules.get("uvicorn.routing")
     if routing is None:

@@ -127,7 +127,7 @@ SSL_PROTOCOL_VERSION: Final = 17
 
 
 def protocol_class(attribute: str, chosen: str | type | None) -> Any:
-    """Return the value of `Config.http_protocol_class` or `ws_protocol_class`: a class, or None for 'none'."""
+    """Return the protocol class that `Config` has as `attribute` when the user chose `chosen`. None for 'none'."""
     from uvicorn.importer import import_from_string
 
     table = HTTP_PROTOCOLS if attribute == "http_protocol_class" else WS_PROTOCOLS

@@ -53,8 +53,8 @@ class BodyChannel(Protocol):
     async def receive(self) -> Message:
         """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
 
-        If the client disconnects early, return `{'closed': True, 'more_content': False}`. Reading `content` of this
-        chunk raises ClientDisconnected.
+        If the client disconnects early, return `{'closed': True, 'more_content': False}`. Reading `['content']` of this
+        message raises ClientDisconnected.
         """
 
 
@@ -69,7 +69,7 @@ class GroupsChannel(Protocol):
         """Send `{'group': name}` with some of the keys `add`, `discard` (channel names) and `send` (a message)."""
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Call `callback(event)` when messages may be missing."""
+        """Register `callback`, which is called with an event after each gap in the messages."""
 
 
 class Channels(TypedDict):

@@ -94,7 +94,7 @@ async def test_memory_backend_is_never_the_default_with_several_processes(
     else:
         monkeypatch.setenv("WEB_CONCURRENCY", "2")
     assert await choose_url("127.0.0.1", 1) == "redis://127.0.0.1:1"
-    assert "several processes need Redis for groups" in caplog.text
+    assert "a server with several processes needs Redis for groups" in caplog.text
 
 
 @pytest.mark.parametrize("value", ["1", "many"])

@@ -534,7 +534,7 @@ def test_wsgi_groups_can_send_without_an_event_loop(redis_server: RedisServer) -
     [
         ({"group": "chat"}, "expected 'group' and 'send', got {'group'}"),
         ("chat", "got str"),
-        ({"group": "chat", "send": {}, "add": "reply.0.1"}, "need a host with an event loop"),
+        ({"group": "chat", "send": {}, "add": "reply.0.1"}, "need a server with an event loop"),
     ],
 )
 def test_wsgi_groups_without_an_event_loop_accept_only_the_key_send(message: Any, said: str) -> None:
@@ -548,7 +548,7 @@ def test_a_custom_backend_without_an_event_loop_raises() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         return []
 
-    with pytest.raises(BroadcastUnavailable, match="needs a host with an event loop"):
+    with pytest.raises(BroadcastUnavailable, match="needs a server with an event loop"):
         BroadcastMiddleware(app, backend=ScriptedBackend())({}, lambda *arguments: None)
 
 

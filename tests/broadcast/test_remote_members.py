@@ -106,7 +106,7 @@ async def test_request_to_add_a_channel_of_a_dead_process_is_logged_as_unanswere
     async with two_processes(monkeypatch) as (asking, _):
         asking.enter()
         await asking.channel.send({"group": "chat", "add": "reply.0123456789abcdef.1"})
-        assert "no answer to the request to add channel reply.0123456789abcdef.1" in caplog.text
+        assert "cannot add channel reply.0123456789abcdef.1" in caplog.text
 
 
 async def test_adding_a_remote_channel_raises_if_the_request_cannot_be_published(

@@ -56,14 +56,14 @@ def test_signed_message_that_was_changed_is_rejected(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [*COMMAND, "sender", "sequence", "time", "signature"])
-def test_a_signed_message_with_a_missing_key_is_rejected(key: str) -> None:
+def test_a_signed_message_that_lacks_a_field_is_rejected(key: str) -> None:
     asking, owning, _, _ = pair()
     message = asking.sign("owner", "asker", COMMAND)
     del message[key]
     assert owning.reject("owner", message) != ""
 
 
-def test_a_signed_message_with_an_extra_key_is_rejected() -> None:
+def test_a_signed_message_with_an_extra_field_is_rejected() -> None:
     asking, owning, _, _ = pair()
     assert owning.reject("owner", {**asking.sign("owner", "asker", COMMAND), "asker": "me"}) != ""
 

@@ -227,7 +227,7 @@ def test_two_workers_do_not_fall_back_to_the_memory_backend(program: tuple[str, 
     skip_if_there_is_a_redis()
     folder = EXAMPLES / "broadcast"
     with running_server(folder, "app:chat_server", *options, program=program, addresses=0, env=CLEAN) as server:
-        server.wait_for_line("several processes need Redis for groups", count=2)
+        server.wait_for_line("a server with several processes needs Redis for groups", count=2)
         assert WARNING not in server.stderr
 
 

@@ -30,7 +30,7 @@ BUSY_WITH = {
     "response before content": UPLOAD,
     "last response": CLOSE,
     "last before content": LONG_UPLOAD,
-    "timeout, part there": UPLOAD,
+    "timeout mid-request": UPLOAD,
 }
 
 
@@ -140,7 +140,7 @@ EVENTS: dict[str, Callable[[Scene], Any]] = {
     "FIN": lambda scene: scene.conversation.send_eof(),
     "client gone": lambda scene: scene.connection.connection_lost(None),
     "timeout": wait,
-    "timeout, part there": feed_part_and_wait,
+    "timeout mid-request": feed_part_and_wait,
     "timeout, half-closed": half_close_and_wait,
     "write timeout": take_nothing,
     "stop": wait_and_stop,

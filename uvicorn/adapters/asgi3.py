@@ -205,7 +205,7 @@ class ASGI3Gateway(MessageGateway):
                     return
         except Exception as error:
             logger.error(
-                "%s: the host's receive() failed; treating the client as disconnected", exchange, exc_info=error
+                "%s: the ASGI server's receive() failed; treating the client as disconnected", exchange, exc_info=error
             )
             exchange.disconnect()
         finally:

@@ -201,7 +201,7 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                         listener.on_bytes(event.get("bytes") or b"")
         except Exception as error:
             logger.error(
-                "%s: the host's receive() failed; treating the client as disconnected", session, exc_info=error
+                "%s: the ASGI server's receive() failed; treating the client as disconnected", session, exc_info=error
             )
             self._disconnected(1006, "")
 

@@ -1,4 +1,4 @@
-"""Calls the WSGI application of an ASGIAdapter without messages, for an unchanged request of this server.
+"""Calls the WSGI application of an ASGIAdapter without messages if no middleware has changed the request.
 
 The direct call doubles the requests per second (bench/wsgi.py, `mixed`).
 """

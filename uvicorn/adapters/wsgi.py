@@ -59,9 +59,9 @@ class WSGIAdapter:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request on the calling thread of the WSGI server.
 
-        Raises the application's exception if the response has not begun. After that, the iterable raises the exception.
-        Raises an ApplicationError in place of an exception that servers treat specially, such as OSError or SystemExit.
-        Raises StartupError if the startup fails.
+        Raises the application's exception if the response has not begun. Once the response has begun, the returned
+        iterable raises the exception. An ApplicationError replaces an exception that servers treat specially, such as
+        OSError or SystemExit. Raises StartupError if the startup fails.
         """
         interface, thread = self._started()
         if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:
@@ -71,8 +71,8 @@ class WSGIAdapter:
         if "HTTP_TRANSFER_ENCODING" in environ and not self._has_warned and content_length(environ) == UNREADABLE:
             self._has_warned = True
             logger.warning(
-                "a request with chunked content was rejected: this host does not decode such content (environ has no "
-                "wsgi.input_terminated); use a host or a proxy that decodes it, such as gunicorn"
+                "a request with chunked content was rejected: the WSGI server does not decode it (environ has "
+                "no wsgi.input_terminated); use a server such as gunicorn, or a proxy, that decodes it"
             )
         return WSGIGateway(interface, environ, thread).respond(start_response)
 
@@ -261,7 +261,7 @@ class WSGIGateway(HTTPGateway):
             raise
         shortage = self._backlog.shortage(len(content), self._interface.settings)
         if shortage:
-            logger.warning("%s: response aborted: the host reads too slowly, %s", exchange, shortage)
+            logger.warning("%s: response aborted: the server reads it too slowly, %s", exchange, shortage)
             exchange.abort("too much unsent")
             return
         self._backlog.add(len(content))

@@ -89,8 +89,8 @@ class Backend:
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         """Connect. Return after the first attempt, even if the attempt fails (see `metrics.connected`).
 
-        A backend that has lost its connection reconnects. A reconnected backend calls `on_gap` once for each gap,
-        before the group's next message.
+        A backend that has lost its connection reconnects. After that, it calls `on_gap` once for each subscribed group,
+        before the next message of the group.
         """
         raise NotImplementedError
 
@@ -109,7 +109,8 @@ class Backend:
     async def publish(self, group: str, payload: bytes) -> None:
         """Publish `payload`, and wait until the server has confirmed the payload.
 
-        Raises BroadcastUnavailable within the publish timeout. The payload may have arrived nevertheless.
+        Raises BroadcastUnavailable if the server has not confirmed the payload when the publish timeout ends. The
+        payload may have arrived nevertheless.
         """
         raise NotImplementedError
 

@@ -43,7 +43,7 @@ async def choose_url(host: str = "localhost", port: int = 6379) -> str:
         return local
     how = f"start Redis (redis-server), or set {VARIABLE}"
     if process_count.are_several():
-        logger.warning("several processes need Redis for groups, but %s; %s", trouble, how)
+        logger.warning("a server with several processes needs Redis for groups, but %s; %s", trouble, how)
         return local
     logger.warning("groups reach the clients of this process only, because %s; %s", trouble, how)
     return MEMORY

@@ -67,7 +67,7 @@ class GroupsChannel:
         return LazyAwaitable(partial(_outcomes, pending))
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Call `callback(event)` for each gap of this client. The callback may be a coroutine function.
+        """Register `callback`, which is called with an event after each gap. It may be a coroutine function.
 
         The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. Without a callback, a
         channels application is called with the event. Raises LocalProtocolError if the client has no reply channel.

@@ -40,7 +40,7 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """A place in a client's queue at which messages to `groups` may be missing, from the time `since`."""
+    """A place in a client's queue. Messages that were sent to `groups` at or after the time `since` may be missing."""
 
     groups: set[str]
     reason: str

@@ -118,7 +118,7 @@ class BroadcastMiddleware:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The function that builds the interface of a Router. None for any other application."""
+        """If the wrapped application is a Router, the function that builds its interface. Otherwise None."""
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
@@ -270,7 +270,7 @@ class BroadcastMiddleware:
 
     def _publisher(self) -> Publisher:
         if self._backend is not None:
-            raise BroadcastUnavailable("BroadcastMiddleware: backend= needs a host with an event loop; pass url=")
+            raise BroadcastUnavailable("BroadcastMiddleware: backend= needs a server with an event loop; pass url=")
         if self._own_publisher is None:
             timeout, limit = self._publish_timeout, self._options.max_message_bytes
             self._own_publisher = Publisher(self.url, prefix=self._prefix, timeout=timeout, max_message_bytes=limit)

@@ -154,7 +154,7 @@ class SendingGroups:
         if not isinstance(message, dict) or message.get("send") is None:
             raise LocalProtocolError(f"groups.send: expected 'group' and 'send', got {shape(message)}")
         if message.get("add") is not None or message.get("discard") is not None:
-            raise LocalProtocolError("groups.send: 'add' and 'discard' need a host with an event loop")
+            raise LocalProtocolError("groups.send: 'add' and 'discard' need a server with an event loop")
         self._publisher.publish(group_name(message.get("group")), message["send"])
         return DONE
 

@@ -1,4 +1,4 @@
-"""Requests between processes, which add channels of other processes and event loops to groups.
+"""Requests that ask another process or event loop to add its channels to groups.
 
 A channel's name, `reply.<process>.<number>`, contains the channel's process. A request goes to the control group of
 that process. Any publisher can send requests, so each request is validated. `secret=` adds authentication.
@@ -105,9 +105,9 @@ class RemoteMembers:
                     return
         finally:
             del self._requests[number]
-        why = "its process has ended" if self._signer is None else "its process has ended, or has another secret"
+        why = "has ended" if self._signer is None else "has ended, or has another secret"
         logger.warning(
-            "group %.200r: no answer to the request to %s channel %s: %s", group, action, escaped(name, 500), why
+            "group %.200r: cannot %s channel %s, because its process %s", group, action, escaped(name, 500), why
         )
 
     def on_message(self, message: Message) -> None:

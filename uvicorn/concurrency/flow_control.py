@@ -58,7 +58,10 @@ class FlowControl:
         return unsent.shortage(size, untaken, settings.max_unsent_bytes, settings.max_pending_bytes, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Above the high-water mark, return a callback that marks the last send as awaited. Otherwise return None."""
+        """Return a callback for the interface to call when the application awaits the result of the last send.
+
+        Below the high-water mark, return None.
+        """
         untaken = self.untaken
         if untaken <= self._high_water_bytes:
             return None

@@ -162,7 +162,7 @@ def _check_threads() -> None:
         if getattr(sys.modules.get(module), question, lambda module: False)(about):
             raise ConfigError(
                 f"{name} has replaced the threads of this process, but the event loop of the adapters needs a real "
-                "thread; use a host with real threads, such as gunicorn -k gthread"
+                "thread; use a server with real threads, such as gunicorn -k gthread"
             )
 
 

@@ -71,7 +71,7 @@ class ThreadCall:
                 self._loop_calls.post(self._on_loop_end)
 
     def _call_application(self) -> Callable[[], None] | None:
-        """Call the application and return a callback for the event loop, if there is one."""
+        """Call the application. Return a callback to run on the event loop, or None."""
         raise NotImplementedError
 
     def holds_thread(self) -> bool:
@@ -109,7 +109,7 @@ class ThreadCall:
             forget()
 
     def _on_loop_failed(self, error: BaseException) -> None:
-        """Log the `error` of the application or of its response, and respond."""
+        """Handle an error that the application raised or that its response caused."""
         raise NotImplementedError
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:

@@ -60,7 +60,7 @@ class WorkerPool(Executor):
         self._renew()
 
     def _renew(self) -> None:
-        """Start with no threads, in a new pool or after a fork."""
+        """Set the state of a pool that has no threads. Called in a new pool and after a fork."""
         self._forks = forks.forks
         # A new lock: a thread of the parent process may hold the old one.
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class WorkerPool(Executor):
 
     @property
     def alive(self) -> int:
-        """The number of workers that have not ended, without detached workers."""
+        """The number of workers that have not ended. Detached workers are not counted."""
         return sum(worker.is_alive() for worker in tuple(self._workers))
 
     @property
@@ -293,7 +293,7 @@ class WorkerPool(Executor):
                 return
 
     def _has_left(self) -> bool:
-        """Return whether the calling worker has been detached, and forget a detached worker."""
+        """Return whether the calling worker was detached. The pool no longer lists this worker."""
         return self._detached.pop(threading.get_ident(), None) is not None
 
 

@@ -85,7 +85,7 @@ class EntryCounts:
         self.fallbacks = 0
 
     def fold(self) -> None:
-        """Add the requests in `buckets` to the numbers, and empty `buckets`."""
+        """Add the records in `buckets` to the sums, and empty `buckets`."""
         for number, statuses in enumerate(self.buckets):
             if statuses:
                 for status, sent in statuses.items():
@@ -108,7 +108,7 @@ class EntryCounts:
 
     @property
     def is_shown(self) -> bool:
-        """Whether reports show the entry. Reports show a Router only after it has refused a request."""
+        """Whether reports show the entry. The entry of a Router or Shift is shown if it has counted a request."""
         return self.kind not in ("router", "shift") or any(self.cells)
 
 
@@ -141,7 +141,7 @@ class Counts:
             self.lanes[name if name not in self.lanes else f"{name} ({len(self.lanes) + 1})"] = lane
 
     def fold(self) -> None:
-        """Release the memory of the requests since the last fold. Called once a second."""
+        """Add the records of single requests to the sums, and free the records. Called once a second."""
         for entry in self.entries:
             entry.fold()
 

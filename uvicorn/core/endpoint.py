@@ -60,7 +60,7 @@ class Endpoint:
         self.seen: Endpoint | None = None
 
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
-        """Return a copy of this endpoint, with `root_path`, for the application at a Router's `entry`.
+        """Return a copy of this endpoint for the application at `entry`. The copy has the given `root_path`.
 
         The last copy is cached.
         """

@@ -137,7 +137,7 @@ class HTTPGateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the function to call when the application awaits the latest send."""
+        """Return a callback for the interface to call when the application awaits the result of the last send."""
         return None
 
 
@@ -263,7 +263,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Store how many bytes the taker has above its high-water mark. At 0 bytes, ask the client for more content."""
+        """Store how many bytes the taker has in excess of its high-water mark. If none, ask for more content."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:

@@ -68,7 +68,10 @@ class WebSocketGateway:
         raise NotImplementedError
 
     def catch_up(self) -> None:
-        """Send all bytes that the application has written to its socket. Called before the connection is closed."""
+        """Pass on to the client the bytes that the application has written to its end of the socket pair.
+
+        Called before the connection is closed.
+        """
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
         """Admit a worker thread that takes over the connection. Return a function to call when the thread has ended.
@@ -97,7 +100,7 @@ class WebSocketGateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return the function to call when the application awaits the latest send."""
+        """Return a callback for the interface to call when the application awaits the result of the last send."""
         return None
 
 

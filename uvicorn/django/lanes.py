@@ -1,8 +1,8 @@
 """Lends threads to requests and events, because Django's database connections belong to threads.
 
-A request keeps its thread from its first call to the end of the request. A WebSocket event, or a task that outlives its
-request, has a thread for one call. If this call leaves a transaction or an iterator over rows open, the thread is kept.
-Before the first call of a request, event or task, and after the last call, the thread cleans its connections.
+A request keeps its thread from its first call to the end of the request. A WebSocket event borrows a thread for each of
+its calls, and so does a task that outlives its request. If a call leaves a transaction or an iterator over rows open,
+the event or task keeps the thread. A thread cleans its connections when it is lent and when it is returned.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Lane:
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Start with no threads, in a new lane or after a fork."""
+        """Set the state of a lane that has no threads. Called in a new lane and after a fork."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # The inboxes of idle threads. None ends the thread.

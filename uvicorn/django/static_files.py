@@ -1,4 +1,4 @@
-"""Checks for `uvicorn --reload` whether the static files of a site are served."""
+"""Checks whether a site serves its static files. `uvicorn --reload` makes this check."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Interface:
         return (self,)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Count the requests of the application at `place` in `counts`. Call this before the startup."""
+        """Make `counts` count the requests for the application at `place`. Call this before the startup."""
         counts.add(place, self.name, getattr(self.app, "__uvicorn_lane__", None))
 
     def at(self, exchange: HTTPExchange) -> Interface:

@@ -46,7 +46,7 @@ class ReplyChannel(HTTPReply):
         self._name = ""
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response or its next chunk at once. Awaiting the result waits while the client is slow (R17).
+        """Send a response or its next chunk when called. Awaiting the result waits while the client is slow (R17).
 
         A response has `status`, `headers`, `content`, `more_content` and `status_text`. A chunk has `content` and
         `more_content`.

@@ -130,7 +130,7 @@ class _Connection:
     __slots__ = ("_app", "_calls", "_client", "_is_busy", "_pool", "loop_calls")
 
     def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
-        """`client` is an address with a limited number of threads, or empty."""
+        """`client` is the client's address if each client has a limited number of threads. Otherwise it is empty."""
         self._app = app
         self._calls: deque[_Call] = deque()
         self._client = client
@@ -207,7 +207,7 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Begin connections that wait for this client's other calls or for room in the queue."""
+        """Begin a call that waited for an earlier call of its client, or for room in the queue, to end."""
         app = self._app
         with app.lock:
             held = app.held.get(self._client)

@@ -117,7 +117,7 @@ def detect_interface(app: Any, source: str = "the application", keyword: str = "
     if isinstance(declared, str):
         return declared
     if reason := _why_no_kind(app):
-        raise InterfaceError(f"{source} has no single interface: {reason}")
+        raise InterfaceError(f"cannot choose an interface for {source}: {reason}")
     inner = _wrapped_in_object(app)
     if inner is not None:
         return detect_interface(inner, source, keyword)

@@ -195,7 +195,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
 
     def give_up() -> None:
         if exchange.state < COMPLETE and exchange.half_closed:
-            logger.debug("%s: the handler returned without a response (client half-closed)", exchange)
+            logger.debug("%s: the handler returned without a response, after the client half-closed", exchange)
             exchange.abort("client disconnected")
         elif exchange.state < COMPLETE:
             lacking, expected = (
@@ -309,7 +309,7 @@ def _sentence(error: BaseException, general: str) -> str:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """Log the application's `error` and end the response. An adapter passes `error` to the server."""
+    """End the response after the application's `error`. An adapter raises `error` in its server. Otherwise log it."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

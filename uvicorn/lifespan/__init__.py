@@ -1,1 +1,1 @@
-"""Lifespan classes of the public release, which can be imported, but not called."""
+"""Placeholders for lifespan classes of the public `uvicorn` release. Programs can import them, but not call them."""

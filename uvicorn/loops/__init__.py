@@ -1,4 +1,4 @@
-"""The public release's names of the event loop factories in `uvicorn.server.loops`."""
+"""The public `uvicorn` release's names of the event loop factories in `uvicorn.server.loops`."""
 
 from __future__ import annotations
 

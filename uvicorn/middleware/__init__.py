@@ -1,1 +1,1 @@
-"""Middleware under the public release's names. Each class wraps an application as an ASGI 3 application."""
+"""Middleware under the public `uvicorn` release's names. Each class wraps an application as an ASGI 3 application."""

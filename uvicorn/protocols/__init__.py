@@ -1,1 +1,1 @@
-"""Protocol classes of the public release, which cannot be called. The functions in `utils` can be called."""
+"""Placeholders for the protocol classes of the public `uvicorn` release. The functions in `utils` work."""

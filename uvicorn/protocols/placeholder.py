@@ -1,4 +1,4 @@
-"""Base classes of placeholders, which replace classes of the public release."""
+"""Base classes of the placeholders for classes that only the public `uvicorn` release has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 
 class Placeholder:
-    """A class of the public release that can be imported, but not called."""
+    """A placeholder for a class of the public `uvicorn` release. Programs can import it, but not call it."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> NoReturn:
         raise NotImplementedError(
@@ -16,7 +16,7 @@ class Placeholder:
 
 
 class RequestResponseCycle(Placeholder):
-    """A class that each HTTP protocol module of the public release has."""
+    """A placeholder for a class of each HTTP protocol module in the public `uvicorn` release."""
 
 
 class ProtocolPlaceholder(Placeholder, asyncio.Protocol):

@@ -21,7 +21,7 @@ from uvicorn.types import Message
 
 _NO_KIND: Final = (
     "a Router has applications of several kinds; serve it with uvicorn or gunicorn -k uvicorn.workers.UvicornWorker, "
-    "pass WSGIAdapter(router) to a WSGI host, and ASGI3Adapter(router) to an ASGI host"
+    "pass WSGIAdapter(router) to a WSGI server, and ASGI3Adapter(router) to an ASGI server"
 )
 
 

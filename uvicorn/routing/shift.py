@@ -26,7 +26,7 @@ logger = logging.getLogger("uvicorn.app")
 
 _NO_KIND: Final = (
     "a Shift has two applications, of any kind; serve it with uvicorn or gunicorn -k uvicorn.workers.UvicornWorker, "
-    "pass WSGIAdapter(shift) to a WSGI host, and ASGI3Adapter(shift) to an ASGI host"
+    "pass WSGIAdapter(shift) to a WSGI server, and ASGI3Adapter(shift) to an ASGI server"
 )
 _ERROR_SECONDS: Final = 60.0
 _FALLING_BACK: Final = ("GET", "HEAD")

@@ -1,4 +1,4 @@
-"""Entries of a Router for the operators of a site. A request needs a token, and gets 404 without it."""
+"""Applications that show the counts of a site to its operators. A request without the token gets 404."""
 
 from __future__ import annotations
 

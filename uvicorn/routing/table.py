@@ -1,7 +1,8 @@
 """The table of a Router, which finds the most specific entry for a request.
 
-An entry with a host comes first, then an exact path, then a longer prefix, then an entry with a protocol, then an entry
-with methods. The order in which the entries were written does not matter.
+If several entries match, the first of these differences decides: an entry with a host precedes one without, an exact
+path precedes a prefix, a longer prefix precedes a shorter one, an entry with a protocol precedes one without, and an
+entry with methods precedes one without. The order in which the entries were written does not matter.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class TableEntry(Protocol):
 
     @property
     def methods(self) -> frozenset[str] | None:
-        """The methods, with HEAD added to GET. None allows any method. An entry with methods takes no WebSocket."""
+        """The methods that the entry takes. None means all methods. An entry with methods takes no WebSockets.
+
+        GET includes HEAD.
+        """
 
 
 E = TypeVar("E", bound=TableEntry)
@@ -146,7 +150,7 @@ def _add(entry: E, entries: list[E]) -> None:
 
 
 def _bounds(prefix: str) -> tuple[str, ...]:
-    """Return the bounds of two ranges of paths: `prefix` itself, and the paths that begin with `prefix` and `/`."""
+    """Return the bounds of two ranges: one has only the path `prefix`, one all paths that begin with `prefix/`."""
     return prefix, prefix + "\0", prefix + "/", prefix + chr(ord("/") + 1)
 
 

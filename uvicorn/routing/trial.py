@@ -28,7 +28,7 @@ def check_fallback(fallback: Any) -> frozenset[int] | None:
         if type(code) is not int or not 200 <= code < 500 or code in _DECISIONS:
             raise ConfigError(
                 f"Shift: fallback: expected status codes such as (404,), got {code!r:.100}; "
-                "the old application never replaces a response with 401, 403, 407, 429 or 5xx"
+                "a response of the new application with status 401, 403, 407, 429 or 5xx is final"
             )
     return frozenset(codes)
 
@@ -48,7 +48,7 @@ class TrialGateway(HTTPGateway):
         self.pushes_content = exchange.gateway.pushes_content
 
     def begin(self) -> HTTPExchange:
-        """Return an exchange for the new application, which ends when the client's exchange ends."""
+        """Return an exchange for the new application. This exchange ends when the client's exchange ends."""
         exchange = self._exchange
         trial = exchange.twin(self)
 

@@ -86,7 +86,7 @@ class ClientWarnings:
         self._held_back = 0
 
     def warn(self, client: tuple[str, int] | None, what: str) -> None:
-        """Log the warning `what` about `client`, or count the warning after ten in a second."""
+        """Log the warning `what` about `client`. After ten warnings in the same second, only count the warning."""
         if self._left:
             self._left -= 1
             server_logger.warning("%s %s", peer_name(client), what)

@@ -74,7 +74,10 @@ class TransportConnection:
             await self._drainers.wait(self._drainers.add())
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback that marks the last send as awaited. If writing is not paused, return None."""
+        """Return a callback for the interface to call when the application awaits the result of the last send.
+
+        If writing is not paused, return None.
+        """
         if not self.write_paused:
             return None
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()
@@ -118,7 +121,7 @@ class TransportConnection:
                 self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
-        """Drop `count` bytes of input, and close the connection above `_linger_bytes`."""
+        """Drop `count` bytes of input. Close the connection if it has dropped more than `_linger_bytes` in total."""
         self._discarded += count
         if self._discarded > self._linger_bytes:
             self._close()

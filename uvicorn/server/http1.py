@@ -22,13 +22,14 @@ Every way to CLOSED is a reset, except `switch` and `client gone`.
     FIN                      CLOSING         CLOSING         BUSY            CLOSING    CLOSING    ignore   -
     client gone              CLOSED          CLOSED          CLOSED          CLOSED     CLOSED     CLOSED   -
     timeout                  CLOSING         CLOSING         -               LINGERING  CLOSING    -        -
-    timeout, part there      408, LINGERING  -               408, LINGERING  -          -          -        -
+    timeout mid-request      408, LINGERING  -               408, LINGERING  -          -          -        -
     timeout, half-closed     -               -               CLOSED          -          -          -        -
     write timeout            -               -               CLOSED          -          CLOSED     CLOSED   -
     stop                     CLOSING         CLOSING         ignore          ignore     ignore     ignore   ignore
     reset                    CLOSED          CLOSED          CLOSED          CLOSED     CLOSED     CLOSED   ignore
 
-"Before content": before the end of the request's content. "Last": the connection closes after this response.
+"Mid-request": part of the head or content has arrived. "Before content": before the end of the request's content.
+"Last": the connection closes after this response.
 """
 
 from __future__ import annotations

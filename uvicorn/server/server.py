@@ -180,7 +180,7 @@ class Server:
         if isinstance(name, str) and trusted is not None and not trusted.trusts(None, name):
             logger.info(
                 "X-Forwarded-For and X-Forwarded-Proto from %s are ignored; "
-                "if only your proxy may open this socket, pass --forwarded-allow-ips unix: or --uds-mode 660",
+                "if only your proxy may open this socket, pass --forwarded-allow-ips 'unix:' or --uds-mode 660",
                 describe(sock),
             )
 
@@ -362,7 +362,7 @@ class Server:
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop gracefully. At a second signal, stop at once. Ignore a second SIGHUP, and a SIGTERM after Ctrl-C.
 
-        If a handler blocks the event loop, a third signal by Ctrl-C raises KeyboardInterrupt in the handler.
+        If the application blocks the event loop, a third signal by Ctrl-C raises KeyboardInterrupt in the application.
         """
         is_ignored = sig == signal.SIGHUP or (sig == signal.SIGTERM and self._captured == [signal.SIGINT])
         if self._should_exit and not is_ignored:
@@ -385,7 +385,7 @@ class Server:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
-        """Raise each signal that has stopped the server again, for the embedding program."""
+        """Send each signal that the server has captured to the handlers of the embedding program."""
         captured, self._captured = self._captured, []
         signals, self._signals = self._signals, {}
         for number in captured:

@@ -25,7 +25,7 @@ _LOG_SECONDS: Final = 1.0
 
 # Not PR_SET_PDEATHSIG, which follows the thread that forked, and gives no grace period.
 class SupervisorWatch:
-    """Calls `kill()` when `grace` seconds have passed since the supervisor's end of `channel` was closed."""
+    """Calls `kill()` if the process still runs `grace` seconds after the supervisor has closed `channel`."""
 
     def __init__(
         self,

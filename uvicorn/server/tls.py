@@ -72,7 +72,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
         if not error.reason or "DECRYPT" in error.reason or "PASSWORD" in error.reason:
             hint = "may be wrong" if settings.ssl_keyfile_password else "may be missing"
             raise ConfigError(f"{what} cannot be read: expected PEM; --ssl-keyfile-password {hint}") from None
-        raise ConfigError(f"{what} cannot be read: expected PEM, got {error.reason}") from None
+        raise ConfigError(f"{what} cannot be read: {error.reason}; expected PEM") from None
     except OSError as error:
         raise ConfigError(f"cannot read {settings.ssl_certfile!r} or {key!r}: {error.strerror}; expected PEM") from None
 

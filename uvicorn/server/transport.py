@@ -63,7 +63,7 @@ _TURN_BYTES: Final = 1 << 20
 async def send_file(
     exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes of the descriptor `file`, from byte `start`, to the socket's descriptor `connected`.
+    """Send `count` bytes of the descriptor `file`, from byte `start`. `connected` is the client's socket descriptor.
 
     Raises OSError if the client has disconnected, and LocalProtocolError if the file has become shorter.
     """

@@ -18,7 +18,7 @@ def admits_origin(
         return True
     context.warnings.warn(
         request.client,
-        f"refused: websocket from origin {handshake.origin!r:.200} to host {handshake.host!r:.200} (403); "
+        f"refused: origin {handshake.origin!r:.200} must not open a WebSocket to host {handshake.host!r:.200} (403); "
         "to allow the origin, add it to --ws-allowed-origins",
     )
     request.respond(403, ERROR_HEADERS, b"Forbidden\n")
@@ -26,12 +26,15 @@ def admits_origin(
 
 
 def admit_thread(context: ServerContext, request: HTTPExchange) -> Callable[[], object] | None:
-    """Return a callback for the end of a thread that takes over a connection. At a limit, respond 503."""
+    """Admit a thread that takes over a connection. Return a function to call when the thread ends.
+
+    If too many threads serve WebSockets, respond 503 and return None.
+    """
     # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
     client = request.client[0] if request.client is not None else ""
     refusal = context.ws_threads.refusal(client)
     if not refusal:
         return context.ws_threads.begin(client)
-    context.warnings.warn(request.client, f"refused: websocket, because {refusal}")
+    context.warnings.warn(request.client, f"refused: {refusal}")
     request.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
     return None

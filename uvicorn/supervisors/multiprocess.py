@@ -1,4 +1,4 @@
-"""`Multiprocess` under the public release's module name."""
+"""`Multiprocess` under the public `uvicorn` release's module name."""
 
 from uvicorn.supervisors import Multiprocess
 

@@ -119,7 +119,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         if config.settings.metrics:
             raise ConfigError(
                 "metrics: gunicorn's workers cannot share an address; use gunicorn's --statsd-host, or "
-                "Route('/_status', report(token=...)) for one worker"
+                "Route('/_status', report(token=...)), which shows the numbers of the worker that responds"
             )
         # Raise now if the configured event loop is not installed.
         loop_factory(config.settings.loop)

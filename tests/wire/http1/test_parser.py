@@ -178,7 +178,7 @@ def test_headers_and_trailers_together_are_limited_to_max_header_bytes(size: int
     # "host: x" and "transfer-encoding: chunked" with their line ends are 37 bytes.
     fits = Limits(max_header_bytes=37 + 2 + size + 2)
     assert parse(stream, fits)[1].calls[-1] == "complete"
-    with pytest.raises(RemoteProtocolError, match="header and trailer sections over"):
+    with pytest.raises(RemoteProtocolError, match="header and trailer sections together over"):
         parse(stream, Limits(max_header_bytes=37 + 2 + size + 1))
 
 

@@ -43,7 +43,7 @@ def test_control_frame_above_125_bytes_raises() -> None:
 
 def test_encoding_a_lone_surrogate_as_utf_8_raises() -> None:
     assert encode_utf8("\N{EURO SIGN}") == b"\xe2\x82\xac"
-    with pytest.raises(LocalProtocolError, match="expected text that UTF-8 can encode"):
+    with pytest.raises(LocalProtocolError, match="text: cannot be encoded as UTF-8"):
         encode_utf8("\udc80")
 
 

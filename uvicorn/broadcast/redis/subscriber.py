@@ -45,7 +45,7 @@ class Subscriber(ReconnectingConnection):
     def __init__(
         self, connect: Connect, where: str, timeout: float, receiver: Receiver, on_moved: OnMoved | None = None
     ) -> None:
-        """Pass `on_moved` if the server is part of a cluster."""
+        """For a server of a cluster, the caller has to pass `on_moved`. Otherwise `on_moved` is None."""
         super().__init__(connect, where, timeout)
         self._on_message, self._on_gap, self._metrics = receiver
         self._verbs = PLAIN if on_moved is None else SHARDED

@@ -1,1 +1,1 @@
-"""HTTP protocol classes of the public release, which can be imported, but not called."""
+"""Placeholders for the HTTP classes of the public `uvicorn` release. Programs can import them, but not call them."""

@@ -1,1 +1,1 @@
-"""WebSocket classes under the public release's names. Programs can import these classes, but not call them."""
+"""Placeholders for WebSocket classes of the public `uvicorn` release. Programs can import them, but not call them."""

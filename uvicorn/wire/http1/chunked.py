@@ -137,7 +137,7 @@ class ChunkedDecoder:
             raise RemoteProtocolError("malformed trailer field")
         if not line_end:
             if len(data) - position >= limit + 2:
-                raise RemoteProtocolError(f"header and trailer sections over {most} bytes", 431)
+                raise RemoteProtocolError(f"header and trailer sections together over {most} bytes", 431)
             self._line_limit = limit + 2
             return position
         if line_end == position + 2 and data[position] == 13:
@@ -146,7 +146,7 @@ class ChunkedDecoder:
         self._field_bytes += line_end - position
         self._field_count += 1
         if self._field_bytes > most:
-            raise RemoteProtocolError(f"header and trailer sections over {most} bytes", 431)
+            raise RemoteProtocolError(f"header and trailer sections together over {most} bytes", 431)
         if self._field_count > self._limits.max_header_fields:
             raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header and trailer fields", 431)
         match = _FIELD_LINE.fullmatch(data, position, line_end)

@@ -152,7 +152,7 @@ class RequestHead:
         self._seen.clear()
 
     def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Return the fields by name, in the spelling of the client, from a head that llhttp accepts."""
+        """Return the value of each field by the field's name as the client spelled it."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp

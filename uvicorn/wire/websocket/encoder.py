@@ -100,7 +100,7 @@ def encode_utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise LocalProtocolError(f"text: expected text that UTF-8 can encode, got {error.reason}") from None
+        raise LocalProtocolError(f"text: cannot be encoded as UTF-8: {error.reason}") from None
 
 
 def frame(first: int, data: bytes) -> bytes:

@@ -48,9 +48,9 @@ class WebSocketHandshake:
             values.setdefault(name, []).append(value)
         self.host = _only(values, b"host").decode("latin-1")
         if "upgrade" not in [option.lower() for option in _parse_list(values, b"connection", parse_connection)]:
-            raise RemoteProtocolError("websocket handshake without connection: upgrade")
+            raise RemoteProtocolError("websocket handshake: expected the field 'connection: upgrade'")
         if "websocket" not in [protocol.lower() for protocol in _parse_list(values, b"upgrade", parse_upgrade)]:
-            raise RemoteProtocolError("websocket handshake without upgrade: websocket")
+            raise RemoteProtocolError("websocket handshake: expected the field 'upgrade: websocket'")
         if _only(values, b"sec-websocket-version") != b"13":
             raise RemoteProtocolError("websocket version other than 13", 426)
         key = _only(values, b"sec-websocket-key")
