@@ -224,6 +224,28 @@ def test_error_for_a_wrong_channels_signature_shows_the_parameters(app: Any, fou
 
 
 @pytest.mark.any_loop
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n", ""),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12), "two empty lines before a request, or the "),
+    ],
+)
+async def test_proxy_protocol_is_named_in_the_log_with_the_remedy(
+    header: bytes, found: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    conversation = Conversation(Recorder(sending({"status": 200})))
+    connection, _ = conversation.connect()
+    connection.data_received(header + b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    await settle()
+    await conversation.lose()
+    assert caplog.messages == [
+        f"127.0.0.1:51234 refused: {found}PROXY protocol, which is not supported: let the proxy send X-Forwarded-For "
+        "instead (400)"
+    ]
+
+
+@pytest.mark.any_loop
 @pytest.mark.parametrize("part", [1, 100], ids=["in parts", "at once"])
 async def test_tls_client_hello_on_a_plain_http_port_is_named_in_the_log(
     part: int, caplog: pytest.LogCaptureFixture

@@ -46,6 +46,12 @@ _METHOD_BYTES: Final = 32
 #: The error for a head, complete or not, with such a line end.
 BARE_LINE_END: Final = "a line ends with LF or CR alone"
 
+_PROXY_PROTOCOL: Final = "PROXY protocol, which is not supported: let the proxy send X-Forwarded-For instead"
+
+#: The errors for bytes that are no request. Version 2 of the PROXY protocol begins with empty lines.
+EMPTY_LINES: Final = f"two empty lines before a request, or the {_PROXY_PROTOCOL}"
+NO_METHOD: Final = "a request must begin with its method"
+
 # Fields whose repetition is an attack or a mistake; picking one of two would be guessing.
 _SINGULAR: Final = frozenset(b"host content-length transfer-encoding content-type authorization upgrade".split())
 
@@ -193,7 +199,7 @@ class RequestHead:
         check_first_byte(line)
         match = _REQUEST_LINE.fullmatch(line)
         if match is None or len(match[1]) > _METHOD_BYTES:
-            raise RemoteProtocolError("malformed request line")
+            raise RemoteProtocolError(_PROXY_PROTOCOL if line.startswith(b"PROXY ") else "malformed request line")
         method, target, version = match.groups()
         if version not in (b"HTTP/1.1", b"HTTP/1.0"):
             if version.startswith(b"HTTP/"):
@@ -291,7 +297,7 @@ def check_first_byte(head: bytes | bytearray) -> None:
         if head[:1] == b"\x16":
             # The first byte of a TLS handshake.
             raise RemoteProtocolError("TLS on a port for plain HTTP: connect to http://, or pass --ssl-certfile")
-        raise RemoteProtocolError("a request must begin with its method")
+        raise RemoteProtocolError(EMPTY_LINES if head[:1] == b"\r" else NO_METHOD)
 
 
 def _shape_of(spellings: tuple[bytes, ...]) -> _Shape:

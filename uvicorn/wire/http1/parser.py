@@ -8,7 +8,7 @@ from typing import Final, Protocol, final
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.settings import Limits
 from uvicorn.wire.http1.chunked import ChunkedDecoder
-from uvicorn.wire.http1.head import BARE_LINE_END, USUAL_HEAD, RequestHead, check_first_byte
+from uvicorn.wire.http1.head import BARE_LINE_END, EMPTY_LINES, NO_METHOD, USUAL_HEAD, RequestHead, check_first_byte
 
 _BARE_CR: Final = re.compile(rb"\r[^\n]")
 _BARE_CR_OR_LF: Final = re.compile(rb"\r[^\n]|(?<!\r)\n")
@@ -132,7 +132,7 @@ class HTTP1RequestParser(RequestHead):
                 buffer.clear()
                 return
             if self._state == _AFTER_EMPTY_LINE or buffer[1] != 10:
-                raise RemoteProtocolError("a request must begin with its method")
+                raise RemoteProtocolError(EMPTY_LINES if self._state == _AFTER_EMPTY_LINE else NO_METHOD)
             self._state = _AFTER_EMPTY_LINE
             del buffer[:2]
             searched = 0
