@@ -170,6 +170,16 @@ async def test_channels_streamed_response_rejects_the_handshake() -> None:
     assert conversation.responses()[0].complete
 
 
+@pytest.mark.parametrize(
+    "messages", [({"status": 401, "body": b"who?"},), ({"status": 401, "more_content": True}, {"body": b""})]
+)
+async def test_content_under_a_wrong_key_in_a_response_to_a_handshake_is_logged(
+    messages: tuple[Message, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    await opened(Answering(*messages))
+    assert "reply.send: expected the content as bytes in 'content', got {" in caplog.text
+
+
 async def test_second_response_to_a_handshake_raises(caplog: pytest.LogCaptureFixture) -> None:
     conversation = await opened(Answering({"status": 403, "more_content": True}, {"status": 200}))
     assert not conversation.responses()[0].complete

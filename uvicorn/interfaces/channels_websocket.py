@@ -15,6 +15,7 @@ from uvicorn.channel import (
     SENDS_IN_A_ROW,
     LazyAwaitable,
     channel_names,
+    check_named,
     let_others_run,
     send_from_thread,
     shape,
@@ -178,11 +179,14 @@ class WebSocketReply:
     def _deny(self, message: Message) -> Coroutine[Any, Any, None]:
         """Reject the handshake with a response, or send the next chunk of that response."""
         request = self._session.request
+        content = message.get("content")
+        if content is None:
+            check_named(message)
         if request.state is WAITING:
             request.respond(
                 message["status"],
                 message.get("headers") or (),
-                message.get("content") or b"",
+                content or b"",
                 message.get("more_content", False),
                 message.get("status_text") or b"",
             )
@@ -191,7 +195,7 @@ class WebSocketReply:
                 f"reply.send: expected a chunk without 'status', got {shape(message)} in state {request.state.name}"
             )
         else:
-            request.write(message.get("content") or b"", message.get("more_content", False))
+            request.write(content or b"", message.get("more_content", False))
         waits = request.state is STREAMING and request.write_paused and OWNER.get() is request.endpoint
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
 
