@@ -386,6 +386,7 @@ async def test_W6_takeover_above_ws_threads_gets_503_until_a_thread_is_free(capl
     await until(lambda: transport.writes)
     assert transport.writes[0].startswith(b"HTTP/1.1 503 ")
     assert "raise --ws-threads" in caplog.text
+    assert (site.context.ws_threads.count, site.context.ws_threads.refused) == (1, 1)
     await site.lose()
     await until(lambda: site.context.ws_threads.count == 0)
     http, transport = site.connect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
@@ -91,6 +92,27 @@ def test_K4_report_text_is_a_table_with_one_line_per_route() -> None:
     assert row.split() == [
         *("/a/*", "wsgi", "100", "98", "2xx,", "2", "5xx", "0", "0", "1", "ms", "1", "ms", ">", "30", "s"),
     ]
+
+
+@dataclass
+class Threads:
+    most: int = 200
+    count: int = 3
+    refused: int = 1
+
+
+def test_K4_report_shows_the_threads_that_serve_websockets() -> None:
+    counts = counts_of()
+    counts.ws_threads = Threads()
+    figures = figures_of(counts)
+    assert figures["websocket_threads"] == {"most": 200, "busy": 3, "refused": 1}
+    assert list(lines_of(figures))[-1] == "threads that serve websockets: 3 of 200; rejected handshakes: 1"
+
+
+def test_K4_report_text_leaves_out_websocket_threads_that_were_never_used() -> None:
+    counts = counts_of()
+    counts.ws_threads = Threads(count=0, refused=0)
+    assert not any("websockets:" in line for line in lines_of(figures_of(counts)))
 
 
 def test_K4_report_text_begins_with_the_process_and_the_start_time() -> None:

@@ -13,11 +13,13 @@ from tests.routing.apps import channels_app, wsgi_app
 from tests.routing.test_interface import get
 from uvicorn import Mount, Route, Router, Shift, measurements
 from uvicorn.broadcast import BroadcastMiddleware
+from uvicorn.server import metrics
 from uvicorn.server.context import ServerContext
 from uvicorn.server.metrics import Snapshot, Totals, encoded, text_of
 from uvicorn.utils import threaded
 
 METRICS: Final = "127.0.0.1:0"
+ENDED: Final = "uvicorn_processes_ended_total"
 
 
 def samples(text: bytes) -> dict[str, float]:
@@ -125,6 +127,24 @@ async def test_fallback_metric_exists_only_for_the_new_application_of_a_shift() 
     assert fallbacks == {"uvicorn_fallbacks_total{entry=/a,side=new,kind=channels}": 1}
 
 
+async def test_thread_metrics_of_websockets_exist_only_for_applications_that_take_connections_over() -> None:
+    threads = {name: value for name, value in (await values(wsgi_app)).items() if "websocket_threads" in name}
+    assert threads == {
+        "uvicorn_websocket_threads": 200,
+        "uvicorn_websocket_threads_busy": 0,
+        "uvicorn_websocket_threads_refused_total": 0,
+    }
+    assert not any("websocket_threads" in name for name in await values(channels_app))
+
+
+async def test_route_has_a_sample_of_zero_for_each_usual_status_class() -> None:
+    found = await values(Router(Route("/a", channels_app)))
+    assert {name: value for name, value in found.items() if "requests_total{" in name} == {
+        f"uvicorn_requests_total{{entry=/a,kind=channels,status={status}}}": 0
+        for status in ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+    }
+
+
 async def test_metrics_count_connections_and_processes() -> None:
     found = await values(channels_app, GET)
     assert found["uvicorn_connections"] == found["uvicorn_connections_total"] == found["uvicorn_processes"] == 1
@@ -197,7 +217,7 @@ async def test_loop_lag_of_several_processes_is_the_longest_lag() -> None:
     totals = Totals()
     for process, lag in enumerate((0.25, 0.5, 0.125)):
         totals.update(process, Snapshot({}, {}, {"server": {"": [lag]}}))
-    assert samples(totals.text()) == {"uvicorn_loop_lag_seconds": 0.5}
+    assert samples(totals.text())["uvicorn_loop_lag_seconds"] == 0.5
 
 
 @pytest.mark.parametrize("section", range(3), ids=["counters", "gauges", "peaks"])
@@ -218,13 +238,24 @@ async def test_worker_metrics_with_columns_of_another_version_are_ignored(sectio
 def test_malformed_metrics_line_from_a_worker_process_is_ignored(line: str) -> None:
     totals = Totals()
     totals.update_from(1, line)
-    assert totals.text() == b""
+    assert samples(totals.text()) == {ENDED: 0}
 
 
-def test_end_of_an_unknown_process_leaves_the_metrics_empty() -> None:
+def test_process_that_ends_before_its_first_metrics_is_counted_as_ended() -> None:
     totals = Totals()
+    assert samples(totals.text()) == {ENDED: 0}
     totals.end(1)
-    assert totals.text() == b""
+    assert samples(totals.text()) == {ENDED: 1}
+
+
+def test_metrics_text_is_written_once_between_two_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Snapshot] = []
+    monkeypatch.setattr(metrics, "text_of", lambda snapshot: written.append(snapshot) or b"text")
+    totals = Totals()
+    for _ in range(2):
+        totals.update(1, Snapshot({}, {}, {}))
+        assert [totals.text(), totals.text()] == [b"text", b"text"]
+    assert len(written) == 2
 
 
 async def test_encoded_snapshot_of_a_process_has_no_line_break() -> None:

@@ -182,6 +182,25 @@ def test_scrape_is_served_while_silent_clients_hold_all_connections() -> None:
             client.close()
 
 
+def test_connections_beyond_the_limit_wait_until_the_listener_accepts_them() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def text() -> bytes:
+        begun.set()
+        assert go_on.wait(LONGEST_WAIT)
+        return b"# metrics\n"
+
+    with listening(text) as address, connected(address) as first:
+        first.sendall(SCRAPE)
+        assert begun.wait(LONGEST_WAIT)
+        # The kernel ignores a connection above the backlog. The client then tries again after a second.
+        waiting = [socket.create_connection(address, 0.5) for _ in range(200)]
+        go_on.set()
+        assert received(first).endswith(b"# metrics\n")
+        for client in waiting:
+            client.close()
+
+
 def test_address_in_use_raises_an_error_that_names_the_option() -> None:
     with listening() as (host, port), pytest.raises(ConfigError) as error:
         MetricsListener(f"{host}:{port}", bytes)

@@ -60,6 +60,16 @@ class Lane(Protocol):
         """The number of jobs that wait for a thread."""
 
 
+class TakenThreads(Protocol):
+    """The worker threads that serve WebSockets."""
+
+    #: The most threads, and the number of threads.
+    most: int
+    count: int
+    #: The number of rejected handshakes since the start.
+    refused: int
+
+
 @final
 class EntryCounts:
     """Counts the requests that one entry of a Router passes to one application."""
@@ -122,6 +132,8 @@ class Counts:
         self.since = time.time()
         #: The pools of worker threads, by the first entry that uses them.
         self.lanes: dict[str, Lane] = {}
+        #: The threads that serve WebSockets of WSGI applications. None if there is no such application.
+        self.ws_threads: TakenThreads | None = None
         #: The number of fallbacks by entry and path.
         self.fallbacks: dict[tuple[str, str], int] = {}
         #: Returns the endpoint of each request and each WebSocket that is served now, and whether it is a WebSocket.

@@ -49,11 +49,17 @@ def report(*, token: str) -> Report:
 def figures_of(counts: Counts) -> dict[str, Any]:
     """Return the content of a report."""
     running = counts.running()
+    threads = counts.ws_threads
     return {
         "process": os.getpid(),
         "processes": process_count.count or 1,
         "since": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(counts.since)),
         "entries": [_entry(entry, *running[entry]) for entry in counts.entries if entry.is_shown],
+        **(
+            {"websocket_threads": {"most": threads.most, "busy": threads.count, "refused": threads.refused}}
+            if threads is not None
+            else {}
+        ),
         "fallbacks": [
             {"entry": entry, "path": path, "times": times}
             for (entry, path), times in sorted(counts.fallbacks.items(), key=lambda item: -item[1])
@@ -96,6 +102,9 @@ def lines_of(figures: dict[str, Any]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     for row in rows:
         yield "  ".join(map(str.ljust, row, widths)).rstrip()
+    if (threads := figures.get("websocket_threads")) and (threads["busy"] or threads["refused"]):
+        yield ""
+        yield "threads that serve websockets: {busy} of {most}; rejected handshakes: {refused}".format(**threads)
     fallbacks = figures["fallbacks"]
     if fallbacks:
         yield ""

@@ -146,6 +146,8 @@ class ServerContext:
         self.limit_concurrency = settings.limit_concurrency
         self.serves_websockets = (interface.serves_websockets or interface.takes_over) and settings.ws
         self.ws_threads = WebSocketThreads(settings)
+        if self.counts is not None and interface.takes_over and settings.ws:
+            self.counts.ws_threads = self.ws_threads
         self.allowed_origins = frozenset(origin.strip() for origin in settings.ws_allowed_origins.split(",")) - {""}
         #: The proxies whose forwarded fields are trusted; None if forwarded fields are ignored.
         self.trusted = build_trusted_peers(settings.forwarded_allow_ips) if settings.proxy_headers else None

@@ -23,6 +23,9 @@ _COUNTER: Final = "counter"
 _GAUGE: Final = "gauge"
 _CELLS: Final = CLASSES * BUCKETS
 
+# Up to this status class, a count of 0 is shown: Prometheus ignores the first value of a new time series.
+_USUAL_CLASSES: Final = 5
+
 
 class Snapshot(NamedTuple):
     """The numbers of one process, or the sums of several processes."""
@@ -53,6 +56,12 @@ _COUNTERS: Final = {
         ),
     ),
     "lanes": (Metric("lane_refused_total", "Requests answered with 503 because too many waited for a thread."),),
+    "ws_threads": (
+        Metric(
+            "websocket_threads_refused_total", "Handshakes answered with 503 because too many threads serve WebSockets."
+        ),
+    ),
+    "supervisor": (Metric("processes_ended_total", "Worker processes that have ended, for any reason."),),
     "server": (
         Metric("connections_total", "Connections accepted."),
         Metric("websocket_messages_received_total", "WebSocket messages received."),
@@ -75,6 +84,10 @@ _GAUGES: Final = {
         Metric("lane_threads", "The most threads of a lane."),
         Metric("lane_busy", "Threads that run a call."),
         Metric("lane_waiting", "Requests that wait for a thread."),
+    ),
+    "ws_threads": (
+        Metric("websocket_threads", "The most threads that serve WebSockets of WSGI applications."),
+        Metric("websocket_threads_busy", "Threads that serve a WebSocket of a WSGI application."),
     ),
     "server": (
         Metric("connections", "Open connections."),
@@ -109,6 +122,10 @@ def snapshot_of(counts: Counts, connections: int, accepted: int, messages: int, 
         labels = f'lane="{escaped_label(name)}"'
         _add(counters["lanes"], labels, [lane.refused])
         _add(gauges["lanes"], labels, [lane.threads, lane.running, lane.waiting])
+    threads = counts.ws_threads
+    if threads is not None:
+        counters["ws_threads"] = {"": [threads.refused]}
+        gauges["ws_threads"] = {"": [threads.most, threads.count]}
     for group, read in measurements.sources.items():
         offered = read()
         for section, columns, values in zip((counters, gauges), (_COUNTERS, _GAUGES), offered, strict=True):
@@ -139,11 +156,15 @@ class Totals:
         self._lock = threading.Lock()
         self._latest: dict[int, Snapshot] = {}
         self._ended: Section = {}
+        self._ended_processes = 0
+        # The text until the next change, because any number of clients may ask for it.
+        self._text: bytes | None = None
 
     def update(self, process: int, snapshot: Snapshot) -> None:
         """Replace the snapshot of a process. `process` is the process id."""
         with self._lock:
             self._latest[process] = snapshot
+            self._text = None
 
     def update_from(self, process: int, line: str) -> None:
         """Replace the snapshot of a process by the snapshot in `line`. Ignore a malformed line."""
@@ -155,27 +176,35 @@ class Totals:
     def end(self, process: int) -> None:
         """Keep the counters of a process that has ended, and drop its other numbers."""
         with self._lock:
+            self._text = None
+            self._ended_processes += 1
             snapshot = self._latest.pop(process, None)
             if snapshot is not None:
                 _merge(self._ended, snapshot.counters)
 
     def sum(self) -> Snapshot:
         """Return the combined numbers of all processes."""
-        total = Snapshot({}, {}, {})
         with self._lock:
-            _merge(total.counters, self._ended)
-            for snapshot in self._latest.values():
-                _merge(total.counters, snapshot.counters)
-                _merge(total.gauges, snapshot.gauges)
-                for group, rows in snapshot.peaks.items():
-                    highest = total.peaks.setdefault(group, {})
-                    for labels, row in rows.items():
-                        highest[labels] = list(map(max, row, highest.get(labels, row)))
-        return total
+            return self._sum()
 
     def text(self) -> bytes:
         """Return the metrics of all processes."""
-        return text_of(self.sum())
+        with self._lock:
+            if self._text is None:
+                self._text = text_of(self._sum())
+            return self._text
+
+    def _sum(self) -> Snapshot:
+        total = Snapshot({"supervisor": {"": [self._ended_processes]}}, {}, {})
+        _merge(total.counters, self._ended)
+        for snapshot in self._latest.values():
+            _merge(total.counters, snapshot.counters)
+            _merge(total.gauges, snapshot.gauges)
+            for group, rows in snapshot.peaks.items():
+                highest = total.peaks.setdefault(group, {})
+                for labels, row in rows.items():
+                    highest[labels] = list(map(max, row, highest.get(labels, row)))
+        return total
 
 
 def _known_groups(snapshot: Snapshot) -> Snapshot:
@@ -211,7 +240,7 @@ def text_of(snapshot: Snapshot) -> bytes:
             (f'{labels},status="{_class_name(number)}"', count)
             for labels, row in requests.items()
             for number in range(CLASSES)
-            if (count := sum(row[number * BUCKETS : (number + 1) * BUCKETS])) or number == 2
+            if (count := sum(row[number * BUCKETS : (number + 1) * BUCKETS])) or number <= _USUAL_CLASSES
         ),
     )
     lines += _histogram(

@@ -27,6 +27,9 @@ _SECONDS: Final = 5.0
 # Beyond this number, the oldest connection is closed. A few scrapers connect, one after the other.
 _MOST_CLIENTS: Final = 32
 
+# Connections that wait to be accepted. The kernel ignores one more, and the client tries again after a second.
+_BACKLOG: Final = 1024
+
 # The pause after an error such as a lack of descriptors.
 _RETRY_SECONDS: Final = 0.1
 
@@ -37,7 +40,7 @@ class MetricsListener:
 
     def __init__(self, address: str, text: Callable[[], bytes]) -> None:
         """Listen on `address`, and start the thread. Raise ConfigError for an unusable address."""
-        self.sockets = open_sockets([parse_bind(address, "metrics")], _MOST_CLIENTS, option="metrics")
+        self.sockets = open_sockets([parse_bind(address, "metrics")], _BACKLOG, option="metrics")
         self._text = text
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._waking = socket.socketpair()

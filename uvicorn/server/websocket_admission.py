@@ -35,6 +35,7 @@ def admit_thread(context: ServerContext, request: HTTPExchange) -> Callable[[], 
     refusal = context.ws_threads.refusal(client)
     if not refusal:
         return context.ws_threads.begin(client)
+    context.ws_threads.refused += 1
     context.warnings.warn(request.client, f"refused: {refusal}")
     request.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
     return None

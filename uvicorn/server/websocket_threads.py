@@ -24,20 +24,22 @@ class WebSocketThreads:
     """The worker threads that have taken a connection over, in one server."""
 
     def __init__(self, settings: Settings) -> None:
-        self._most = most = settings.ws_threads
+        self.most = most = settings.ws_threads
         # The same fraction as that of the other threads; 0 means no limit. Not `threads_per_client` itself: many users
         # may share one address, and WebSockets above the limit are rejected, while requests wait.
         share, threads = settings.threads_per_client, settings.threads
         self._most_of_client = max(1, most * share // threads) if 0 < share < threads else 0
         #: The number of threads.
         self.count = 0
+        #: The number of handshakes that were rejected because of the limits.
+        self.refused = 0
         self._counts: Counter[str] = Counter()
         self._is_checked = False
 
     def refusal(self, client: str) -> str:
         """Return why no further thread may serve a WebSocket of `client`, or an empty string."""
-        if self.count >= self._most:
-            return f"{self._most} threads already serve WebSockets (503); raise --ws-threads"
+        if self.count >= self.most:
+            return f"{self.most} threads already serve WebSockets (503); raise --ws-threads"
         if client and 0 < self._most_of_client <= self._counts[client]:
             return (
                 f"{self._most_of_client} threads already serve WebSockets of this client (503); "
@@ -64,12 +66,12 @@ class WebSocketThreads:
             return
         self._is_checked = True
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        needed = _WEBSOCKET_DESCRIPTORS * self._most + _OTHER_DESCRIPTORS
+        needed = _WEBSOCKET_DESCRIPTORS * self.most + _OTHER_DESCRIPTORS
         if limit != resource.RLIM_INFINITY and limit < needed:
             logger.warning(
                 "%d WebSockets of WSGI applications may need %d descriptors, but the limit is %d; "
                 "raise the limit (ulimit -n), or lower --ws-threads",
-                self._most,
+                self.most,
                 needed,
                 limit,
             )
