@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import subprocess
 import sys
 import time
@@ -39,6 +40,18 @@ def supervisor() -> Iterator[Supervisor]:
         made._selector.close()
         made._wakeup.close()
         made._waking.close()
+
+
+def test_supervisor_handles_a_waiting_signal_before_it_starts_more_workers(supervisor: Supervisor) -> None:
+    supervisor._selector.register(supervisor._wakeup, selectors.EVENT_READ, None)
+    supervisor._announced = True
+    supervisor._count = 3
+    supervisor.wake()
+    supervisor._adjust_workers()
+    assert len(supervisor._workers) == 1
+    supervisor._take_signals()
+    supervisor._adjust_workers()
+    assert len(supervisor._workers) == 3
 
 
 def test_worker_that_does_not_report_in_time_gets_sigabrt(supervisor: Supervisor) -> None:

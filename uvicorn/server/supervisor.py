@@ -148,8 +148,13 @@ class Supervisor:
             # One at first, so that an error in the startup is logged once.
             missing = min(missing, 1 - len(self._workers))
         for _ in range(missing):
-            if not self._start():
+            # A mistaken `--workers 10000` starts for a minute, and Ctrl-C must end it.
+            if self._signal_waits() or not self._start():
                 break
+
+    def _signal_waits(self) -> bool:
+        """Return whether a signal has arrived that `_take_signals` has not handled."""
+        return any(key.data is None for key, _ in self._selector.select(0))
 
     def _start(self, replaces: Worker | None = None) -> bool:
         try:
