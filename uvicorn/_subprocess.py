@@ -1,4 +1,4 @@
-"""`get_subprocess`, for programs that supervise processes themselves."""
+"""`get_subprocess`. Programs that supervise processes themselves import this function."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ class Config:
 
     @property
     def ssl(self) -> SSLContext | None:
-        """The TLS context, or None. A program may set this attribute instead of `ssl_certfile`."""
+        """The TLS context. None without a certificate. A program may set this attribute instead of `ssl_certfile`."""
         self._ssl = self.ssl_context()
         return self._ssl
 
@@ -350,7 +350,7 @@ class Config:
             ) from error
 
     def ssl_context(self) -> SSLContext | None:
-        """Return the TLS context, or None without a certificate. Raises ConfigError."""
+        """Return the TLS context. If no certificate is configured, return None. Raises ConfigError."""
         if self._ssl is not None:
             return self._ssl
         if self.ssl_context_factory is not None:

@@ -100,7 +100,7 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
 
 
 def _kind_of(app: Any) -> str | None:
-    """Return the detected interface of `app`, or None."""
+    """Return the detected interface of `app`. If none can be detected, return None."""
     from uvicorn.interfaces.detect import detect_interface
 
     if table := _table_in(app):

@@ -1,4 +1,4 @@
-"""Options of other servers, which are translated, ignored, or rejected with a reason."""
+"""Options of other servers. Each option is translated, ignored, or rejected with a reason."""
 
 from __future__ import annotations
 

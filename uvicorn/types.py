@@ -40,7 +40,7 @@ class ReplyChannel(Protocol):
         """
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the client disconnects or the response is complete."""
+        """Register `callback()`. It is called once, when the client disconnects or the response is complete."""
 
 
 class BodyChannel(Protocol):
@@ -131,4 +131,4 @@ class GroupMember(Protocol):
         """Close a WebSocket with code 1013. Abort an HTTP response, so that it does not look complete."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` when the client disconnects, or now if the client has already disconnected."""
+        """Register `callback()`. It is called when the client disconnects, or now if the client has disconnected."""

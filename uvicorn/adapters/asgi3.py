@@ -37,8 +37,8 @@ class ASGI3Adapter:
     """`ASGI3Adapter(app)` is an ASGI 3 application, which serves HTTP, WebSocket and lifespan.
 
     `app` may be a channels, consumer or WSGI application. `interface` names its kind. By default, the signature of
-    `app` decides. The `startup` of `app` is awaited on `lifespan.startup`, or before the first request if the host has
-    no lifespan. WSGI applications and plain functions run on `threads` threads, by default 16.
+    `app` decides. The `startup` of `app` is awaited on `lifespan.startup`, or before the first request if the server
+    has no lifespan. WSGI applications and plain functions run on `threads` threads, by default 16.
 
     `allowed_origins` lists the origins whose pages may open a WebSocket, such as `https://a.example`. `*` allows all
     origins. By default, channels applications accept only pages of the requested host. `timeout_half_closed` is the
@@ -139,7 +139,7 @@ class ASGI3Gateway(MessageGateway):
         self._content_ended = not self.exchange.has_content
 
     async def serve(self, interface: Interface) -> None:
-        """Call the application and send the response to the host. Raises the same exceptions as `deliver`."""
+        """Call the application and send the response to the server. Raises the same exceptions as `deliver`."""
         try:
             interface.serve_http(self.exchange)
             await self.deliver(self._send)

@@ -19,7 +19,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class MessageGateway(HTTPGateway):
-    """Queues the response of one exchange as messages for the host."""
+    """Queues the response of one exchange as messages for the server."""
 
     __slots__ = (
         "_backlog", "_failure", "_fault", "_has_begun", "_is_abandoned", "_messages", "_reading", "_sending",
@@ -46,7 +46,7 @@ class MessageGateway(HTTPGateway):
         self._has_begun = False
 
     async def deliver(self, send: Callable[[Message], Awaitable[object]]) -> None:
-        """Send the messages at the host's pace until the response is complete.
+        """Send each message when the server has taken the one before, until the response is complete.
 
         Raises the application's exception (see `crossing`), or ResponseAborted if the response is aborted.
         """

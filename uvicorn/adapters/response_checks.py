@@ -1,4 +1,4 @@
-"""Checks a response's fields and content-length before a host sends the response."""
+"""Checks a response's fields and content-length before another server sends the response."""
 
 from __future__ import annotations
 

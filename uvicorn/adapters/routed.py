@@ -1,4 +1,4 @@
-"""Calls a Router's application directly, if the host calls applications of the same kind.
+"""Calls a Router's application directly if the server calls applications of the same kind.
 
 A direct call needs no queue, no thread and no conversion.
 """

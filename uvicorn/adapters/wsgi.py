@@ -78,7 +78,7 @@ class WSGIAdapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The `__uvicorn_interface__` of a wrapped Router or Shift. None for any other application."""
+        """If `app` is a Router or a Shift, its `__uvicorn_interface__`. Otherwise None."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:
@@ -108,7 +108,7 @@ class WSGIAdapter:
 
 @final
 class WSGIGateway(HTTPGateway):
-    """One request of a WSGI host."""
+    """One request of a WSGI server."""
 
     _exchange: HTTPExchange | None
     _checks: ResponseChecks
@@ -170,7 +170,7 @@ class WSGIGateway(HTTPGateway):
             raise
 
     def client_gone(self) -> None:
-        """End the exchange after the host has stopped iterating."""
+        """End the exchange after the server has stopped iterating."""
         self._post(self._on_loop_gone)
 
     def _next(self) -> Any:
@@ -210,7 +210,7 @@ class WSGIGateway(HTTPGateway):
         self._post(lambda: self._on_loop_content(content, complete))
 
     def _read_some(self, count: int) -> bytes:
-        """Read up to `count` bytes, without waiting for the rest if the host has `read1`."""
+        """Read up to `count` bytes. If the server's input has `read1`, do not wait for all of them."""
         if self._reads_some and hasattr(self._input, "read1"):
             try:
                 return self._input.read1(count)  # type: ignore[no-any-return]

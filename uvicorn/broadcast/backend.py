@@ -89,8 +89,8 @@ class Backend:
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         """Connect. Return after the first attempt, even if the attempt fails (see `metrics.connected`).
 
-        A backend that has lost its connection reconnects. After that, it calls `on_gap` once for each subscribed group,
-        before the next message of the group.
+        A backend that has lost its connection reconnects. It then reports one gap for each subscribed group. It calls
+        `on_gap` for a group before it passes on the next message of this group.
         """
         raise NotImplementedError
 

@@ -128,7 +128,7 @@ class Member:
             return False
 
     def deliver(self, group: str, message: Message, size: int) -> None:
-        """Send a message, or queue it. Never waits or raises."""
+        """Send a message now, or queue it for a slow client. Never waits, and never raises."""
         if self._pump is None and self.target.is_ready:
             self._send(message)
             return

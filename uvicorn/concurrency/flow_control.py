@@ -1,4 +1,4 @@
-"""Flow control between a producer and a consumer of content, which may run on different threads."""
+"""Flow control of content. The producer and the consumer of the content may run on different threads."""
 
 from __future__ import annotations
 

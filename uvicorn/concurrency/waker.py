@@ -17,7 +17,7 @@ class Waker(Protocol):
     """One thread waits until any thread calls `wake`. Wake-ups may be spurious."""
 
     def wake(self) -> None:
-        """Wake the waiting thread. If no thread waits, the next `wait` returns at once. For use on any thread."""
+        """Wake the waiting thread. If no thread waits, the next `wait` returns immediately. For use on any thread."""
 
     def wait(self) -> None:
         """Wait until `wake` has been called since the last `wait`. Signal handlers may raise during the wait."""

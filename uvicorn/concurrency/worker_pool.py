@@ -293,7 +293,7 @@ class WorkerPool(Executor):
                 return
 
     def _has_left(self) -> bool:
-        """Return whether the calling worker was detached. The pool no longer lists this worker."""
+        """Remove the calling worker from the detached workers. Return whether it was one of them."""
         return self._detached.pop(threading.get_ident(), None) is not None
 
 

@@ -126,7 +126,7 @@ class HTTPGateway:
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` after `seconds`. Return a callback that prevents this call."""
+        """Schedule a call of `cancel` in `seconds`. Return a callback that prevents this call."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:

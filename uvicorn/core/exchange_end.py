@@ -45,7 +45,7 @@ class ExchangeEnd:
     _watchers: Waiters | None
 
     def on_end(self, callback: Callable[[Self], object]) -> None:
-        """Call `callback(exchange)` once, when the response is complete or the client has disconnected."""
+        """Register `callback(exchange)`. It is called once, when the response is complete or the client disconnects."""
         if self.state >= _COMPLETE:
             callback(self)
         elif self.end_listeners is None:
@@ -56,7 +56,7 @@ class ExchangeEnd:
             self.end_listeners = [self.end_listeners.on_end, callback]
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the exchange ends or the client closes its side."""
+        """Register `callback()`. It is called once, when the exchange ends or the client closes its side."""
         if self.state >= _COMPLETE or self.half_closed:
             callback()
         elif self._close_callbacks is None:

@@ -205,7 +205,7 @@ class WebSocketSession:
         await self.gateway.drain()
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once when the connection ends for any reason, even before it is accepted."""
+        """Register `callback()`. It is called once, when the connection ends for any reason, even if never accepted."""
         if self.state is CLOSED:
             callback()
         else:

@@ -23,7 +23,7 @@ _lost: Final = LogLimit()
 def publish_on_commit(group: str, message: Message, using: str | None = None) -> None:
     """Send `message` to all members of `group` after the current transaction of the database `using` is committed.
 
-    Without a transaction the message is sent at once. After a rollback the message is dropped. An outage of the
+    Without a transaction the message is sent now. After a rollback the message is dropped. An outage of the
     broadcast backend is logged, but not raised. From a coroutine, use `sync_to_async`.
 
     Raises LocalProtocolError for an invalid group name or message.

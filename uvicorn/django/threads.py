@@ -105,7 +105,7 @@ class DjangoThreads:
 
     @property
     def __uvicorn_lane__(self) -> Lane:
-        """The pool of threads for requests, which the metrics show."""
+        """The pool of threads for requests. The metrics show this pool."""
         return self.lanes[0]
 
     async def startup(self) -> None:
@@ -143,7 +143,7 @@ def release_thread() -> None:
 async def _answer(
     kind: str, send: Callable[[Message], Awaitable[None]], status: int, headers: Headers, content: bytes
 ) -> bool:
-    """Send a response, or return False if the application has already begun a response."""
+    """Send a response, and return True. If the application has already begun a response, return False."""
     try:
         await send_response(kind, send, status, headers, content)
     except Exception:

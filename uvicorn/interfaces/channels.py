@@ -104,11 +104,11 @@ class ReplyChannel(HTTPReply):
         return self._exchange.state is CLOSED
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the exchange ends or the client closes its side."""
+        """Register `callback()`. It is called once, when the exchange ends or the client closes its side."""
         self._exchange.on_close(callback)
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the response is complete or aborted."""
+        """Register `callback()`. It is called once, when the response is complete or aborted."""
         self._exchange.on_end(lambda exchange: callback())
 
     def watch_thread(self, holds_thread: Callable[[], bool]) -> None:
@@ -142,7 +142,7 @@ class ReplyChannel(HTTPReply):
         return exchange
 
     def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a message from another thread, which blocks while the client is slow."""
+        """Send a message from another thread. This thread blocks while the client is slow."""
         sent = self.send(message)
         exchange = self._exchange
         if sent is DONE and exchange.state is STREAMING and exchange.write_paused:

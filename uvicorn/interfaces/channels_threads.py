@@ -149,7 +149,7 @@ class _Connection:
             self.begin()
 
     def begin(self) -> None:
-        """Run the next waiting call, if any, on a worker thread."""
+        """If a call waits, run it on a worker thread."""
         calls = self._calls
         self._is_busy = False
         while calls and not self._is_busy:
@@ -172,7 +172,7 @@ class _Connection:
             calls.popleft()
 
     def ended(self) -> None:
-        """Begin the next call of this connection, and resume waiting connections."""
+        """Begin the next call of this connection. Then begin connections that wait."""
         app, client = self._app, self._client
         with app.lock:
             app.posted -= 1
@@ -184,7 +184,7 @@ class _Connection:
         self._let_another_begin()
 
     def _post(self, call: _Call) -> bool:
-        """Post `call`, or return False if `call` must wait."""
+        """Post `call`, and return True. If `call` must wait, return False."""
         app, client = self._app, self._client
         if client and app.shares.get(client, 0) >= app.settings.threads_per_client:
             held = app.held.setdefault(client, deque())
@@ -207,7 +207,7 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Begin a call that waited for an earlier call of its client, or for room in the queue, to end."""
+        """Begin a connection that the limit for its client has held back, and one that waits for room in the queue."""
         app = self._app
         with app.lock:
             held = app.held.get(self._client)

@@ -140,7 +140,7 @@ class WebSocketReply:
         return self._thread
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the connection ends for any reason (rule R15)."""
+        """Register `callback()`. It is called once, when the connection ends for any reason (rule R15)."""
         self._session.on_end(callback)
 
     @property

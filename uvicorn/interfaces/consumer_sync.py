@@ -44,7 +44,7 @@ class ThreadReplyChannel(HTTPReply):
         return self._call.send(message)
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once on the event loop, when the exchange ends (rule R15)."""
+        """Register `callback()`. It is called once on the event loop, when the exchange ends (rule R15)."""
         self._call.on_close(callback)
 
 

@@ -169,7 +169,7 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """Return why a Router or a Shift has no interface, or "" for other applications."""
+    """Return why no interface can be chosen for `app`, such as a Router. Return "" for other applications."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 

@@ -150,7 +150,7 @@ def _keys_of(names: tuple[bytes, ...]) -> tuple[str, ...]:
 def exchange_from_environ(
     environ: Mapping[str, Any], gateway: HTTPGateway, loop: asyncio.AbstractEventLoop | None, length: int | None = None
 ) -> HTTPExchange:
-    """Create an exchange from an environ, which may lack keys. For use on the thread of `loop`."""
+    """Create an exchange from `environ`. Keys of `environ` may be missing. For use on the thread of `loop`."""
     script_name, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING", "")
     target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
@@ -207,7 +207,7 @@ def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
 
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys that the WSGI host has added to the environ of a request."""
+    """Return the keys that the WSGI server has added to the environ of a request."""
     return _own_of(environ, _shape_of(environ)[2])
 
 

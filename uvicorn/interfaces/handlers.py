@@ -70,7 +70,7 @@ class HandlerTasks:
         self.contains_exits = False
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
-        """Start a task for `handler`. On Python 3.12 and later, the handler begins to run at once."""
+        """Start a task for `handler`. On Python 3.12 and later, the handler begins to run immediately."""
         context = endpoint.context
         if context is None:
             context = endpoint.context = copy_context()
@@ -309,7 +309,7 @@ def _sentence(error: BaseException, general: str) -> str:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """End the response after the application's `error`. An adapter raises `error` in its server. Otherwise log it."""
+    """Log the application's `error`, and end the response. Behind an adapter, raise `error` in the server instead."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

@@ -99,7 +99,7 @@ class ThreadedInterface(Interface):
         exchange.on_end(ended)
 
     def _post(self, job: Job, exchange: HTTPExchange) -> bool:
-        """Run `job` on a worker, or respond 503 and return False."""
+        """Run `job` on a worker, and return True. If the executor rejects `job`, respond 503 and return False."""
         try:
             if isinstance(self.executor, WorkerPool):
                 self.executor.post(job)

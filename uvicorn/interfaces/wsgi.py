@@ -370,7 +370,7 @@ class WSGIInterface(ThreadedInterface):
         self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
 
     def serve_handshake(self, session: WebSocketSession) -> None:
-        """Queue the call of the application, which may take over the connection."""
+        """Queue a call of the application. The application may take over the connection."""
         # Imported on first use, because most WSGI sites have no WebSockets.
         from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
 

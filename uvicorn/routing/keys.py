@@ -1,4 +1,4 @@
-"""Keys of a Shift, which decide between the old and the new application."""
+"""Keys by which a Shift decides between the old and the new application."""
 
 from __future__ import annotations
 

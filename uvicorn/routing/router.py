@@ -49,7 +49,7 @@ class Router:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """The entries as they were given, without the default."""
+        """The entries in the given order. The default is not an entry."""
         return self._table.entries
 
     @property

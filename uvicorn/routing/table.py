@@ -1,4 +1,4 @@
-"""The table of a Router, which finds the most specific entry for a request.
+"""The entries of a Router in a table. The table finds the most specific entry for a request.
 
 If several entries match, the first of these differences decides: an entry with a host precedes one without, an exact
 path precedes a prefix, a longer prefix precedes a shorter one, an entry with a protocol precedes one without, and an

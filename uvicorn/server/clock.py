@@ -29,7 +29,7 @@ class Clock:
         self._timer: asyncio.TimerHandle | None = None
 
     def on_tick(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` in each later `tick`."""
+        """Register `callback()`. Each later `tick` calls it."""
         self._ticked.append(callback)
 
     def start(self) -> None:

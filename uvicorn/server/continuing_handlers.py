@@ -48,7 +48,7 @@ class ContinuingHandlers:
         return ContinuingHandler(self._running, cancel, 0 if self._stopping else seconds)
 
     def stop(self) -> None:
-        """Cancel all handlers. A handler that is added later is cancelled at once."""
+        """Cancel all handlers. A handler that is added later is cancelled when it is added."""
         self._stopping = True
         for handler in tuple(self._running):
             handler.cancel()

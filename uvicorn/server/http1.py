@@ -247,7 +247,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._update_reading()
 
     def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
-        """Call `cancel` after `seconds`. Return a callback that prevents this call."""
+        """Schedule a call of `cancel` in `seconds`. Return a callback that prevents this call."""
         handler = self._context.continuing.add(cancel, seconds)
         if self._continuing is not None:
             self._continuing.cancel()

@@ -21,7 +21,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
 class HTTP1Phase(IntEnum):
-    """The phase of a connection, which determines its deadlines."""
+    """The phase of a connection. The phase determines the deadlines of the connection."""
 
     HEAD = 0  # waiting for the first head, or for the rest of one
     IDLE = 1  # kept alive between requests

@@ -211,9 +211,9 @@ def origins_of(frames: list[FrameType]) -> list[int]:
 
 
 def place_in(frames: list[FrameType], origins: list[int]) -> Place | None:
-    """Return the application's innermost line, or else the innermost line of an installed package, or None.
+    """Return the innermost line of the application. Without one, return the innermost line of an installed package.
 
-    `frames` begins with the innermost stack frame.
+    If neither has a line, return None. `frames` begins with the innermost stack frame.
     """
     for origin in (_APPLICATION, _INSTALLED_PACKAGE):
         if origin in origins:

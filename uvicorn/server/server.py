@@ -245,7 +245,7 @@ class Server:
             raise KeyboardInterrupt
 
     async def _start_up(self, interface: ServedInterface) -> None:
-        """Run the application's startup, which a signal cancels."""
+        """Run the application's startup. A signal cancels the startup."""
         assert self._changed is not None
         if interface.name != "asgi3":
             logger.info("Interface: %s", interface.name)
@@ -360,7 +360,9 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self.handle_exit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully. At a second signal, stop at once. Ignore a second SIGHUP, and a SIGTERM after Ctrl-C.
+        """Stop gracefully. At a second signal, abort the open requests.
+
+        A second SIGHUP is ignored, and so is a SIGTERM after Ctrl-C.
 
         If the application blocks the event loop, a third signal by Ctrl-C raises KeyboardInterrupt in the application.
         """

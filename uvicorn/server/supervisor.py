@@ -1,7 +1,7 @@
 """Runs several worker processes on the same sockets. Starts, watches, replaces and stops them.
 
 Each worker is a new interpreter that inherits the listening sockets and reports over a socket pair. SIGINT and SIGTERM
-begin a graceful shutdown, and a second signal stops all workers at once. SIGHUP replaces the workers one by one.
+begin a graceful shutdown, and a second signal stops all workers immediately. SIGHUP replaces the workers one by one.
 SIGTTIN adds a worker, and SIGTTOU removes a worker.
 """
 
@@ -322,7 +322,7 @@ class Supervisor:
         logger.info("workers: %d", self._count)
 
     def _stop_all(self) -> None:
-        """Stop all workers gracefully. At the second call, stop all workers at once."""
+        """Stop all workers gracefully. At the second call, stop all workers immediately."""
         if self._stopping:
             for worker in self._workers:
                 self._break_off(worker)

@@ -20,7 +20,7 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close at once and drop the unsent bytes. On TCP, send a reset."""
+    """Close the transport immediately, and drop the unsent bytes. On TCP, send a reset."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX:
         # OSError if the connection is closed already.

@@ -52,7 +52,7 @@ def open_tunnel(context: ServerContext, http: HTTP1Gateway, session: WebSocketSe
 
 
 class TunnelPhase(IntEnum):
-    """The phase of a tunnel, which determines its deadlines."""
+    """The phase of a tunnel. The phase determines the deadlines of the tunnel."""
 
     OPEN = 0
     CLOSING = 1  # one side has sent a close frame; the other side has some time for its own
@@ -271,7 +271,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._read_on()
 
     def _application_ended(self) -> None:
-        """Send a FIN to the client, or close the connection."""
+        """Send a FIN to the client. If this is impossible, close the connection."""
         self._context.loop.remove_reader(self._near.fileno())
         self._session.close_begun()
         if self._application_reads and socket_state(self._near) != RESET and self._eof_since is None:

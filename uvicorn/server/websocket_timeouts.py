@@ -17,7 +17,7 @@ from uvicorn.wire.websocket.frames import WebSocketCodec
 
 
 class WebSocketPhase(IntEnum):
-    """The phase of a connection, which determines its deadlines."""
+    """The phase of a connection. The phase determines the deadlines of the connection."""
 
     OPENING = 0  # the handshake has not been accepted
     OPEN = 1
@@ -93,7 +93,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._send_close_and_linger(1012, "")
 
     def reset(self, reason: str = "") -> None:
-        """Reset the connection, and notify the application at once."""
+        """Reset the connection, and notify the application immediately."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
             self._codec.stop()

@@ -62,7 +62,7 @@ def encode_command(*command: bytes) -> bytes:
 
 
 class _Incomplete(Exception):
-    """The data ends inside a reply, which has at least `need` bytes."""
+    """The data ends inside a reply. The whole reply has at least `need` bytes."""
 
     def __init__(self, need: int = 0) -> None:
         self.need = need

@@ -158,7 +158,7 @@ class RequestHead:
         self._seen.clear()
 
     def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Return the value of each field by the field's name as the client spelled it."""
+        """Parse `head`. Return a mapping from the names of the fields, as the client spelled them, to the values."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp

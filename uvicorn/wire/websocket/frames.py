@@ -47,7 +47,7 @@ _NOT_UTF8: Final = "text is not valid UTF-8"
 
 
 class CodecState(IntEnum):
-    """Whether a codec decodes its input, keeps it in the buffer, or ignores it."""
+    """The states of a codec. OPEN: it decodes input. PAUSED: it buffers input. ENDED: it ignores input."""
 
     OPEN = 0
     PAUSED = 1

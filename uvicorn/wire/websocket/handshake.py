@@ -38,11 +38,11 @@ class WebSocketHandshake:
         Raises RemoteProtocolError, with status 426 for a version other than 13, otherwise 400.
         """
         if method != "GET":
-            raise RemoteProtocolError("websocket handshake with a method other than GET")
+            raise RemoteProtocolError("websocket handshake: expected the method GET")
         if http_version != "1.1":
-            raise RemoteProtocolError("websocket handshake in HTTP other than 1.1")
+            raise RemoteProtocolError("websocket handshake: expected HTTP/1.1")
         if has_content:
-            raise RemoteProtocolError("websocket handshake with content")
+            raise RemoteProtocolError("websocket handshake: expected no content")
         values: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             values.setdefault(name, []).append(value)
@@ -52,7 +52,7 @@ class WebSocketHandshake:
         if "websocket" not in [protocol.lower() for protocol in _parse_list(values, b"upgrade", parse_upgrade)]:
             raise RemoteProtocolError("websocket handshake: expected the field 'upgrade: websocket'")
         if _only(values, b"sec-websocket-version") != b"13":
-            raise RemoteProtocolError("websocket version other than 13", 426)
+            raise RemoteProtocolError("websocket handshake: expected the field 'sec-websocket-version: 13'", 426)
         key = _only(values, b"sec-websocket-key")
         if _KEY.fullmatch(key) is None:
             raise RemoteProtocolError("sec-websocket-key is not 16 bytes in base64")
@@ -103,7 +103,7 @@ def _only(values: dict[bytes, list[bytes]], name: bytes) -> bytes:
     """Return the value of a field that must occur exactly once."""
     of_name = values.get(name, ())
     if len(of_name) != 1:
-        raise RemoteProtocolError(f"websocket handshake with {len(of_name)} {name.decode()} fields, expected one")
+        raise RemoteProtocolError(f"websocket handshake: expected one field {name.decode()!r}, got {len(of_name)}")
     return of_name[0]
 
 
