@@ -39,13 +39,13 @@ async def _in_a_group(sending: Sending) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R5_finished_send_may_be_awaited_twice_by_every_asyncio_function(use: str) -> None:
+async def test_R5_finished_send_result_can_be_awaited_twice_with_every_asyncio_function(use: str) -> None:
     for _ in range(2):
         assert await USES[use](DONE) in (None, [None])
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R5_waiting_send_may_be_awaited_by_every_asyncio_function(use: str) -> None:
+async def test_R5_unfinished_send_result_can_be_awaited_with_every_asyncio_function(use: str) -> None:
     waited: list[int] = []
 
     async def wait() -> None:
@@ -108,7 +108,7 @@ async def test_task_that_awaits_a_send_can_be_cancelled() -> None:
     assert (task.cancelled(), cleaned) == (True, [1])
 
 
-def test_closing_a_waiting_result_of_send_ends_its_coroutine() -> None:
+def test_closing_an_unfinished_send_result_also_closes_the_coroutine_inside() -> None:
     ended: list[int] = []
 
     async def wait() -> None:
@@ -220,7 +220,7 @@ def test_channel_is_found_by_its_name_while_it_is_alive() -> None:
     assert names.find(name) is None
 
 
-def test_name_that_was_made_without_a_channel_finds_no_channel() -> None:
+def test_lookup_of_a_name_that_belongs_to_no_channel_returns_None() -> None:
     names = ChannelNames()
     assert names.find(names.new("body")) is None
 

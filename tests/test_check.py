@@ -97,7 +97,7 @@ def test_check_option_prints_one_line_for_each_mistake_and_exits_with_1(case: tu
 
 
 @pytest.mark.parametrize("options", [("below_root", "--root-path", "/other"), ("never_accepts",)], ids="-".join)
-def test_check_option_exits_0_if_the_given_options_cause_no_mistake(options: tuple[str, ...], invoke: Invoke) -> None:
+def test_option_check_exits_with_status_0_if_it_finds_no_mistake(options: tuple[str, ...], invoke: Invoke) -> None:
     _, status = invoke(*options, "--check")
     assert status == 0
 

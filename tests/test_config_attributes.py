@@ -86,7 +86,7 @@ def test_config_headers_may_be_changed() -> None:
     assert made.encoded_headers == [(b"x-tea", b"green"), (b"x-cup", b"1")]
 
 
-def test_log_level_changed_before_configure_logging_is_applied() -> None:
+def test_method_configure_logging_applies_an_earlier_change_of_log_level() -> None:
     made = uvicorn.Config(hello)
     made.log_level = "debug"
     made.configure_logging()
@@ -239,7 +239,7 @@ def test_signatures_of_config_and_run_contain_every_keyword(function: Any) -> No
         ({"http": H11Protocol, "ws": "none"}, "H11Protocol", "NoneType"),
     ],
 )
-def test_config_protocol_class_attributes_return_placeholder_classes(
+def test_protocol_class_attributes_of_a_config_are_placeholder_classes(
     keywords: dict[str, Any], http: str, ws: str
 ) -> None:
     made = config(**keywords)

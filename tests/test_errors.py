@@ -49,11 +49,11 @@ def test_remote_protocol_error_has_the_status_given() -> None:
     assert RemoteProtocolError("too long", 414).status_hint == 414
 
 
-def test_channel_closed_is_not_caught_by_except_exception() -> None:
+def test_except_clause_for_Exception_does_not_catch_ChannelClosed() -> None:
     assert not issubclass(ChannelClosed, Exception)
 
 
-def test_channel_closed_ends_a_task_without_a_traceback() -> None:
+def test_exception_ChannelClosed_ends_a_task_without_a_traceback() -> None:
     async def handler() -> None:
         raise ChannelClosed("the client has disconnected")
 

@@ -90,14 +90,14 @@ INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; to serve
         pytest.param(WSGI_APP, "application = WSGIAdapter(ASGIAdapter(app))", "app", id="two adapters"),
     ],
 )
-def test_attribute_app_is_served_if_the_attribute_application_is_its_adapter(
+def test_importer_serves_app_if_application_is_an_adapter_around_app(
     inner: str, application: str, served: str, write: Write
 ) -> None:
     write("shop.py", ADAPTERS + inner.replace("NAME", "app") + application)
     assert import_application("shop") is getattr(sys.modules["shop"], served)
 
 
-def test_attribute_application_is_served_if_the_attribute_app_is_its_adapter(write: Write) -> None:
+def test_importer_serves_application_if_app_is_an_adapter_around_application(write: Write) -> None:
     write("shop.py", ADAPTERS + WSGI_APP.replace("NAME", "application") + "app = ASGI3Adapter(application)")
     assert import_application("shop") is sys.modules["shop"].application
 
@@ -183,7 +183,9 @@ def test_application_takes_precedence_over_app_and_one_line_is_logged(
     assert caplog.messages == [INFO_LINE]
 
 
-def test_application_and_app_that_name_one_object_log_nothing(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+def test_import_logs_nothing_if_application_and_app_are_the_same_object(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
     write("shop.py", WSGI_APP.replace("NAME", "application") + "app = application")
     import_application("shop")

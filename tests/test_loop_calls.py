@@ -101,7 +101,7 @@ def test_call_to_a_closed_event_loop_raises_client_disconnected() -> None:
         LoopCalls(loop).call(int)
 
 
-async def test_all_callers_share_the_calls_of_an_event_loop() -> None:
+async def test_all_threads_get_the_same_LoopCalls_object_for_an_event_loop() -> None:
     loop = asyncio.get_running_loop()
     assert LoopCalls.of(loop) is await asyncio.to_thread(LoopCalls.of, loop)
 

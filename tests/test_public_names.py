@@ -118,7 +118,7 @@ def test_environment_variable_uvicorn_app_names_the_application(monkeypatch: pyt
     assert (result.exit_code, calls) == (0, ["shop:app"])
 
 
-def test_command_is_named_main_in_a_click_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uvicorn_command_in_a_click_group_has_the_name_main(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     group = click.Group("shop")
     group.add_command(uvicorn.main)
@@ -127,7 +127,7 @@ def test_command_is_named_main_in_a_click_group(monkeypatch: pytest.MonkeyPatch)
     assert (result.exit_code, calls) == (0, ["shop:app"])
 
 
-def test_uvicorn_main_in_a_click_group_prints_one_line_without_an_application() -> None:
+def test_uvicorn_main_in_a_group_reports_a_missing_application_in_one_line() -> None:
     group = click.Group("shop")
     group.add_command(uvicorn.main)
     result = CliRunner().invoke(group, ["main", "no_such_shop:app", "--port", "0"])

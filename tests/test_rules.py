@@ -93,14 +93,14 @@ def test_rule_ids_are_found_in_comments_docstrings_and_test_names() -> None:
     }  # fmt: skip
 
 
-def test_percent_escapes_numbers_and_specification_sections_are_not_rule_ids() -> None:
+def test_percent_escapes_and_section_numbers_are_not_mistaken_for_rule_ids() -> None:
     assert cited(r'def test_6_3_x(): "/caf%C3%A9", b"\xA1", x.B2, -O2, E501, 00 A1 B2, HTTP/1.0') == set()
 
 
-def test_undefined_rule_id_is_found() -> None:
+def test_rule_checker_reports_an_undefined_rule_id() -> None:
     assert undefined("uvicorn/x.py", "rules R1 and R99", SECTIONS) == ["R99"]
 
 
-def test_rule_ids_with_letter_B_need_the_word_broadcast_outside_broadcast_files() -> None:
+def test_rule_id_with_B_outside_broadcast_files_must_follow_the_word_broadcast() -> None:
     assert undefined("uvicorn/broadcast/x.py", "B1, B17", SECTIONS) == []
     assert undefined("uvicorn/server/x.py", "B1, B17, and broadcast B10", SECTIONS) == ["B17"]

@@ -19,7 +19,7 @@ OURS: Final = Version(uvicorn.__version__)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/from-uvicorn.md"])
-def test_page_names_the_current_version_only(page: str) -> None:
+def test_documentation_page_mentions_no_version_except_the_current_one(page: str) -> None:
     named = re.findall(r"\d+\.\d+\.\d+\+bridge\.\d+", (ROOT / page).read_text())
     assert set(named) == {uvicorn.__version__}
 
@@ -34,7 +34,7 @@ def test_our_version_satisfies_requirements_that_the_public_release_satisfies(re
 
 
 @pytest.mark.parametrize("requirement", ["==0.34.3", ">=0.34,<0.35", ">=0.55", ">0.54.0"])
-def test_our_version_fails_requirements_that_exclude_the_public_release(requirement: str) -> None:
+def test_requirement_that_excludes_the_public_release_also_excludes_our_version(requirement: str) -> None:
     assert not SpecifierSet(requirement).contains(OURS)
 
 

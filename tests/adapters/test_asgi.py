@@ -327,7 +327,7 @@ def test_several_event_loops_may_call_the_adapter_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "uvloop"])
-def test_startup_whose_event_loop_is_closed_fails_for_the_waiting_event_loop(name: str) -> None:
+def test_waiter_on_a_second_loop_gets_StartupError_if_the_startup_loop_closes(name: str) -> None:
     class Hanging(Interface):
         async def startup(self) -> None:
             await first.create_future()

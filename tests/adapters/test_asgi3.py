@@ -284,7 +284,7 @@ async def test_http_disconnect_ends_the_call_of_the_asgi3_adapter(end: Any) -> N
     await host.adapter._interface.shutdown(0)
 
 
-async def test_http_disconnect_after_the_content_ends_the_call_of_the_asgi3_adapter() -> None:
+async def test_call_of_the_asgi3_adapter_returns_when_http_disconnect_follows_the_content() -> None:
     async def app(message: Message, channels: Message) -> None:
         await channels["body"].receive()
         await for_ever(message, channels)

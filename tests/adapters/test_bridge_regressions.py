@@ -142,7 +142,7 @@ SOURCES = [from_the_server, from_a_host, from_a_host_that_says_the_raw_target, f
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_C4_path_info_of_two_byte_paths_is_the_same_as_with_wsgiref(
+def test_C4_build_environ_decodes_every_path_of_two_bytes_like_wsgiref(
     source: Callable[[bytes], HTTPExchange],
 ) -> None:
     wrong = []

@@ -264,7 +264,7 @@ async def test_client_disconnected_raised_midway_in_a_direct_call_aborts_the_res
     assert (response.complete, type(site.raised[0])) == (False, ResponseAborted)
 
 
-async def test_response_ends_both_of_two_direct_calls_for_one_request() -> None:
+async def test_two_direct_calls_for_the_same_request_return_after_one_response() -> None:
     adapter = ASGIAdapter(wsgi_apps.hello, threads=2)
     returned: list[object] = []
 

@@ -70,7 +70,7 @@ async def test_group_messages_with_content_become_asgi_response_chunks(message: 
 @pytest.mark.parametrize(
     ("kind", "message"), [("http", {"text": "a"}), ("http", {"status": 200, "content": b""}), ("websocket", {})]
 )
-async def test_a_message_that_an_asgi_connection_cannot_send_raises(kind: str, message: Event) -> None:
+async def test_asgi_reply_channel_rejects_a_message_that_its_connection_cannot_send(kind: str, message: Event) -> None:
     _, reply = await opened(kind)
     with pytest.raises(LocalProtocolError, match="expected"):
         await reply.send(message)

@@ -122,7 +122,7 @@ async def test_joining_a_group_while_redis_is_busy_subscribes_later_without_a_ga
         assert (await recorder.receive(1), recorder.gaps) == ([b"x"], [])
 
 
-async def test_reconnect_to_a_busy_redis_subscribes_later_with_one_gap_per_group(
+async def test_group_gets_exactly_one_gap_after_a_reconnect_to_a_busy_redis(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with subscribed(site, "one", "two", "three") as (backend, recorder):

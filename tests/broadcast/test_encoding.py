@@ -123,7 +123,7 @@ def test_a_message_that_contains_itself_is_rejected() -> None:
         encode(message)
 
 
-def test_decoded_message_has_shared_text_and_shared_bytes() -> None:
+def test_decoded_message_holds_text_and_bytes_as_SharedText_and_SharedBytes() -> None:
     message = share({"text": "a", "bytes": b"b", "close": True})
     assert message == {"text": "a", "bytes": b"b", "close": True}
     assert (type(message["text"]), type(message["bytes"])) == (SharedText, SharedBytes)

@@ -119,7 +119,7 @@ async def test_cancelling_a_send_does_not_withdraw_the_message() -> None:
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_one_groups_message_first_adds_then_discards_then_sends() -> None:
+async def test_single_message_with_all_group_keys_adds_then_discards_then_sends() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})
@@ -203,12 +203,12 @@ async def test_sending_to_a_group_from_a_thread_raises_the_publish_error() -> No
         assert [type(error) for error in raised] == [BroadcastUnavailable, LocalProtocolError]
 
 
-async def test_groups_channel_has_the_same_name_as_the_reply_channel() -> None:
+async def test_GroupsChannel_has_the_same_name_as_the_reply_channel() -> None:
     async with groups() as client:
         assert client.channel.name == client.reply.name
 
 
-async def test_reading_the_name_of_a_groups_channel_without_a_reply_channel_raises() -> None:
+async def test_name_of_a_GroupsChannel_without_a_reply_channel_raises_LocalProtocolError() -> None:
     async with groups() as client:
         with pytest.raises(LocalProtocolError, match="this client has no reply channel"):
             _ = GroupsChannel(client.hub).name

@@ -195,7 +195,7 @@ async def test_unawaited_failed_publish_logs_no_unretrieved_exception() -> None:
     await hub.stop()
 
 
-async def test_failed_publish_raises_nothing_with_unavailable_set_to_drop() -> None:
+async def test_failed_publish_raises_nothing_if_the_option_raise_unavailable_is_False() -> None:
     backend = ScriptedBackend()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub = await started_hub(backend, HubOptions(raise_unavailable=False))

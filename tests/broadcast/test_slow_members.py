@@ -175,7 +175,7 @@ async def test_B10_the_drop_newest_policy_keeps_the_oldest_messages_before_a_gap
         assert (app.metrics["members"], app.metrics["dropped_slow"]) == (1, 2)
 
 
-async def test_reading_the_groups_channel_name_in_a_wsgi_http_request_raises() -> None:
+async def test_name_of_a_GroupsChannel_raises_LocalProtocolError_in_a_wsgi_http_request() -> None:
     said: list[str] = []
 
     def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:

@@ -248,7 +248,7 @@ async def test_callers_that_wait_for_a_subscription_are_released_when_the_hub_st
     await wanted
 
 
-async def test_group_dropped_just_after_its_subscribe_call_ends_is_unsubscribed() -> None:
+async def test_group_is_unsubscribed_if_it_is_dropped_right_after_its_subscription() -> None:
     backend = RecordingBackend()
     wanted = backend.subscriptions.want("a")
     assert wanted is not None

@@ -63,7 +63,7 @@ async def test_websocket_of_a_wsgi_application_leaves_its_groups_when_its_client
     await client.interface.shutdown(30)
 
 
-async def test_M25_wsgi_member_gap_is_not_reported_to_other_routed_applications() -> None:
+async def test_M25_gap_of_a_wsgi_member_is_not_reported_to_another_routed_application() -> None:
     events: list[str] = []
 
     async def live(message: dict[str, Any], channels: dict[str, Any]) -> None:

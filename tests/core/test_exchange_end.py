@@ -70,7 +70,7 @@ def test_half_closed_exchange_calls_on_close_callbacks_and_no_on_end_callbacks()
 
 
 @pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
-def test_on_close_callbacks_are_called_once_for_a_half_close_and_the_end(end: str) -> None:
+def test_on_close_callbacks_are_not_called_again_by_a_later_disconnect(end: str) -> None:
     made, _ = exchange()
     called: list[str] = []
     made.on_close(lambda: called.append("first"))

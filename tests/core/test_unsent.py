@@ -72,7 +72,7 @@ def test_bytes_that_the_client_has_read_no_longer_count_as_unsent() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_bytes_read_from_an_awaited_send_are_subtracted_only_once() -> None:
+def test_partly_read_awaited_send_leaves_the_count_of_unawaited_bytes_unchanged() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)
@@ -81,7 +81,7 @@ def test_bytes_read_from_an_awaited_send_are_subtracted_only_once() -> None:
     assert client.shortage(101) == "over 1000 unread bytes that were not awaited"
 
 
-def test_unsent_sends_may_be_awaited_late_and_in_any_order() -> None:
+def test_results_of_pending_sends_may_be_awaited_late_and_in_any_order() -> None:
     client = Client()
     client.send(800)
     first = client.sends.last_send()

@@ -195,7 +195,7 @@ def test_check_w003_reports_synchronous_middleware_around_asynchronous_views(
         ("django_in_threads", "django.contrib.auth.middleware.LoginRequiredMiddleware", []),
     ],
 )
-def test_check_w004_reports_middleware_that_does_not_run_for_coroutines_outside_django(
+def test_check_w004_reports_middleware_that_does_not_run_for_non_django_applications(
     application: str, middleware: str, expected: list[str]
 ) -> None:
     assert ids(f"{HERE}.{application}", MIDDLEWARE=[middleware]) == expected

@@ -36,13 +36,13 @@ CHANGED = SessionStore()
 CHANGED["cart"] = 1
 
 
-def test_arguments_of_unwraps_the_partial_that_asgiref_submits() -> None:
+def test_function_arguments_of_unwraps_the_partial_that_asgiref_submits() -> None:
     assert arguments_of(partial(print, "loop", partial(int, "5"))) == ("5",)
     assert arguments_of(partial(int, "5")) == arguments_of(int) == ()
 
 
 @pytest.mark.parametrize("function", [int, partial(int, "5"), partial(print, partial(int, "5")), partial(print, len)])
-def test_unknown_function_is_assumed_to_leave_thread_state(function: Any) -> None:
+def test_unknown_function_is_assumed_to_change_thread_state(function: Any) -> None:
     assert not leaves_nothing(function)
 
 
@@ -50,7 +50,7 @@ class Hooked(MiddlewareMixin):
     def process_request(self, request: HttpRequest) -> None: ...
 
 
-def test_site_middleware_hook_counts_as_leaving_state_on_its_thread() -> None:
+def test_hook_of_site_middleware_is_assumed_to_change_thread_state() -> None:
     assert not leaves_nothing(hook(Hooked, "process_request", HttpRequest()))
 
 
@@ -96,7 +96,7 @@ def test_session_middleware_leaves_no_thread_state_unless_it_saves_the_session(
 @pytest.mark.parametrize(
     ("used", "added", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
 )
-def test_message_middleware_leaves_thread_state_only_if_it_stores_messages(
+def test_message_middleware_changes_thread_state_only_if_messages_were_used_or_added(
     used: bool, added: bool, expected: bool
 ) -> None:
     request = request_with(_messages=SimpleNamespace(used=used, added_new=added))
@@ -155,7 +155,7 @@ def converter() -> Iterator[None]:
     get_converters.cache_clear()
 
 
-def test_custom_path_converter_is_assumed_to_leave_thread_state(converter: None) -> None:
+def test_custom_path_converter_is_assumed_to_change_thread_state(converter: None) -> None:
     assert leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page/")))
     assert not leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page")))
     assert leaves_nothing(after(LocaleMiddleware, request_with()))
@@ -178,7 +178,7 @@ def test_middleware_that_resolves_django_path_converters_leaves_no_thread_state(
         ([lambda: None], False),
     ],
 )
-def test_closing_a_response_leaves_no_thread_state_unless_it_closes_site_objects(
+def test_only_responses_that_close_site_objects_are_assumed_to_change_thread_state(
     closes: list[Any], expected: bool
 ) -> None:
     response: Any = HttpResponse()

@@ -237,7 +237,7 @@ async def test_refused_calls_are_freed_while_all_threads_are_busy(
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-async def test_next_call_of_an_event_after_a_refused_call_gets_a_thread(lanes: Lanes) -> None:
+async def test_event_handler_with_refused_calls_gets_a_thread_when_one_is_free(lanes: Lanes) -> None:
     blockers = take_all(lanes, False)
     lease = Lease(lanes, is_request=False)
     for _ in range(2):
@@ -295,7 +295,7 @@ def test_thread_is_kept_until_the_iterator_of_an_event_is_exhausted(lanes: Lanes
     wait_until_idle(lanes.calls)
 
 
-def test_websocket_event_frees_its_thread_when_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
+def test_websocket_event_keeps_its_thread_until_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     iterator = (number for number in range(9))
     lease.submit(submitted(next, iterator)).result()
@@ -370,7 +370,9 @@ def test_unread_rows_of_an_ended_request_do_not_reach_the_next_request(
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
-def test_database_connection_is_closed_if_a_second_thread_frees_its_iterator(lanes: Lanes, admin: Admin) -> None:
+def test_database_connection_is_closed_if_another_thread_frees_an_unfinished_iterator(
+    lanes: Lanes, admin: Admin
+) -> None:
     """The iterator's `finally` may be using the connection at that time."""
     lease = Lease(lanes, is_request=False)
     iterator = (execute("SELECT pg_backend_pid()") for _ in range(9))

@@ -196,7 +196,7 @@ def test_runserver_on_a_port_in_use_prints_one_line_and_exits_with_1(project: Pa
         (["django.contrib.staticfiles", "uvicorn.django"], ["uvicorn.E001"]),
     ],
 )
-def test_check_e001_reports_static_files_before_uvicorn_django(installed: list[str], expected: list[str]) -> None:
+def test_check_e001_reports_staticfiles_listed_before_uvicorn_django(installed: list[str], expected: list[str]) -> None:
     with override_settings(INSTALLED_APPS=installed, STATIC_URL="static/"):
         found = [message.id for message in check_installed_apps()]
     assert found == expected

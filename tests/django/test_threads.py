@@ -488,7 +488,7 @@ def test_django_threads_keeps_the_interface_of_the_wrapped_application(app: Any,
     assert build_interface(DjangoThreads(app), Settings()).name == name
 
 
-def test_django_threads_around_django_has_the_interface_asgi3() -> None:
+def test_django_application_in_DjangoThreads_is_detected_as_asgi3() -> None:
     assert detect_interface(DjangoThreads(django_site(lambda request: None))) == "asgi3"  # type: ignore[arg-type,return-value]
 
 

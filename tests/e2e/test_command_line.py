@@ -702,7 +702,7 @@ def test_server_serve_returns_at_once_if_should_exit_was_set_before() -> None:
     assert sock.fileno() == -1
 
 
-def test_server_started_stays_true_after_the_server_has_stopped() -> None:
+def test_attribute_started_is_still_True_after_the_server_has_stopped() -> None:
     async def main() -> list[bool]:
         server, sock = listening(hello)
         told = [server.started]

@@ -47,7 +47,7 @@ def test_interface_example_echoes_websocket_messages(document: Path, loop: str) 
                 assert client.recv(LONGEST_WAIT) == text
 
 
-def test_interface_example_tick_sends_the_time_until_its_client_disconnects(document: Path, loop: str) -> None:
+def test_tick_example_sends_the_current_time_until_the_client_disconnects(document: Path, loop: str) -> None:
     for server in serving(document, "tick", loop):
         with talk(server) as client:
             assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", str(client.recv(LONGEST_WAIT)))

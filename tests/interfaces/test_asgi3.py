@@ -529,7 +529,9 @@ async def test_asgi_application_that_raises_midway_aborts_the_response() -> None
     assert conversation.transport.aborted
 
 
-async def test_asgi_application_that_raises_after_its_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asgi_application_that_raises_after_its_response_causes_one_logged_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     conversation = await answered(failing, request(b"GET /after HTTP/1.1"))
     assert conversation.statuses == [200]
     assert caplog.text.count("Traceback") == 1
@@ -544,7 +546,7 @@ async def test_asgi_application_that_is_cancelled_gives_500(caplog: pytest.LogCa
     assert "was cancelled before its response was complete" in caplog.text
 
 
-async def test_asgi_application_that_is_cancelled_after_its_response_is_not_logged() -> None:
+async def test_response_is_sent_although_the_asgi_application_is_cancelled_afterwards() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         await send(BODY)
@@ -856,7 +858,7 @@ async def test_framework_exception_that_wraps_a_disconnect_error_is_not_logged(
     ],
 )
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_framework_exception_named_after_a_disconnect_is_not_logged(
+async def test_exception_with_the_class_name_of_a_framework_disconnect_is_not_logged(
     kind: str, name: str, tracebacks: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -299,7 +299,7 @@ async def test_waiting_senders_are_released_when_their_slow_websocket_is_closed(
     await conversation.lose()
 
 
-async def test_blocked_sends_of_threads_without_context_do_not_reset_a_slow_response() -> None:
+async def test_slow_response_is_not_reset_while_executor_threads_block_in_send() -> None:
     async def talk(send: Send) -> None:
         # Its threads have no context: they are not the client's own.
         with ThreadPoolExecutor(20) as pool:

@@ -128,7 +128,7 @@ async def test_R5_result_of_send_works_with_tasks_gather_and_wait_for() -> None:
     assert conversation.responses()[0].content == b"0123456"
 
 
-async def test_R5_result_of_send_to_a_slow_client_works_in_a_task() -> None:
+async def test_R5_result_of_a_send_to_a_slow_client_can_become_a_task() -> None:
     sent: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -371,7 +371,7 @@ async def test_R7_truncated_upload_gets_no_response(caplog: pytest.LogCaptureFix
     assert record.levelno == logging.INFO
 
 
-async def test_R7_reading_the_content_key_of_a_closed_chunk_raises_client_disconnected() -> None:
+async def test_R7_reading_content_from_a_chunk_after_a_disconnect_raises_ClientDisconnected() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -390,7 +390,7 @@ async def test_R7_reading_the_content_key_of_a_closed_chunk_raises_client_discon
         chunk["other"]
 
 
-async def test_R7_receive_after_the_reply_returns_a_chunk_marked_closed() -> None:
+async def test_R7_chunk_received_after_the_application_has_replied_is_marked_closed() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -966,7 +966,7 @@ async def test_repr_of_channels_shows_name_path_and_state() -> None:
     assert repr(reply) == f"<ReplyChannel {reply.name} of <GET '/' COMPLETE>>"
 
 
-async def test_R5_waiting_result_of_send_supports_the_methods_of_a_coroutine() -> None:
+async def test_R5_result_of_a_blocked_send_has_the_methods_of_a_coroutine() -> None:
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
@@ -1066,7 +1066,7 @@ async def test_reply_after_the_event_loop_has_closed_is_dropped() -> None:
     await asyncio.to_thread(recorder.channels[0]["reply"].send, {"content": b"x"})
 
 
-async def test_offer_text_of_an_http_reply_channel_returns_false() -> None:
+async def test_method_offer_text_returns_False_on_an_http_reply_channel() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)

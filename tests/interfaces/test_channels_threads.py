@@ -517,7 +517,7 @@ async def test_disconnect_event_follows_a_threaded_handler_that_exceeds_its_time
 
 
 @pytest.mark.parametrize(("error", "logged"), [(ValueError("too late"), True), (ChannelClosed("too late"), False)])
-async def test_only_channel_closed_of_a_cancelled_threaded_handler_is_not_logged(
+async def test_exception_of_a_cancelled_threaded_handler_is_logged_unless_it_is_ChannelClosed(
     error: BaseException, logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
@@ -629,19 +629,19 @@ def test_coroutine_function_is_rejected_by_threaded(app: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [5, lambda message: None, lambda environ, start_response: None])
-def test_threaded_rejects_consumers_wsgi_applications_and_objects_that_are_not_callable(app: Any) -> None:
+def test_function_threaded_rejects_consumers_and_wsgi_applications_and_noncallables(app: Any) -> None:
     with pytest.raises(InterfaceError, match="threaded: the application"):
         threaded(app)
 
 
 @pytest.mark.parametrize("threads", [0, "4", True])
-def test_invalid_number_of_threads_is_rejected_by_threaded(threads: Any) -> None:
+def test_function_threaded_rejects_an_invalid_number_of_threads(threads: Any) -> None:
     with pytest.raises(ConfigError, match="threads: expected a number"):
         threaded(echo, threads=threads)
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(None, 7), (3, 3)])
-def test_threads_argument_of_threaded_overrides_the_threads_setting_of_the_server(
+def test_thread_count_passed_to_function_threaded_overrides_the_server_setting(
     threads: int | None, expected: int
 ) -> None:
     app = threaded(echo, threads)

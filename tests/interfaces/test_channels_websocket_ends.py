@@ -365,7 +365,7 @@ async def test_websocket_reply_channel_is_ready_while_it_is_open_and_not_paused(
     assert (reply.is_ready, waiting[1].done()) == (True, True)
 
 
-async def test_offer_text_of_a_websocket_succeeds_only_if_text_can_be_sent_now() -> None:
+async def test_method_offer_text_succeeds_only_if_the_websocket_can_send_now() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)

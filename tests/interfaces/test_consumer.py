@@ -111,7 +111,7 @@ async def test_R9_consumer_message_has_the_request_keys_and_the_whole_content(
 
 @WAYS
 @pytest.mark.parametrize("alias", ["content", "message"])
-async def test_R9_content_and_message_of_a_consumer_message_contain_the_request_keys(
+async def test_R9_consumer_finds_the_request_keys_also_under_content_and_under_message(
     alias: str, way: Callable[[Consumer], Consumer]
 ) -> None:
     message = await message_of(way, request(POST, b"content-length: 2", content=b"ab"))

@@ -85,7 +85,7 @@ async def test_W5_unused_socket_leaves_the_response_to_the_application() -> None
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
 
 
-async def test_W5_repr_copies_and_lookups_do_not_take_the_connection_over() -> None:
+async def test_W5_repr_or_copy_or_attribute_lookup_leaves_the_connection_with_the_server() -> None:
     def use(environ: dict[str, Any]) -> bool:
         sock = environ["werkzeug.socket"]
         shown = repr(sock), str(sock), f"{environ}"

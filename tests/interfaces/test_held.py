@@ -190,7 +190,7 @@ def test_abort_by_a_plain_function_takes_effect_after_the_function_returns() -> 
     assert calls == ["returned", "abort"]
 
 
-def test_content_requests_of_a_plain_function_reach_the_gateway_at_once() -> None:
+def test_gateway_is_asked_for_content_before_a_plain_function_returns() -> None:
     _, calls = held(lambda made: made.gateway.want_content(made), lambda made: made.gateway.content_taken(made))
     assert calls == ["want", "taken", "returned"]
 

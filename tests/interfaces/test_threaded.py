@@ -34,7 +34,7 @@ def test_end_workers_ends_worker_threads_without_an_event_loop() -> None:
     assert pool.alive == 0
 
 
-def test_end_workers_waits_only_a_bounded_time_for_a_blocked_worker_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_method_end_workers_waits_a_bounded_time_for_a_blocked_worker_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooled, "_CLOSE_SECONDS", 0.02)
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool

@@ -155,7 +155,7 @@ async def test_queued_wsgi_calls_are_answered_with_503_at_pool_shutdown(way: str
     await conversation.interface.shutdown(1)
 
 
-async def test_shutdown_waits_for_wsgi_calls_that_run_close() -> None:
+async def test_shutdown_waits_until_the_close_method_of_a_wsgi_iterable_has_run() -> None:
     kept = Kept(wsgi_apps.endless())
     conversation = Conversation(app_of(kept))
     conversation.transport.client_takes = False
@@ -166,7 +166,7 @@ async def test_shutdown_waits_for_wsgi_calls_that_run_close() -> None:
     assert len(kept.closed) == 1
 
 
-async def test_wsgi_request_without_a_response_before_the_disconnect_logs_nothing(
+async def test_nothing_is_logged_if_a_wsgi_client_disconnects_before_the_response(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun, release = threading.Event(), threading.Event()

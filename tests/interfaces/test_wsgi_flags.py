@@ -91,7 +91,7 @@ def test_wsgi_multiprocess_of_the_host_reaches_an_application_behind_two_adapter
     assert ast.literal_eval(answer.content.decode()) == (False, said)
 
 
-def test_host_wsgi_multiprocess_reaches_an_inner_adapter_through_a_channels_application() -> None:
+def test_host_flag_wsgi_multiprocess_reaches_an_adapter_inside_a_channels_application() -> None:
     inner = ASGIAdapter(flags)
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

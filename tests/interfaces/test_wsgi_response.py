@@ -135,7 +135,7 @@ def test_header_of_a_message_may_be_bytes_bytearray_or_memoryview(value: Any) ->
     assert decode_response(200, b"", [(value, value)], "OK")[1] == [("x", "X")]
 
 
-def test_repeated_response_header_is_decoded_equally_from_a_bounded_cache() -> None:
+def test_cache_of_decoded_response_headers_is_bounded_and_returns_equal_headers() -> None:
     for number in range(1000):
         field = (b"X-%d" % number, b"V")
         assert [decode_response(200, b"", [field], "OK")[1] for _ in range(2)] == [[(f"x-{number}", "V")]] * 2

@@ -27,7 +27,7 @@ def theirs() -> dict[str, Any]:
     return public_release()
 
 
-def test_every_unset_keyword_has_the_public_release_default_or_a_listed_difference(
+def test_default_of_every_keyword_equals_the_public_release_except_listed_differences(
     theirs: dict[str, Any],
 ) -> None:
     made = uvicorn.Config("shop:app")
@@ -80,7 +80,7 @@ def pattern(line: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, line.split("*"))))
 
 
-def test_every_log_line_of_the_public_release_is_logged(theirs: dict[str, Any]) -> None:
+def test_every_public_release_log_line_exists_here_or_is_a_listed_difference(theirs: dict[str, Any]) -> None:
     ours = [line for line in surface.lines() if len(re.findall("[A-Za-z]", line)) >= _FEWEST_LETTERS]
     missing = {
         line
@@ -96,7 +96,7 @@ def test_the_page_for_users_of_the_public_release_lists_the_differences() -> Non
     assert differences.tables() in page.read_text(), "run: python -m tests.public_release.differences"
 
 
-def test_public_release_log_lines_that_programs_wait_for_are_unchanged(theirs: dict[str, Any]) -> None:
+def test_startup_and_shutdown_log_lines_are_as_in_the_public_release(theirs: dict[str, Any]) -> None:
     waited_for = {
         "Started server process [*]",
         "Waiting for application startup.",

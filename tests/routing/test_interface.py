@@ -134,7 +134,7 @@ async def test_M15_refusal_by_a_nested_router_is_the_final_response() -> None:
 
 
 @pytest.mark.parametrize(("cut", "kind"), [("yes", "wsgi"), ("no", "channels"), ("auto", "channels")])
-async def test_M16_root_path_cut_decides_which_route_serves_a_path_below_the_root_path(cut: str, kind: str) -> None:
+async def test_M16_setting_root_path_cut_selects_the_route_for_paths_below_root_path(cut: str, kind: str) -> None:
     table = Router(Route("/auth/login", wsgi_app), Route("/login", channels_app))
     [found] = await answers(table, get("/auth/login"), root_path="/auth", root_path_cut=cut)
     assert found[:2] == [kind, "/auth"]
@@ -605,7 +605,7 @@ async def test_W9_routed_wsgi_application_accepts_a_websocket(router: Router, he
     await conversation.interface.shutdown(30)
 
 
-async def test_M7_handshake_to_a_wsgi_route_with_methods_is_a_GET_request() -> None:
+async def test_M7_handshake_matches_a_wsgi_route_that_allows_only_GET() -> None:
     conversation = await asked(Router(Route("/page", wsgi_page, methods=("GET",))), "/page")
     assert conversation.responses()[0].content == b"with websocket"
     await conversation.interface.shutdown(30)

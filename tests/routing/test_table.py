@@ -172,7 +172,7 @@ def test_M8_long_path_needs_at_most_ten_comparisons_in_254_routes(path: str) -> 
     assert max(map(len, compared)) <= len("/a/b/c/")
 
 
-def test_M9_request_for_the_target_star_only_matches_the_default() -> None:
+def test_M9_request_in_asterisk_form_matches_no_route_except_the_default() -> None:
     default = route("/*")
     assert find(route("/*"), path="*", method="OPTIONS") is None
     assert find(route("/*"), path="*", method="OPTIONS", default=default) is default

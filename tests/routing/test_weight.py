@@ -14,7 +14,7 @@ VISITORS = [f"visitor-{number}" for number in range(10_000)]
 
 
 @pytest.mark.parametrize("weight", [0, 0.5, 1, 5, 25, 50, 100])
-def test_M42_share_of_moved_visitors_differs_from_the_weight_by_1_5_percent_at_most(weight: float) -> None:
+def test_M42_share_of_moved_visitors_is_close_to_the_weight(weight: float) -> None:
     share = sum(is_new(weight, "/search/*", visitor) for visitor in VISITORS) / 100
     assert abs(share - weight) <= 1.5
 

@@ -109,7 +109,7 @@ async def test_single_process_accepts_up_to_128_clients_per_loop_iteration() -> 
 
 
 @pytest.mark.parametrize(("processes", "most"), [(0, 128), (2, 32), (4, 16), (65, 1)])
-async def test_processes_that_share_a_socket_divide_the_accepts_per_loop_iteration(
+async def test_processes_that_share_a_socket_each_accept_fewer_connections_per_loop_iteration(
     processes: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_count, "count", processes)
@@ -234,14 +234,14 @@ async def test_new_client_is_served_before_the_next_request_of_a_busy_client() -
     assert await paths_of_busy_and_new_client() == ["/new", "/busy"]
 
 
-async def test_busy_client_is_served_first_on_a_loop_that_reads_in_advance(
+async def test_busy_client_precedes_a_new_client_on_a_loop_that_reads_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_reads_when_ready", lambda loop: False)
     assert await paths_of_busy_and_new_client() == ["/busy", "/new"]
 
 
-def test_unknown_event_loop_may_have_a_read_in_progress() -> None:
+def test_acceptor_assumes_that_an_unknown_event_loop_may_read_ahead() -> None:
     assert not module._reads_when_ready(asyncio.AbstractEventLoop())  # type: ignore[abstract]
 
 
@@ -332,7 +332,7 @@ async def test_context_variable_set_in_one_request_is_unset_for_other_clients() 
     assert seen == ["unset", "unset"]
 
 
-async def test_first_request_without_a_transport_is_not_read_by_the_acceptor() -> None:
+async def test_acceptor_leaves_the_first_request_unread_if_the_connection_has_no_transport() -> None:
     ours, client = socket.socketpair()
     with listening() as sock, ours, client:
         client.sendall(GET)

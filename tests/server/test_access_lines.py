@@ -86,7 +86,7 @@ async def test_access_log_record_of_a_failed_response_has_an_exception_outcome(
         (b"de" * 9, "content-length is 10 but the app sent more"),
     ],
 )
-async def test_access_line_of_content_that_contradicts_content_length_names_both_lengths(
+async def test_access_line_reports_that_content_is_shorter_or_longer_than_content_length(
     caplog: pytest.LogCaptureFixture, last: bytes, outcome: str
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

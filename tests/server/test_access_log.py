@@ -111,7 +111,7 @@ def test_B4_long_path_is_truncated_in_the_access_line(caplog: pytest.LogCaptureF
     assert len(access_line(caplog, b"/" + b"x" * 100_000, b"y" * 100_000)) < 1100
 
 
-def test_B4_the_function_printable_ends_truncated_text_with_dots() -> None:
+def test_B4_function_printable_appends_three_dots_to_truncated_text() -> None:
     assert printable(b"x" * 1001) == "x" * 1000 + "..."
 
 

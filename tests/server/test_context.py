@@ -158,7 +158,7 @@ def run_out(context: ServerContext, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_D10_server_that_stays_out_of_descriptors_logs_once_a_second(
+def test_D10_repeated_accept_failures_are_logged_at_most_once_a_second(
     number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     def use(context: ServerContext) -> None:

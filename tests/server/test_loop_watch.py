@@ -183,7 +183,7 @@ async def test_c_code_that_holds_the_interpreter_lock_is_logged(caplog: pytest.L
     ]
 
 
-async def test_process_that_was_stopped_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_suspended_process_is_not_logged_as_a_blocked_event_loop(caplog: pytest.LogCaptureFixture) -> None:
     watched = await watched_loop()
     watched.look(100 * LIMIT)
     await watched.turn()

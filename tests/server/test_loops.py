@@ -54,7 +54,7 @@ def test_unusable_loop_factory_is_a_config_error(name: str) -> None:
 
 
 @pytest.mark.usefixtures("with_uvloop")
-def test_loop_uvloop_is_the_event_loop_of_uvloop() -> None:
+def test_loop_setting_uvloop_selects_the_event_loop_of_uvloop() -> None:
     assert loop_module("uvloop") == "uvloop"
 
 
@@ -81,7 +81,7 @@ def test_an_unknown_loop_is_rejected_with_the_known_names() -> None:
         loop_factory("trio")
 
 
-async def test_server_run_inside_an_event_loop_raises_an_error_that_names_serve() -> None:
+async def test_function_run_inside_an_event_loop_raises_a_RuntimeError_that_recommends_serve() -> None:
     async def main() -> None: ...
 
     # Without the check, asyncio warns about a coroutine and a task that were never awaited.

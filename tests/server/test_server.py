@@ -322,7 +322,7 @@ def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Call
         (signal.SIGHUP, signal.SIGTERM, True),
     ],
 )
-def test_second_signal_forces_the_exit_except_a_hangup_or_a_sigterm_after_ctrl_c(
+def test_second_signal_except_SIGHUP_forces_exit_but_SIGTERM_after_SIGINT_does_not(
     first: int, second: int, is_forced: bool
 ) -> None:
     server = server_of(Application())

@@ -15,7 +15,7 @@ def config(**options: Any) -> uvicorn.Config:
     return uvicorn.Config(hello, port=0, log_config=None, **options)
 
 
-async def test_subclass_on_tick_is_called_with_a_counter_until_it_returns_true() -> None:
+async def test_method_on_tick_of_a_subclass_is_called_until_it_returns_True() -> None:
     counters: list[int] = []
 
     class Ticking(uvicorn.Server):

@@ -311,7 +311,9 @@ async def test_application_may_read_after_it_has_half_closed() -> None:
         assert await made.hear() == b""
 
 
-async def test_half_closed_application_is_closed_after_the_close_timeout(tls: Certificates | None) -> None:
+async def test_tunnel_closes_after_ws_close_timeout_if_the_application_has_half_closed(
+    tls: Certificates | None,
+) -> None:
     async with tunnelled(tls=tls, ws_close_timeout=3) as made:
         tunnel = made.tunnel
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
@@ -323,7 +325,7 @@ async def test_half_closed_application_is_closed_after_the_close_timeout(tls: Ce
         assert await made.reader.read() == b""
 
 
-async def test_client_bytes_after_half_close_and_close_by_the_application_are_dropped() -> None:
+async def test_client_bytes_are_dropped_after_the_application_half_closes_and_then_closes() -> None:
     async with tunnelled() as made:
         tunnel = made.tunnel
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
@@ -357,7 +359,7 @@ async def test_stop_closes_a_half_closed_application() -> None:
         assert await made.hear() == b""
 
 
-async def test_stop_buffers_a_bounded_number_of_bytes_of_an_endlessly_sending_application() -> None:
+async def test_buffer_of_a_stopping_tunnel_is_bounded_if_the_application_sends_endlessly() -> None:
     async with tunnelled() as made:
         sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
         await until(lambda: made.tunnel.write_paused)
@@ -442,7 +444,7 @@ async def test_session_is_closing_after_the_application_has_closed_its_socket() 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="an option of Linux sets the size of the buffer")
-async def test_session_close_first_sends_all_bytes_of_a_large_socket_buffer() -> None:
+async def test_tunnel_sends_all_bytes_of_a_large_socket_buffer_before_closing() -> None:
     async with tunnelled() as made:
         assert made.far is not None
         try:

@@ -75,7 +75,7 @@ async def test_client_that_reads_nothing_after_its_close_frame_is_reset() -> Non
     await settle()
 
 
-async def test_closing_handshake_closes_a_transport_that_cannot_half_close_at_once() -> None:
+async def test_transport_without_half_close_is_closed_at_once_after_the_closing_handshake() -> None:
     conversation = await opened()
     conversation.transport.half_closes = False
     conversation.client.send_close(1000)
@@ -359,7 +359,7 @@ async def test_connection_closes_when_a_rejected_message_exceeds_max_content_byt
     await settle()
 
 
-async def test_rejected_message_of_more_than_30_seconds_closes_the_connection() -> None:
+async def test_connection_closes_if_a_rejected_message_keeps_arriving_for_over_30_seconds() -> None:
     conversation = await refused(max_content_bytes=0)
     for _ in range(30):
         conversation.send(bytes(10_000))

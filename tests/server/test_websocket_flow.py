@@ -127,7 +127,7 @@ async def test_a_message_that_is_sent_after_a_failed_write_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("ending", ["taken", "lost", "cancelled"])
-async def test_waiting_send_ends_at_a_client_read_a_disconnect_or_a_cancellation(ending: str) -> None:
+async def test_blocked_send_ends_on_cancellation_or_when_the_client_reads_or_disconnects(ending: str) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             waiting.append(asyncio.current_task())

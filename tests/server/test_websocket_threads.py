@@ -14,7 +14,7 @@ from uvicorn.server.websocket_threads import WebSocketThreads
     ("threads", "threads_per_client", "ws_threads", "most"),
     [(16, 0, 5, 5), (16, 4, 200, 50), (16, 1, 2, 1), (4, 4, 5, 5), (4, 8, 5, 5)],
 )
-def test_W6_threads_per_client_limits_ws_threads_in_the_same_proportion(
+def test_W6_client_may_use_equal_shares_of_websocket_threads_and_request_threads(
     threads: int, threads_per_client: int, ws_threads: int, most: int
 ) -> None:
     counted = WebSocketThreads(

@@ -163,7 +163,7 @@ async def test_b1_invalid_field_in_an_accept_rejects_the_handshake_with_500(
     assert "header" in caplog.text
 
 
-async def test_field_of_an_accept_replaces_the_default_field_of_the_server() -> None:
+async def test_server_header_in_an_accept_message_replaces_the_default_server_header() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             await channels["reply"].send({"accept": True, "headers": ((b"Server", b"mine"), (b"X-Y", b"z"))})

@@ -64,7 +64,7 @@ def test_large_last_metrics_line_of_an_ended_worker_is_read(
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
-def test_reading_last_metrics_ends_although_a_second_process_holds_the_channel_open(
+def test_last_worker_metrics_are_read_although_another_process_holds_the_channel(
     pair: tuple[Worker, socket.socket], metrics: WorkerMetrics
 ) -> None:
     worker, channel = pair

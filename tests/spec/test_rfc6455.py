@@ -186,7 +186,7 @@ def test_rfc_7692_7_2_3_2_the_example_that_refers_to_an_earlier_message_is_decod
     assert received(stream, compression=True) == [("text", "Hello")] * 2
 
 
-def test_rfc_7692_7_2_3_3_the_example_without_compression_in_its_blocks_is_decoded() -> None:
+def test_rfc_7692_7_2_3_3_example_with_an_uncompressed_deflate_block_is_decoded() -> None:
     stream = frame(TEXT | 0x40, bytes.fromhex("000500faff48656c6c6f00"))
     assert received(stream, compression=True) == [("text", "Hello")]
 

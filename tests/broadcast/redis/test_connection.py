@@ -99,7 +99,7 @@ async def test_unexpected_error_reply_is_the_reported_reason_for_the_lost_connec
     assert connection.lost.result() == "Redis refuses: ERR max number of clients reached"
 
 
-async def test_connection_passes_every_reply_to_the_callback_of_receive_pushes() -> None:
+async def test_connection_in_push_mode_passes_every_reply_to_the_push_callback() -> None:
     connection = RecordedConnection()
     pushes: list[Reply] = []
     connection.receive_pushes(pushes.append, lambda: None)

@@ -218,7 +218,7 @@ async def test_MOVED_reply_to_a_subscribe_calls_on_moved_and_begins_a_gap() -> N
         assert not talk.subscriber.channels
 
 
-async def test_repeated_unsubscription_by_redis_calls_on_moved_once() -> None:
+async def test_callback_on_moved_is_called_once_if_redis_repeats_an_unsubscription() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()

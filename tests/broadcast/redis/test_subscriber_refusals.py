@@ -171,7 +171,7 @@ async def test_subscribe_after_a_refused_unsubscribe_keeps_the_group_subscribed(
         assert talk.connection.sent.count((b"UNSUBSCRIBE", b"a")) == 1
 
 
-async def test_a_denied_group_is_retried_and_logged_once_with_the_command(
+async def test_denied_group_is_retried_but_its_refusal_is_logged_only_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -199,7 +199,7 @@ async def test_denied_group_reports_a_gap_when_redis_later_accepts_the_subscript
         assert talk.metrics.denied_groups == 0
 
 
-async def test_after_a_reconnect_all_subscribed_is_true_although_a_group_is_denied() -> None:
+async def test_attribute_all_subscribed_is_true_after_a_reconnect_despite_a_denied_group() -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
         talk.connection.abort("it fell")
@@ -277,7 +277,7 @@ async def test_refused_group_is_not_retried_on_the_old_server_after_its_release(
         assert talk.connection.sent.count((b"SSUBSCRIBE", b"a")) == 1
 
 
-async def test_gap_after_a_refused_subscribe_begins_when_the_last_byte_arrived() -> None:
+async def test_gap_keeps_its_start_if_redis_refuses_to_subscribe_after_a_reconnect() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.connection.last_byte_at -= 100

@@ -114,7 +114,7 @@ def test_an_unregistered_status_has_an_empty_reason_phrase() -> None:
     assert start(encoder(), status=299).startswith(b"HTTP/1.1 299 \r\n")
 
 
-def test_content_too_long_error_contains_the_bytes_within_content_length() -> None:
+def test_ContentTooLong_error_contains_the_bytes_that_fit_in_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"3"]])
     with pytest.raises(ContentTooLong, match="content-length is 3 but the app sent more") as raised:
@@ -232,7 +232,7 @@ def test_chunk_framing_of_an_empty_piece_is_empty() -> None:
     assert response.framing_around(0) == (b"", b"")
 
 
-def test_framing_around_counts_its_bytes_towards_content_length() -> None:
+def test_bytes_framed_with_framing_around_count_towards_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"20"]])
     with pytest.raises(LocalProtocolError, match="content-length is 20 but the app sent more"):
@@ -275,7 +275,7 @@ def test_configured_fields_are_encoded_as_lines() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Date", b"Content-Length", b"Connection", b"Transfer-Encoding"])
-def test_default_field_that_the_server_sets_per_response_is_rejected(name: bytes) -> None:
+def test_default_header_that_only_the_server_may_set_is_rejected(name: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="only the server may set this field"):
         encode_default_fields([(name, b"1")])
 

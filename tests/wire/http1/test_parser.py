@@ -224,7 +224,7 @@ def test_meaning_of_a_head_does_not_depend_on_earlier_heads() -> None:
             assert meaning(parser) == alone[stream]
 
 
-def test_repeated_head_never_has_the_fields_of_another_head() -> None:
+def test_parser_reuses_the_last_head_only_for_an_identical_head() -> None:
     first, second = request(), request(b"GET / HTTP/1.1", b"Cookie: a=b")
     parser, log = parse(first)
     pairs_of_each = [parser.pairs]

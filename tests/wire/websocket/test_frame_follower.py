@@ -103,7 +103,7 @@ def test_frame_follower_detects_a_close_frame_split_at_any_byte() -> None:
         assert follow(stream[:split], stream[split:]).has_closed, split
 
 
-def test_frame_follower_still_reports_closed_after_a_later_frame() -> None:
+def test_frame_follower_is_never_between_frames_again_after_a_close_frame() -> None:
     assert not follow(HEAD, control_frame(CLOSE, b""), FRAMES[1]).is_between_frames
 
 

@@ -101,12 +101,12 @@ def test_a_frame_over_the_limit_is_rejected_before_its_payload_arrives() -> None
 
 # Rejected at the length, before the four bytes of the mask.
 @pytest.mark.parametrize(("piece", "mask"), [(14, 0), (10, 4), (1, 4)])
-def test_announced_bytes_of_a_frame_over_the_limit_are_its_remaining_bytes(piece: int, mask: int) -> None:
+def test_codec_counts_the_outstanding_bytes_of_a_frame_over_the_limit(piece: int, mask: int) -> None:
     client = Client(max_message_bytes=1000).send(header(BINARY, 70_000), piece)
     assert (client.code, client.codec.announced_bytes) == (1009, 70_000 + mask)
 
 
-def test_announced_bytes_of_a_rejected_frame_exclude_payload_that_has_arrived() -> None:
+def test_codec_subtracts_received_payload_from_outstanding_bytes_of_a_rejected_frame() -> None:
     for sent in (600, 2000, 3000):
         client = Client(max_message_bytes=1000).send(
             frame(BINARY, bytes(2000))[: 8 + sent] + bytes(max(0, sent - 2000))
@@ -125,7 +125,7 @@ def test_announced_bytes_of_an_incomplete_frame_exclude_buffered_bytes() -> None
     assert client.codec.announced_bytes == 0
 
 
-def test_announced_bytes_after_invalid_text_are_the_remaining_bytes_of_the_frame() -> None:
+def test_codec_counts_the_outstanding_bytes_of_a_frame_with_invalid_text() -> None:
     client = Client(max_message_bytes=1000).send(frame(TEXT, b"\xff" * 1000)[:308])
     assert (client.code, client.codec.announced_bytes) == (1007, 700)
 
@@ -248,7 +248,7 @@ def test_a_sink_can_pause_and_resume_within_a_call() -> None:
     assert sink.count == 7
 
 
-def test_codec_calls_on_busy_after_every_256_frames_in_a_row() -> None:
+def test_callback_on_busy_is_called_after_every_256_frames_in_a_row() -> None:
     client = Client()
     pauses: list[int] = []
 
@@ -264,7 +264,7 @@ def test_codec_calls_on_busy_after_every_256_frames_in_a_row() -> None:
     assert client.calls == [("bytes", b"%d" % number) for number in range(1000)]
 
 
-def test_sink_that_does_not_pause_on_busy_receives_all_frames() -> None:
+def test_sink_that_never_pauses_the_codec_receives_all_frames() -> None:
     assert len(Client().send(frame(PING) * 1000).calls) == 1000
 
 

@@ -253,7 +253,7 @@ def test_a_handshake_field_that_only_the_server_may_set_raises(name: bytes) -> N
         accepted(headers=[(name, b"x")])
 
 
-def test_error_for_a_subprotocol_among_the_headers_names_the_subprotocol_key() -> None:
+def test_error_about_a_subprotocol_header_recommends_the_key_subprotocol() -> None:
     with pytest.raises(LocalProtocolError, match="expected the subprotocol in 'subprotocol'"):
         accepted((b"sec-websocket-protocol", b"a"), headers=[(b"Sec-WebSocket-Protocol", b"a")])
 
