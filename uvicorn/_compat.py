@@ -1,4 +1,4 @@
-"""`asyncio_run`, which programs written for the public `uvicorn` release import."""
+"""`asyncio_run`. Programs written for the public `uvicorn` release import this function."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """`(mounts, route)`. `mounts` joins the prefixes of all Mounts. `route` is the prefix of the last Route."""
+        """`(mounts, route)`. `mounts` joins the prefixes of all Mounts. `route` is the prefix of a Route in them."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:

@@ -127,7 +127,10 @@ SSL_PROTOCOL_VERSION: Final = 17
 
 
 def protocol_class(attribute: str, chosen: str | type | None) -> Any:
-    """Return the protocol class that `Config` has as `attribute` when the user chose `chosen`. None for 'none'."""
+    """Return the protocol class for the option value `chosen`. `attribute` is the name of its property of `Config`.
+
+    For the option value 'none', return None.
+    """
     from uvicorn.importer import import_from_string
 
     table = HTTP_PROTOCOLS if attribute == "http_protocol_class" else WS_PROTOCOLS

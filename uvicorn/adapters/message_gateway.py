@@ -131,7 +131,9 @@ class MessageGateway(HTTPGateway):
         """Return whether `size` more bytes may be queued, and abort the response if not."""
         shortage = self._backlog.shortage(size, self._settings)
         if shortage:
-            logger.warning("%s: response aborted: the server reads it too slowly, %s", self.exchange, shortage)
+            logger.warning(
+                "%s: response aborted: the server around the adapter reads too slowly, %s", self.exchange, shortage
+            )
             self.exchange.break_off("too much unsent")
         return not shortage
 

@@ -261,7 +261,7 @@ class WSGIGateway(HTTPGateway):
             raise
         shortage = self._backlog.shortage(len(content), self._interface.settings)
         if shortage:
-            logger.warning("%s: response aborted: the server reads it too slowly, %s", exchange, shortage)
+            logger.warning("%s: response aborted: the WSGI server reads too slowly, %s", exchange, shortage)
             exchange.abort("too much unsent")
             return
         self._backlog.add(len(content))

@@ -76,7 +76,7 @@ class HTTPCall:
         return {"type": "http.disconnect"}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send an event of the response when called. Awaiting the result waits while the client is slow."""
+        """Send an event of the response. The call never waits. An `await` of the result waits for a slow client."""
         exchange = self._exchange
         kind = message.get("type")
         state = exchange.state
@@ -372,7 +372,9 @@ def _call_ended(call: HTTPCall, exchange: HTTPExchange, task: asyncio.Task[Any])
         answer_failure(exchange, error, ASGI_FAILURE)
     elif exchange.state < COMPLETE and exchange.half_closed:
         # The application has returned because it received http.disconnect.
-        logger.debug("%s: the application returned without a complete response, after the client half-closed", exchange)
+        logger.debug(
+            "%s: the client half-closed the connection; the application returned without a complete response", exchange
+        )
         exchange.abort("client disconnected")
     elif exchange.state < COMPLETE:
         held = "http.response.body" if call.holds_start else "any of its response"

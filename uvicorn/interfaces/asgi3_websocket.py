@@ -93,7 +93,7 @@ class WebSocketCall(WebSocketListener):
         return {"type": "websocket.receive", "text": None, "bytes": message}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send an event when called. Awaiting the result waits while the client is slow."""
+        """Send an event. The call never waits. An `await` of the result waits for a slow client."""
         session = self._session
         kind = message.get("type")
         if kind == "websocket.send" and session.state is OPEN:

@@ -90,7 +90,7 @@ class Interface:
         raise NotImplementedError
 
     def serve_handshake(self, session: WebSocketSession) -> None:
-        """Serve the request of a WebSocket handshake like an HTTP request without a handshake. Never raises.
+        """Serve the request of a WebSocket handshake as an ordinary HTTP request. Never raises.
 
         If `takes_over` is true, the application may take the connection over instead of responding.
         """

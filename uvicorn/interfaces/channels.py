@@ -46,7 +46,9 @@ class ReplyChannel(HTTPReply):
         self._name = ""
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response or its next chunk when called. Awaiting the result waits while the client is slow (R17).
+        """Send a response or its next chunk. On the event loop's thread, the call does not wait.
+
+        The result can be awaited. Then the caller waits while the client is slow (R17).
 
         A response has `status`, `headers`, `content`, `more_content` and `status_text`. A chunk has `content` and
         `more_content`.

@@ -71,7 +71,9 @@ class WebSocketReply:
         return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a message when called. Awaiting the result waits while the client is slow (rule R17).
+        """Send a message. On the event loop's thread, the call does not wait.
+
+        The result can be awaited. Then the caller waits while the client is slow (rule R17).
 
         The keys `accept`, `text` or `bytes`, and `close` take effect in this order. `subprotocol` and `headers` are
         options of `accept`. `reason` is an option of `close`. A response (`status`, ...) rejects the handshake.

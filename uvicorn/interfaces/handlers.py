@@ -195,7 +195,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
 
     def give_up() -> None:
         if exchange.state < COMPLETE and exchange.half_closed:
-            logger.debug("%s: the handler returned without a response, after the client half-closed", exchange)
+            logger.debug("%s: the client half-closed the connection; the handler returned without a response", exchange)
             exchange.abort("client disconnected")
         elif exchange.state < COMPLETE:
             lacking, expected = (
