@@ -116,6 +116,23 @@ async def test_request_abandoned_by_the_client_is_counted_without_a_status() -> 
     await conversation.interface.shutdown(0)
 
 
+async def test_sent_bytes_are_counted_once_if_the_client_abandons_the_next_request() -> None:
+    async def app(message: Any, channels: Any) -> None:
+        if message["path"] == "/never":
+            await asyncio.Event().wait()
+        await channels["reply"].send({"status": 200, "content": b"1234567"})
+
+    conversation = Conversation(app, metrics=METRICS)
+    conversation.send(get("/"))
+    await until(conversation.responses)
+    conversation.send(get("/never"))
+    await conversation.lose()
+    counts = conversation.context.counts
+    assert counts is not None
+    assert (statuses(counts.entries[0]), counts.entries[0].sent) == ({"0xx": 1, "2xx": 1}, 7)
+    await conversation.interface.shutdown(0)
+
+
 async def test_content_bytes_of_requests_and_responses_are_counted() -> None:
     conversation = Conversation(wsgi_app, metrics=METRICS)
     conversation.send(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello")

@@ -190,6 +190,8 @@ class HTTP1Connection(HTTP1Gateway):
         clock = self._context.response_clock
         if clock is not None:
             self.began = clock()
+            # The client may disconnect before the response begins.
+            self.content_sent = 0
         if has_content:
             self._content_done = False
             self._continue_due = parser.expect_continue
