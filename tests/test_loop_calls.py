@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import pytest
@@ -203,6 +204,37 @@ def test_thread_wakes_when_the_loop_is_closed_while_its_coroutine_runs(
     for task in tuple(calls._tasks):
         # As asyncio reports it when it is freed.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def collecting() -> Iterator[Callable[[int, Callable[[], object]], None]]:
+    """Return a function `start(allocations, function)`. Each garbage collection calls `function`."""
+    thresholds = gc.get_threshold()
+
+    def start(allocations: int, function: Callable[[], object]) -> None:
+        gc.callbacks.append(lambda phase, info: function())
+        gc.collect()
+        gc.set_threshold(allocations)
+
+    yield start
+    gc.set_threshold(*thresholds)
+    gc.callbacks.pop()
+
+
+@pytest.mark.parametrize("allocations", [1, 2, 3])
+def test_threads_wake_at_the_loop_end_if_another_wait_ends_during_garbage_collection(
+    allocations: int,
+    loop: asyncio.AbstractEventLoop,
+    collecting: Callable[[int, Callable[[], object]], None],
+) -> None:
+    calls = LoopCalls.of(loop)
+    woken: list[int] = []
+    # More than 20, because Python does not allocate shorter tuples.
+    wakes = [partial(woken.append, number) for number in range(50)]
+    calls._wakes.update(wakes)
+    collecting(allocations, lambda: len(calls._wakes) > 40 and calls._wakes.pop())
+    calls.end()
+    assert len(woken) >= 40
 
 
 def test_event_loop_that_was_never_closed_is_freed() -> None:

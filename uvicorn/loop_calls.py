@@ -175,7 +175,8 @@ class LoopCalls:
         """Drop the posted calls, and wake the blocked threads, because the loop is closed."""
         self._woken = False
         self._calls.clear()
-        for wake in tuple(self._wakes):
+        # Not `tuple`: during its iteration, the garbage collector may let another thread change the set.
+        for wake in self._wakes.copy():
             wake()
 
     def _run(self) -> None:
