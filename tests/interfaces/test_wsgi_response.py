@@ -10,6 +10,7 @@ from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.wsgi_response import (
     _DECODED_FIELDS,
     _ENCODED_FIELDS,
+    _FIELD_NAMES,
     _STATUSES,
     decode_response,
     encode_response,
@@ -82,6 +83,20 @@ def test_long_wsgi_header_is_not_cached() -> None:
     field = ("X-A", "x" * 200)
     assert encode_response("200 OK", [field])[2] == [(b"x-a", b"x" * 200)]
     assert field not in _ENCODED_FIELDS
+
+
+def test_long_wsgi_header_name_is_not_cached() -> None:
+    name = "X-" + "a" * 65536
+    encode_response("200 OK", [(name, "1")])
+    assert name not in _FIELD_NAMES
+
+
+def test_wsgi_header_name_of_a_str_subclass_is_not_cached() -> None:
+    class Name(str):
+        pass
+
+    encode_response("200 OK", [(Name("X-Of-A-Subclass"), "1")])
+    assert "X-Of-A-Subclass" not in _FIELD_NAMES
 
 
 def test_wsgi_header_name_is_encoded_when_the_cache_of_names_is_full() -> None:

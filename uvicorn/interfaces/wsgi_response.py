@@ -98,7 +98,7 @@ def _checked_name(name: Any) -> bytes:
         raise LocalProtocolError(f"start_response: expected a token as a header's name, got {name!r:.100}")
     lower = encoded.lower()
     lower = LOWER_NAMES.get(lower, lower)
-    if len(_FIELD_NAMES) < _MOST_NAMES:
+    if type(name) is str and len(name) <= _MEMO_LENGTH and len(_FIELD_NAMES) < _MOST_NAMES:
         _FIELD_NAMES[name] = lower
     return lower
 
