@@ -348,6 +348,15 @@ def test_a_stopping_server_accepts_no_new_connections(patient: Path) -> None:
         assert (refused, read_all(client)[-10:]) == (True, b"1234567890")
 
 
+@pytest.fixture
+def hangups_not_ignored() -> Iterator[None]:
+    # A process inherits it from tests that run under nohup, and keeps to it.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_not_ignored")
 def test_hangups_of_a_terminal_let_the_request_in_flight_finish(patient: Path) -> None:
     # A shell that ends passes the signal on, so that it may arrive twice.
     with running_server(patient, "app") as server, half_a_request(server) as client:
