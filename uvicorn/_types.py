@@ -1,4 +1,4 @@
-"""Types of ASGI and WSGI under the public `uvicorn` release's names."""
+"""Types of ASGI and WSGI under the names that the public `uvicorn` release gives them."""
 
 from __future__ import annotations
 

@@ -53,7 +53,10 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """`(mounts, route)`. `mounts` joins the prefixes of all Mounts. `route` is the prefix of a Route in them."""
+        """`(mounts, route)`. `mounts` joins the prefixes of all Mounts.
+
+        `route` is the prefix of the Route below the last Mount.
+        """
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:

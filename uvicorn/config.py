@@ -252,7 +252,10 @@ class Config:
 
     @property
     def ssl(self) -> SSLContext | None:
-        """The TLS context. None without a certificate. A program may set this attribute instead of `ssl_certfile`."""
+        """The TLS context, or None if no certificate is configured.
+
+        A program may set this attribute instead of `ssl_certfile`.
+        """
         self._ssl = self.ssl_context()
         return self._ssl
 

@@ -81,7 +81,7 @@ def _checked(name: str, field: Field[Any], value: Any) -> Any:
 
 
 def workers_of(number: int | None) -> int:
-    """Return the number of worker processes. The default is WEB_CONCURRENCY, else 1. Zero also means 1."""
+    """Return the number of worker processes. The default is WEB_CONCURRENCY, or 1 if this is unset. 0 means 1."""
     if number is None:
         text = os.environ.get("WEB_CONCURRENCY", "") or "1"
         if not text.isdecimal():

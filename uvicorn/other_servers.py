@@ -51,7 +51,7 @@ def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tup
 
 
 def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> list[str]:
-    """Return a line to log for the name of an implementation that uvicorn replaces."""
+    """Return a log line if choosing `value` has no effect. Raises ConfigError for an unknown implementation."""
     if value in _OURS[option]:
         return []
     # Programs import classes of this package and pass them.
@@ -127,9 +127,9 @@ SSL_PROTOCOL_VERSION: Final = 17
 
 
 def protocol_class(attribute: str, chosen: str | type | None) -> Any:
-    """Return the protocol class for the option value `chosen`. `attribute` is the name of its property of `Config`.
+    """Return the protocol class for the option value `chosen`, or None for the option value 'none'.
 
-    For the option value 'none', return None.
+    `attribute` is `http_protocol_class` or `ws_protocol_class`.
     """
     from uvicorn.importer import import_from_string
 

@@ -22,7 +22,7 @@ __all__ = [
 
 
 def message_to_environ(message: Message) -> dict[str, Any]:
-    """Return the environ (PEP 3333) of an `http.request` message. The host adds its `wsgi.` keys."""
+    """Return the environ (PEP 3333) of an `http.request` message. The caller must add keys such as `wsgi.input`."""
     return build_environ(exchange_from_message(message, HTTPGateway(), has_content=False))
 
 

@@ -148,8 +148,8 @@ async def test_channel_that_a_message_both_adds_and_discards_is_not_a_member() -
     [
         ("chat", "expected a dict, got str"),
         ({}, "'group'"),
-        ({"group": "chat"}, "expected any of 'add', 'discard' and 'send', got {'group'}"),
-        ({"group": "chat", "add": None}, "expected any of 'add', 'discard' and 'send', got {'group', 'add'}"),
+        ({"group": "chat"}, "expected any of the keys 'add', 'discard' and 'send', got {'group'}"),
+        ({"group": "chat", "add": None}, "expected any of the keys 'add', 'discard' and 'send', got {'group', 'add'}"),
         ({"group": 7, "send": {}}, "got 7"),
         ({"group": "chat", "add": object}, "a name such as"),
         ({"group": "chat", "add": "Ada"}, "a name such as .*, got 'Ada'"),

@@ -532,7 +532,7 @@ def test_wsgi_groups_can_send_without_an_event_loop(redis_server: RedisServer) -
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        ({"group": "chat"}, "expected 'group' and 'send', got {'group'}"),
+        ({"group": "chat"}, "expected the keys 'group' and 'send', got {'group'}"),
         ("chat", "got str"),
         ({"group": "chat", "send": {}, "add": "reply.0.1"}, "need a server with an event loop"),
     ],

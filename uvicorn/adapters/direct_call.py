@@ -1,6 +1,6 @@
-"""Calls the WSGI application of an ASGIAdapter without messages if no middleware has changed the request.
+"""Calls the WSGI application in an ASGIAdapter directly if no middleware has changed the request.
 
-The direct call doubles the requests per second (bench/wsgi.py, `mixed`).
+A direct call uses no messages. It doubles the requests per second (bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calls a Router's application directly if the server calls applications of the same kind.
+"""Calls WSGI applications of a Router directly under a WSGI server, and ASGI 3 applications under an ASGI server.
 
 A direct call needs no queue, no thread and no conversion.
 """

@@ -57,7 +57,7 @@ class WSGIAdapter:
         self._has_warned = False
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Serve one request on the calling thread of the WSGI server.
+        """Serve one request on the current thread, which belongs to the WSGI server.
 
         Raises the application's exception if the response has not begun. Once the response has begun, the returned
         iterable raises the exception. An ApplicationError replaces an exception that servers treat specially, such as
@@ -284,7 +284,7 @@ class WSGIGateway(HTTPGateway):
         self._put("failure", ResponseAborted(reason))
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Raise `error` on the WSGI server's thread. Return False if the response has ended without this error."""
+        """Raise `error` on the WSGI server's thread unless the response has ended. Return whether it is raised."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._failure = crossing(error)

@@ -54,7 +54,9 @@ class GroupsChannel:
         group = group_name(message.get("group"))
         added, discarded, sent = message.get("add"), message.get("discard"), message.get("send")
         if added is None and discarded is None and sent is None:
-            raise LocalProtocolError(f"groups.send: expected any of 'add', 'discard' and 'send', got {shape(message)}")
+            raise LocalProtocolError(
+                f"groups.send: expected any of the keys 'add', 'discard' and 'send', got {shape(message)}"
+            )
         pending: list[asyncio.Future[None]] = []
         if added is not None:
             self._add(group, _channel_name(added), pending)

@@ -62,7 +62,7 @@ class Hub:
         self.publish_timeout = PUBLISH_TIMEOUT
         self.subscriptions = Subscriptions(self._subscribe, self._unsubscribe, self.start_task, self._on_late)
         self.members: dict[str, Member] = {}
-        #: Callbacks for gaps, by the name of the reply channel. A client without one has its application called.
+        #: Callbacks for gaps, by the name of the reply channel. Gaps of other clients are passed to the application.
         self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
         self.remote_members = RemoteMembers(self, options.secrets)
         self._open_backend = open_backend

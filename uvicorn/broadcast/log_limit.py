@@ -21,7 +21,7 @@ class LogLimit:
         self._count = 0
 
     def admits(self, count: int = 1) -> int:
-        """Add `count` events. Return 0 if no line may be logged now, else the number of events since the last line."""
+        """Add `count` events. Return the number of events since the last line, or 0 if no line may be logged now."""
         self._count += count
         now = self._clock()
         if now >= self._window_ends:

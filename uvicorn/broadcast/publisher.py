@@ -152,9 +152,9 @@ class SendingGroups:
     def send(self, message: Message) -> Any:
         """Send `{'group': name, 'send': message}`. Return when Redis has accepted the message."""
         if not isinstance(message, dict) or message.get("send") is None:
-            raise LocalProtocolError(f"groups.send: expected 'group' and 'send', got {shape(message)}")
+            raise LocalProtocolError(f"groups.send: expected the keys 'group' and 'send', got {shape(message)}")
         if message.get("add") is not None or message.get("discard") is not None:
-            raise LocalProtocolError("groups.send: 'add' and 'discard' need a server with an event loop")
+            raise LocalProtocolError("groups.send: the keys 'add' and 'discard' need a server with an event loop")
         self._publisher.publish(group_name(message.get("group")), message["send"])
         return DONE
 
@@ -177,7 +177,7 @@ def _retry(deadline: float, call: Callable[[], None]) -> None:
 
 
 def _through(hub: Hub, group: str, message: Message) -> bool:
-    """Send through a hub of this process, unless the hub's loop has ended or runs in the calling thread."""
+    """Send through a hub of this process, unless the hub's loop has ended or runs in the current thread."""
     if threading.get_ident() == hub.thread:
         if not hub.url.startswith(MEMORY):
             return False

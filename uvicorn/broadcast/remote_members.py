@@ -165,7 +165,8 @@ class RemoteMembers:
         if len(self._memberships) >= _MAX_MEMBERSHIPS:
             if count := self._full_log.admits():
                 logger.warning(
-                    "ignored %d requests to add clients to groups: the limit is %d; pass secret= to remove the limit",
+                    "ignored %d requests to add clients to groups; other processes may add at most %d memberships; "
+                    "pass secret= to remove the limit",
                     count,
                     _MAX_MEMBERSHIPS,
                 )

@@ -58,7 +58,7 @@ class FlowControl:
         return unsent.shortage(size, untaken, settings.max_unsent_bytes, settings.max_pending_bytes, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback for the interface to call when the application awaits the result of the last send.
+        """Return a callback that marks the last send as awaited. Call it when the application awaits this send.
 
         Below the high-water mark, return None.
         """

@@ -24,8 +24,8 @@ The table shows the states of the response. A cell names the effects of an event
     disconnect          CLOSED            CLOSED                 ignore     ignore
     switch_protocols    COMPLETE          -                      -          -
 
-A response without content (to HEAD, or with 204 or 304) is COMPLETE after its head (RFC 9110, section 9.3.2). If the
-application has announced content, `ended_early` is true, and the content is dropped without a warning.
+A response without content (to HEAD, or with 204 or 304) is COMPLETE after its head (RFC 9110, section 9.3.2). After
+`respond, more`, `ended_early` is true, and the content that follows is dropped without a warning.
 
 This file has over 400 lines, because the gateway and the exchange define one contract, which the table describes.
 """
@@ -137,7 +137,7 @@ class HTTPGateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback for the interface to call when the application awaits the result of the last send."""
+        """Return a callback that marks the last send as awaited. Call it when the application awaits this send."""
         return None
 
 
@@ -263,7 +263,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Store how many bytes the taker has in excess of its high-water mark. If none, ask for more content."""
+        """Store the number of buffered bytes above the reader's high-water mark. If it is 0, ask for more content."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:

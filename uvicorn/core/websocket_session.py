@@ -100,7 +100,7 @@ class WebSocketGateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback for the interface to call when the application awaits the result of the last send."""
+        """Return a callback that marks the last send as awaited. Call it when the application awaits this send."""
         return None
 
 

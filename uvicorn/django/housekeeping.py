@@ -44,7 +44,7 @@ _MIDDLEWARE: Final = (
 
 
 def leaves_nothing(function: Callable[[], Any]) -> bool:
-    """Return whether `function`, which asgiref made from a call, leaves the state of its thread unchanged.
+    """Return whether `function` is known to leave the state of its thread unchanged.
 
     Hooks of Django's own middleware leave no state. Signals that only Django receives leave no state.
     """
@@ -66,7 +66,7 @@ def leaves_nothing(function: Callable[[], Any]) -> bool:
 
 
 def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
-    """If asgiref made `function` from a call, return the arguments of the call. Otherwise return ()."""
+    """If `function` is asgiref's wrapper of a call, return the arguments of the call. Otherwise return ()."""
     inner = _inner(function)
     return () if inner is None else inner.args
 

@@ -285,7 +285,7 @@ class Lease(Executor):
             self._waiting_calls -= 1
 
     def _serve(self, seconds: float) -> None:
-        """Run the submitted calls on the calling thread until this lease no longer needs the thread."""
+        """Run the submitted calls on the current thread until this lease no longer needs the thread."""
         self._thread = threading.get_ident()
         self._thread_request = None
         used = False

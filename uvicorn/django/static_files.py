@@ -61,7 +61,6 @@ def _middleware_serves() -> bool:
 
 
 def _urls_serve(prefix: str) -> bool:
-    """Return whether a pattern that begins with `prefix` takes the path of a file."""
     try:
         route = resolve(f"{prefix}/file").route
     except Exception:

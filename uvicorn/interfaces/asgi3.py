@@ -238,7 +238,7 @@ class ASGI3Interface(Interface):
     def __init__(self, app: Callable[..., Any], settings: Settings) -> None:
         super().__init__(app, settings)
         self._lifespan: Lifespan | None = None
-        #: What the application's lifespan has left in `scope['state']`; None without a lifespan.
+        #: What the application's lifespan has left in `scope['state']`; None if the application has no lifespan.
         self.state: dict[str, Any] | None = None
 
     async def startup(self) -> None:

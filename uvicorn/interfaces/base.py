@@ -62,7 +62,7 @@ class Interface:
     async def finish_handlers(self, seconds: float) -> None:
         cancelled = await self.tasks.finish(seconds)
         if cancelled:
-            logger.warning("shutdown: handlers cancelled after %g seconds: %d", seconds, cancelled)
+            logger.warning("shutdown: cancelled %d handlers after %g seconds", cancelled, seconds)
 
     @property
     def parts(self) -> Sequence[Interface]:

@@ -172,7 +172,7 @@ class _Connection:
             calls.popleft()
 
     def ended(self) -> None:
-        """Begin the next call of this connection. Then begin connections that wait."""
+        """Begin the next call of this connection. Then begin waiting calls of other connections."""
         app, client = self._app, self._client
         with app.lock:
             app.posted -= 1
@@ -207,7 +207,7 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Begin a connection that the limit for its client has held back, and one that waits for room in the queue."""
+        """Begin one call that waits for this client's limit. Also begin one call that waits for room in the queue."""
         app = self._app
         with app.lock:
             held = app.held.get(self._client)

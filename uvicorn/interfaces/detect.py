@@ -169,7 +169,7 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """Return why no interface can be chosen for `app`, such as a Router. Return "" for other applications."""
+    """If `app` declares why it has no interface, as a Router does, return this reason. Otherwise return ""."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 

@@ -127,7 +127,7 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
 
 
 def _key_of(name: bytes) -> str:
-    """Return the environ key of a field, or "" for a field that is left out."""
+    """Return the environ key of a field. For a field that the environ must not contain, return ""."""
     key = _COMMON_KEYS.get(name)
     if key is not None:
         return key
@@ -136,7 +136,7 @@ def _key_of(name: bytes) -> str:
 
 
 def _keys_of(names: tuple[bytes, ...]) -> tuple[str, ...]:
-    """Return the environ keys of the fields, or () if a field is repeated or left out."""
+    """Return the environ keys of the fields. If two fields have the same key, or a field has no key, return ()."""
     keys = tuple(map(_key_of, names))
     if "" in keys or len(set(keys)) < len(keys):
         keys = ()

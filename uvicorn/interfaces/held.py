@@ -68,7 +68,10 @@ class HeldResponse(HTTPGateway):
 
 
 def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call `app` and return its result. Send the held response if the result is awaitable, else drop the response."""
+    """Call `app`, hold its response during the call, and return its result.
+
+    If the result is awaitable, `app` is a valid application, so send the response. Otherwise drop the response.
+    """
     held = HeldResponse(exchange)
     try:
         returned = app(*arguments)

@@ -1,4 +1,4 @@
-"""The public `uvicorn` release's names of the event loop factories in `uvicorn.server.loops`."""
+"""Event loop factories under the names that the public `uvicorn` release gives them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""Middleware under the public `uvicorn` release's names. Each class wraps an application as an ASGI 3 application."""
+"""Middleware under the names of the public `uvicorn` release.
+
+Each class wraps an application as an ASGI 3 application.
+"""

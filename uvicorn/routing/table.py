@@ -150,7 +150,10 @@ def _add(entry: E, entries: list[E]) -> None:
 
 
 def _bounds(prefix: str) -> tuple[str, ...]:
-    """Return the bounds of two ranges: one has only the path `prefix`, one all paths that begin with `prefix/`."""
+    """Return the bounds of two ranges.
+
+    The first range has only the path `prefix`. The second range has all paths that begin with `prefix/`.
+    """
     return prefix, prefix + "\0", prefix + "/", prefix + chr(ord("/") + 1)
 
 
@@ -163,7 +166,6 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _certain(candidates: Iterable[E]) -> E | None:
-    """Return the first HTTP entry if this entry takes every HTTP request, otherwise None."""
     entry = next((entry for entry in candidates if entry.protocol != WEBSOCKET), None)
     return entry if entry is None or entry.methods is None else None
 

@@ -68,7 +68,7 @@ class WeightFunction:
             if now >= self._next_warning:
                 self._next_warning = now + _WARNING_SECONDS
                 logger.warning(
-                    "%r: the weight function failed; the weight stays %g: %.200r", self._where, self.weight, error
+                    "%r: the weight function failed with %.200r; the weight stays %g", self._where, error, self.weight
                 )
         finally:
             self._running.release()

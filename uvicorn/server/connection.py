@@ -74,7 +74,7 @@ class TransportConnection:
             await self._drainers.wait(self._drainers.add())
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback for the interface to call when the application awaits the result of the last send.
+        """Return a callback that marks the last send as awaited. Call it when the application awaits this send.
 
         If writing is not paused, return None.
         """

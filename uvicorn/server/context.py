@@ -154,7 +154,7 @@ class ServerContext:
         self.clock = clock
         self.warnings = ClientWarnings()
         self.connections: set[Connection] = set()
-        #: Accepted connections without a transport, which TLS connections get after the handshake, and their tasks.
+        #: Accepted connections that have no transport yet, such as those in a TLS handshake, and their tasks.
         self.arriving: dict[object, asyncio.Task[None]] = {}
         #: The number of exchanges that have begun, and the number of those whose response has ended.
         self.begun = 0

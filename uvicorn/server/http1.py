@@ -3,8 +3,8 @@
 Requests are answered one at a time and in order. Until a response is complete, pipelined requests are buffered
 unparsed, and reading pauses above `read_buffer_bytes`.
 
-A cell of the table names the effects of an event in a phase, then the next phase if it changes. `-` never happens.
-Every way to CLOSED is a reset, except `switch` and `client gone`.
+A cell of the table names the effects of an event in a phase, then the next phase. A cell that names no phase keeps the
+phase. `-` never happens. Before CLOSED the server resets the connection, except after `switch` and `client gone`.
 
     event                    HEAD            IDLE            BUSY            DRAINING   LINGERING  CLOSING  CLOSED
     part of a head           HEAD            HEAD            hold            -          drop       drop     drop

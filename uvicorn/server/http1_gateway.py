@@ -218,7 +218,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._transport.resume_reading()
 
     def _held(self) -> int:
-        """Return the number of buffered bytes of content and of further requests."""
+        """Return the number of unparsed bytes or the number of buffered content bytes, whichever is larger."""
         held = len(self._parser.buffer)
         exchange = self._exchange
         return held if exchange is None else max(held, exchange.content.buffered_bytes)

@@ -1,7 +1,9 @@
 """Metrics in the text format of Prometheus, for all processes of a server.
 
 A snapshot has counters, gauges and peaks. Counters and gauges of all processes are added up. The highest peak is kept.
-The counters of a process that has ended stay in the sum. A group has one row of numbers for each combination of labels.
+The counters of a process that has ended stay in the sum.
+
+The metrics are divided into groups, such as `requests`. A group has one row of numbers for each combination of labels.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _LAST_SECONDS: Final = 0.1
 async def notifying(
     callback: Callable[[], Awaitable[object]] | None, seconds: float, on_failure: Callable[[], object]
 ) -> AsyncIterator[None]:
-    """While the context is active, await `callback()` now and then again after every `seconds`.
+    """While the context is active, await `callback()` every `seconds`. The first call is made at the beginning.
 
     If a call raises, `on_failure()` is called. At the end of the context, the exception of the call is raised.
     """

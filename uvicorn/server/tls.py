@@ -13,7 +13,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """Build the context that `settings` describe, or return None without a certificate. Raises ConfigError."""
+    """Build the context that `settings` describe. If no certificate is configured, return None. Raises ConfigError."""
     if not settings.ssl_certfile:
         for name in ("ssl_keyfile", "ssl_ca_certs"):
             if getattr(settings, name):

@@ -56,7 +56,7 @@ def start_worker(
 ) -> Worker:
     """Start a process that inherits `sockets` and reads `payload`. Raises OSError.
 
-    The last argument of `command` lists the inherited descriptors. The descriptor of the socket pair comes last.
+    An argument after `command` lists the inherited descriptors. This list ends with the descriptor of the socket pair.
     """
     ours, theirs = socket.socketpair()
     try:

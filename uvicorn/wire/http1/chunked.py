@@ -37,7 +37,7 @@ class ChunkedDecoder:
     # llhttp is not used: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
 
     def __init__(self, limits: Limits, field_bytes: int, field_count: int, on_content: Callable[[bytes], None]) -> None:
-        """`field_bytes` and `field_count` are the size of the header section, to which the trailers are added."""
+        """`field_bytes` and `field_count` are the size of the header section. The limits of the trailers include it."""
         self._on_content = on_content
         self.complete = False
         self.rest = b""
