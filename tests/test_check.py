@@ -204,9 +204,7 @@ def test_routes_option_exits_with_2_if_the_module_cannot_be_imported(invoke: Inv
     assert (lines, status) == ([], 2)
 
 
-def test_routes_and_check_options_are_not_read_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, invoke: Invoke
-) -> None:
+def test_environment_variable_UVICORN_CHECK_is_ignored(monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
     monkeypatch.setenv("UVICORN_CHECK", "1")
     lines, _ = invoke("two_kinds:app", "--routes")
     assert lines[0].startswith("entry")

@@ -135,7 +135,7 @@ def test_python_examples_of_a_page_compile(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_diff_hunks_of_a_page_have_the_line_counts_of_their_headers(page: Path) -> None:
+def test_diff_hunk_headers_on_a_page_state_the_correct_line_counts(page: Path) -> None:
     diffs = [code for language, code in FENCE.findall(page.read_text(encoding="utf-8")) if language == "diff"]
     assert [header for diff in diffs for header in miscounted(diff)] == []
 

@@ -33,7 +33,7 @@ def test_import_errors_and_interface_errors_are_config_errors(kind: type[Excepti
 
 
 @pytest.mark.parametrize("kind", [StartupError, ProtocolError, ClientDisconnected])
-def test_startup_protocol_and_disconnect_errors_are_not_config_errors(kind: type[Exception]) -> None:
+def test_StartupError_and_ProtocolError_and_ClientDisconnected_are_no_ConfigError(kind: type[Exception]) -> None:
     assert not issubclass(kind, ConfigError)
 
 

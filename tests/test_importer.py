@@ -90,19 +90,19 @@ INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; to serve
         pytest.param(WSGI_APP, "application = WSGIAdapter(ASGIAdapter(app))", "app", id="two adapters"),
     ],
 )
-def test_importer_serves_app_if_application_is_an_adapter_around_app(
+def test_importer_prefers_attribute_app_to_an_adapter_around_it_named_application(
     inner: str, application: str, served: str, write: Write
 ) -> None:
     write("shop.py", ADAPTERS + inner.replace("NAME", "app") + application)
     assert import_application("shop") is getattr(sys.modules["shop"], served)
 
 
-def test_importer_serves_application_if_app_is_an_adapter_around_application(write: Write) -> None:
+def test_importer_prefers_attribute_application_to_an_adapter_around_it_named_app(write: Write) -> None:
     write("shop.py", ADAPTERS + WSGI_APP.replace("NAME", "application") + "app = ASGI3Adapter(application)")
     assert import_application("shop") is sys.modules["shop"].application
 
 
-def test_error_for_application_and_app_of_different_kinds_names_both(write: Write) -> None:
+def test_error_for_two_applications_of_different_kinds_names_both_attributes(write: Write) -> None:
     write("shop.py", WSGI_APP.replace("NAME", "application") + CHANNELS_APP.replace("NAME", "app"))
     assert complaint("shop") == (
         "cannot import 'shop': module 'shop' has 'application' (wsgi) and 'app' (channels), which are different "
@@ -174,7 +174,7 @@ def test_M35_router_and_an_unrelated_application_in_one_module_are_rejected(writ
         ),
     ],
 )
-def test_application_takes_precedence_over_app_and_one_line_is_logged(
+def test_importer_prefers_attribute_application_to_attribute_app_and_logs_one_line(
     source: str, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
@@ -192,7 +192,7 @@ def test_import_logs_nothing_if_application_and_app_are_the_same_object(
     assert caplog.messages == []
 
 
-def test_module_name_with_a_trailing_colon_is_the_module_alone(write: Write) -> None:
+def test_trailing_colon_after_a_module_name_is_ignored(write: Write) -> None:
     write("shop.py", "app = 2")
     assert import_application("shop:") == 2
 
@@ -299,7 +299,7 @@ def test_error_for_a_missing_nested_attribute_names_the_type_of_the_object(write
     assert "Till has no 'serve'" in complaint("shop:till.serve")
 
 
-def test_missing_attribute_of_a_number_is_reported(write: Write) -> None:
+def test_error_for_a_missing_attribute_of_an_int_names_the_int_type(write: Write) -> None:
     write("shop.py", "till = 3")
     assert "int has no 'serve'" in complaint("shop:till.serve")
 

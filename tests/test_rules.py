@@ -101,6 +101,6 @@ def test_rule_checker_reports_an_undefined_rule_id() -> None:
     assert undefined("uvicorn/x.py", "rules R1 and R99", SECTIONS) == ["R99"]
 
 
-def test_rule_id_with_B_outside_broadcast_files_must_follow_the_word_broadcast() -> None:
+def test_id_of_a_broadcast_rule_needs_the_word_broadcast_outside_broadcast_files() -> None:
     assert undefined("uvicorn/broadcast/x.py", "B1, B17", SECTIONS) == []
     assert undefined("uvicorn/server/x.py", "B1, B17, and broadcast B10", SECTIONS) == ["B17"]

@@ -32,7 +32,7 @@ def test_tests_on_the_testing_page_pass(name: str, tmp_path: Path) -> None:
     assert f"{FILES[name].count('def test_')} passed" in done.stdout
 
 
-def test_django_tests_on_the_testing_page_pass_in_the_django_example(tmp_path: Path) -> None:
+def test_django_example_passes_the_tests_shown_on_the_testing_page(tmp_path: Path) -> None:
     site = shutil.copytree(DOCS.parent / "examples" / "django", tmp_path / "site")
     (site / "guestbook" / "tests.py").write_text(FILES["tests.py"])
     command = [sys.executable, "manage.py", "test"]

@@ -238,7 +238,7 @@ def test_asgi_adapter_follows_the_settings_of_each_server() -> None:
     assert [pool.threads for pool in pools] == [2, 3]
 
 
-def test_threads_of_the_asgi_adapter_override_the_threads_of_the_server() -> None:
+def test_threads_argument_of_an_asgi_adapter_overrides_the_server_setting() -> None:
     interface: Any = build_interface(ASGIAdapter(wsgi_apps.app, threads=5), Settings(threads=2))
     assert interface.executor.threads == 5
 

@@ -296,7 +296,7 @@ async def test_call_of_the_asgi3_adapter_returns_when_http_disconnect_follows_th
     await host.adapter._interface.shutdown(0)
 
 
-async def test_with_timeout_half_closed_0_a_response_after_http_disconnect_is_dropped() -> None:
+async def test_response_after_http_disconnect_is_dropped_if_timeout_half_closed_is_0() -> None:
     closed = asyncio.Event()
 
     async def app(message: Message, channels: Message) -> None:
@@ -349,7 +349,7 @@ async def test_os_error_raised_by_send_of_the_host_counts_as_a_disconnect() -> N
     assert host.sent == []
 
 
-async def test_application_that_sends_waits_for_a_slow_asgi_host() -> None:
+async def test_send_call_of_an_application_waits_for_a_slow_asgi_host() -> None:
     sent = []
 
     async def app(message: Message, channels: Message) -> None:

@@ -252,13 +252,13 @@ async def test_content_shorter_than_content_length_aborts_the_response_and_is_lo
     assert caplog.text.count("content-length is 5 but the app sent 4 bytes and stopped") == 1
 
 
-async def test_client_disconnected_raised_before_the_response_of_a_direct_call_gives_400() -> None:
+async def test_direct_call_returns_400_if_ClientDisconnected_is_raised_before_the_response() -> None:
     site = Site(raises(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.status, site.raised) == (400, [])
 
 
-async def test_client_disconnected_raised_midway_in_a_direct_call_aborts_the_response() -> None:
+async def test_direct_call_aborts_the_response_if_ClientDisconnected_is_raised_midway() -> None:
     site = Site(breaks(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.complete, type(site.raised[0])) == (False, ResponseAborted)

@@ -227,7 +227,7 @@ def test_C10_application_is_disconnected_when_its_unclosed_iterable_is_garbage_c
     assert isinstance(app.error, ChannelClosed)
 
 
-def test_wsgi_host_may_iterate_on_a_different_thread_than_it_called() -> None:
+def test_wsgi_host_may_call_and_iterate_an_application_on_different_threads() -> None:
     iterable = WSGIAdapter(ASGIAdapter(wsgi_apps.app))(environ_of("/generator"), ignore)
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(lambda: b"".join(iterable)).result(30) == b"0\n1\n2\n3\n4\n"

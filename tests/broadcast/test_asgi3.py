@@ -46,7 +46,7 @@ async def opened(kind: str) -> tuple[Client, ASGI3Reply]:
         ),
     ],
 )
-async def test_group_messages_with_text_bytes_or_close_become_asgi_websocket_events(
+async def test_group_message_with_text_or_bytes_or_close_becomes_asgi_websocket_events(
     message: Event, events: list[Event]
 ) -> None:
     client, reply = await opened("websocket")

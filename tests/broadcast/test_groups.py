@@ -208,7 +208,7 @@ async def test_GroupsChannel_has_the_same_name_as_the_reply_channel() -> None:
         assert client.channel.name == client.reply.name
 
 
-async def test_name_of_a_GroupsChannel_without_a_reply_channel_raises_LocalProtocolError() -> None:
+async def test_reading_the_name_of_a_GroupsChannel_without_a_reply_channel_raises() -> None:
     async with groups() as client:
         with pytest.raises(LocalProtocolError, match="this client has no reply channel"):
             _ = GroupsChannel(client.hub).name

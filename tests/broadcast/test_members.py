@@ -330,7 +330,9 @@ async def test_a_slow_client_that_leaves_its_only_group_gets_no_queued_message()
         assert reply.sent == []
 
 
-async def test_client_is_removed_from_all_groups_if_break_off_raises(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_is_removed_from_all_groups_although_its_break_off_method_raises(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Stubborn(Reply):
         def break_off(self, reason: str) -> None:
             raise RuntimeError("no")
@@ -398,7 +400,7 @@ async def test_B17c_delivery_errors_log_at_most_twenty_escaped_lines_a_minute(
         assert all(line.isprintable() and len(line) < 1000 for line in caplog.messages)
 
 
-async def test_B17c_queued_message_of_many_small_objects_counts_its_size_in_memory() -> None:
+async def test_B17c_queue_limit_counts_the_memory_of_all_small_objects_in_messages() -> None:
     async with Group(messages=100, octets=50_000) as group:
         slow = await group.member()
         slow.is_ready = False

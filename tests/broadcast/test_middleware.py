@@ -553,7 +553,7 @@ async def test_a_failed_startup_of_the_application_disconnects_the_backend() -> 
     assert backend.stopped
 
 
-async def test_middleware_has_the_wants_http_disconnect_value_of_its_application() -> None:
+async def test_broadcast_middleware_wants_http_disconnect_only_if_its_application_does() -> None:
     class Wants:
         wants_http_disconnect = True
 

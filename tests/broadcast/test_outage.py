@@ -61,7 +61,7 @@ def test_publishes_that_alternately_fail_and_succeed_do_not_flood_the_log(caplog
     assert len(caplog.messages) == 3
 
 
-def test_outage_marks_a_publish_error_as_reported() -> None:
+def test_publish_error_that_an_outage_records_is_marked_as_reported() -> None:
     error = BroadcastUnavailable("Redis is down")
     assert not error.reported
     Outage().failed(error)

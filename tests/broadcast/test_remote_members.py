@@ -196,7 +196,7 @@ def forged(**changes: Any) -> dict[str, Any]:
     return {"_uvicorn_control": "add", "group": "chat", "number": 1, "answer": ASKER} | changes
 
 
-async def test_B17c_forged_member_of_the_control_group_does_not_end_the_control_channel(
+async def test_B17c_control_channel_works_after_forged_requests_to_join_its_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):

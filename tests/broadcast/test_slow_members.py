@@ -175,7 +175,7 @@ async def test_B10_the_drop_newest_policy_keeps_the_oldest_messages_before_a_gap
         assert (app.metrics["members"], app.metrics["dropped_slow"]) == (1, 2)
 
 
-async def test_name_of_a_GroupsChannel_raises_LocalProtocolError_in_a_wsgi_http_request() -> None:
+async def test_reading_the_name_of_a_GroupsChannel_in_a_wsgi_http_request_raises() -> None:
     said: list[str] = []
 
     def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -235,7 +235,7 @@ class Host:
         self.events.append(event)
 
 
-async def test_slow_event_stream_is_cancelled_on_a_host_without_the_break_off_event() -> None:
+async def test_slow_event_stream_is_cancelled_if_the_host_cannot_break_it_off() -> None:
     host, outcomes = Host(), []
 
     async def stream(scope: Message, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
@@ -262,7 +262,7 @@ async def test_slow_event_stream_is_cancelled_on_a_host_without_the_break_off_ev
         assert [event["type"] for event in host.events] == ["http.response.start"]
 
 
-async def test_slow_event_stream_is_ended_if_middleware_drops_the_break_off_event() -> None:
+async def test_slow_event_stream_is_closed_although_middleware_drops_unknown_events() -> None:
     site = Site()
 
     async with running(site.asgi, queue_messages=2) as (app, backend):

@@ -27,7 +27,7 @@ async def test_producer_is_woken_below_the_high_water_mark() -> None:
     await waiting
 
 
-async def test_flow_control_reports_no_wake_up_without_a_waiting_producer() -> None:
+async def test_flow_control_requests_no_wake_up_if_no_producer_waits() -> None:
     flow = FlowControl(10)
     flow.put += 21
     assert not flow.consumed(21)

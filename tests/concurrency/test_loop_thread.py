@@ -58,7 +58,7 @@ def test_threads_that_request_a_loop_thread_concurrently_share_one_loop_thread()
     assert len(set(found)) == 1
 
 
-def test_only_the_loop_thread_gets_True_from_the_property_is_current() -> None:
+def test_LoopThread_is_current_only_on_its_own_thread() -> None:
     thread = LoopThread()
 
     async def is_current() -> bool:

@@ -144,7 +144,7 @@ def test_C12_pool_shutdown_in_a_forked_child_keeps_the_parent_pool_running() -> 
     pool.shutdown()
 
 
-async def test_pool_accepts_jobs_up_to_threads_plus_queue_before_its_workers_wake() -> None:
+async def test_pool_of_4_threads_with_2_queue_places_accepts_exactly_6_jobs() -> None:
     pool = WorkerPool(threads=4, queue=2)
     release = threading.Event()
     for _ in range(6):

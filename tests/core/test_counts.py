@@ -282,7 +282,7 @@ def test_M50_fallbacks_are_counted_by_path() -> None:
     assert counts.fallbacks == {("/account/*", "/account/avatar"): 2, ("/account/*", "/account/name"): 1}
 
 
-def test_M50_fallbacks_above_a_thousand_paths_are_counted_together() -> None:
+def test_M50_fallbacks_of_all_paths_after_the_first_thousand_are_counted_together() -> None:
     counts = Counts()
     counts.add(Place(Endpoint()), "shift")
     for number in range(1500):

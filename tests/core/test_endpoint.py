@@ -20,7 +20,7 @@ def test_endpoint_knows_that_it_was_created_before_a_fork(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("path", "below"), [("/app", True), ("/app/", True), ("/app/x", True), ("/apple", False), ("/", False)]
 )
-def test_function_is_below_compares_whole_path_segments(path: str, below: bool) -> None:
+def test_path_below_a_root_path_is_recognized_by_whole_segments(path: str, below: bool) -> None:
     assert is_below(path, "/app") is below
 
 
@@ -28,7 +28,7 @@ def test_function_is_below_compares_whole_path_segments(path: str, below: bool) 
     ("root_path_cut", "path", "cut"),
     [("auto", "/x", True), ("auto", "/app/x", False), ("yes", "/app/x", True), ("no", "/x", False)],
 )
-def test_endpoint_uses_setting_root_path_cut_to_detect_a_removed_root_path(
+def test_root_path_cut_option_determines_whether_the_root_path_counts_as_removed(
     root_path_cut: str, path: str, cut: bool
 ) -> None:
     assert Endpoint(root_path="/app", root_path_cut=root_path_cut).is_cut(path) is cut
@@ -60,6 +60,6 @@ def test_releasing_an_endpoint_also_releases_its_nested_endpoints() -> None:
     assert endpoint.context is None and inner.context is None
 
 
-def test_attribute_via_of_an_endpoint_lists_all_routes_in_request_order() -> None:
+def test_via_text_of_an_endpoint_lists_its_routes_in_request_order() -> None:
     assert Endpoint().via == ""
     assert Endpoint().seen_by("/shop", "").seen_by("", "").seen_by("cart", "").via == " via /shop via cart"

@@ -180,7 +180,7 @@ def test_exchange_accepts_response_content_of_any_bytes_type(content: Any) -> No
     assert gateway.calls == [(b"x", True)]
 
 
-def test_exchange_error_for_text_as_response_content_shows_the_text() -> None:
+def test_error_for_response_content_of_type_str_shows_its_value() -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError, match="content: expected bytes, got str 'x'"):
         made.write("x")  # type: ignore[arg-type]

@@ -60,7 +60,7 @@ def test_on_end_callbacks_are_called_after_the_end_listener_is_notified() -> Non
     assert seen == [1, 1]
 
 
-def test_half_closed_exchange_calls_on_close_callbacks_and_no_on_end_callbacks() -> None:
+def test_half_closed_exchange_runs_its_close_callbacks_but_not_its_end_callbacks() -> None:
     made, _ = exchange()
     called: list[str] = []
     made.on_end(lambda exchange: called.append("end"))

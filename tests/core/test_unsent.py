@@ -115,7 +115,7 @@ def test_pings_of_the_server_do_not_count_as_unsent_messages() -> None:
     assert client.shortage(messages=1) == ""
 
 
-def test_sum_of_awaited_and_unawaited_unsent_bytes_is_bounded() -> None:
+def test_one_limit_covers_unsent_bytes_of_awaited_and_unawaited_sends() -> None:
     client = Client()
     client.sends.last_send()()
     for _ in range(9):

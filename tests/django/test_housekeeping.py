@@ -36,7 +36,7 @@ CHANGED = SessionStore()
 CHANGED["cart"] = 1
 
 
-def test_function_arguments_of_unwraps_the_partial_that_asgiref_submits() -> None:
+def test_arguments_are_read_from_the_partial_that_asgiref_submits() -> None:
     assert arguments_of(partial(print, "loop", partial(int, "5"))) == ("5",)
     assert arguments_of(partial(int, "5")) == arguments_of(int) == ()
 
@@ -55,7 +55,7 @@ def test_hook_of_site_middleware_is_assumed_to_change_thread_state() -> None:
 
 
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
-def test_middleware_hook_with_missing_arguments_is_assumed_to_leave_thread_state(name: str) -> None:
+def test_middleware_hook_with_missing_arguments_is_assumed_to_change_thread_state(name: str) -> None:
     assert not leaves_nothing(hook(GZipMiddleware, "process_response"))
     assert not leaves_nothing(hook(SessionMiddleware, name))
 
@@ -127,7 +127,7 @@ def test_csrf_middleware_leaves_no_thread_state_unless_it_calls_site_code(
         (MessageMiddleware, {"MESSAGE_STORAGE": "site.Storage"}),
     ],
 )
-def test_custom_session_or_message_storage_is_assumed_to_leave_thread_state(
+def test_custom_session_or_message_storage_is_assumed_to_change_thread_state(
     middleware: Any, changed: dict[str, str]
 ) -> None:
     calls = hook(middleware, "process_request", HttpRequest()), after(middleware, HttpRequest())
@@ -139,7 +139,7 @@ def test_custom_session_or_message_storage_is_assumed_to_leave_thread_state(
 class Response(HttpResponse): ...
 
 
-def test_custom_response_class_is_assumed_to_leave_thread_state() -> None:
+def test_custom_response_class_is_assumed_to_change_thread_state() -> None:
     assert leaves_nothing(after(GZipMiddleware, HttpRequest()))
     assert not leaves_nothing(after(GZipMiddleware, HttpRequest(), Response()))
 
@@ -178,9 +178,7 @@ def test_middleware_that_resolves_django_path_converters_leaves_no_thread_state(
         ([lambda: None], False),
     ],
 )
-def test_only_responses_that_close_site_objects_are_assumed_to_change_thread_state(
-    closes: list[Any], expected: bool
-) -> None:
+def test_response_that_closes_site_objects_is_assumed_to_change_thread_state(closes: list[Any], expected: bool) -> None:
     response: Any = HttpResponse()
     response._resource_closers = closes
     assert leaves_nothing(partial(print, "loop", partial(response.close))) is expected
@@ -190,7 +188,7 @@ def test_only_responses_that_close_site_objects_are_assumed_to_change_thread_sta
 
 
 @pytest.mark.parametrize("middleware", [LoginRequiredMiddleware, FetchFromCacheMiddleware])
-def test_django_middleware_that_uses_the_database_is_assumed_to_leave_thread_state(middleware: type) -> None:
+def test_django_middleware_that_uses_the_database_is_assumed_to_change_thread_state(middleware: type) -> None:
     name = "process_view" if middleware is LoginRequiredMiddleware else "process_request"
     assert not leaves_nothing(hook(middleware, name, HttpRequest()))
 
@@ -208,7 +206,7 @@ async def test_views_that_use_no_database_hold_no_thread(threads_of: Make) -> No
 
 
 @pytest.mark.parametrize("uses", ["a middleware of the site", "a receiver of the site", "a query"])
-async def test_request_keeps_its_thread_after_a_query_or_site_code(uses: str, threads_of: Make) -> None:
+async def test_request_keeps_its_thread_after_running_site_code_or_a_query(uses: str, threads_of: Make) -> None:
     def receive(**named: Any) -> None: ...
 
     async def view(request: HttpRequest) -> HttpResponse:

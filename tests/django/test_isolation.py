@@ -121,7 +121,7 @@ async def test_requests_find_their_own_user_in_tasks_and_nested_sync_async_calls
     assert await asyncio.gather(*(get(site, user=user) for user in users)) == [(200, user) for user in users]
 
 
-async def test_request_finds_its_own_user_in_a_new_thread_sensitive_context(threads_of: Make) -> None:
+async def test_request_finds_its_own_user_inside_a_nested_ThreadSensitiveContext(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def view(request: HttpRequest) -> HttpResponse:
@@ -370,7 +370,7 @@ async def test_call_after_a_closed_database_connection_opens_a_new_connection(th
     await call(site)
 
 
-async def test_the_function_release_thread_rolls_back_the_open_transaction_of_the_request(threads_of: Make) -> None:
+async def test_calling_release_thread_rolls_back_the_open_transaction_of_the_request(threads_of: Make) -> None:
     async def stream() -> None:
         await sync_to_async(transaction.atomic("kept").__enter__)()
         release_thread()

@@ -61,7 +61,7 @@ async def wait_for_threads(site: DjangoThreads) -> None:
 
 
 @pytest.mark.parametrize("alias", [*ALIASES, "unlimited"])
-async def test_120_requests_see_their_own_tenant_and_locks_with_each_connection_setting(
+async def test_120_concurrent_requests_share_no_tenant_or_lock_under_any_connection_setting(
     alias: str, unlimited: None, threads_of: Make
 ) -> None:
     together = asyncio.Barrier(4)

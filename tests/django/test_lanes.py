@@ -281,7 +281,7 @@ def test_thread_is_kept_while_an_event_has_an_open_transaction(lanes: Lanes, adm
     lease.end()
 
 
-def test_thread_is_kept_until_the_iterator_of_an_event_is_exhausted(lanes: Lanes) -> None:
+def test_event_lease_keeps_its_thread_until_the_submitted_iterator_is_exhausted(lanes: Lanes) -> None:
     def generate() -> Iterator[int]:
         yield thread()
         yield thread()
@@ -384,7 +384,9 @@ def test_database_connection_is_closed_if_another_thread_frees_an_unfinished_ite
     lease.end()
 
 
-def test_connection_is_kept_if_the_leased_thread_frees_an_unfinished_iterator(lanes: Lanes, admin: Admin) -> None:
+def test_leased_thread_that_frees_an_unfinished_iterator_keeps_its_database_connection(
+    lanes: Lanes, admin: Admin
+) -> None:
     lease = Lease(lanes, is_request=False)
     iterators = [(execute("SELECT pg_backend_pid()") for _ in range(9))]
     process = lease.submit(submitted(next, iterators[0])).result()

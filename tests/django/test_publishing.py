@@ -46,7 +46,7 @@ def test_message_is_sent_at_once_without_a_transaction(published_messages: Publi
     assert published_messages == [("news", {"text": "saved"})]
 
 
-def test_message_waits_for_the_commit_of_the_database_named_by_using(
+def test_publish_on_commit_waits_for_the_commit_of_the_selected_database(
     published_messages: Published,
 ) -> None:
     with transaction.atomic("kept"):

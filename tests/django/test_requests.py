@@ -221,7 +221,7 @@ async def test_csrf_exempt_handler_needs_no_token(session_key: str) -> None:
     assert reply.messages[0]["status"] == 200
 
 
-async def test_handler_with_login_required_sends_one_vary_field_and_its_chunks_unchanged(session_key: str) -> None:
+async def test_login_required_decorator_adds_no_second_vary_field_and_changes_no_chunk(session_key: str) -> None:
     async def app(message: Any, channels: Any) -> None:
         # Other attributes of the reply channel are its own.
         assert channels["reply"].messages == []

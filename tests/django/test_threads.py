@@ -434,7 +434,7 @@ async def hold_calls(site: DjangoThreads) -> Callable[[], None]:
     return release.set
 
 
-async def test_event_raises_threads_busy_if_no_thread_is_free(threads_of: Make) -> None:
+async def test_ThreadsBusy_is_raised_if_an_event_finds_no_free_thread(threads_of: Make) -> None:
     site = threads_of(on_event(lambda: run("SELECT 1")), threads=1, wait=0)
     release = await hold_calls(site)
     with pytest.raises(ThreadsBusy):

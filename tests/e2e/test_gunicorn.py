@@ -312,7 +312,7 @@ def test_unchanged_gunicorn_settings_log_no_warning() -> None:
 
 
 @covers("raw_env", "chdir", "pidfile", "worker_tmp_dir", "pythonpath", "user", "group")
-def test_gunicorn_settings_for_environment_folders_user_and_group_are_applied(tmp_path: Path) -> None:
+def test_gunicorn_options_for_environment_and_folders_and_user_and_group_are_applied(tmp_path: Path) -> None:
     arguments = ["-e", "SAID=so", "--chdir", str(tmp_path), "-p", f"{tmp_path}/pid"]
     arguments += ["--worker-tmp-dir", str(tmp_path), "--pythonpath", str(HOSTED)]
     # The same user: another one may not be able to read the interpreter.

@@ -858,7 +858,7 @@ async def test_framework_exception_that_wraps_a_disconnect_error_is_not_logged(
     ],
 )
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_exception_with_the_class_name_of_a_framework_disconnect_is_not_logged(
+async def test_exception_named_like_a_framework_disconnect_exception_logs_no_traceback(
     kind: str, name: str, tracebacks: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

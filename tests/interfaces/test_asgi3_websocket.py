@@ -117,7 +117,7 @@ async def test_asgi_websocket_disconnect_is_returned_by_every_later_receive() ->
     assert received == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}] * 2
 
 
-async def test_asgi_websocket_messages_before_the_disconnect_are_received_first() -> None:
+async def test_asgi_receive_returns_pending_websocket_messages_before_the_disconnect() -> None:
     go = asyncio.Event()
     received = []
 

@@ -371,7 +371,7 @@ async def test_R7_truncated_upload_gets_no_response(caplog: pytest.LogCaptureFix
     assert record.levelno == logging.INFO
 
 
-async def test_R7_reading_content_from_a_chunk_after_a_disconnect_raises_ClientDisconnected() -> None:
+async def test_R7_reading_the_content_of_an_aborted_request_raises_ClientDisconnected() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

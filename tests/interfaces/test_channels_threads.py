@@ -629,21 +629,19 @@ def test_coroutine_function_is_rejected_by_threaded(app: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [5, lambda message: None, lambda environ, start_response: None])
-def test_function_threaded_rejects_consumers_and_wsgi_applications_and_noncallables(app: Any) -> None:
+def test_threaded_wrapper_rejects_consumers_and_wsgi_applications_and_noncallables(app: Any) -> None:
     with pytest.raises(InterfaceError, match="threaded: the application"):
         threaded(app)
 
 
 @pytest.mark.parametrize("threads", [0, "4", True])
-def test_function_threaded_rejects_an_invalid_number_of_threads(threads: Any) -> None:
+def test_threaded_wrapper_rejects_an_invalid_number_of_threads(threads: Any) -> None:
     with pytest.raises(ConfigError, match="threads: expected a number"):
         threaded(echo, threads=threads)
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(None, 7), (3, 3)])
-def test_thread_count_passed_to_function_threaded_overrides_the_server_setting(
-    threads: int | None, expected: int
-) -> None:
+def test_thread_count_of_a_threaded_wrapper_overrides_the_server_setting(threads: int | None, expected: int) -> None:
     app = threaded(echo, threads)
     app.__uvicorn_interface__(Settings(threads=7))
     assert app.pool.threads == expected
@@ -693,7 +691,7 @@ async def test_threaded_call_still_queued_at_shutdown_is_cancelled() -> None:
         await tasks[1]
 
 
-async def test_threaded_event_raises_if_the_pool_shuts_down_during_the_earlier_event(
+async def test_queued_threaded_event_raises_if_the_pool_shuts_down_before_its_turn(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Blocking()
@@ -743,7 +741,7 @@ def test_threaded_calls_on_four_event_loops_all_complete_under_threads_per_clien
     asyncio.run(application.shutdown())
 
 
-async def test_threaded_disconnect_event_still_waiting_at_the_end_of_shutdown_is_dropped(
+async def test_queued_threaded_disconnect_event_is_dropped_at_the_end_of_shutdown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Blocking()

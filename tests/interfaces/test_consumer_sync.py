@@ -343,7 +343,7 @@ async def test_coroutine_returned_by_a_plain_consumer_gives_500_if_it_raises() -
     assert (await talk(lambda message: app(message))).statuses == [500]
 
 
-async def test_C9_requests_above_the_thread_queue_get_503_with_retry_after() -> None:
+async def test_C9_full_thread_queue_rejects_requests_with_503_and_retry_after() -> None:
     release = threading.Event()
 
     def app(message: dict[str, Any]) -> None:

@@ -192,7 +192,7 @@ def test_object_that_cannot_be_called_is_rejected_as_an_application() -> None:
         detect_interface(3, "'app:thing'")
 
 
-def test_error_for_a_long_object_that_cannot_be_called_is_truncated() -> None:
+def test_long_repr_of_a_noncallable_object_is_truncated_in_the_error() -> None:
     with pytest.raises(InterfaceError) as caught:
         detect_interface("x" * 10_000)
     assert len(str(caught.value)) < 300
@@ -348,7 +348,7 @@ def test_error_for_an_unknown_interface_lists_the_known_interfaces() -> None:
         build_interface(channels_app, Settings(interface="asgi"))
 
 
-def test_every_interface_name_is_a_choice_of_the_setting_interface() -> None:
+def test_choices_for_the_interface_setting_are_auto_and_every_interface_name() -> None:
     field = next(field for field in Settings.__dataclass_fields__.values() if field.name == "interface")
     assert set(field.metadata["choices"]) == {"auto", *INTERFACE_NAMES}
 

@@ -237,7 +237,7 @@ async def test_W4_disallowed_origin_gets_403_when_the_application_uses_the_socke
     assert isinstance(app.error, ClientDisconnected)
 
 
-async def test_W6_use_of_a_socket_beyond_ws_threads_raises_and_sends_503() -> None:
+async def test_W6_socket_access_raises_and_sends_503_if_ws_threads_are_exhausted() -> None:
     leave = threading.Event()
 
     def use(environ: dict[str, Any]) -> None:
@@ -339,7 +339,7 @@ async def test_W7_stopping_server_ends_the_socket_stream_and_closes_with_1012() 
     assert app.returned == b""
 
 
-async def test_werkzeug_socket_raises_after_accept_of_the_websocket_object() -> None:
+async def test_werkzeug_socket_raises_after_the_application_accepted_the_websocket() -> None:
     errors: list[BaseException] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:

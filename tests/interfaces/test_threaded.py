@@ -17,7 +17,7 @@ from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
 
-def test_end_workers_ends_worker_threads_without_an_event_loop() -> None:
+def test_worker_threads_can_be_ended_without_a_running_event_loop() -> None:
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
     assert pool is not None
@@ -34,7 +34,7 @@ def test_end_workers_ends_worker_threads_without_an_event_loop() -> None:
     assert pool.alive == 0
 
 
-def test_method_end_workers_waits_a_bounded_time_for_a_blocked_worker_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ending_workers_waits_only_a_bounded_time_for_a_blocked_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooled, "_CLOSE_SECONDS", 0.02)
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool

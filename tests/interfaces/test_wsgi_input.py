@@ -74,9 +74,7 @@ def wanted_at_least(gateway: Silent, count: int) -> bool:
 
 
 @pytest.mark.parametrize(("pushes_content", "asked"), [(False, 2), (True, 0)])
-async def test_wsgi_input_requests_content_once_if_the_gateway_pushes_the_rest(
-    pushes_content: bool, asked: int
-) -> None:
+async def test_wsgi_input_asks_only_once_for_content_that_the_gateway_pushes(pushes_content: bool, asked: int) -> None:
     reading = Reading(lambda reader: reader.read(3))
     gateway = reading.gateway
     gateway.pushes_content = pushes_content

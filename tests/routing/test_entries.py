@@ -76,7 +76,7 @@ def test_M2_mount_with_an_impossible_prefix_raises_with_the_correction(prefix: s
     assert advice in str(caught.value)
 
 
-def test_error_for_arguments_of_a_starlette_mount_names_starlette() -> None:
+def test_error_for_starlette_arguments_to_Mount_mentions_starlette() -> None:
     with pytest.raises(ConfigError, match="Starlette's Mount"):
         Mount("/shop", routes=[])
 
@@ -111,7 +111,7 @@ def test_M6_host_of_a_route_is_stored_in_lower_case_without_final_dot(host: str,
 
 
 @pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
-def test_M21_route_rejects_threads_that_are_not_a_number_above_zero(threads: Any) -> None:
+def test_M21_route_rejects_a_threads_argument_other_than_a_positive_integer(threads: Any) -> None:
     with pytest.raises(ConfigError, match=r"Route\('/a'\): threads: expected a number"):
         Route("/a", pages, threads=threads)
 

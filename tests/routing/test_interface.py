@@ -134,7 +134,7 @@ async def test_M15_refusal_by_a_nested_router_is_the_final_response() -> None:
 
 
 @pytest.mark.parametrize(("cut", "kind"), [("yes", "wsgi"), ("no", "channels"), ("auto", "channels")])
-async def test_M16_setting_root_path_cut_selects_the_route_for_paths_below_root_path(cut: str, kind: str) -> None:
+async def test_M16_root_path_cut_option_determines_the_path_that_routes_match(cut: str, kind: str) -> None:
     table = Router(Route("/auth/login", wsgi_app), Route("/login", channels_app))
     [found] = await answers(table, get("/auth/login"), root_path="/auth", root_path_cut=cut)
     assert found[:2] == [kind, "/auth"]
@@ -292,7 +292,7 @@ def test_M20_each_application_has_its_own_interface_object() -> None:
     assert one is not two
 
 
-def test_M21_threads_of_a_route_create_a_separate_pool() -> None:
+def test_M21_route_with_a_threads_argument_gets_a_separate_pool() -> None:
     health, adapted, again, default = interfaces_of(
         Router(
             Route("/health", wsgi_app, threads=2),
@@ -618,7 +618,7 @@ async def test_M47_wsgi_application_with_a_fallback_gets_no_websocket() -> None:
     await conversation.interface.shutdown(30)
 
 
-async def test_M47_handshake_to_a_shift_between_wsgi_applications_gets_the_fallback_response() -> None:
+async def test_M47_websocket_handshake_falls_back_from_one_wsgi_application_to_the_other() -> None:
     def missing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("404 Not Found", [])
         return [b""]

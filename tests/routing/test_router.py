@@ -152,7 +152,7 @@ async def test_M11_a_test_can_call_a_router_with_httpx() -> None:
             assert (await client.get(path)).json()[0] == kind
 
 
-def test_M25_router_method_mapped_wraps_each_distinct_application_once() -> None:
+def test_M25_mapped_router_wraps_each_distinct_application_once() -> None:
     wrapped: list[Any] = []
 
     def wrap(app: Any) -> Any:

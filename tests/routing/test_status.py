@@ -88,7 +88,7 @@ async def test_K4_token_in_the_query_gets_404(entry: StatusEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-async def test_K4_unsupported_method_gets_405_with_the_token_and_404_without(entry: StatusEntry) -> None:
+async def test_K4_unsupported_method_gets_405_for_an_authorized_client_and_otherwise_404(entry: StatusEntry) -> None:
     requests = get("/_status", AUTHORIZED, method=b"DELETE"), get("/_status", method=b"DELETE")
     answers = await responses(site(entry), *requests)
     assert [answer.status for answer in answers] == [405, 404]

@@ -127,7 +127,7 @@ async def test_M47_a_status_outside_the_fallback_list_is_sent_to_the_client() ->
     assert await answers(Shift(wsgi_app, channels_404, weight=100, fallback=(410,)), get("/x")) == [404]
 
 
-async def test_M47_without_a_fallback_list_a_404_of_the_new_application_is_sent() -> None:
+async def test_M47_shift_without_a_fallback_sends_the_404_of_the_new_application() -> None:
     assert await answers(Shift(wsgi_app, channels_404, weight=100), get("/x")) == [404]
 
 

@@ -234,7 +234,7 @@ async def test_new_client_is_served_before_the_next_request_of_a_busy_client() -
     assert await paths_of_busy_and_new_client() == ["/new", "/busy"]
 
 
-async def test_busy_client_precedes_a_new_client_on_a_loop_that_reads_ahead(
+async def test_loop_that_reads_ahead_serves_busy_clients_before_new_clients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_reads_when_ready", lambda loop: False)

@@ -78,7 +78,7 @@ async def test_exchange_is_aborted_when_timeout_half_closed_has_passed(begins: b
     await conversation.interface.tasks.finish(0)
 
 
-async def test_with_timeout_half_closed_0_a_half_closed_connection_is_reset_at_once() -> None:
+async def test_half_closed_connection_is_reset_immediately_if_timeout_half_closed_is_0() -> None:
     app = Waiting()
     conversation = Conversation(app, timeout_half_closed=0)
     conversation.send(GET)

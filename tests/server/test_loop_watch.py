@@ -132,7 +132,7 @@ async def test_event_loop_blocked_for_less_than_70_percent_of_the_limit_is_not_l
     assert places(caplog) == logged
 
 
-async def test_logged_duration_of_a_blocked_event_loop_includes_a_late_check(caplog: pytest.LogCaptureFixture) -> None:
+async def test_logged_blocking_time_includes_the_time_before_a_late_check(caplog: pytest.LogCaptureFixture) -> None:
     watched = await watched_loop()
     watched.look(1.0)
     await watched.turn(0.51)

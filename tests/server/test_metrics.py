@@ -127,7 +127,7 @@ async def test_fallback_metric_exists_only_for_the_new_application_of_a_shift() 
     assert fallbacks == {"uvicorn_fallbacks_total{entry=/a,side=new,kind=channels}": 1}
 
 
-async def test_thread_metrics_of_websockets_exist_only_for_applications_that_take_connections_over() -> None:
+async def test_websocket_thread_metrics_exist_for_wsgi_but_not_for_channels_applications() -> None:
     threads = {name: value for name, value in (await values(wsgi_app)).items() if "websocket_threads" in name}
     assert threads == {
         "uvicorn_websocket_threads": 200,
@@ -248,7 +248,7 @@ def test_process_that_ends_before_its_first_metrics_is_counted_as_ended() -> Non
     assert samples(totals.text()) == {ENDED: 1}
 
 
-def test_metrics_text_is_written_once_between_two_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_text_is_built_once_per_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Snapshot] = []
     monkeypatch.setattr(metrics, "text_of", lambda snapshot: written.append(snapshot) or b"text")
     totals = Totals()

@@ -76,7 +76,7 @@ def test_C7_cache_of_forwarded_values_is_bounded() -> None:
     assert len(trusted._found) <= 4096
 
 
-def test_C7_cached_client_keeps_the_forwarded_scheme_of_each_request() -> None:
+def test_C7_each_request_of_a_client_has_its_own_forwarded_scheme() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
     schemes = [trusted.client((b"1.2.3.4", proto), PROXY, "http")[1] for proto in (b"https", b"http", b"", b"https")]
     assert schemes == ["https", "http", "http", "https"]

@@ -146,7 +146,7 @@ class Steps(threading.Event):
         return True
 
 
-def test_a_scan_reports_each_file_that_is_made_changed_or_removed(tree: Path) -> None:
+def test_scan_reports_each_created_or_changed_or_removed_python_file(tree: Path) -> None:
     module = tree / "app" / "module.py"
     changed: list[str] = []
     steps = Steps(

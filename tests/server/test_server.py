@@ -322,7 +322,7 @@ def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Call
         (signal.SIGHUP, signal.SIGTERM, True),
     ],
 )
-def test_second_signal_except_SIGHUP_forces_exit_but_SIGTERM_after_SIGINT_does_not(
+def test_second_signal_forces_exit_except_SIGHUP_and_a_SIGTERM_after_SIGINT(
     first: int, second: int, is_forced: bool
 ) -> None:
     server = server_of(Application())

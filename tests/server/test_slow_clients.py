@@ -45,7 +45,7 @@ def test_upload_that_pauses_for_20_seconds_is_rejected() -> None:
     assert [bool(reason) for reason in reasons(*pause)] == [False] * 20 + [True]
 
 
-def test_reason_for_a_rejected_pause_contains_the_length_of_the_pause() -> None:
+def test_reason_for_rejecting_a_paused_upload_contains_the_idle_limit() -> None:
     assert reasons((1.0, 0), (2.5, 0), idle_seconds=2.5)[-1] == "no request content for 2.5 seconds"
 
 
@@ -54,7 +54,7 @@ def test_content_byte_from_the_client_restarts_the_idle_timeout() -> None:
     assert set(reasons(*steps)) == {""}
 
 
-def test_clock_tick_that_is_late_counts_fully_towards_the_upload_idle_time() -> None:
+def test_whole_time_before_a_late_clock_tick_counts_as_upload_idle_time() -> None:
     assert reasons((1.0, 0), (25.0, 0))[-1] == "no request content for 20 seconds"
 
 

@@ -337,7 +337,7 @@ async def test_client_bytes_are_dropped_after_the_application_half_closes_and_th
         await until(lambda: not made.context.connections)
 
 
-async def test_bytes_for_a_half_closed_application_are_dropped_when_it_closes() -> None:
+async def test_buffered_client_bytes_are_dropped_when_a_half_closed_application_closes() -> None:
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel

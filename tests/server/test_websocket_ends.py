@@ -392,7 +392,7 @@ async def test_connection_is_closed_if_a_rejected_message_arrives_below_min_cont
     await settle()
 
 
-async def test_stopping_server_discards_a_rejected_message_for_only_one_second() -> None:
+async def test_stopping_server_waits_one_second_for_the_rest_of_a_rejected_message() -> None:
     conversation = await refused()
     conversation.context.stopping = True
     for _ in range(2):

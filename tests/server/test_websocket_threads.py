@@ -14,7 +14,7 @@ from uvicorn.server.websocket_threads import WebSocketThreads
     ("threads", "threads_per_client", "ws_threads", "most"),
     [(16, 0, 5, 5), (16, 4, 200, 50), (16, 1, 2, 1), (4, 4, 5, 5), (4, 8, 5, 5)],
 )
-def test_W6_client_may_use_equal_shares_of_websocket_threads_and_request_threads(
+def test_W6_websocket_thread_share_of_a_client_equals_its_request_thread_share(
     threads: int, threads_per_client: int, ws_threads: int, most: int
 ) -> None:
     counted = WebSocketThreads(
@@ -34,7 +34,7 @@ def test_W6_ended_websocket_thread_no_longer_counts_for_its_client() -> None:
     assert (counted.refusal("192.0.2.1"), counted.count) == ("", 0)
 
 
-def test_W6_websockets_of_a_unix_socket_proxy_ignore_threads_per_client() -> None:
+def test_W6_threads_per_client_does_not_limit_websockets_without_a_client_address() -> None:
     counted = WebSocketThreads(build_settings({"threads": 2, "threads_per_client": 1, "ws_threads": 2}))
     counted.begin("")
     assert not counted.refusal("")

@@ -111,7 +111,7 @@ def test_metrics_line_that_filled_the_channel_is_completed_later(pair: tuple[Wor
     assert found[0][1] == encoded(numbers(1, "x" * 100_000))
 
 
-def test_ready_message_is_sent_after_a_metrics_line_that_filled_the_channel(
+def test_ready_message_reaches_the_supervisor_although_metrics_filled_the_channel(
     pair: tuple[Worker, socket.socket],
 ) -> None:
     worker, channel = pair

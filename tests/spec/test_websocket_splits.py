@@ -64,7 +64,7 @@ def test_a_stream_of_frames_gives_the_same_messages_however_it_is_split(name: st
         *((8, length) for length in (0, 20, 119, 125, 127, 133, 300, 65535, 65536)),
     ],
 )
-def test_a_frame_gives_the_same_message_wherever_it_is_split_once(first: int, size: int, length: int) -> None:
+def test_frame_split_in_two_pieces_at_any_byte_gives_the_same_message(first: int, size: int, length: int) -> None:
     """The pieces include all lengths that a wrong parser could take from the header."""
     field = length.to_bytes(size, "big") if size else b""
     marker = {0: length, 2: 126, 8: 127}[size]

@@ -61,7 +61,7 @@ def test_SCRIPT_NAME_in_the_environment_sets_the_root_path(
     assert settings_of().root_path == root_path
 
 
-def test_setting_root_path_cut_is_yes_unless_variable_SCRIPT_NAME_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_path_cut_setting_is_yes_unless_SCRIPT_NAME_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCRIPT_NAME", raising=False)
     assert settings_of().root_path_cut == "yes"
     monkeypatch.setenv("SCRIPT_NAME", "/mounted")

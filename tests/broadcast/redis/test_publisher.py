@@ -156,7 +156,7 @@ async def test_publishes_that_redis_refuses_twice_keep_their_order() -> None:
         await asyncio.gather(*publishing)
 
 
-async def test_refused_publish_is_not_retried_once_a_later_publish_was_accepted() -> None:
+async def test_refused_publish_is_not_retried_if_a_later_publish_was_accepted() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, TAKEN)
@@ -178,7 +178,7 @@ async def test_publish_is_retried_although_a_later_publish_to_a_second_group_suc
         await first
 
 
-async def test_publish_that_redis_refuses_until_the_timeout_raises_with_the_reason(timeouts: Timeouts) -> None:
+async def test_publish_error_after_the_timeout_contains_the_refusal_of_redis(timeouts: Timeouts) -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, BUSY)

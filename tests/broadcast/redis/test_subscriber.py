@@ -158,7 +158,7 @@ async def test_an_unreported_gap_is_merged_with_the_next_gap() -> None:
         assert all(gap.since < time.time() - 99 for gap in talk.recorder.gaps)
 
 
-async def test_groups_of_a_refused_command_are_subscribed_one_by_one() -> None:
+async def test_refused_subscribe_command_is_retried_separately_for_each_group() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b", "c")
         await settle()
@@ -218,7 +218,7 @@ async def test_MOVED_reply_to_a_subscribe_calls_on_moved_and_begins_a_gap() -> N
         assert not talk.subscriber.channels
 
 
-async def test_callback_on_moved_is_called_once_if_redis_repeats_an_unsubscription() -> None:
+async def test_group_that_redis_unsubscribes_twice_is_reported_only_once_as_moved() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()

@@ -74,7 +74,7 @@ async def test_subscriptions_with_a_transient_error_are_retried_in_one_command()
         await subscribing
 
 
-async def test_flag_all_subscribed_waits_for_every_group_after_a_reconnect(
+async def test_reconnected_subscriber_is_fully_subscribed_only_after_its_last_group(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -94,7 +94,7 @@ async def test_flag_all_subscribed_waits_for_every_group_after_a_reconnect(
         assert talk.recorder.gap_calls == 1
 
 
-async def test_flag_all_subscribed_waits_for_a_refused_subscribe_to_succeed() -> None:
+async def test_subscriber_is_not_fully_subscribed_until_a_refused_subscribe_succeeds() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
         talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)
@@ -199,7 +199,7 @@ async def test_denied_group_reports_a_gap_when_redis_later_accepts_the_subscript
         assert talk.metrics.denied_groups == 0
 
 
-async def test_attribute_all_subscribed_is_true_after_a_reconnect_despite_a_denied_group() -> None:
+async def test_subscriber_is_fully_subscribed_after_a_reconnect_despite_a_denied_group() -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
         talk.connection.abort("it fell")
@@ -263,7 +263,7 @@ async def test_busy_cluster_server_is_retried_without_looking_for_another_server
         assert (talk.moved, talk.recorder.gaps) == ([], [])
 
 
-async def test_refused_group_is_not_retried_on_the_old_server_after_its_release() -> None:
+async def test_released_group_is_not_retried_on_the_server_that_refused_it() -> None:
     async with conversation(SHARDED) as talk:
         talk.subscribe("a")
         await settle()

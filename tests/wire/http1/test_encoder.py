@@ -232,7 +232,7 @@ def test_chunk_framing_of_an_empty_piece_is_empty() -> None:
     assert response.framing_around(0) == (b"", b"")
 
 
-def test_bytes_framed_with_framing_around_count_towards_content_length() -> None:
+def test_encoder_counts_the_bytes_of_a_file_towards_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"20"]])
     with pytest.raises(LocalProtocolError, match="content-length is 20 but the app sent more"):

@@ -142,7 +142,7 @@ def test_every_method_is_known_to_llhttp_too(method: bytes) -> None:
     assert parser.method == method.decode()
 
 
-def test_absolute_target_adds_the_host_that_http_1_0_may_omit() -> None:
+def test_parser_takes_a_missing_host_field_from_an_absolute_target() -> None:
     parser, log = parse(request(b"GET http://a/b HTTP/1.0", host=None))
     assert (pairs(parser), parser.target) == ([[b"host", b"a"]], b"/b")
 

@@ -105,7 +105,7 @@ def test_without_a_compression_offer_the_response_has_no_extension() -> None:
 
 
 @pytest.mark.parametrize("granted", [8, 9, 10, 11, 12])
-def test_messages_beyond_the_negotiated_window_are_inflated_for_any_split(granted: int) -> None:
+def test_back_reference_beyond_the_negotiated_window_is_inflated_in_a_split_frame(granted: int) -> None:
     """zlib itself compresses with a window of 9 bits when asked for 8."""
     far = random.Random(granted).randbytes((1 << granted) + 50)
     message = far + bytes(300) + far
@@ -120,7 +120,9 @@ def test_messages_beyond_the_negotiated_window_are_inflated_for_any_split(grante
 
 @pytest.mark.parametrize("granted", [8, 12])
 @pytest.mark.parametrize("piece", [1, 7, 100, 5000])
-def test_messages_beyond_the_negotiated_window_may_refer_to_earlier_messages(granted: int, piece: int) -> None:
+def test_back_references_to_earlier_messages_beyond_the_negotiated_window_are_inflated(
+    granted: int, piece: int
+) -> None:
     client, source, deflater = (
         Client(deflate=agreed(OFFER % granted), max_message_bytes=MEBIBYTE),
         random.Random(granted),

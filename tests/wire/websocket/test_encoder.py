@@ -69,7 +69,7 @@ def test_malformed_close_frame_is_rejected(payload: bytes, code: int) -> None:
     assert caught.value.code == code
 
 
-def test_method_forget_empties_the_frame_cache() -> None:
+def test_frame_cache_holds_no_frame_after_a_call_of_forget() -> None:
     cache = FrameCache()
     assert (cache.message, cache.frame) == (None, b"")
     cache.message, cache.frame = "a", frame(0x81, b"a")

@@ -103,7 +103,7 @@ def test_frame_follower_detects_a_close_frame_split_at_any_byte() -> None:
         assert follow(stream[:split], stream[split:]).has_closed, split
 
 
-def test_frame_follower_is_never_between_frames_again_after_a_close_frame() -> None:
+def test_frame_follower_is_not_between_frames_after_a_close_frame() -> None:
     assert not follow(HEAD, control_frame(CLOSE, b""), FRAMES[1]).is_between_frames
 
 
@@ -122,7 +122,7 @@ def test_frame_follower_finds_no_frame_end_after_a_length_above_63_bits() -> Non
     assert not follow(HEAD, b"\x82\x7f" + b"\xff" * 8, FRAMES[1]).is_between_frames
 
 
-def test_frame_follower_skips_a_payload_of_63_bits_without_a_buffer() -> None:
+def test_frame_follower_skips_a_payload_with_a_63_bit_length() -> None:
     follower = follow(HEAD, b"\x82\x7f\x7f" + b"\xff" * 7, *[bytes(65536)] * 20)
     assert not follower.is_between_frames
 

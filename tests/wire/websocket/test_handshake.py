@@ -123,7 +123,7 @@ def test_a_websocket_version_other_than_13_gives_426(version: bytes) -> None:
         (b"sec-websocket-key", KEY + b"\n"),
     ],
 )
-def test_handshake_with_a_wrong_upgrade_connection_or_key_gets_400(name: bytes, value: bytes) -> None:
+def test_handshake_with_a_wrong_upgrade_or_connection_or_key_field_gets_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value), without=name).status_hint == 400
 
 
