@@ -86,7 +86,7 @@ class Leaf(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A mistake in a site, or with `is_hint` a possible mistake."""
+    """A mistake in a site. If `is_hint` is true, the mistake is only possible."""
 
     where: str
     what: str

@@ -183,7 +183,7 @@ class Settings:
     # 5 s: most half-closed clients have left. One that still reads, such as `nc`, has its response by then.
     half_closed_seconds: float = setting(
         5.0, TIMEOUTS, "Time a response may continue after its client half-closed the connection; then it is aborted. "
-        "0: at once.",
+        "0: immediately.",
         flag="--timeout-half-closed",
     )  # fmt: skip
     # 2 s: a stream that sends more often is busy and may end by itself; browsers reconnect after 3 s.
@@ -277,5 +277,5 @@ class Settings:
         "0: no limit.",
     )  # fmt: skip
     limit_max_requests_jitter: int = setting(
-        0, PROCESSES, "Most requests added to the limit at random, so that workers are not all replaced at once."
+        0, PROCESSES, "Most requests added to the limit at random, so that workers are not replaced together."
     )

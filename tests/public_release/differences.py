@@ -72,7 +72,7 @@ LINES: Final = {
     "ASGI callable returned without sending handshake.": _REQUEST,
     "ASGI callable returned without starting response.": _REQUEST,
     "ASGI callable should return None, but returned '*'.": "what an application returns is ignored",
-    "Cancel * running task(s), timeout graceful shutdown exceeded": "`requests aborted after 30 seconds: 1`",
+    "Cancel * running task(s), timeout graceful shutdown exceeded": "`aborted 2 requests after 30 seconds`",
     "Child process [*] failed to start, stopping the parent process.": "`the first worker ...`, with the reason",
     "Error loading ASGI app factory: *": _ERROR,
     "Error loading ASGI app. *": _ERROR,

@@ -31,9 +31,9 @@ def named_url() -> str:
 
 
 async def choose_url(host: str = "localhost", port: int = 6379) -> str:
-    """Return UVICORN_BROADCAST_URL, else the URL of a local Redis that responds, else `memory://` with a warning.
+    """Return UVICORN_BROADCAST_URL if it is set. Otherwise return the URL of a local Redis.
 
-    A server with several processes never gets `memory://`.
+    If the local Redis does not respond, log a warning. A server with one process then gets `memory://`.
     """
     if named := named_url():
         return named
@@ -50,7 +50,7 @@ async def choose_url(host: str = "localhost", port: int = 6379) -> str:
 
 
 async def _probe(host: str, port: int) -> str:
-    """Return '' if a usable Redis responds, otherwise the reason why Redis cannot be used."""
+    """Return the reason why Redis cannot be used. If a usable Redis responds, return ''."""
     where = f"{host}:{port}"
     try:
         async with asyncio.timeout(_PROBE_SECONDS):

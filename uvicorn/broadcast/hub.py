@@ -141,7 +141,7 @@ class Hub:
         member.groups.add(group)
         if known is None:
             self.members[name] = member
-            # Called at once if the client has disconnected already.
+            # Called immediately if the client has disconnected already.
             member.target.on_close(partial(self.forget, member))
         return self.subscriptions.want(group) if group in member.groups else None
 

@@ -40,7 +40,8 @@ class BroadcastMiddleware:
     `scope['groups']`, and WSGI applications `environ['uvicorn.groups']`.
 
     Choose the backend by `host` and `port` of Redis, by `url`, or by a `backend` object. Without these arguments, the
-    URL is UVICORN_BROADCAST_URL, else a Redis on localhost that responds at startup, else `memory://` with a warning.
+    URL is UVICORN_BROADCAST_URL. If this variable is not set, the middleware uses a Redis on localhost. If no such
+    Redis responds at startup, the URL is `memory://`, and a warning is logged.
 
     `prefix` separates the groups of several applications. At most `queue_messages` messages and `queue_bytes` bytes are
     queued for a slow client. When the queue is full, `slow` decides: `'close'` (with 1013), `'drop_oldest'` or

@@ -31,7 +31,8 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
     """Send `message` to all members of `group` in all processes. Return when the backend has accepted the message.
 
     Without `url`, the first BroadcastMiddleware that has started in this process chooses the backend. If no middleware
-    has started, the URL is UVICORN_BROADCAST_URL, else Redis on localhost. Call this in any thread or forked process.
+    has started, the URL is UVICORN_BROADCAST_URL. If this variable is not set, Redis on localhost is used. Call this in
+    any thread or forked process.
 
     Raises BroadcastUnavailable if the message is not accepted within a second, and LocalProtocolError for an invalid
     message.

@@ -47,7 +47,7 @@ class FlowControl:
             self._unsent.add(size)
 
     def shortage(self, size: int, settings: Settings, most_messages: int = 0) -> str:
-        """Return a warning if a send of `size` bytes would exceed a limit of rule R17, otherwise an empty string."""
+        """Return a warning if a send of `size` bytes would exceed a limit of rule R17. Otherwise return ''."""
         untaken = self.put - self._consumed
         if untaken <= self._high_water_bytes:
             self._unsent = None

@@ -227,7 +227,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         """Like `receive`, for use after `receive_now` has returned None."""
         while True:
             receivers = self.content.receivers()
-            # Added before the gateway is asked, because the gateway may feed content at once.
+            # Added before the gateway is asked, because the gateway may feed content immediately.
             receiver = receivers.add()
             self.gateway.want_content(self)
             # As `receivers.wait`, without its coroutine.
@@ -362,7 +362,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         await self.gateway.drain()
 
     def app_failed(self, reason: str) -> None:
-        """Abort a response that has begun, otherwise respond 500. Logs nothing."""
+        """If the response has begun, abort it. Otherwise respond 500. Logs nothing."""
         if self.state is WAITING:
             self.respond(500, ERROR_HEADERS, b"Internal Server Error\n")
         elif self.state is STREAMING:

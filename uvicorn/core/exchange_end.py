@@ -39,7 +39,7 @@ class ExchangeEnd:
     state: ExchangeState
     #: Whether the client has closed its side of the connection; it may still read.
     half_closed: bool
-    #: A listener for the end, or a list of callbacks. While this is None, an interface may set it to its call.
+    #: A listener for the end, or a list of callbacks. While this is None, an interface may set it to its own call.
     end_listeners: EndListener | list[Callable[[Self], object]] | None
     _close_callbacks: list[Callable[[], object]] | None
     _watchers: Waiters | None

@@ -57,7 +57,7 @@ class UnsentSends:
         return partial(self._on_await, self._position, self._last_bytes)
 
     def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:
-        """Return a warning if a send of `size` bytes would exceed a limit, otherwise an empty string."""
+        """Return a warning if a send of `size` bytes would exceed a limit. Otherwise return an empty string."""
         return self.unawaited_shortage(size, unsent, most_unawaited, most_messages) or self.pending_shortage(
             size, unsent, most_unawaited, most
         )

@@ -110,7 +110,7 @@ def _script_name(router: Router) -> Iterator[CheckMessage]:
 
 
 def _inside(app: Any) -> list[Any]:
-    """Return the applications inside middleware and adapters: two for a Shift, otherwise one."""
+    """Return the applications inside middleware and adapters: two for a Shift, one for other applications."""
     while (inner := getattr(app, "__wrapped__", getattr(app, "app", None))) is not None:
         app = inner
     return [*_inside(app.old), *_inside(app.new)] if isinstance(app, Shift) else [app]

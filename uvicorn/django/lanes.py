@@ -294,7 +294,7 @@ class Lease(Executor):
                 call = self._calls.get(timeout=self._patience(seconds) if used else 0)
             except Empty:
                 if used:
-                    # Not at once, because a collected iterator may still run its `finally`.
+                    # Not immediately, because a collected iterator may still run its `finally`.
                     if clean_connections(closes=bool(self._iterators)):
                         # A task that continues would commit only the second half of the transaction.
                         self._broken = partial(TransactionManagementError, "rolled back: it outlived its handler")

@@ -35,7 +35,7 @@ class Interface:
     expected = "async def"
     #: What else to write for a plain function, for errors.
     alternative = "return what another application has returned"
-    #: Whether it runs the application's startup and shutdown. An application that has several has one that does.
+    #: Whether it runs the application's startup and shutdown. Of several interfaces of one application, only one does.
     runs_hooks = True
     #: Whether it shows counts of the requests, so that the server has to count them.
     wants_counts = False

@@ -131,7 +131,7 @@ def _key_of(name: bytes) -> str:
     key = _COMMON_KEYS.get(name)
     if key is not None:
         return key
-    # A name with dashes has the same key as one with underscores.
+    # A name with dashes would have the same key as a name with underscores.
     return "" if b"_" in name or name in _NEVER else "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
 
 
@@ -192,7 +192,7 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """Return `target` if it matches the other arguments, otherwise a target built from them."""
+    """If `target` matches the other arguments, return it. Otherwise build a target from the other arguments."""
     prefix, octets, query_octets = text_octets(script_name), text_octets(path), text_octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets

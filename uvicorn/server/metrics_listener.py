@@ -20,7 +20,7 @@ from uvicorn.server.metrics import CONTENT_TYPE
 
 logger = logging.getLogger("uvicorn.error")
 
-# Prometheus sends 400 bytes, and reads the response at once.
+# Prometheus sends 400 bytes, and reads the response immediately.
 _MOST_HEAD_BYTES: Final = 8192
 _SECONDS: Final = 5.0
 

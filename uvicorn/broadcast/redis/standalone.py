@@ -17,7 +17,7 @@ from uvicorn.broadcast.redis.url import parse_redis_url
 
 
 class RedisServer(NamedTuple):
-    """A process's connections to one server: one for subscribing, one for publishing."""
+    """A process's two connections to one server. One subscribes, and the other publishes."""
 
     subscriber: Subscriber
     publisher: RedisPublisher
