@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from tests.forks import exit_code_in_child
 from tests.helpers import settle
 from tests.waits import LONGEST_WAIT
+from uvicorn import loop_calls
 from uvicorn.errors import ChannelClosed, ClientDisconnected
 from uvicorn.loop_calls import LoopCalls
 from uvicorn.server.loops import loop_factory
@@ -105,6 +108,36 @@ def test_call_to_a_closed_event_loop_raises_client_disconnected() -> None:
 async def test_all_threads_get_the_same_LoopCalls_object_for_an_event_loop() -> None:
     loop = asyncio.get_running_loop()
     assert LoopCalls.of(loop) is await asyncio.to_thread(LoopCalls.of, loop)
+
+
+def test_threads_that_ask_first_at_the_same_time_get_the_same_LoopCalls_object() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as workers:
+            for _ in range(300):
+                loop = asyncio.new_event_loop()
+                barrier = threading.Barrier(4)
+                asking = [workers.submit(lambda: (barrier.wait(), LoopCalls.of(loop))[1]) for _ in range(4)]  # noqa: B023
+                found = {id(future.result(LONGEST_WAIT)) for future in asking}
+                loop.close()
+                assert len(found) == 1
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_forked_child_gets_a_LoopCalls_object_if_the_parent_was_creating_one() -> None:
+    def child() -> None:
+        loop = asyncio.new_event_loop()
+        # In a thread of its own, because the lock is reentrant.
+        thread = threading.Thread(target=LoopCalls.of, args=(loop,), daemon=True)
+        thread.start()
+        thread.join(LONGEST_WAIT)
+        assert not thread.is_alive()
+        loop.close()
+
+    with loop_calls._creating:
+        assert exit_code_in_child(child) == 0
 
 
 async def test_coroutine_run_by_a_thread_has_the_context_of_the_thread() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, Final, TypeVar, final
 from weakref import WeakValueDictionary
 
@@ -46,7 +47,11 @@ class LoopCalls:
         """Return the LoopCalls object of `loop`. Thread-safe."""
         calls = _of_loops.get(id(loop))
         if calls is None:
-            calls = _of_loops[id(loop)] = LoopCalls(loop)
+            with _creating:
+                # Another thread may have created the object meanwhile. Two objects would not keep the order of calls.
+                calls = _of_loops.get(id(loop))
+                if calls is None:
+                    calls = _of_loops[id(loop)] = LoopCalls(loop)
         return calls
 
     def post(self, call: Callable[[], None]) -> bool:
@@ -209,3 +214,15 @@ class _LoopEnd:
 
 # The values refer to the loops, so that an identifier is not used again. Each value lives until its loop is closed.
 _of_loops: Final[WeakValueDictionary[int, LoopCalls]] = WeakValueDictionary()
+
+# Reentrant, because a finalizer may run during the creation.
+_creating = RLock()
+
+
+def _after_fork() -> None:
+    global _creating
+    # A thread that is missing in the child may hold the lock.
+    _creating = RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
