@@ -391,7 +391,7 @@ def test_shutdown_log_has_the_number_of_aborted_requests(patient: Path) -> None:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Shutting down")
         server.stop()
-        assert "aborted 1 requests after a second signal" in server.stderr
+        assert "aborted 1 request after a second signal" in server.stderr
 
 
 def test_requests_that_outlast_the_grace_period_are_reset(patient: Path) -> None:

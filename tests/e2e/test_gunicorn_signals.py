@@ -232,7 +232,7 @@ def test_SIGTERM_resets_gunicorn_requests_that_outlast_the_grace_period() -> Non
     with running_gunicorn(HOSTED, "app:app", "--graceful-timeout", "1") as server, Held(server) as held:
         assert server.stop() == 0
         assert held.receive() == b""
-        assert "aborted 1 requests after 0.5 seconds" in server.stderr
+        assert "aborted 1 request after 0.5 seconds" in server.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

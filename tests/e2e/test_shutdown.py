@@ -135,7 +135,7 @@ def test_D13_hanging_handler_is_cancelled_at_the_end_of_the_grace_period(folder:
             connection.sendall(GET)
             server.wait_for_line("begun", "stdout")
             assert server.stop(signal.SIGTERM) == 1
-        assert "aborted 1 requests after 0.2 seconds" in server.stderr
+        assert "aborted 1 request after 0.2 seconds" in server.stderr
 
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])

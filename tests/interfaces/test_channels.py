@@ -648,7 +648,7 @@ async def test_R15_shutdown_waits_for_handlers_and_then_cancels_them(caplog: pyt
     await settle()
     await conversation.interface.shutdown(0)
     assert calls == ["handler", "shutdown"]
-    assert "shutdown: cancelled 1 handlers after 0 seconds" in caplog.text
+    assert "shutdown: cancelled 1 handler after 0 seconds" in caplog.text
 
 
 @pytest.mark.parametrize("ending", ["reply", "loss", "failure", "late"])

@@ -62,7 +62,8 @@ class Interface:
     async def finish_handlers(self, seconds: float) -> None:
         cancelled = await self.tasks.finish(seconds)
         if cancelled:
-            logger.warning("shutdown: cancelled %d handlers after %g seconds", cancelled, seconds)
+            noun = "handler" if cancelled == 1 else "handlers"
+            logger.warning("shutdown: cancelled %d %s after %g seconds", cancelled, noun, seconds)
 
     @property
     def parts(self) -> Sequence[Interface]:

@@ -293,7 +293,8 @@ class Server:
         self.broken_off = context.requests
         if self.broken_off:
             cause = "a second signal" if self._force_exit else f"{grace:g} seconds"
-            logger.warning("aborted %d requests after %s", self.broken_off, cause)
+            noun = "request" if self.broken_off == 1 else "requests"
+            logger.warning("aborted %d %s after %s", self.broken_off, noun, cause)
         for connection in tuple(context.connections):
             connection.reset("server shutdown")
         await self._shut_down(0 if self._force_exit else max(end - clock.monotonic(), 0))
