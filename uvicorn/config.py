@@ -314,7 +314,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return the application's interface. Programs assign this interface to `Server.lifespan`."""
+        """Return the value for `Server.lifespan`, which runs the application's startup and shutdown."""
         return config.load()
 
     def _imported(self, name: str) -> Any:

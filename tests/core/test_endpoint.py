@@ -60,6 +60,6 @@ def test_releasing_an_endpoint_also_releases_its_nested_endpoints() -> None:
     assert endpoint.context is None and inner.context is None
 
 
-def test_via_text_of_an_endpoint_lists_its_routes_in_request_order() -> None:
+def test_attribute_via_lists_the_routes_of_a_request_in_order() -> None:
     assert Endpoint().via == ""
     assert Endpoint().seen_by("/shop", "").seen_by("", "").seen_by("cart", "").via == " via /shop via cart"

@@ -55,7 +55,7 @@ def test_malformed_server_port_becomes_the_default_port_of_the_scheme(port: Any)
 
 
 @pytest.mark.parametrize("port", ["", "x", None])
-def test_client_without_a_port_in_the_environ_keeps_its_address(port: Any) -> None:
+def test_client_address_is_kept_if_the_environ_has_no_valid_client_port(port: Any) -> None:
     exchange = read(REMOTE_ADDR="1.2.3.4", REMOTE_PORT=port)
     assert exchange.endpoint.client == ("1.2.3.4", 0)
     environ = build_environ(exchange)

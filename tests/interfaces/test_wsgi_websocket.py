@@ -195,7 +195,7 @@ async def test_closing_a_wsgi_websocket_twice_or_after_the_disconnect_raises_not
     [
         (lambda websocket: websocket.close(), "return an ordinary response"),
         (lambda websocket: websocket.close(1006), "expected a close code"),
-        (lambda websocket: websocket.name, r"websocket.name: call accept\(\) first"),
+        (lambda websocket: websocket.name, r"call accept\(\) before websocket.name"),
         (lambda websocket: websocket.send({"text": "x"}), "expected str or bytes, got dict"),
         (lambda websocket: websocket.send("\ud800"), "lone surrogate"),
     ],

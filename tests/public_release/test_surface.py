@@ -49,7 +49,7 @@ def test_flags_differ_from_the_public_release_only_where_listed(theirs: dict[str
     }
 
 
-def test_flag_with_a_listed_difference_keeps_all_public_release_spellings_and_choices(
+def test_changed_flag_accepts_each_spelling_and_choice_of_the_public_release(
     theirs: dict[str, Any],
 ) -> None:
     ours = surface.flags()

@@ -107,7 +107,7 @@ class RemoteMembers:
             del self._requests[number]
         why = "has ended" if self._signer is None else "has ended, or has another secret"
         logger.warning(
-            "group %.200r: cannot %s channel %s, because its process %s", group, action, escaped(name, 500), why
+            "group %.200r: cannot %s channel %s: the process of the channel %s", group, action, escaped(name, 500), why
         )
 
     def on_message(self, message: Message) -> None:

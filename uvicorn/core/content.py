@@ -50,7 +50,7 @@ class RequestContent:
     # For gateways
 
     def feed(self, content: bytes) -> None:
-        """Pass content that has arrived to the taker. If there is no taker, buffer the content."""
+        """Pass `content` to the taker. Without a taker, buffer it."""
         if self.state is OPEN:
             if self._taker is not None:
                 self.buffered_bytes = self._taker.take_content(content)

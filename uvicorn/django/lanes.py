@@ -218,7 +218,7 @@ class Lease(Executor):
         self._broken: Callable[[], BaseException] | None = None
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call `fn` on this lease's thread. If all threads stay busy, the future raises an exception."""
+        """Call `fn` on the thread of the lease. The future raises an exception if no thread becomes free in time."""
         if args or kwargs:
             return self.submit(partial(fn, *args, **kwargs))
         if threading.get_ident() == self._thread:

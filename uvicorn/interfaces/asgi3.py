@@ -76,7 +76,7 @@ class HTTPCall:
         return {"type": "http.disconnect"}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send an event of the response. The call never waits. An `await` of the result waits for a slow client."""
+        """Send an event of the response without waiting. To wait for a slow client, await the result."""
         exchange = self._exchange
         kind = message.get("type")
         state = exchange.state

@@ -33,7 +33,7 @@ class SharedJob:
             self.give_back()
 
     def cancel(self) -> None:
-        """Cancel a posted job that no worker will run."""
+        """Cancel the job, because the pool has ended."""
         try:
             self._job.cancel()
         finally:

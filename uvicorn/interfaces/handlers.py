@@ -309,7 +309,7 @@ def _sentence(error: BaseException, general: str) -> str:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """Log the application's `error`, and end the response. Behind an adapter, raise `error` in the server instead."""
+    """End a response whose application has failed. Log `error`, or raise it in the server that runs our adapter."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

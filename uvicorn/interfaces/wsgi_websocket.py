@@ -164,7 +164,7 @@ class WSGIWebSocket:
     def name(self) -> str:
         """The name of this client's channel, for groups. Raises LocalProtocolError before the handshake is accepted."""
         if self._reply is None:
-            raise LocalProtocolError("websocket.name: call accept() first")
+            raise LocalProtocolError("call accept() before websocket.name")
         return self._reply.name
 
     def accept(self, subprotocol: str | None = None) -> None:

@@ -162,7 +162,9 @@ class Mount(Entry):
                 "Mount('/prefix', app)"
             )
         if prefix in ("", "/", "/*"):
-            raise ConfigError(f"{where}: the prefix would take every path; write Route('/*', app), or default=app")
+            raise ConfigError(
+                f"{where}: this prefix takes every path; for every path write Route('/*', app) or default=app"
+            )
         check_path(where, prefix)
         if "*" in prefix:
             raise ConfigError(f"{where}: a Mount takes everything below its prefix; write it without '*'")

@@ -1,7 +1,7 @@
 """`--watch-loop SECONDS` logs which line of the application blocks the event loop.
 
-A watching thread reads the stack of the event loop's thread. If the stack contains a line of the application, the
-watching thread posts a call to the event loop. The event loop counts as blocked until this call runs.
+A second thread reads the stack of the event loop's thread. If it finds a line of the application, it posts a call to
+the event loop. The loop is blocked at this line until the call runs.
 """
 
 from __future__ import annotations

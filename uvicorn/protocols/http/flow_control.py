@@ -1,4 +1,4 @@
-"""`FlowControl` and its constants. The class can be imported, but not called."""
+"""`FlowControl` can only be imported. Creating an instance raises an exception."""
 
 from typing import Final
 
