@@ -88,7 +88,8 @@ class WorkerPool(Executor):
     @property
     def alive(self) -> int:
         """The number of workers that have not ended. Detached workers are not counted."""
-        return sum(worker.is_alive() for worker in tuple(self._workers))
+        # A copy in one step: while a tuple is made, other threads may change the set.
+        return sum(worker.is_alive() for worker in self._workers.copy())
 
     @property
     def detached(self) -> int:
