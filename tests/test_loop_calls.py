@@ -203,6 +203,28 @@ def test_thread_that_waits_for_a_stopped_loop_wakes_when_the_loop_is_closed(
     assert outcome.result(LONGEST_WAIT) == expected
 
 
+@pytest.mark.parametrize("fails_in_coroutine", [False, True])
+def test_waiting_thread_wakes_if_its_function_raises(
+    fails_in_coroutine: bool, loop: asyncio.AbstractEventLoop, worker: ThreadPoolExecutor
+) -> None:
+    reports: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda loop, report: reports.append(report))
+
+    async def fail_later() -> None:
+        raise ValueError("fail")
+
+    def fail() -> Any:
+        if fails_in_coroutine:
+            return fail_later()
+        raise ValueError("fail")
+
+    waiting = loop.run_in_executor(worker, LoopCalls.of(loop).wait, fail)
+    assert loop.run_until_complete(asyncio.wait_for(waiting, LONGEST_WAIT))
+    gc.collect()
+    loop.run_until_complete(settle())
+    assert [str(report["exception"]) for report in reports] == ["fail"]
+
+
 @pytest.mark.parametrize("wait", WAITS)
 def test_thread_does_not_wait_for_a_closed_loop_with_unrun_calls(
     wait: str, loop: asyncio.AbstractEventLoop, worker: ThreadPoolExecutor

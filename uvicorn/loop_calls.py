@@ -116,17 +116,20 @@ class LoopCalls:
     def wait(self, function: Callable[[], Coroutine[Any, Any, None] | None]) -> bool:
         """Call `function()` on the event loop's thread. If it returns a coroutine, await the coroutine.
 
-        Block the calling thread meanwhile. Return False if the loop is closed.
+        Block the calling thread meanwhile. Return False if the loop is closed. The event loop logs exceptions.
         """
         # Not a queue: with it, a WSGI stream of 26 MB takes 18.5 ms of CPU time instead of 9.7 ms.
         lock = Lock()
         lock.acquire()
 
         def run() -> None:
-            coroutine = function()
-            if coroutine is None:
-                lock.release()
-            else:
+            coroutine = None
+            try:
+                coroutine = function()
+            finally:
+                if coroutine is None:
+                    lock.release()
+            if coroutine is not None:
                 self._begin(coroutine, lambda task: lock.release(), Context())
 
         if self.post(run):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests import wsgi_apps
-from tests.helpers import Conversation, settle, until
+from tests.helpers import Conversation, FakeTransport, settle, until
 from tests.interfaces.test_wsgi_websocket import echo
 from tests.interfaces.wsgi_websockets import Call, Site, opened
 from uvicorn.adapters import ASGIAdapter
@@ -377,21 +377,25 @@ async def test_W6_websocket_occupies_no_thread_of_the_pool() -> None:
     await site.end()
 
 
+async def answered_handshake(site: Site) -> FakeTransport:
+    """A handshake on another connection, with the first write of the response."""
+    http, transport = site.connect()
+    http.data_received(HANDSHAKE)
+    await until(lambda: transport.writes)
+    return transport
+
+
 async def test_W6_takeover_above_ws_threads_gets_503_until_a_thread_is_free(caplog: pytest.LogCaptureFixture) -> None:
     call = Call(echo)
     site = await opened(call, ws_threads=1)
     assert await site.answer() == 101
-    http, transport = site.connect()
-    http.data_received(HANDSHAKE)
-    await until(lambda: transport.writes)
+    transport = await answered_handshake(site)
     assert transport.writes[0].startswith(b"HTTP/1.1 503 ")
     assert "raise --ws-threads" in caplog.text
     assert (site.context.ws_threads.count, site.context.ws_threads.refused) == (1, 1)
     await site.lose()
     await until(lambda: site.context.ws_threads.count == 0)
-    http, transport = site.connect()
-    http.data_received(HANDSHAKE)
-    await until(lambda: transport.writes)
+    transport = await answered_handshake(site)
     assert transport.writes[0].startswith(b"HTTP/1.1 101 ")
     transport.reset()
     await site.interface.shutdown(30)
@@ -400,9 +404,7 @@ async def test_W6_takeover_above_ws_threads_gets_503_until_a_thread_is_free(capl
 async def test_W6_takeover_above_threads_per_client_gets_503(caplog: pytest.LogCaptureFixture) -> None:
     site = await opened(Call(echo), threads=2, threads_per_client=1, ws_threads=2)
     assert await site.answer() == 101
-    http, transport = site.connect()
-    http.data_received(HANDSHAKE)
-    await until(lambda: transport.writes)
+    transport = await answered_handshake(site)
     assert transport.writes[0].startswith(b"HTTP/1.1 503 ")
     assert "raise --threads-per-client or --ws-threads" in caplog.text
     await site.end()
