@@ -188,7 +188,7 @@ async def test_E2_a_websocket_upgrade_in_HTTP_1_0_is_ignored() -> None:
     await conversation.lose()
 
 
-async def test_E2_handshake_with_content_is_rejected_and_calls_no_application() -> None:
+async def test_E2_handshake_with_content_is_rejected_before_the_application_is_called() -> None:
     app = Recorder(nothing)
     conversation = Conversation(app)
     conversation.send(request(GET, *HANDSHAKE, b"content-length: 8", content=frame(TEXT, b"hi")))
@@ -303,7 +303,7 @@ async def test_E6_protocol_error_followed_by_FIN_closes_with_1002() -> None:
     assert (conversation.close_code, app.messages[-1]["code"]) == (1002, 1002)
 
 
-async def test_E6_queued_pongs_for_a_client_that_does_not_read_are_limited() -> None:
+async def test_E6_pongs_for_a_client_that_does_not_read_stay_within_the_buffer_limit() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     for _ in range(1000):
@@ -316,7 +316,7 @@ async def test_E6_queued_pongs_for_a_client_that_does_not_read_are_limited() -> 
 # E7
 
 
-async def test_E7_handler_that_awaits_each_send_stays_within_the_write_buffer_limit() -> None:
+async def test_E7_awaited_sends_stay_within_the_write_buffer_limit() -> None:
     async def app(message: Message, channels: Channels) -> None:
         if message["channel"] == "websocket.connect":
             for _ in range(10_000):
@@ -331,7 +331,7 @@ async def test_E7_handler_that_awaits_each_send_stays_within_the_write_buffer_li
 
 
 @pytest.mark.parametrize("size", [1, 1000, 100_000, MEBIBYTE])
-async def test_E7_messages_from_other_tasks_to_a_client_that_never_reads_are_bounded(size: int) -> None:
+async def test_E7_too_many_unsent_messages_close_the_websocket_with_1013(size: int) -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.transport.client_takes = False
@@ -404,7 +404,7 @@ async def test_E8_a_flood_of_control_frames_does_not_block_other_connections() -
     await conversation.lose()
 
 
-async def test_E8_close_frame_of_the_client_is_found_behind_a_flood_of_frames() -> None:
+async def test_E8_close_frame_of_the_client_is_handled_after_a_flood_of_frames() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     app.channels[0]["reply"].send({"close": 3000})
@@ -572,7 +572,7 @@ async def test_E10_frames_before_the_handshake_response_are_buffered_up_to_the_r
     await conversation.lose()
 
 
-async def test_E10_handshake_that_is_not_answered_in_time_is_rejected(
+async def test_E10_handshake_is_rejected_if_the_application_does_not_answer_in_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
@@ -585,7 +585,7 @@ async def test_E10_handshake_that_is_not_answered_in_time_is_rejected(
     await conversation.lose()
 
 
-async def test_E10_a_handshake_whose_connect_handler_raises_is_answered_with_500(
+async def test_E10_exception_in_the_connect_handler_rejects_the_handshake_with_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:

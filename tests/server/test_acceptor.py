@@ -109,7 +109,7 @@ async def test_single_process_accepts_up_to_128_clients_per_loop_iteration() -> 
 
 
 @pytest.mark.parametrize(("processes", "most"), [(0, 128), (2, 32), (4, 16), (65, 1)])
-async def test_processes_that_share_a_socket_each_accept_fewer_connections_per_loop_iteration(
+async def test_process_that_shares_a_socket_accepts_fewer_connections_per_loop_iteration(
     processes: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_count, "count", processes)
@@ -190,7 +190,7 @@ async def test_D10_server_without_free_descriptors_accepts_again_after_a_pause(m
             await until(lambda: len(context.connections) == 3)
 
 
-async def test_acceptor_that_is_closed_during_its_pause_does_not_accept_again() -> None:
+async def test_acceptor_that_is_closed_while_accepting_is_paused_does_not_retry() -> None:
     with FailingSocket(errno.EMFILE) as sock, waiting_clients(sock, 1):
         async with accepting(sock) as (acceptor, _):
             await until(lambda: sock.attempts)
@@ -200,7 +200,7 @@ async def test_acceptor_that_is_closed_during_its_pause_does_not_accept_again() 
             assert retry.cancelled()
 
 
-async def test_clients_in_the_queue_of_a_closed_acceptor_are_accepted() -> None:
+async def test_waiting_clients_are_accepted_after_the_acceptor_closes() -> None:
     with listening() as sock, waiting_clients(sock, 100):
         async with accepting(sock) as (acceptor, context):
             acceptor.close()
@@ -234,14 +234,14 @@ async def test_new_client_is_served_before_the_next_request_of_a_busy_client() -
     assert await paths_of_busy_and_new_client() == ["/new", "/busy"]
 
 
-async def test_loop_that_reads_ahead_serves_busy_clients_before_new_clients(
+async def test_busy_client_is_served_before_a_new_client_if_the_event_loop_reads_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_reads_when_ready", lambda loop: False)
     assert await paths_of_busy_and_new_client() == ["/busy", "/new"]
 
 
-def test_acceptor_assumes_that_an_unknown_event_loop_may_read_ahead() -> None:
+def test_unknown_event_loop_is_assumed_to_read_ahead() -> None:
     assert not module._reads_when_ready(asyncio.AbstractEventLoop())  # type: ignore[abstract]
 
 
@@ -263,7 +263,7 @@ async def test_new_client_that_sends_only_a_FIN_is_disconnected() -> None:
             await until(lambda: context.accepted and not context.connections)
 
 
-async def test_request_is_served_although_a_second_new_client_resets_its_connection() -> None:
+async def test_new_client_is_served_after_the_previous_client_resets_its_connection() -> None:
     app = Recorder()
     with listening() as sock, waiting_clients(sock, 2) as (leaving, staying):
         leaving.sendall(request("/left"))
@@ -275,7 +275,7 @@ async def test_request_is_served_although_a_second_new_client_resets_its_connect
             await until(lambda: "/stayed" in app.paths)
 
 
-async def test_connection_that_is_reset_during_its_first_read_is_removed(
+async def test_connection_is_removed_if_the_client_resets_it_during_the_first_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app = Recorder()
@@ -292,7 +292,7 @@ async def test_connection_that_is_reset_during_its_first_read_is_removed(
             await until(lambda: not context.connections)
 
 
-async def test_failure_in_the_first_request_of_a_client_resets_only_its_connection(
+async def test_server_error_in_a_first_request_does_not_affect_the_next_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Recorder()
@@ -332,7 +332,7 @@ async def test_context_variable_set_in_one_request_is_unset_for_other_clients() 
     assert seen == ["unset", "unset"]
 
 
-async def test_acceptor_leaves_the_first_request_unread_if_the_connection_has_no_transport() -> None:
+async def test_acceptor_does_not_read_a_request_before_the_connection_has_a_transport() -> None:
     ours, client = socket.socketpair()
     with listening() as sock, ours, client:
         client.sendall(GET)
@@ -364,7 +364,7 @@ async def test_clients_waiting_in_the_queue_of_a_stopping_server_get_a_response(
     assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 100
 
 
-async def test_transport_closed_in_connection_made_closes_the_socket_object() -> None:
+async def test_socket_is_closed_if_connection_made_closes_the_transport() -> None:
     class Closing(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             transport.close()

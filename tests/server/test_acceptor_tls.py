@@ -90,7 +90,7 @@ async def test_D15_a_connection_above_the_limit_is_closed_before_its_tls_handsha
             assert await end_of(reader) == b""
 
 
-async def test_D15_established_connections_count_towards_the_limit_of_tls_handshakes(made: Certificates) -> None:
+async def test_D15_established_tls_connection_counts_towards_the_handshake_limit(made: Certificates) -> None:
     async with serving(made, limit_concurrency=1) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=made.client())
         async with plain_client(server) as (reader, _):
@@ -107,7 +107,7 @@ async def test_D15_tls_handshakes_are_limited_by_limit_concurrency(made: Certifi
         await until(lambda: handshakes(server) == 2)
 
 
-async def test_D15_abandoned_tls_handshake_makes_room_for_the_next_client(made: Certificates) -> None:
+async def test_D15_next_client_is_served_after_an_abandoned_tls_handshake(made: Certificates) -> None:
     async with serving(made, limit_concurrency=1) as server:
         async with plain_client(server):
             await until(lambda: handshakes(server))
@@ -115,7 +115,7 @@ async def test_D15_abandoned_tls_handshake_makes_room_for_the_next_client(made: 
         assert (await ask(server, made)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_D15_failed_tls_handshake_makes_room_for_the_next_client(made: Certificates) -> None:
+async def test_D15_next_client_is_served_after_a_failed_tls_handshake(made: Certificates) -> None:
     async with serving(made, limit_concurrency=1) as server:
         async with plain_client(server) as (reader, writer):
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
@@ -143,7 +143,7 @@ async def test_D15_tls_handshake_ends_at_the_deadline_of_the_request_head(made: 
         assert await end_of(reader) == b""
 
 
-async def test_D15_tls_handshake_times_out_although_the_head_deadline_is_later(
+async def test_D15_tls_handshake_times_out_before_the_deadline_of_the_request_head(
     made: Certificates,
 ) -> None:
     async with serving(made, ssl_handshake_timeout=0.1) as server, plain_client(server) as (reader, _):

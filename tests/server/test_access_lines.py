@@ -68,7 +68,7 @@ async def test_access_line_of_a_disconnected_stream_reports_the_disconnect(
     assert record.outcome == "client disconnected"  # type: ignore[attr-defined]
 
 
-async def test_access_log_record_of_a_failed_response_has_an_exception_outcome(
+async def test_access_log_record_reports_an_exception_in_the_application(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -86,7 +86,7 @@ async def test_access_log_record_of_a_failed_response_has_an_exception_outcome(
         (b"de" * 9, "content-length is 10 but the app sent more"),
     ],
 )
-async def test_access_line_reports_that_content_is_shorter_or_longer_than_content_length(
+async def test_access_line_reports_content_that_does_not_match_content_length(
     caplog: pytest.LogCaptureFixture, last: bytes, outcome: str
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ async def test_access_line_reports_that_content_is_shorter_or_longer_than_conten
     assert record.outcome == outcome  # type: ignore[attr-defined]
 
 
-async def test_access_line_of_invalid_trailers_names_the_invalid_field(caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_line_reports_an_invalid_trailer_field(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "trailers": True})
         await send({"type": "http.response.body", "body": b"data"})

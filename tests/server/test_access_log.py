@@ -35,18 +35,20 @@ def test_access_line_has_client_request_status_size_and_duration(caplog: pytest.
     assert access_line(caplog, b"/shop/tea%20pot") == '192.0.2.7:51234 - "GET /shop/tea%20pot HTTP/1.1" 200 1234 5.6ms'
 
 
-def test_access_line_is_logged_at_info_by_uvicorn_access(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_line_has_logger_uvicorn_access_and_level_INFO(caplog: pytest.LogCaptureFixture) -> None:
     access_line(caplog)
     assert [(record.name, record.levelname) for record in caplog.records] == [("uvicorn.access", "INFO")]
 
 
-def test_access_record_has_size_and_duration_as_attributes(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_log_record_has_the_attributes_size_and_duration(caplog: pytest.LogCaptureFixture) -> None:
     access_line(caplog)
     assert vars(caplog.records[0])["size"] == 1234
     assert vars(caplog.records[0])["duration"] == pytest.approx(5.6)
 
 
-def test_access_record_has_the_five_arguments_that_formatters_unpack(caplog: pytest.LogCaptureFixture) -> None:
+def test_args_of_an_access_log_record_are_client_method_path_version_and_status(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     access_line(caplog)
     assert caplog.records[0].args == ("192.0.2.7:51234", "GET", "/", "1.1", 200)
 
@@ -70,11 +72,11 @@ def test_peer_name_of_an_ipv6_client_has_the_host_in_brackets() -> None:
 # Escapes
 
 
-def test_the_function_printable_leaves_plain_text_unchanged() -> None:
+def test_plain_text_is_logged_unchanged() -> None:
     assert printable("/shop?page=2&q=%41~") == "/shop?page=2&q=%41~"
 
 
-def test_B4_the_function_printable_shows_every_octet_in_printable_ascii() -> None:
+def test_B4_every_octet_is_logged_as_printable_ascii() -> None:
     assert set(printable(bytes(range(256)))) <= PRINTABLE
 
 
@@ -82,19 +84,19 @@ def test_B4_the_function_printable_shows_every_octet_in_printable_ascii() -> Non
     ("octets", "shown"),
     [(b"\r\n", r"\x0d\x0a"), (b"\x1b[31m", r"\x1b[31m"), (b"\0", r"\x00"), (b"\x7f", r"\x7f"), (b"\t", r"\x09")],
 )
-def test_B4_the_function_printable_escapes_control_octets(octets: bytes, shown: str) -> None:
+def test_B4_control_octets_are_escaped_in_log_text(octets: bytes, shown: str) -> None:
     assert printable(b"/" + octets) == "/" + shown
 
 
-def test_B4_the_function_printable_escapes_octets_outside_ascii() -> None:
+def test_B4_octets_outside_ascii_are_escaped_in_log_text() -> None:
     assert printable(b"/\xe9\xff") == r"/\xe9\xff"
 
 
-def test_B4_printable_escapes_the_utf_8_octets_of_non_ascii_text() -> None:
+def test_B4_non_ascii_text_is_logged_as_escaped_utf_8_octets() -> None:
     assert printable("/\u00e9\u202e") == r"/\xc3\xa9\xe2\x80\xae"
 
 
-def test_B4_the_function_printable_accepts_a_lone_surrogate() -> None:
+def test_B4_lone_surrogate_is_logged_as_printable_ascii() -> None:
     assert set(printable("/\ud800")) <= PRINTABLE
 
 
@@ -111,11 +113,11 @@ def test_B4_long_path_is_truncated_in_the_access_line(caplog: pytest.LogCaptureF
     assert len(access_line(caplog, b"/" + b"x" * 100_000, b"y" * 100_000)) < 1100
 
 
-def test_B4_function_printable_appends_three_dots_to_truncated_text() -> None:
+def test_B4_log_text_above_1000_octets_is_truncated_with_three_dots() -> None:
     assert printable(b"x" * 1001) == "x" * 1000 + "..."
 
 
-def test_B4_the_function_printable_adds_no_dots_to_complete_text() -> None:
+def test_B4_log_text_of_1000_octets_is_not_truncated() -> None:
     assert printable(b"x" * 1000) == "x" * 1000
 
 
@@ -134,7 +136,9 @@ def test_B4_ten_thousand_warnings_in_a_second_are_ten_log_lines(caplog: pytest.L
     assert len(caplog.messages) == 10
 
 
-def test_B4_number_of_suppressed_warnings_is_logged_at_the_next_clock_tick(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_suppressed_warnings_are_counted_in_a_log_line_at_the_next_clock_tick(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     warnings = ClientWarnings()
     for _ in range(10_000):
         warnings.warn(CLIENT, "refused")
@@ -142,7 +146,7 @@ def test_B4_number_of_suppressed_warnings_is_logged_at_the_next_clock_tick(caplo
     assert caplog.messages[10:] == ["9990 more clients were refused or dropped within a second"]
 
 
-def test_B4_number_of_suppressed_warnings_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_second_clock_tick_does_not_log_suppressed_warnings_again(caplog: pytest.LogCaptureFixture) -> None:
     warnings = ClientWarnings()
     for _ in range(11):
         warnings.warn(CLIENT, "refused")

@@ -67,7 +67,7 @@ def test_deadline_expires_up_to_one_second_late_and_never_early(later: float, is
     assert clock.is_over(began, 5.0) is is_over
 
 
-def test_clock_tick_10_seconds_late_does_not_expire_a_5_second_timeout() -> None:
+def test_a_5_second_timeout_does_not_expire_when_a_clock_tick_is_10_seconds_late() -> None:
     clock = HandClock()
     began = clock.now
     clock.seconds += 10
@@ -81,7 +81,7 @@ def test_clock_tick_10_seconds_late_does_not_expire_a_5_second_timeout() -> None
     assert clock.is_over(began, 5.0)
 
 
-def test_late_clock_tick_does_not_delay_a_timeout_that_starts_much_later() -> None:
+def test_late_clock_tick_does_not_delay_timeouts_that_start_12_seconds_later() -> None:
     clock = HandClock()
     clock.seconds += 10
     for _ in range(12):

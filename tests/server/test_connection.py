@@ -63,14 +63,14 @@ async def test_a_cancelled_drain_call_leaves_no_waiter_behind() -> None:
     assert not connection._drainers
 
 
-async def test_last_send_callback_is_none_unless_writing_is_paused() -> None:
+async def test_last_send_returns_a_callback_only_while_writing_is_paused() -> None:
     connection = PlainConnection(Conversation(hello))
     assert connection.last_send() is None
     connection.pause_writing()
     assert connection.last_send() is not None
 
 
-async def test_client_that_receives_no_byte_has_stalled_after_the_write_timeout() -> None:
+async def test_client_counts_as_stalled_if_it_takes_no_byte_within_the_write_timeout() -> None:
     conversation = Conversation(hello, timeout_write_stall=5.0)
     connection = PlainConnection(conversation)
     stalled = []
@@ -80,7 +80,7 @@ async def test_client_that_receives_no_byte_has_stalled_after_the_write_timeout(
     assert stalled == [False] * 5 + [True] * 2
 
 
-async def test_client_without_unsent_bytes_has_not_stalled() -> None:
+async def test_client_without_unsent_bytes_does_not_count_as_stalled() -> None:
     conversation = Conversation(hello, timeout_write_stall=5.0)
     connection = PlainConnection(conversation)
     for unsent in (10, 10, 10, 0, 10, 10, 10, 10):
@@ -88,7 +88,7 @@ async def test_client_without_unsent_bytes_has_not_stalled() -> None:
         assert not connection.has_stalled(unsent)
 
 
-async def test_input_above_the_limit_of_a_lingering_close_closes_the_connection() -> None:
+async def test_too_much_input_during_a_lingering_close_closes_the_connection() -> None:
     connection = PlainConnection(Conversation(hello))
     connection.linger(100)
     closes = []
@@ -106,7 +106,7 @@ async def test_lingering_close_ends_after_linger_seconds() -> None:
     assert connection.has_lingered()
 
 
-async def test_method_close_of_the_base_class_raises_not_implemented_error() -> None:
+async def test_close_method_of_the_connection_base_class_is_not_implemented() -> None:
     conversation = Conversation(hello)
     connection = TransportConnection(conversation.context, 0.0)
     with pytest.raises(NotImplementedError):

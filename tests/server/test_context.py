@@ -60,7 +60,7 @@ class TickingConnection:
     def reset(self, reason: str = "") -> None: ...
 
 
-def test_tick_of_the_context_ticks_every_connection() -> None:
+def test_clock_tick_reaches_every_connection() -> None:
     def use(context: ServerContext) -> None:
         connections = [TickingConnection(context) for _ in range(3)]
         context.clock.tick()
@@ -115,7 +115,7 @@ def test_tick_frees_the_cached_websocket_frame() -> None:
     with_context(use)
 
 
-def test_handlers_start_with_the_context_variables_of_the_server() -> None:
+def test_server_keeps_a_copy_of_the_context_variables_for_its_handlers() -> None:
     user = contextvars.ContextVar("user", default="nobody")
     user.set("the server")
     with_context(lambda context: _equal(context.variables[user], "the server"))
@@ -176,7 +176,7 @@ def test_D10_running_out_of_file_descriptors_is_logged_as_an_error(caplog: pytes
     assert [(record.name, record.levelno) for record in caplog.records] == [("uvicorn.error", logging.ERROR)]
 
 
-def test_D10_server_still_out_of_descriptors_logs_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
+def test_D10_lack_of_descriptors_is_logged_again_in_the_next_second(caplog: pytest.LogCaptureFixture) -> None:
     def use(context: ServerContext) -> None:
         for _ in range(3):
             run_out(context, errno.EMFILE)
@@ -203,7 +203,7 @@ def test_D10_exceptions_outside_accept_are_logged_by_the_default_handler(
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_system_exit_of_a_task_is_not_logged_by_the_exception_handler(
+def test_SystemExit_in_a_task_is_not_logged_by_the_exception_handler(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     report = {"message": "Task exception was never retrieved", "exception": error}
@@ -212,7 +212,7 @@ def test_system_exit_of_a_task_is_not_logged_by_the_exception_handler(
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how other allocators give memory back is their own")
-def test_freed_memory_is_kept_by_the_allocator_for_later_content() -> None:
+def test_keeping_freed_memory_reduces_page_faults() -> None:
     script = """if True:
         import resource, sys
         from uvicorn.server.context import keep_freed_memory
@@ -239,7 +239,7 @@ def test_freed_memory_is_kept_by_the_allocator_for_later_content() -> None:
 @pytest.mark.parametrize(
     ("limit", "ws_threads", "is_logged"), [(1249, 300, True), (1250, 300, False), (-1, 300, False), (849, 200, False)]
 )
-async def test_W6_descriptor_limit_too_low_for_ws_threads_is_logged_at_server_start(
+async def test_W6_server_warns_at_start_if_the_descriptor_limit_is_too_low_for_ws_threads(
     limit: int, ws_threads: int, is_logged: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
@@ -252,7 +252,7 @@ async def test_W6_descriptor_limit_too_low_for_ws_threads_is_logged_at_server_st
     assert caplog.messages == (expected if is_logged else [])
 
 
-async def test_low_descriptor_limit_logs_nothing_for_an_application_without_threads(
+async def test_low_descriptor_limit_is_not_logged_for_an_application_without_threads(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (10, 10))

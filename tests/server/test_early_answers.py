@@ -21,7 +21,7 @@ async def answered(data: bytes = LARGE, **settings: Any) -> Conversation:
     return conversation
 
 
-async def test_upload_after_an_early_response_is_discarded_until_content_length_is_reached() -> None:
+async def test_rest_of_an_upload_is_discarded_after_an_early_response() -> None:
     conversation = await answered()
     for _ in range(122):
         conversation.send(PIECE)
@@ -31,7 +31,7 @@ async def test_upload_after_an_early_response_is_discarded_until_content_length_
     assert [(response.status, response.complete) for response in conversation.responses()] == [(200, True)]
 
 
-async def test_chunked_upload_after_an_early_response_is_discarded_up_to_max_content_bytes() -> None:
+async def test_rest_of_a_chunked_upload_is_discarded_up_to_max_content_bytes() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=1_000_000)
     assert conversation.responses()[0].header(b"connection") == b"close"
     for _ in range(15):
@@ -41,7 +41,7 @@ async def test_chunked_upload_after_an_early_response_is_discarded_up_to_max_con
     assert conversation.transport.closing
 
 
-async def test_unlimited_chunked_upload_after_an_early_response_is_discarded_for_30_seconds() -> None:
+async def test_rest_of_an_unlimited_chunked_upload_is_discarded_for_30_seconds() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n"), max_content_bytes=0)
     for _ in range(29):
         conversation.send(PIECE * 20)
@@ -53,7 +53,7 @@ async def test_unlimited_chunked_upload_after_an_early_response_is_discarded_for
     assert conversation.transport.closing
 
 
-async def test_connection_is_kept_if_the_chunked_upload_is_complete_at_the_response() -> None:
+async def test_connection_stays_open_if_the_upload_ended_before_the_response() -> None:
     conversation = await answered(chunked(b"5\r\nhello\r\n0\r\n\r\n"))
     assert conversation.responses()[0].header(b"connection") is None
     conversation.send(GET)
@@ -100,7 +100,7 @@ async def test_rejected_head_is_followed_by_a_short_lingering_close() -> None:
     assert conversation.transport.closing
 
 
-async def test_input_after_an_upload_answered_early_is_not_served_as_a_request() -> None:
+async def test_next_request_is_not_served_after_an_early_response_to_an_upload() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 100000"))

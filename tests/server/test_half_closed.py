@@ -47,7 +47,7 @@ async def test_on_close_callback_is_called_when_the_client_half_closes() -> None
     await conversation.interface.tasks.finish(0)
 
 
-async def test_on_close_callback_of_a_half_closed_client_is_called_at_once() -> None:
+async def test_on_close_calls_its_callback_at_once_if_the_client_has_half_closed() -> None:
     called: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ async def test_on_close_callback_of_a_half_closed_client_is_called_at_once() -> 
 
 
 @pytest.mark.parametrize("begins", [False, True])
-async def test_exchange_is_aborted_when_timeout_half_closed_has_passed(begins: bool) -> None:
+async def test_exchange_with_a_half_closed_client_is_aborted_after_timeout_half_closed(begins: bool) -> None:
     app = Waiting(begins=begins)
     conversation = Conversation(app)
     conversation.send(GET)
@@ -89,7 +89,7 @@ async def test_half_closed_connection_is_reset_immediately_if_timeout_half_close
     await conversation.interface.tasks.finish(0)
 
 
-async def test_aborting_a_half_closed_exchange_cancels_the_handler_after_timeout_disconnect() -> None:
+async def test_abort_of_a_half_closed_exchange_cancels_the_handler() -> None:
     app = Waiting()
     conversation = Conversation(app, timeout_disconnect=0)
     conversation.send(GET)
@@ -118,7 +118,7 @@ async def test_half_closed_client_gets_a_response_that_ends_before_timeout_half_
     assert [(response.content, response.complete) for response in conversation.responses()] == [(b"ab", True)]
 
 
-async def test_complete_content_of_a_half_closed_client_is_delivered_before_the_disconnect() -> None:
+async def test_asgi_application_receives_complete_content_before_the_disconnect() -> None:
     events: list[dict[str, Any]] = []
     go = asyncio.Event()
 
@@ -135,7 +135,7 @@ async def test_complete_content_of_a_half_closed_client_is_delivered_before_the_
     assert events == [{"type": "http.request", "body": b"ab", "more_body": False}, {"type": "http.disconnect"}]
 
 
-async def test_asgi_application_receives_http_disconnect_when_the_client_closes_its_side() -> None:
+async def test_asgi_application_receives_http_disconnect_when_the_client_half_closes() -> None:
     events: list[str] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -153,7 +153,7 @@ async def test_asgi_application_receives_http_disconnect_when_the_client_closes_
     assert conversation.statuses == [200]
 
 
-async def test_channels_application_gets_one_http_disconnect_message_at_the_half_close() -> None:
+async def test_channels_application_gets_http_disconnect_once_after_a_half_close() -> None:
     messages: list[str] = []
 
     class App:
@@ -197,7 +197,7 @@ async def test_streamed_response_does_not_end_when_the_http_disconnect_handler_r
     assert conversation.statuses == [200]
 
 
-async def test_reading_truncated_content_of_a_pipelined_half_closed_request_raises() -> None:
+async def test_application_gets_ClientDisconnected_for_truncated_pipelined_content() -> None:
     """To read the missing content raises. A wait for it would last until the server stops."""
     outcomes: list[object] = []
 
@@ -220,7 +220,7 @@ async def test_reading_truncated_content_of_a_pipelined_half_closed_request_rais
     assert conversation.context.requests == 0
 
 
-async def test_pipelined_request_is_not_served_after_timeout_half_closed_has_passed() -> None:
+async def test_queued_request_is_not_served_after_timeout_half_closed() -> None:
     app = Waiting()
     conversation = Conversation(app)
     conversation.send(GET * 3)
@@ -232,7 +232,7 @@ async def test_pipelined_request_is_not_served_after_timeout_half_closed_has_pas
     await conversation.interface.tasks.finish(0)
 
 
-async def test_timeout_half_closed_covers_all_pipelined_requests_together() -> None:
+async def test_pipelined_requests_share_one_timeout_half_closed() -> None:
     replies: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -250,7 +250,7 @@ async def test_timeout_half_closed_covers_all_pipelined_requests_together() -> N
 
 
 @pytest.mark.parametrize("yields", [b"", b"x"])
-async def test_half_closed_wsgi_stream_is_closed_at_its_next_yield_after_the_timeout(yields: bytes) -> None:
+async def test_half_closed_timeout_closes_a_wsgi_stream_at_its_next_yield(yields: bytes) -> None:
     go = threading.Event()
     closed = threading.Event()
 

@@ -92,7 +92,7 @@ async def test_response_without_content_is_complete_after_its_head(asked: bytes,
 
 @pytest.mark.parametrize(("asked", "status"), WITHOUT_CONTENT)
 @pytest.mark.parametrize("kind", [Endless, ASGIEndless])
-async def test_next_request_cancels_a_handler_still_running_after_a_response_without_content(
+async def test_next_request_cancels_the_handler_of_a_response_without_content(
     kind: Any, asked: bytes, status: int
 ) -> None:
     app = kind(status)
@@ -106,7 +106,7 @@ async def test_next_request_cancels_a_handler_still_running_after_a_response_wit
     assert (app.running, len(conversation.context.continuing)) == (0, 0)
 
 
-async def test_pipelined_request_cancels_the_handler_that_continues_after_a_response_without_content() -> None:
+async def test_pipelined_request_cancels_the_handler_of_a_response_without_content() -> None:
     app = Endless()
     conversation = Conversation(app)
     conversation.send(HEAD * 20 + request(b"GET /whole HTTP/1.1"))
@@ -228,7 +228,7 @@ async def test_wsgi_application_that_keeps_writing_to_a_HEAD_response_is_cancell
     await conversation.interface.shutdown(0)
 
 
-async def test_synchronous_consumer_continues_after_a_response_to_HEAD_until_its_cancellation() -> None:
+async def test_next_request_after_HEAD_raises_ChannelClosed_in_a_synchronous_consumer() -> None:
     sent = 0
     raised: list[type[BaseException]] = []
 
@@ -259,7 +259,7 @@ async def test_synchronous_consumer_continues_after_a_response_to_HEAD_until_its
     await conversation.interface.shutdown(0)
 
 
-async def test_coroutine_consumer_continues_after_a_response_to_HEAD_until_the_next_request() -> None:
+async def test_next_request_after_HEAD_cancels_a_coroutine_consumer() -> None:
     running = 0
 
     async def app(message: dict[str, Any]) -> None:

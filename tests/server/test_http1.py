@@ -58,7 +58,7 @@ async def test_http_1_0_connection_is_closed_unless_the_client_requests_keep_ali
     assert conversation.statuses == [200, 200]
 
 
-async def test_stream_to_an_http_1_0_client_ends_with_the_connection() -> None:
+async def test_connection_closes_at_the_end_of_a_stream_to_an_http_1_0_client() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
         await channels["reply"].send({"content": b"b"})
@@ -71,7 +71,7 @@ async def test_stream_to_an_http_1_0_client_ends_with_the_connection() -> None:
     assert conversation.transport.closing
 
 
-async def test_failed_stream_to_an_http_1_0_client_is_reset() -> None:
+async def test_exception_in_a_stream_to_an_http_1_0_client_resets_the_connection() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
         raise ValueError("boom")
@@ -138,7 +138,7 @@ async def test_100_continue_is_not_sent_after_the_response_has_begun() -> None:
     await conversation.lose()
 
 
-async def test_receive_of_an_earlier_request_returns_only_its_own_content() -> None:
+async def test_receive_does_not_return_the_content_of_the_next_request() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 1", content=b"x"))
@@ -167,7 +167,7 @@ async def test_all_waiting_sends_return_when_the_client_reads_again() -> None:
     assert conversation.responses()[0].complete
 
 
-async def test_handler_that_never_waits_ends_after_a_failed_write() -> None:
+async def test_failed_write_ends_a_handler_that_sends_in_an_endless_loop() -> None:
     sends = 0
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -275,7 +275,7 @@ async def test_connection_whose_socket_rejects_SO_LINGER_is_aborted() -> None:
     assert conversation.transport.aborted
 
 
-async def test_transport_without_half_close_is_closed_after_the_lingering_timeout(
+async def test_transport_that_cannot_half_close_is_closed_after_the_lingering_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conversation = Conversation(hello)
@@ -328,7 +328,7 @@ async def test_connection_above_limit_concurrency_gets_503_and_is_closed() -> No
         (None, None),
     ],
 )
-async def test_address_of_a_socket_is_host_and_port_or_none(name: Any, expected: Any) -> None:
+async def test_address_in_a_message_is_host_and_port_or_none(name: Any, expected: Any) -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.transport._extra.update(sockname=name, peername=name)  # type: ignore[attr-defined]
@@ -351,7 +351,7 @@ async def test_D7_pipelined_requests_of_a_client_that_reads_nothing_are_not_serv
     assert conversation.statuses == [200] * 100
 
 
-async def test_D7_later_requests_of_a_client_that_does_not_read_are_not_served() -> None:
+async def test_D7_later_requests_wait_while_the_client_reads_no_response() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, write_buffer_bytes=1000)
     conversation.transport.client_takes = False
@@ -381,7 +381,7 @@ async def test_D7_malformed_request_of_a_slow_client_is_rejected_after_earlier_r
     await conversation.lose()
 
 
-async def test_D7_queued_requests_of_a_lost_connection_are_not_served() -> None:
+async def test_D7_lost_connection_discards_its_queued_requests() -> None:
     conversation = Conversation(hello, write_buffer_bytes=100)
     conversation.transport.client_takes = False
     conversation.send(GET * 3)
@@ -424,7 +424,7 @@ async def test_pipelined_requests_are_not_served_after_the_client_has_disconnect
     conversation.connection.connection_lost(None)
 
 
-async def test_a_stream_whose_reply_channel_has_been_dropped_is_aborted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_stream_is_aborted_if_the_application_drops_the_reply_channel(caplog: pytest.LogCaptureFixture) -> None:
     conversation = Conversation(stream_first)
     conversation.send(GET)
     await settle()
@@ -432,7 +432,7 @@ async def test_a_stream_whose_reply_channel_has_been_dropped_is_aborted(caplog: 
     assert "left the response unfinished" in caplog.text
 
 
-async def test_a_stream_continues_while_its_reply_channel_is_referenced() -> None:
+async def test_stream_continues_while_the_application_keeps_the_reply_channel() -> None:
     recorder = Recorder(stream_first)
     conversation = Conversation(recorder, reply_timeout=0)
     conversation.send(GET)
@@ -443,7 +443,7 @@ async def test_a_stream_continues_while_its_reply_channel_is_referenced() -> Non
     assert conversation.responses()[0].content == b"ab"
 
 
-async def test_A15_unread_content_is_drained_although_reading_was_paused() -> None:
+async def test_A15_response_resumes_paused_reading_to_discard_unread_content() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -512,7 +512,7 @@ async def test_reading_resumes_when_the_application_has_received_the_buffered_co
     await conversation.interface.tasks.finish(0)
 
 
-async def test_lingering_close_does_not_end_while_the_client_still_reads_the_response() -> None:
+async def test_lingering_close_lasts_while_the_client_reads_the_response() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"x" * 1000000})
 
@@ -544,7 +544,7 @@ async def test_slow_client_that_reads_some_bytes_each_second_is_not_reset() -> N
     await conversation.lose()
 
 
-async def test_malformed_input_after_an_aborted_response_has_no_effect() -> None:
+async def test_connection_ends_once_after_a_reset_and_malformed_content() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await stream_first(message, channels)
         conversation.connection.reset()
@@ -559,14 +559,14 @@ async def test_malformed_input_after_an_aborted_response_has_no_effect() -> None
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("host", [None, b"host: a/b@c d"])
-async def test_A11_malformed_host_field_is_rejected_despite_an_absolute_target(host: bytes | None) -> None:
+async def test_A11_request_with_an_absolute_target_needs_a_valid_host_field(host: bytes | None) -> None:
     conversation = Conversation(hello)
     conversation.send(request(b"GET http://x/ HTTP/1.1", host=host))
     assert conversation.statuses == [400]
     await conversation.lose()
 
 
-async def test_A18_upgrade_list_that_contains_websocket_is_treated_as_a_handshake() -> None:
+async def test_A18_upgrade_field_with_websocket_in_a_list_starts_a_handshake() -> None:
     conversation = Conversation(hello)
     conversation.send(
         request(b"GET / HTTP/1.1", b"connection: upgrade", b"upgrade: websocket, x", *HANDSHAKE[2:]) + GET
@@ -609,7 +609,7 @@ async def test_lost_connection_is_freed_without_the_garbage_collector() -> None:
         gc.enable()
 
 
-async def test_exception_while_a_deadline_is_checked_resets_only_the_affected_connection(
+async def test_exception_in_one_deadline_check_does_not_prevent_later_checks(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = Conversation(hello)

@@ -149,7 +149,7 @@ EVENTS: dict[str, Callable[[Scene], Any]] = {
 
 
 @pytest.mark.parametrize(("phase", "event", "effects", "after"), state_cases(http1, HTTP1Phase))
-async def test_connection_follows_the_phase_table(
+async def test_connection_phase_after_each_event_matches_the_phase_table(
     phase: HTTP1Phase, event: str, effects: list[str], after: HTTP1Phase
 ) -> None:
     scene = Scene(phase, event)
@@ -162,6 +162,6 @@ async def test_connection_follows_the_phase_table(
     await settle()
 
 
-def test_every_event_has_a_row_in_the_phase_table() -> None:
+def test_phase_table_has_a_row_for_every_event() -> None:
     rows = {case.values[1] for case in state_cases(http1, HTTP1Phase)}
     assert rows == set(EVENTS)

@@ -96,7 +96,7 @@ async def test_idle_streams_other_than_event_streams_keep_the_whole_grace_period
     await conversation.interface.tasks.finish(0)
 
 
-async def test_handler_of_an_unfinished_response_gets_no_disconnect_event_at_the_stop() -> None:
+async def test_asgi_receive_returns_no_disconnect_event_when_the_server_stops() -> None:
     events: list[str] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

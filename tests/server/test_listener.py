@@ -114,7 +114,7 @@ def test_error_for_a_malformed_bind_address_shows_the_expected_form(text: str) -
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8001", "[::1]:8001", "unix:/run/web.sock", "fd://3"])
-def test_str_of_a_parsed_bind_address_is_the_original_option_text(text: str) -> None:
+def test_bind_address_converts_back_to_its_original_text(text: str) -> None:
     assert str(parse_bind(text)) == text
 
 
@@ -159,7 +159,7 @@ def test_socket_of_an_ipv6_address_accepts_connections() -> None:
 
 
 @needs_ipv6
-def test_all_addresses_of_a_host_name_get_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_of_one_host_name_listen_on_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
     found = [(family, socket.SOCK_STREAM, 6, "", name) for family, name in addresses]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
@@ -168,7 +168,7 @@ def test_all_addresses_of_a_host_name_get_the_same_port(monkeypatch: pytest.Monk
 
 
 @needs_ipv6
-def test_ipv6_socket_leaves_the_same_ipv4_port_free() -> None:
+def test_ipv4_socket_may_use_the_port_of_an_ipv6_socket() -> None:
     with listening(Address("::", 0)) as [first], listening(Address("0.0.0.0", first.getsockname()[1])) as [second]:
         assert second.family == socket.AF_INET
 
@@ -220,14 +220,14 @@ def test_invalid_host_name_is_reported_as_unknown() -> None:
     assert "is unknown" in complaint(Address("x" * 64 + ".example", 8000))
 
 
-def test_listening_failure_of_one_address_closes_sockets_opened_earlier(folder: Path) -> None:
+def test_sockets_opened_earlier_are_closed_if_a_later_address_fails(folder: Path) -> None:
     path = folder / "web.sock"
     complaint(Address(path=str(path)), Address("192.0.2.1", 0))
     assert not path.exists()
 
 
 @needs_ipv6
-def test_listening_failure_closes_the_sockets_of_all_addresses_of_the_host_name(
+def test_sockets_of_a_host_name_are_closed_if_one_of_its_addresses_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A socket that is left open is a ResourceWarning, which fails the test.
@@ -276,7 +276,7 @@ def test_missing_unix_socket_file_is_ignored_by_close_sockets(folder: Path) -> N
     assert not path.exists()
 
 
-def test_unix_socket_file_that_another_server_has_replaced_is_not_removed(folder: Path) -> None:
+def test_unix_socket_file_replaced_by_another_server_is_not_removed(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         # Kept under another name, so that the new file cannot have the same inode.
@@ -405,7 +405,7 @@ def test_error_for_a_descriptor_of_a_file_names_the_descriptor() -> None:
         assert complaint(Address(descriptor=file.fileno())).startswith(f"cannot listen on fd://{file.fileno()}: ")
 
 
-def test_failed_listen_on_a_descriptor_closes_the_other_sockets() -> None:
+def test_failed_listen_on_a_descriptor_leaves_no_descriptor_open() -> None:
     with tempfile.TemporaryFile() as file:
         with tempfile.TemporaryFile() as probe:
             lowest_free = probe.fileno()
@@ -427,12 +427,12 @@ def test_error_for_an_inherited_socket_that_cannot_listen_names_the_descriptor()
 # What is said about where we listen
 
 
-def test_describe_shows_a_listening_port_as_a_url() -> None:
+def test_listening_port_is_described_as_a_url() -> None:
     with listening(ANY_PORT) as [sock]:
         assert describe(sock) == f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
-def test_a_port_with_tls_is_described_as_a_url() -> None:
+def test_listening_port_with_tls_is_described_as_an_https_url() -> None:
     with listening(ANY_PORT) as [sock]:
         assert describe(sock, "https") == f"https://127.0.0.1:{sock.getsockname()[1]}"
 
@@ -443,7 +443,7 @@ def test_an_ipv6_port_is_described_as_a_url() -> None:
         assert describe(sock) == f"http://[::1]:{sock.getsockname()[1]}"
 
 
-def test_describe_shows_a_unix_socket_by_its_path(folder: Path) -> None:
+def test_unix_socket_is_described_by_its_path(folder: Path) -> None:
     with listening(Address(path=str(folder / "web.sock"))) as [sock]:
         assert describe(sock) == f"unix:{folder / 'web.sock'}"
 

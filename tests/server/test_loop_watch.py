@@ -111,7 +111,7 @@ async def test_a_blocked_event_loop_is_logged_when_the_block_has_ended(caplog: p
     assert lines(caplog) == []
 
 
-async def test_second_block_of_the_event_loop_in_one_function_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_function_that_blocks_the_event_loop_twice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     watched = await watched_loop()
     for _ in range(2):
         block(watched)
@@ -140,7 +140,7 @@ async def test_logged_blocking_time_includes_the_time_before_a_late_check(caplog
     assert [" for about 1.0 seconds" in line for line in lines(caplog)] == [True]
 
 
-async def test_busy_event_loop_with_short_iterations_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_busy_event_loop_is_not_logged_if_its_iterations_are_short(caplog: pytest.LogCaptureFixture) -> None:
     watched = await watched_loop()
     for _ in range(100):
         block(watched, 1)
@@ -162,7 +162,7 @@ async def test_event_loop_blocked_for_ten_seconds_is_logged_before_the_block_end
     assert len(lines(caplog)) == 1
 
 
-async def test_longest_of_several_blocking_functions_in_an_iteration_is_logged(
+async def test_loop_watch_logs_the_function_that_blocked_longest_in_an_iteration(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watched = await watched_loop()
@@ -192,7 +192,7 @@ async def test_suspended_process_is_not_logged_as_a_blocked_event_loop(caplog: p
 
 
 @pytest.mark.parametrize("debugger", [bdb.__file__, "/venv/lib/python3.11/site-packages/debugpy/_vendored/pydevd.py"])
-async def test_application_that_a_debugger_has_stopped_is_not_logged(
+async def test_event_loop_stopped_in_a_debugger_is_not_logged_as_blocked(
     debugger: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = await watched_loop()
@@ -204,7 +204,7 @@ async def test_application_that_a_debugger_has_stopped_is_not_logged(
     assert lines(caplog) == []
 
 
-async def test_loop_watch_ends_after_100_logged_places(
+async def test_loop_watch_ends_after_it_has_logged_100_places(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watched = await watched_loop()
@@ -344,7 +344,9 @@ async def test_server_logs_the_line_of_a_handler_that_blocks_its_event_loop(
     ("options", "seconds"),
     [({}, 0), ({"reload": True}, 0.2), ({"reload": True, "watch_loop": 0.0}, 0), ({"watch_loop": 1}, 1)],
 )
-def test_reload_turns_the_loop_watch_on_unless_another_limit_is_given(options: dict[str, Any], seconds: float) -> None:
+def test_reload_option_enables_the_loop_watch_unless_watch_loop_is_given(
+    options: dict[str, Any], seconds: float
+) -> None:
     config = uvicorn.Config("app:app", log_config=None, **options)
     assert (config.watch_loop, config.settings.watch_loop_seconds) == (seconds, seconds)
 

@@ -35,7 +35,7 @@ def with_uvloop() -> None:
     pytest.importorskip("uvloop")
 
 
-def test_loop_asyncio_is_the_event_loop_of_the_standard_library() -> None:
+def test_loop_option_asyncio_selects_the_standard_event_loop() -> None:
     assert loop_module("asyncio") == "asyncio"
 
 
@@ -43,28 +43,28 @@ class OwnLoop(asyncio.SelectorEventLoop):
     """An event loop of the user."""
 
 
-def test_loop_option_may_name_a_factory_by_module_and_attribute() -> None:
+def test_loop_option_accepts_a_factory_as_module_and_attribute() -> None:
     assert loop_factory(f"{__name__}:OwnLoop") is OwnLoop
 
 
 @pytest.mark.parametrize("name", ["asyncio:missing", "missing_module:loop", "asyncio:", "uvicorn:__version__"])
-def test_unusable_loop_factory_is_a_config_error(name: str) -> None:
+def test_unusable_loop_factory_raises_ConfigError(name: str) -> None:
     with pytest.raises(ConfigError, match=f"loop '{name}'"):
         loop_factory(name)
 
 
 @pytest.mark.usefixtures("with_uvloop")
-def test_loop_setting_uvloop_selects_the_event_loop_of_uvloop() -> None:
+def test_loop_option_uvloop_selects_the_uvloop_event_loop() -> None:
     assert loop_module("uvloop") == "uvloop"
 
 
 @pytest.mark.usefixtures("with_uvloop")
-def test_loop_auto_is_uvloop_if_uvloop_is_installed() -> None:
+def test_loop_option_auto_selects_uvloop_if_uvloop_is_installed() -> None:
     assert loop_module("auto") == "uvloop"
 
 
 @pytest.mark.usefixtures("without_uvloop")
-def test_loop_auto_is_asyncio_if_uvloop_is_not_installed() -> None:
+def test_loop_option_auto_selects_asyncio_if_uvloop_is_not_installed() -> None:
     assert loop_module("auto") == "asyncio"
 
 
@@ -74,14 +74,14 @@ def test_missing_uvloop_is_reported_with_the_remedy() -> None:
         loop_factory("uvloop")
 
 
-def test_an_unknown_loop_is_rejected_with_the_known_names() -> None:
+def test_error_for_an_unknown_loop_option_lists_the_known_names() -> None:
     with pytest.raises(
         ConfigError, match="^loop: expected one of auto, uvloop, asyncio, or 'module:factory', got 'trio'$"
     ):
         loop_factory("trio")
 
 
-async def test_function_run_inside_an_event_loop_raises_a_RuntimeError_that_recommends_serve() -> None:
+async def test_calling_run_in_a_running_event_loop_raises_RuntimeError() -> None:
     async def main() -> None: ...
 
     # Without the check, asyncio warns about a coroutine and a task that were never awaited.
@@ -104,7 +104,7 @@ def test_main_coroutine_is_closed_if_the_event_loop_cannot_be_created() -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_exception_of_the_main_coroutine_is_raised(name: str) -> None:
+def test_exception_of_the_main_coroutine_is_raised_to_the_caller(name: str) -> None:
     async def main() -> None:
         raise LookupError("nothing here")
 
@@ -112,7 +112,7 @@ def test_exception_of_the_main_coroutine_is_raised(name: str) -> None:
         run(main(), name)
 
 
-def test_event_loop_is_closed_after_the_main_coroutine() -> None:
+def test_event_loop_is_closed_when_the_main_coroutine_ends() -> None:
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def main() -> None:
@@ -124,7 +124,7 @@ def test_event_loop_is_closed_after_the_main_coroutine() -> None:
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_system_exit_in_a_task_does_not_end_the_event_loop(name: str, error: BaseException) -> None:
+def test_SystemExit_in_a_task_does_not_end_the_event_loop(name: str, error: BaseException) -> None:
     ended: list[BaseException | None] = []
 
     async def exiting() -> None:
@@ -144,7 +144,7 @@ def test_system_exit_in_a_task_does_not_end_the_event_loop(name: str, error: Bas
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_system_exit_of_the_main_coroutine_is_raised(name: str) -> None:
+def test_SystemExit_of_the_main_coroutine_is_raised_to_the_caller(name: str) -> None:
     async def main() -> None:
         raise SystemExit(3)
 

@@ -50,26 +50,26 @@ async def values(app: Any, *requests: bytes) -> dict[str, float]:
     return samples(text_of((await served(app, *requests)).snapshot()))
 
 
-async def test_metrics_count_requests_by_entry_and_interface_and_status_class() -> None:
+async def test_request_metrics_have_labels_for_entry_kind_and_status_class() -> None:
     found = await values(Router(Route("/a/*", channels_app), default=wsgi_app), get("/a/x"), get("/b"), get("/c"))
     assert found["uvicorn_requests_total{entry=/a/*,kind=channels,status=2xx}"] == 1
     assert found["uvicorn_requests_total{entry=*,kind=wsgi,status=2xx}"] == 2
 
 
-async def test_metrics_label_the_old_and_the_new_application_of_a_shift() -> None:
+async def test_request_metrics_distinguish_the_two_applications_of_a_shift() -> None:
     found = await values(Router(Route("/a/*", Shift(wsgi_app, channels_app, weight=100))), get("/a/x"))
     assert found["uvicorn_requests_total{entry=/a/*,side=old,kind=wsgi,status=2xx}"] == 0
     assert found["uvicorn_requests_total{entry=/a/*,side=new,kind=channels,status=2xx}"] == 1
 
 
-async def test_router_metrics_appear_after_the_first_request_without_a_matching_route() -> None:
+async def test_metrics_of_the_router_appear_after_a_request_without_a_matching_route() -> None:
     table = Router(Route("/a", channels_app))
     assert not any("kind=router" in name for name in await values(table))
     found = await values(table, get("/b"))
     assert found["uvicorn_requests_total{entry=*,kind=router,status=4xx}"] == 1
 
 
-async def test_duration_histogram_is_cumulative_and_ends_with_the_number_of_requests() -> None:
+async def test_duration_histogram_is_cumulative_up_to_the_number_of_requests() -> None:
     found = await values(channels_app, GET, GET, GET)
     buckets = [value for name, value in found.items() if "_duration_seconds_bucket" in name]
     assert buckets == sorted(buckets)
@@ -82,14 +82,14 @@ async def test_route_without_requests_has_metrics_of_zero() -> None:
     assert found["uvicorn_requests_total{entry=/a,kind=channels,status=2xx}"] == 0
 
 
-async def test_requests_of_two_entries_with_the_same_name_are_added_up() -> None:
+async def test_routes_with_the_same_name_share_one_request_counter() -> None:
     table = Router(Route("/a", channels_app, name="both"), Route("/b", channels_app, name="both"))
     found = await values(table, get("/a"), get("/b"))
     assert found["uvicorn_requests_total{entry=both,kind=channels,status=2xx}"] == 2
 
 
 @pytest.mark.parametrize("name", ['quoted "name"', "back\\slash", "two\nlines", "ünïcode", "{curly}", "a,b=c"])
-async def test_entry_name_is_escaped_in_a_metrics_label(name: str) -> None:
+async def test_route_name_with_special_characters_is_escaped_in_the_metrics(name: str) -> None:
     context = await served(Router(Route("/a", channels_app, name=name)), get("/a"))
     [family, *_] = text_string_to_metric_families(text_of(context.snapshot()).decode())
     assert {sample.labels["entry"] for sample in family.samples} == {name}
@@ -108,7 +108,7 @@ async def test_thread_pool_metrics_show_threads_and_refused_requests() -> None:
     assert found["uvicorn_lane_refused_total{lane=/a}"] == 0
 
 
-async def test_metrics_show_the_threads_of_a_threaded_channels_application() -> None:
+async def test_metrics_show_the_thread_count_of_a_threaded_application() -> None:
     def app(message: Any, channels: Any) -> None:
         channels["reply"].send({"status": 200, "content": b""})
 
@@ -116,7 +116,7 @@ async def test_metrics_show_the_threads_of_a_threaded_channels_application() -> 
     assert found["uvicorn_lane_threads{lane=/a}"] == 3
 
 
-async def test_fallback_metric_exists_only_for_the_new_application_of_a_shift() -> None:
+async def test_shift_counts_fallbacks_for_the_new_application_but_not_for_the_old() -> None:
     async def unknown(message: Any, channels: Any) -> None:
         await channels["reply"].send({"status": 404, "content": b""})
 
@@ -127,7 +127,7 @@ async def test_fallback_metric_exists_only_for_the_new_application_of_a_shift() 
     assert fallbacks == {"uvicorn_fallbacks_total{entry=/a,side=new,kind=channels}": 1}
 
 
-async def test_websocket_thread_metrics_exist_for_wsgi_but_not_for_channels_applications() -> None:
+async def test_websocket_thread_metrics_exist_only_for_a_wsgi_application() -> None:
     threads = {name: value for name, value in (await values(wsgi_app)).items() if "websocket_threads" in name}
     assert threads == {
         "uvicorn_websocket_threads": 200,
@@ -137,7 +137,7 @@ async def test_websocket_thread_metrics_exist_for_wsgi_but_not_for_channels_appl
     assert not any("websocket_threads" in name for name in await values(channels_app))
 
 
-async def test_route_has_a_sample_of_zero_for_each_usual_status_class() -> None:
+async def test_route_without_requests_has_a_zero_counter_for_each_status_class() -> None:
     found = await values(Router(Route("/a", channels_app)))
     assert {name: value for name, value in found.items() if "requests_total{" in name} == {
         f"uvicorn_requests_total{{entry=/a,kind=channels,status={status}}}": 0
@@ -150,7 +150,7 @@ async def test_metrics_count_connections_and_processes() -> None:
     assert found["uvicorn_connections"] == found["uvicorn_connections_total"] == found["uvicorn_processes"] == 1
 
 
-async def test_loop_lag_metric_is_the_longest_tick_delay_of_the_last_minute() -> None:
+async def test_loop_lag_metric_is_the_longest_delay_in_the_last_minute() -> None:
     conversation = Conversation(channels_app, metrics=METRICS)
     for late, seconds in ((2.5, 0), (0, 59), (0, 1)):
         conversation.clock.seconds += late
@@ -159,7 +159,7 @@ async def test_loop_lag_metric_is_the_longest_tick_delay_of_the_last_minute() ->
         assert lag == (2.5 if seconds != 1 else 0)
 
 
-async def test_metrics_show_broadcast_messages_while_a_hub_runs() -> None:
+async def test_metrics_count_a_published_broadcast_message() -> None:
     async def publishing(message: Any, channels: Any) -> None:
         await channels["groups"].send({"group": "g", "send": {"text": "hello"}})
         await channels["reply"].send({"status": 200, "content": b""})
@@ -174,7 +174,7 @@ async def test_metrics_show_broadcast_messages_while_a_hub_runs() -> None:
     assert found["uvicorn_broadcast_connected"] == 1
 
 
-def test_each_counter_and_gauge_of_a_source_has_a_metric() -> None:
+def test_each_broadcast_counter_and_gauge_has_a_metric() -> None:
     counters, gauges = measurements.sources["broadcast"]()
     text = text_of(Snapshot({"broadcast": {"": [1] * 6}}, {"broadcast": {"": [1] * 2}}, {}))
     assert {f"uvicorn_{name}" for name in (*counters, *gauges)} == samples(text).keys()
@@ -199,7 +199,7 @@ async def test_metrics_of_two_processes_are_added_up() -> None:
     assert found["uvicorn_processes"] == found["uvicorn_connections"] == 2
 
 
-async def test_process_that_has_ended_keeps_its_counters_and_loses_its_gauges() -> None:
+async def test_metrics_of_an_ended_process_keep_its_counters_without_its_gauges() -> None:
     totals = await totals_of_two()
     totals.end(2)
     found = samples(totals.text())
@@ -221,7 +221,7 @@ async def test_loop_lag_of_several_processes_is_the_longest_lag() -> None:
 
 
 @pytest.mark.parametrize("section", range(3), ids=["counters", "gauges", "peaks"])
-async def test_worker_metrics_with_columns_of_another_version_are_ignored(section: int) -> None:
+async def test_worker_metrics_in_the_format_of_another_version_are_ignored(section: int) -> None:
     totals = await totals_of_two()
     later = json.loads(encoded((await served(wsgi_app, get("/"))).snapshot()))
     for rows in later[section].values():
@@ -241,14 +241,14 @@ def test_malformed_metrics_line_from_a_worker_process_is_ignored(line: str) -> N
     assert samples(totals.text()) == {ENDED: 0}
 
 
-def test_process_that_ends_before_its_first_metrics_is_counted_as_ended() -> None:
+def test_process_that_ends_before_it_reports_metrics_counts_as_ended() -> None:
     totals = Totals()
     assert samples(totals.text()) == {ENDED: 0}
     totals.end(1)
     assert samples(totals.text()) == {ENDED: 1}
 
 
-def test_metrics_text_is_built_once_per_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_text_is_built_once_for_each_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Snapshot] = []
     monkeypatch.setattr(metrics, "text_of", lambda snapshot: written.append(snapshot) or b"text")
     totals = Totals()

@@ -97,7 +97,7 @@ def test_long_response_arrives_whole() -> None:
         assert len(answer(address, SCRAPE).content) == 5_000_000
 
 
-def test_failure_to_build_the_metrics_gives_500_and_the_next_scrape_succeeds() -> None:
+def test_scrape_succeeds_after_an_earlier_scrape_failed_with_500() -> None:
     results: list[bytes] = []
     with listening(lambda: results.pop()) as address:
         assert answer(address, SCRAPE).status == 500
@@ -114,7 +114,7 @@ def test_head_above_8_kib_closes_the_connection_without_a_response() -> None:
             pass
 
 
-def test_client_that_closes_early_does_not_end_the_listener() -> None:
+def test_listener_serves_the_next_scrape_after_a_client_closes_early() -> None:
     with listening() as address:
         connected(address).close()
         with connected(address) as client:
@@ -124,7 +124,7 @@ def test_client_that_closes_early_does_not_end_the_listener() -> None:
         assert answer(address, SCRAPE).status == 200
 
 
-def test_client_that_resets_during_the_response_does_not_end_the_listener() -> None:
+def test_listener_answers_the_next_client_after_a_reset_during_a_response() -> None:
     begun = threading.Event()
 
     def text() -> bytes:
@@ -162,7 +162,7 @@ def test_silent_client_is_closed_after_a_timeout(monkeypatch: pytest.MonkeyPatch
         assert received(client) == b""
 
 
-def test_client_that_does_not_read_its_response_is_closed_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_does_not_read_the_response_is_closed_after_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_listener, "_SECONDS", 0.0)
     with listening(lambda: b"x" * 50_000_000) as address, connected(address) as client:
         client.sendall(SCRAPE)
@@ -182,7 +182,7 @@ def test_scrape_is_served_while_silent_clients_hold_all_connections() -> None:
             client.close()
 
 
-def test_connections_beyond_the_limit_wait_until_the_listener_accepts_them() -> None:
+def test_connections_above_the_limit_wait_until_the_listener_accepts_them() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def text() -> bytes:
@@ -201,7 +201,7 @@ def test_connections_beyond_the_limit_wait_until_the_listener_accepts_them() -> 
             client.close()
 
 
-def test_address_in_use_raises_an_error_that_names_the_option() -> None:
+def test_error_for_a_metrics_address_in_use_names_the_option() -> None:
     with listening() as (host, port), pytest.raises(ConfigError) as error:
         MetricsListener(f"{host}:{port}", bytes)
     assert str(error.value) == (
@@ -210,7 +210,7 @@ def test_address_in_use_raises_an_error_that_names_the_option() -> None:
     )
 
 
-def test_malformed_address_raises_an_error_that_names_the_option() -> None:
+def test_error_for_a_malformed_metrics_address_names_the_option() -> None:
     with pytest.raises(ConfigError, match=r"^metrics 'here/there' is not an address; "):
         MetricsListener("here/there", bytes)
 

@@ -41,7 +41,7 @@ async def test_server_metrics_include_a_request_after_the_next_clock_tick(caplog
     await task
 
 
-async def test_metrics_are_answered_while_the_event_loop_is_blocked(caplog: pytest.LogCaptureFixture) -> None:
+async def test_metrics_listener_responds_while_the_event_loop_is_blocked(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     found: list[dict[str, float]] = []
 

@@ -66,7 +66,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         return here, there
 
 
-async def test_client_close_while_reading_is_paused_is_noticed_at_the_next_tick() -> None:
+async def test_server_notices_a_client_close_during_paused_reading_at_the_next_tick() -> None:
     site = Site()
     client = await site.upload()
     client.close()
@@ -75,7 +75,7 @@ async def test_client_close_while_reading_is_paused_is_noticed_at_the_next_tick(
     await site.end()
 
 
-async def test_half_closing_while_reading_is_paused_ends_the_upload_after_the_timeout() -> None:
+async def test_half_close_during_paused_reading_ends_the_upload_after_the_timeout() -> None:
     site = Site()
     client = await site.upload()
     client.shutdown(socket.SHUT_WR)
@@ -86,7 +86,7 @@ async def test_half_closing_while_reading_is_paused_ends_the_upload_after_the_ti
     await site.end()
 
 
-async def test_client_reset_while_reading_is_paused_ends_the_exchange_at_the_next_tick() -> None:
+async def test_client_reset_during_paused_reading_ends_the_exchange_at_the_next_tick() -> None:
     site = Site()
     client = await site.upload()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -101,7 +101,7 @@ class Transport(asyncio.Transport):
         super().__init__({"socket": sock})
 
 
-def test_connected_and_half_closed_and_reset_clients_are_distinguished() -> None:
+def test_peer_state_distinguishes_connected_and_half_closed_and_reset_clients() -> None:
     here, there = tcp_pair()
     transport = Transport(here)
     there.sendall(b"unread")

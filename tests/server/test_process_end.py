@@ -30,7 +30,7 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return []
 
 
-def test_only_non_daemon_threads_count_as_foreign_threads(thread: threading.Thread) -> None:
+def test_running_non_daemon_thread_is_found_at_the_end_of_the_process(thread: threading.Thread) -> None:
     assert thread in foreign_threads()
 
 
@@ -42,7 +42,7 @@ def test_list_of_running_threads_has_at_most_twenty_entries(thread: threading.Th
     assert places([thread] * 23).endswith("; and 3 more")
 
 
-def test_process_with_a_running_thread_is_ended_with_its_exit_code(
+def test_process_with_a_running_thread_is_ended_by_force_with_its_exit_code(
     thread: threading.Thread, statuses: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     end = ProcessEnd(statuses.append)
@@ -53,7 +53,7 @@ def test_process_with_a_running_thread_is_ended_with_its_exit_code(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_process_without_running_threads_is_left_to_exit_by_itself(
+def test_process_without_running_threads_is_not_ended_by_force(
     statuses: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_end, "foreign_threads", lambda: [])
@@ -63,7 +63,9 @@ def test_process_without_running_threads_is_left_to_exit_by_itself(
     assert statuses == []
 
 
-def test_process_is_not_ended_by_force_if_its_threads_have_ended(thread: threading.Thread, statuses: list[int]) -> None:
+def test_process_is_not_ended_by_force_after_its_threads_have_ended(
+    thread: threading.Thread, statuses: list[int]
+) -> None:
     end = ProcessEnd(statuses.append)
     end._threads_have_ended()
     assert not end.look()
@@ -81,5 +83,5 @@ def test_process_is_not_ended_by_force_if_its_threads_have_ended(thread: threadi
         (ValueError(), 1),
     ],
 )
-def test_exit_code_for_an_exception_equals_the_python_exit_code(error: BaseException, status: int) -> None:
+def test_exit_code_after_an_exception_is_the_same_as_in_plain_Python(error: BaseException, status: int) -> None:
     assert process_end._status_of(error) == status

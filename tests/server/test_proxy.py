@@ -76,7 +76,7 @@ def test_C7_cache_of_forwarded_values_is_bounded() -> None:
     assert len(trusted._found) <= 4096
 
 
-def test_C7_each_request_of_a_client_has_its_own_forwarded_scheme() -> None:
+def test_C7_scheme_is_read_from_the_forwarded_field_of_each_request() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
     schemes = [trusted.client((b"1.2.3.4", proto), PROXY, "http")[1] for proto in (b"https", b"http", b"", b"https")]
     assert schemes == ["https", "http", "http", "https"]
@@ -128,7 +128,7 @@ def test_C7_client_is_the_last_address_that_is_not_a_trusted_proxy(forwarded_for
     assert client_of("10.0.0.0/8", forwarded_for) == client
 
 
-def test_C7_client_is_the_first_address_if_all_peers_are_trusted() -> None:
+def test_C7_client_is_the_first_forwarded_address_if_all_peers_are_trusted() -> None:
     assert client_of("*", "9.9.9.9, 1.2.3.4") == ("9.9.9.9", 0)
 
 
@@ -143,7 +143,7 @@ def test_C7_at_most_a_hundred_addresses_of_x_forwarded_for_are_parsed() -> None:
         ((b"http, https",), "https"), ((b"https", b"http"), "http"), ((b"gopher",), "http"), ((b"",), "http"),
     ],
 )  # fmt: skip
-def test_C7_scheme_is_the_last_value_of_x_forwarded_proto(protocols: tuple[bytes, ...], scheme: str) -> None:
+def test_C7_scheme_is_the_last_valid_value_of_x_forwarded_proto(protocols: tuple[bytes, ...], scheme: str) -> None:
     assert scheme_of(*protocols) == scheme
 
 
@@ -153,7 +153,7 @@ def test_C7_a_malformed_trusted_address_is_rejected(text: str) -> None:
         TrustedPeers(text)
 
 
-def test_C7_forwarded_allow_ips_variable_applies_unless_the_option_is_given(
+def test_C7_FORWARDED_ALLOW_IPS_applies_if_the_option_is_not_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
@@ -195,7 +195,7 @@ async def test_C7_forwarded_fields_are_ignored_when_switched_off() -> None:
     assert client != ("1.2.3.4", 5)
 
 
-async def test_C7_each_request_of_a_proxy_connection_has_its_own_client() -> None:
+async def test_C7_requests_on_one_proxy_connection_may_have_different_clients() -> None:
     other = request(b"GET / HTTP/1.1", b"x-forwarded-for: 5.6.7.8")
     plain = request()
     seen = await ask(FORWARDED + FORWARDED + other + plain, forwarded_allow_ips="*")
@@ -205,7 +205,7 @@ async def test_C7_each_request_of_a_proxy_connection_has_its_own_client() -> Non
 
 
 @pytest.mark.parametrize("kind", ["consumer", "consumer in a thread"])
-async def test_C7_a_consumer_receives_the_client_behind_the_proxy_for_each_request(kind: str) -> None:
+async def test_C7_consumer_receives_the_forwarded_client_of_each_request(kind: str) -> None:
     messages: list[Any] = []
 
     def record(message: Any) -> None:
@@ -281,7 +281,7 @@ async def test_C7_websocket_behind_a_proxy_has_the_forwarded_client_and_scheme(i
 
 
 @pytest.mark.any_loop
-def test_C7_environ_behind_a_proxy_has_only_the_forwarded_client() -> None:
+def test_C7_environ_has_the_forwarded_client_instead_of_the_proxy() -> None:
     endpoint = Endpoint("http", client=("10.0.0.1", 4711), server=("10.0.0.2", 80))
     exchange = HTTPExchange(HTTPGateway(), endpoint, "GET", b"/", "1.1", ((), ()), False)
     own = build_environ(exchange)
@@ -299,7 +299,7 @@ def test_C7_environ_behind_a_proxy_has_only_the_forwarded_client() -> None:
     ("folder_mode", "mode", "trusted"),
     [(0o755, 0o660, True), (0o755, 0o666, False), (0o750, 0o666, True), (0o700, 0o600, True), (0o755, 0o662, False)],
 )
-def test_unix_socket_is_trusted_by_default_unless_all_users_can_connect(
+def test_unix_socket_is_trusted_by_default_if_not_all_users_can_connect(
     folder_mode: int, mode: int, trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
@@ -321,5 +321,5 @@ def test_unix_socket_with_unknown_permissions_is_not_trusted_by_default(
     assert not build_trusted_peers("").trusts(None, path)
 
 
-def test_listed_unix_socket_is_trusted_even_if_all_users_can_connect(tmp_path: Path) -> None:
+def test_unix_option_trusts_a_socket_to_which_all_users_can_connect(tmp_path: Path) -> None:
     assert build_trusted_peers("unix:").trusts(None, "/run/app.sock")

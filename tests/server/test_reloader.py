@@ -59,20 +59,20 @@ def test_the_reloader_ignores_files_that_are_excluded(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["app.py"])
 
 
-def test_excluded_folder_excludes_all_files_in_it(tmp_path: Path) -> None:
+def test_reloader_ignores_all_files_below_an_excluded_folder(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     assert str(tmp_path / "tests" / "deep" / "app.py") not in Selection([str(tmp_path)], [], [str(tmp_path / "tests")])
 
 
-def test_include_pattern_overrides_an_equal_default_exclude_pattern(tmp_path: Path) -> None:
+def test_include_pattern_overrides_the_same_pattern_in_the_default_excludes(tmp_path: Path) -> None:
     assert str(tmp_path / ".env") in Selection([str(tmp_path)], [".*"], [])
 
 
-def test_exclude_pattern_overrides_an_equal_default_include_pattern(tmp_path: Path) -> None:
+def test_exclude_pattern_overrides_the_same_pattern_in_the_default_includes(tmp_path: Path) -> None:
     assert str(tmp_path / "app.py") not in Selection([str(tmp_path)], [], ["*.py"])
 
 
-def test_reloader_reports_files_that_a_new_folder_already_contains(
+def test_reloader_reports_python_files_that_a_new_folder_contains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the folder itself causes an event, because its files may exist before the folder is watched."""
@@ -116,7 +116,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["app"], ["*.html", ".*"], ["*.py"], ["app"]),
     ],
 )
-def test_reload_folders_are_selected_without_duplicates_and_subfolders(
+def test_reload_folders_have_no_duplicates_and_no_subfolders(
     tree: Path, folders: list[str], includes: list[str], excludes: list[str], watched: list[str]
 ) -> None:
     assert reload_folders(folders, includes, excludes) == [(tree / name).resolve() for name in watched]
@@ -146,7 +146,7 @@ class Steps(threading.Event):
         return True
 
 
-def test_scan_reports_each_created_or_changed_or_removed_python_file(tree: Path) -> None:
+def test_scan_reports_a_python_file_that_is_created_or_changed_or_removed(tree: Path) -> None:
     module = tree / "app" / "module.py"
     changed: list[str] = []
     steps = Steps(
@@ -159,7 +159,7 @@ def test_scan_reports_each_created_or_changed_or_removed_python_file(tree: Path)
     assert changed == [str(module)] * 3
 
 
-def test_a_scan_leaves_out_virtual_environments_and_broken_links(tree: Path) -> None:
+def test_scan_ignores_virtual_environments_and_broken_links(tree: Path) -> None:
     (tree / "venv").mkdir()
     (tree / "venv" / "pyvenv.cfg").touch()
     changed: list[str] = []

@@ -96,7 +96,7 @@ async def test_startup_main_loop_and_shutdown_may_be_called_separately() -> None
     assert app.events == ["startup", "shutdown"]
 
 
-async def test_server_serves_on_given_sockets() -> None:
+async def test_startup_opens_the_server_on_the_given_sockets() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         server = server_of(Application())
@@ -116,7 +116,7 @@ async def test_cancelled_server_shuts_its_application_down() -> None:
     assert app.events == ["startup", "shutdown"]
 
 
-async def test_a_server_that_is_cancelled_while_it_starts_leaves_no_task() -> None:
+async def test_server_cancelled_during_startup_leaves_no_task() -> None:
     class StartupOnce(Application):
         async def startup(self) -> None:
             await super().startup()
@@ -162,7 +162,7 @@ async def test_server_stopped_during_startup_raises_no_exception(caplog: pytest.
     assert (server.started, caplog.messages) == (False, ["stopped before the application's startup was complete"])
 
 
-async def test_signal_during_the_startup_ends_the_server_and_reaches_the_earlier_handler() -> None:
+async def test_signal_during_startup_ends_the_server_and_reaches_the_previous_handler() -> None:
     app = Slow()
     server = server_of(app)
     passed_on: list[int] = []
@@ -177,7 +177,7 @@ async def test_signal_during_the_startup_ends_the_server_and_reaches_the_earlier
     assert (server.started, passed_on) == (False, [signal.SIGTERM])
 
 
-async def test_failed_startup_is_logged_with_the_lines_of_the_application_only(
+async def test_log_of_a_failed_startup_shows_only_lines_of_the_application(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -195,7 +195,7 @@ async def test_failed_startup_is_logged_with_the_lines_of_the_application_only(
     assert ("# the application's line" in caplog.text, f'File "{folder}' in caplog.text) == (True, False)
 
 
-async def test_exception_of_a_foreign_task_reaches_the_exception_handler_of_the_program() -> None:
+async def test_exception_handler_of_the_program_is_called_while_a_server_runs() -> None:
     loop = asyncio.get_running_loop()
     watching = loop.get_exception_handler()
     reports: list[dict[str, Any]] = []
@@ -228,7 +228,7 @@ async def test_serve_task_can_be_cancelled_after_the_shutdown() -> None:
     assert app.events == ["startup", "shutdown"]
 
 
-async def test_application_of_a_loaded_configuration_is_started() -> None:
+async def test_server_starts_with_a_configuration_that_is_already_loaded() -> None:
     server = server_of(Application())
     server.config.load()
     await server.startup()
@@ -279,7 +279,7 @@ async def test_startup_may_be_called_again_while_the_server_runs() -> None:
     assert app.events == ["startup", "shutdown"] * 2
 
 
-async def test_server_serves_on_a_socket_bound_by_the_configuration() -> None:
+async def test_server_uses_a_socket_that_the_configuration_has_bound() -> None:
     config = uvicorn.Config(Application(), port=0, log_config=None)
     listening = config.bind_socket()
     server = uvicorn.Server(config)
@@ -288,7 +288,7 @@ async def test_server_serves_on_a_socket_bound_by_the_configuration() -> None:
     await server.shutdown()
 
 
-def test_server_runs_on_an_event_loop_that_the_configuration_has_created() -> None:
+def test_server_runs_on_an_event_loop_from_the_configuration() -> None:
     server = server_of(Application(), loop="asyncio")
     server.should_exit = True
     with asyncio.Runner(loop_factory=cast(Config, server.config).get_loop_factory()) as runner:
@@ -299,7 +299,7 @@ def test_server_runs_on_an_event_loop_that_the_configuration_has_created() -> No
 @pytest.mark.parametrize(
     ("name", "nothing"), [("install_signal_handlers", lambda: None), ("capture_signals", contextlib.nullcontext)]
 )
-def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Callable[[], Any]) -> None:
+def test_program_may_replace_the_signal_handling_of_a_server_instance(name: str, nothing: Callable[[], Any]) -> None:
     server = server_of(Application())
     setattr(server, name, nothing)
     before = signal.getsignal(signal.SIGTERM)
@@ -322,7 +322,7 @@ def test_signal_handling_may_be_replaced_on_an_instance(name: str, nothing: Call
         (signal.SIGHUP, signal.SIGTERM, True),
     ],
 )
-def test_second_signal_forces_exit_except_SIGHUP_and_a_SIGTERM_after_SIGINT(
+def test_second_signal_forces_exit_unless_it_is_SIGHUP_or_SIGTERM_after_SIGINT(
     first: int, second: int, is_forced: bool
 ) -> None:
     server = server_of(Application())
@@ -332,7 +332,7 @@ def test_second_signal_forces_exit_except_SIGHUP_and_a_SIGTERM_after_SIGINT(
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
-def test_SIGHUP_handler_of_the_program_stays_while_the_server_runs(handler: Any) -> None:
+def test_SIGHUP_handler_of_the_program_is_kept_while_the_server_runs(handler: Any) -> None:
     server = server_of(Application())
     seen: list[Any] = []
 

@@ -31,7 +31,7 @@ def test_content_below_the_minimum_rate_is_rejected_after_ten_seconds() -> None:
     assert reasons(*seconds_steady(11, 499))[-1] == "request content slower than 500 bytes per second"
 
 
-def test_content_rate_is_the_average_since_the_start() -> None:
+def test_minimum_rate_applies_to_the_average_since_the_upload_began() -> None:
     fast_then_slow = [(1.0, 10_000 + second) for second in range(20)]
     assert set(reasons(*fast_then_slow)) == {""}
 
@@ -45,7 +45,7 @@ def test_upload_that_pauses_for_20_seconds_is_rejected() -> None:
     assert [bool(reason) for reason in reasons(*pause)] == [False] * 20 + [True]
 
 
-def test_reason_for_rejecting_a_paused_upload_contains_the_idle_limit() -> None:
+def test_rejection_of_a_paused_upload_shows_the_idle_limit() -> None:
     assert reasons((1.0, 0), (2.5, 0), idle_seconds=2.5)[-1] == "no request content for 2.5 seconds"
 
 
@@ -54,7 +54,7 @@ def test_content_byte_from_the_client_restarts_the_idle_timeout() -> None:
     assert set(reasons(*steps)) == {""}
 
 
-def test_whole_time_before_a_late_clock_tick_counts_as_upload_idle_time() -> None:
+def test_time_before_a_late_clock_tick_counts_as_upload_idle_time() -> None:
     assert reasons((1.0, 0), (25.0, 0))[-1] == "no request content for 20 seconds"
 
 
@@ -67,7 +67,7 @@ def stalls(*steps: tuple[float, int, int]) -> list[float]:
     return [stall.check(elapsed, unsent, written) for elapsed, unsent, written in steps]
 
 
-def test_stall_time_is_zero_at_the_first_check() -> None:
+def test_stall_time_is_zero_at_the_first_check_of_a_client() -> None:
     assert stalls((1.0, 500, 900)) == [0.0]
 
 
@@ -75,7 +75,7 @@ def test_stall_time_grows_while_the_client_reads_nothing() -> None:
     assert stalls((1.0, 500, 900), (1.0, 500, 900), (2.0, 500, 900)) == [0.0, 1.0, 3.0]
 
 
-def test_stall_time_stays_zero_while_the_client_reads() -> None:
+def test_stall_time_is_zero_while_the_client_reads() -> None:
     assert stalls((1.0, 500, 900), (1.0, 499, 900), (1.0, 498, 900)) == [0.0, 0.0, 0.0]
 
 
@@ -83,9 +83,9 @@ def test_byte_received_by_the_client_restarts_the_write_timeout() -> None:
     assert stalls((1.0, 500, 900), (50.0, 500, 900), (1.0, 499, 900), (1.0, 499, 900)) == [0.0, 50.0, 0.0, 1.0]
 
 
-def test_further_writes_do_not_restart_the_write_timeout() -> None:
+def test_later_writes_do_not_restart_the_write_timeout() -> None:
     assert stalls((1.0, 500, 900), (1.0, 700, 1100), (1.0, 900, 1300)) == [0.0, 1.0, 2.0]
 
 
-def test_write_timeout_does_not_apply_to_a_slow_client_that_still_reads() -> None:
+def test_write_timeout_does_not_apply_while_a_slow_client_reads() -> None:
     assert stalls((1.0, 500, 900), (1.0, 600, 1100), (1.0, 700, 1300)) == [0.0, 0.0, 0.0]

@@ -186,7 +186,7 @@ KINDS: dict[str, tuple[Callable[..., Any], str, int]] = {
 
 @pytest.mark.parametrize("block", range(4))
 @pytest.mark.parametrize("kind", KINDS)
-async def test_ended_connections_leave_no_objects_behind(kind: str, block: int) -> None:
+async def test_connection_leaves_no_objects_behind_after_it_ends(kind: str, block: int) -> None:
     app, interface, count = KINDS[kind]
     for seed in range(block * count // 4, (block + 1) * count // 4):
         await converse(app, interface, seed)
@@ -194,7 +194,7 @@ async def test_ended_connections_leave_no_objects_behind(kind: str, block: int) 
 
 @pytest.mark.parametrize("kind", ["channels", "asgi3"])
 @pytest.mark.parametrize("end", ["eof", "lose"])
-async def test_connection_cut_at_any_byte_of_a_pipeline_leaks_nothing(kind: str, end: str) -> None:
+async def test_connection_cut_at_any_byte_of_pipelined_requests_leaks_nothing(kind: str, end: str) -> None:
     app, interface, _ = KINDS[kind]
     data = GET + request(POST, b"content-length: 5", content=b"hello") + chunked(b"5\r\nhello\r\n0\r\n\r\n") + GET
     for cut in range(len(data) + 1):

@@ -61,7 +61,7 @@ def test_worker_that_does_not_report_in_time_gets_sigabrt(supervisor: Supervisor
     assert worker.process.wait(30) == -6
 
 
-def test_suspension_of_the_supervisor_does_not_make_a_worker_overdue(supervisor: Supervisor) -> None:
+def test_worker_is_not_overdue_after_a_suspension_of_the_supervisor(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.last_report -= 10
     supervisor._last_check -= 10
@@ -69,7 +69,7 @@ def test_suspension_of_the_supervisor_does_not_make_a_worker_overdue(supervisor:
     assert not worker.deadline
 
 
-def test_suspension_of_the_supervisor_does_not_count_towards_the_grace_period(supervisor: Supervisor) -> None:
+def test_time_of_a_supervisor_suspension_does_not_count_as_grace_period(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.deadline = time.monotonic() - 5
     supervisor._last_check -= 10
@@ -87,7 +87,7 @@ def test_worker_that_does_not_stop_is_killed_once(supervisor: Supervisor, caplog
     assert worker.process.wait(30) == -9
 
 
-def test_supervisor_sets_a_deadline_for_a_worker_that_has_closed_its_channel(supervisor: Supervisor) -> None:
+def test_worker_that_has_closed_its_channel_gets_a_deadline_to_exit(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.process.kill()
     supervisor._read_reports(worker)

@@ -42,14 +42,14 @@ def test_worker_is_killed_after_a_grace_period_when_its_supervisor_has_ended(wat
     assert watched.waits == [7.0]
 
 
-def test_worker_that_is_stopping_gets_more_time_after_its_supervisor_has_ended(watched: Watched) -> None:
+def test_stopping_worker_gets_more_time_after_its_supervisor_has_ended(watched: Watched) -> None:
     watched.watch.noticed.set()
     watched.ours.close()
     assert watched.killed.wait(LONGEST_WAIT)
     assert watched.waits == [7.0, STOPPING_SECONDS]
 
 
-def test_a_worker_that_has_finished_is_not_killed(watched: Watched) -> None:
+def test_worker_that_has_finished_is_not_killed(watched: Watched) -> None:
     watched.watch.finish()
     watched.watch._thread.join(LONGEST_WAIT)
     assert not watched.killed.is_set()

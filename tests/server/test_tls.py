@@ -116,7 +116,7 @@ def test_invalid_tls_values_are_reported(made: Certificates, name: str, value: A
         context_of(**{"ssl_certfile": made.both, name: value})
 
 
-def test_client_certificates_are_required_with_ssl_cert_reqs(made: Certificates) -> None:
+def test_ssl_cert_reqs_2_requires_a_client_certificate(made: Certificates) -> None:
     context = context_of(ssl_certfile=made.both, ssl_cert_reqs=2, ssl_ca_certs=made.authority)
     assert context.verify_mode is ssl.CERT_REQUIRED
 

@@ -168,7 +168,7 @@ async def test_descriptors_of_sendfile_are_closed_when_the_client_disconnects(fi
     assert isinstance(app.errors[0], OSError)
 
 
-async def test_file_that_shrinks_while_it_is_sent_aborts_the_response(file: Path) -> None:
+async def test_response_is_aborted_if_its_file_shrinks_during_the_transfer(file: Path) -> None:
     app = Files(file)
     async with served(app) as conversation:
         await conversation.send(GET)
@@ -179,7 +179,7 @@ async def test_file_that_shrinks_while_it_is_sent_aborts_the_response(file: Path
     assert "bytes shorter than when it was opened" in str(app.errors[0])
 
 
-async def test_client_that_receives_nothing_of_a_file_is_reset(file: Path) -> None:
+async def test_client_that_receives_no_byte_of_a_file_is_reset_after_the_timeout(file: Path) -> None:
     app = Files(file)
     async with served(app, timeout_write_stall=5.0) as conversation:
         await conversation.send(GET)
@@ -193,7 +193,7 @@ async def test_client_that_receives_nothing_of_a_file_is_reset(file: Path) -> No
     assert isinstance(app.errors[0], OSError)
 
 
-async def test_cancelling_a_handler_aborts_its_response_with_a_file(file: Path) -> None:
+async def test_cancelled_handler_aborts_its_response_with_a_file(file: Path) -> None:
     task: list[asyncio.Task[None]] = []
     files = Files(file)
 

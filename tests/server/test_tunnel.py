@@ -156,14 +156,14 @@ async def test_bytes_that_follow_the_handshake_reach_the_application(tls: Certif
         assert await made.hear() == HELLO
 
 
-async def test_handing_over_the_socket_opens_the_session_with_status_101() -> None:
+async def test_session_opens_with_status_101_when_the_application_takes_the_socket() -> None:
     async with tunnelled(takes=False) as made:
         assert made.session.state is CONNECTING
         made.take()
         assert (made.session.state, made.session.request.status) == (OPEN, 101)
 
 
-async def test_16_MiB_sent_by_an_application_reach_a_client_that_pauses(tls: Certificates | None) -> None:
+async def test_client_that_reads_late_receives_16_MiB_from_the_application(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         sending = asyncio.create_task(asyncio.to_thread(send_blocking, made))
         await until(lambda: made.tunnel.write_paused)
@@ -193,7 +193,7 @@ async def test_application_waits_while_the_client_does_not_read() -> None:
         assert transport.get_write_buffer_size() < 3 * 65536
 
 
-async def test_16_MiB_from_the_client_reach_an_application_that_reads_late(tls: Certificates | None) -> None:
+async def test_application_that_reads_late_receives_16_MiB_from_the_client(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         made.writer.write(LARGE)
         await until(lambda: made.tunnel._backlog)
@@ -227,7 +227,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def test_reset_of_a_client_is_noticed_although_the_application_reads_nothing() -> None:
+async def test_client_reset_is_noticed_while_the_application_reads_nothing() -> None:
     async with tunnelled() as made:
         made.writer.write(LARGE)
         await until(lambda: made.tunnel._backlog)
@@ -238,7 +238,7 @@ async def test_reset_of_a_client_is_noticed_although_the_application_reads_nothi
         await made.hear_all()
 
 
-async def test_fin_of_a_client_is_noticed_although_the_application_reads_nothing() -> None:
+async def test_client_FIN_is_noticed_while_the_application_reads_nothing() -> None:
     async with tunnelled() as made:
         filling = os.urandom(1 << 18)
         made.writer.write(filling)
@@ -277,7 +277,7 @@ async def test_client_reads_the_end_of_the_stream_when_the_application_closes(tl
         await until(lambda: not made.context.connections)
 
 
-async def test_client_bytes_after_the_close_of_the_application_are_dropped() -> None:
+async def test_client_bytes_are_dropped_after_the_application_has_closed() -> None:
     async with tunnelled() as made:
         made.writer.write(HELLO + HELLO)
         assert await made.hear(1)
@@ -291,7 +291,7 @@ async def test_client_bytes_after_the_close_of_the_application_are_dropped() -> 
         await until(lambda: not made.context.connections)
 
 
-async def test_connection_ends_after_the_application_closes_although_the_client_still_sends() -> None:
+async def test_connection_ends_if_the_client_sends_after_the_application_has_closed() -> None:
     async with tunnelled() as made:
         made.far.close()  # type: ignore[union-attr]
         assert await made.reader.read() == b""
@@ -311,7 +311,7 @@ async def test_application_may_read_after_it_has_half_closed() -> None:
         assert await made.hear() == b""
 
 
-async def test_tunnel_closes_after_ws_close_timeout_if_the_application_has_half_closed(
+async def test_tunnel_closes_ws_close_timeout_after_the_application_has_half_closed(
     tls: Certificates | None,
 ) -> None:
     async with tunnelled(tls=tls, ws_close_timeout=3) as made:
@@ -325,7 +325,7 @@ async def test_tunnel_closes_after_ws_close_timeout_if_the_application_has_half_
         assert await made.reader.read() == b""
 
 
-async def test_client_bytes_are_dropped_after_the_application_half_closes_and_then_closes() -> None:
+async def test_client_bytes_are_dropped_after_a_half_closed_application_closes() -> None:
     async with tunnelled() as made:
         tunnel = made.tunnel
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
@@ -337,7 +337,7 @@ async def test_client_bytes_are_dropped_after_the_application_half_closes_and_th
         await until(lambda: not made.context.connections)
 
 
-async def test_buffered_client_bytes_are_dropped_when_a_half_closed_application_closes() -> None:
+async def test_close_of_a_half_closed_application_drops_buffered_client_bytes() -> None:
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel
@@ -350,7 +350,7 @@ async def test_buffered_client_bytes_are_dropped_when_a_half_closed_application_
         await until(lambda: not made.context.connections)
 
 
-async def test_stop_closes_a_half_closed_application() -> None:
+async def test_stopping_server_closes_the_tunnel_of_a_half_closed_application() -> None:
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel
@@ -359,7 +359,7 @@ async def test_stop_closes_a_half_closed_application() -> None:
         assert await made.hear() == b""
 
 
-async def test_buffer_of_a_stopping_tunnel_is_bounded_if_the_application_sends_endlessly() -> None:
+async def test_buffer_of_a_stopping_tunnel_is_limited_if_the_application_sends_endlessly() -> None:
     async with tunnelled() as made:
         sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
         await until(lambda: made.tunnel.write_paused)
@@ -371,7 +371,7 @@ async def test_buffer_of_a_stopping_tunnel_is_bounded_if_the_application_sends_e
 
 
 @pytest.mark.parametrize("code", [1000, 1011])
-async def test_session_close_sends_a_close_frame_if_the_application_has_sent_none(
+async def test_session_close_sends_a_close_frame_if_the_application_sent_none(
     code: int, tls: Certificates | None
 ) -> None:
     async with tunnelled(tls=tls) as made:
@@ -393,7 +393,7 @@ async def test_session_close_sends_no_second_close_frame(tls: Certificates | Non
         assert await made.reader.read() == SWITCHED + CLOSE
 
 
-async def test_application_reads_client_bytes_that_arrive_after_the_session_close() -> None:
+async def test_application_reads_client_bytes_received_after_the_session_close() -> None:
     async with tunnelled() as made:
         made.say(SWITCHED + CLOSE)
         made.session.close(1000)
@@ -412,14 +412,14 @@ async def test_client_that_ignores_the_close_frame_is_reset_after_the_close_time
         assert await made.hear() == b""
 
 
-async def test_session_is_closing_after_the_close_frame_of_the_application_has_passed() -> None:
+async def test_session_is_closing_after_the_application_sends_a_close_frame() -> None:
     async with tunnelled() as made:
         made.say(SWITCHED + CLOSE)
         made.session.gateway.catch_up()
         assert made.session.state is CLOSING
 
 
-async def test_session_is_closing_after_the_close_frame_of_the_client_has_passed() -> None:
+async def test_session_is_closing_after_the_client_sends_a_close_frame() -> None:
     async with tunnelled() as made:
         made.writer.write(b"\x88\x80mask")
         assert await made.hear() == b"\x88\x80mask"
@@ -435,7 +435,7 @@ async def test_tunnel_ends_after_ws_close_timeout_if_a_close_frame_is_ignored() 
         await until(lambda: not made.context.connections)
 
 
-async def test_session_is_closing_after_the_application_has_closed_its_socket() -> None:
+async def test_session_is_closing_after_the_application_closes_its_socket() -> None:
     async with tunnelled() as made:
         made.far.close()  # type: ignore[union-attr]
         made.session.gateway.catch_up()
@@ -457,7 +457,7 @@ async def test_tunnel_sends_all_bytes_of_a_large_socket_buffer_before_closing() 
         assert await made.reader.readexactly(len(sent)) == sent
 
 
-async def test_stop_between_two_frames_sends_close_code_1012_and_ends_both_directions(tls: Certificates | None) -> None:
+async def test_stop_between_two_frames_sends_a_close_frame_with_code_1012(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         made.say(SWITCHED + HELLO)
         made.tunnel.stop()
@@ -474,7 +474,7 @@ async def test_stop_between_two_frames_sends_close_code_1012_and_ends_both_direc
     [b"", SWITCHED[:-1], SWITCHED + HELLO[:3], SWITCHED + CLOSE, b"HTTP/1.1 400 \r\n\r\n"],
     ids=["nothing", "part of the head", "part of a frame", "a close frame", "another response"],
 )
-async def test_stop_sends_no_close_frame_where_the_protocol_forbids_one(sent: bytes) -> None:
+async def test_stop_sends_no_close_frame_if_the_protocol_forbids_it(sent: bytes) -> None:
     async with tunnelled() as made:
         if sent:
             made.say(sent)
@@ -521,7 +521,7 @@ def send_until_it_fails(made: Tunnelled) -> type[BaseException]:
             return type(error)
 
 
-async def test_reset_of_a_tunnel_ends_the_stream_of_the_application() -> None:
+async def test_application_reads_the_end_of_the_stream_after_a_tunnel_reset() -> None:
     async with tunnelled() as made:
         made.tunnel.reset()
         assert await made.hear() == b""
@@ -529,7 +529,7 @@ async def test_reset_of_a_tunnel_ends_the_stream_of_the_application() -> None:
         await until(lambda: not made.context.connections)
 
 
-async def test_client_that_does_not_read_to_the_end_is_reset_after_a_timeout() -> None:
+async def test_client_that_does_not_read_all_bytes_is_reset_after_ws_close_timeout() -> None:
     async with tunnelled(ws_close_timeout=3) as made:
         sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
         await until(lambda: made.tunnel.write_paused)
@@ -541,7 +541,9 @@ async def test_client_that_does_not_read_to_the_end_is_reset_after_a_timeout() -
         await until(lambda: not made.context.connections)
 
 
-async def test_takeover_without_free_descriptors_raises_and_may_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_socket_takeover_may_be_retried_after_a_failure_without_free_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail() -> Any:
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -556,7 +558,7 @@ async def test_takeover_without_free_descriptors_raises_and_may_be_retried(monke
         assert await made.reader.readexactly(len(SWITCHED)) == SWITCHED
 
 
-async def test_takeover_of_a_closing_connection_raises_client_disconnected() -> None:
+async def test_socket_takeover_on_a_closing_connection_raises_ClientDisconnected() -> None:
     async with tunnelled(takes=False) as made:
         (connection,) = made.context.connections
         connection._transport.close()  # type: ignore[attr-defined]

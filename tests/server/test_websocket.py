@@ -52,7 +52,7 @@ async def test_e6_every_ping_of_a_client_that_reads_is_answered() -> None:
     assert pongs == [b"%d" % number for number in range(10)]
 
 
-async def test_e6_client_that_does_not_read_gets_a_pong_for_the_latest_ping_only() -> None:
+async def test_e6_client_that_starts_to_read_gets_one_pong_for_the_latest_ping() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     conversation.transport.protocol.pause_writing()
@@ -155,7 +155,7 @@ async def test_a_stopping_server_notifies_the_handlers_and_closes_with_1012() ->
     assert conversation.close_code == 1012
 
 
-async def test_e10_bytes_that_arrive_before_the_handshake_response_are_bounded() -> None:
+async def test_e10_reading_pauses_at_the_buffer_limit_before_the_handshake_response() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await asyncio.get_running_loop().create_future()
 

@@ -44,7 +44,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_e9_client_that_continues_to_send_after_the_server_close_frame_is_reset() -> None:
+async def test_e9_client_that_sends_frames_after_the_server_close_frame_is_reset() -> None:
     conversation = await opened(closing, ws_close_timeout=3.0)
     for _ in range(4):
         conversation.clock.advance(1)
@@ -53,7 +53,7 @@ async def test_e9_client_that_continues_to_send_after_the_server_close_frame_is_
     assert conversation.transport.aborted
 
 
-async def test_lingering_client_without_unread_bytes_is_closed_without_a_reset() -> None:
+async def test_lingering_close_ends_without_a_reset_if_no_bytes_are_unread() -> None:
     conversation = await opened(timeout_linger=1.0)
     conversation.client.send_close(1000)
     await conversation.flush()
@@ -75,7 +75,7 @@ async def test_client_that_reads_nothing_after_its_close_frame_is_reset() -> Non
     await settle()
 
 
-async def test_transport_without_half_close_is_closed_at_once_after_the_closing_handshake() -> None:
+async def test_transport_that_cannot_half_close_is_closed_after_the_closing_handshake() -> None:
     conversation = await opened()
     conversation.transport.half_closes = False
     conversation.client.send_close(1000)
@@ -188,7 +188,7 @@ def living() -> list[Any]:
     return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
 
 
-async def test_client_whose_pong_is_unread_because_reading_is_paused_is_not_closed() -> None:
+async def test_ping_timeout_does_not_apply_while_reading_is_paused() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, ws_ping_interval=5.0, ws_ping_timeout=5.0)
     connection = conversation.transport.protocol
@@ -239,7 +239,7 @@ async def test_input_after_a_protocol_error_is_dropped_up_to_a_limit(half_closes
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
 
 
-async def test_protocol_error_after_our_close_frame_ends_the_closing_handshake() -> None:
+async def test_protocol_error_after_the_server_close_frame_ends_the_closing_handshake() -> None:
     app = Recorder(closing)
     conversation = await opened(app)
     conversation.send(frame(RESERVED))
@@ -281,7 +281,7 @@ async def test_deadlines_of_a_reset_websocket_are_not_checked() -> None:
     await settle()
 
 
-async def test_protocol_error_on_a_transport_without_half_close_ends_in_a_reset() -> None:
+async def test_protocol_error_resets_a_transport_that_cannot_half_close() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, max_drain_bytes=0)
     conversation.transport.half_closes = False
@@ -329,7 +329,7 @@ async def refused(announced: int = 8_000_000, **settings: Any) -> WebSocketConve
     return conversation
 
 
-async def test_rejected_message_is_read_and_dropped_up_to_its_announced_length() -> None:
+async def test_rejected_message_is_discarded_up_to_its_announced_length() -> None:
     conversation = await refused(ws_close_timeout=1.0)
     for _ in range(122):
         conversation.send(PIECE)
@@ -359,7 +359,7 @@ async def test_connection_closes_when_a_rejected_message_exceeds_max_content_byt
     await settle()
 
 
-async def test_connection_closes_if_a_rejected_message_keeps_arriving_for_over_30_seconds() -> None:
+async def test_connection_closes_if_a_rejected_message_lasts_longer_than_30_seconds() -> None:
     conversation = await refused(max_content_bytes=0)
     for _ in range(30):
         conversation.send(bytes(10_000))
@@ -371,7 +371,7 @@ async def test_connection_closes_if_a_rejected_message_keeps_arriving_for_over_3
     await settle()
 
 
-async def test_silence_within_a_rejected_message_closes_the_connection() -> None:
+async def test_connection_closes_if_a_client_pauses_within_a_rejected_message() -> None:
     conversation = await refused()
     conversation.clock.advance(4)
     assert not conversation.transport.closing
@@ -380,7 +380,7 @@ async def test_silence_within_a_rejected_message_closes_the_connection() -> None
     await settle()
 
 
-async def test_connection_is_closed_if_a_rejected_message_arrives_below_min_content_rate() -> None:
+async def test_connection_closes_if_a_rejected_message_is_slower_than_min_content_rate() -> None:
     conversation = await refused(min_content_rate=500)
     for _ in range(10):
         conversation.send(bytes(400))
@@ -392,7 +392,7 @@ async def test_connection_is_closed_if_a_rejected_message_arrives_below_min_cont
     await settle()
 
 
-async def test_stopping_server_waits_one_second_for_the_rest_of_a_rejected_message() -> None:
+async def test_stopping_server_waits_one_second_for_the_end_of_a_rejected_message() -> None:
     conversation = await refused()
     conversation.context.stopping = True
     for _ in range(2):
@@ -403,7 +403,7 @@ async def test_stopping_server_waits_one_second_for_the_rest_of_a_rejected_messa
     await settle()
 
 
-async def test_rest_of_an_incoming_message_is_discarded_after_the_server_closes() -> None:
+async def test_rest_of_a_client_message_is_discarded_after_the_server_closes() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_drain_bytes=1000)
     conversation.send(frame(BINARY, bytes(500_000))[:1000])
@@ -417,7 +417,7 @@ async def test_rest_of_an_incoming_message_is_discarded_after_the_server_closes(
     await conversation.lose()
 
 
-async def test_queued_handshake_of_a_half_closed_client_is_dropped() -> None:
+async def test_half_closed_client_gets_no_answer_to_a_queued_handshake() -> None:
     held = Held("http.request")
     app = Recorder(held)
     conversation = WebSocketConversation(app)

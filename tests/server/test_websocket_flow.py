@@ -42,7 +42,7 @@ async def test_messages_sent_before_and_after_the_accept_are_received_in_order()
     await settle()
 
 
-async def test_protocol_error_received_during_a_pause_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_protocol_error_received_while_reading_is_paused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     app = Held("websocket.receive")
     conversation = await opened(app, ws_handlers=1)
     conversation.send(frame(TEXT, b"a") + frame(RESERVED))
@@ -72,7 +72,7 @@ async def test_close_frame_of_the_client_is_read_while_a_handler_still_runs() ->
     await conversation.lose()
 
 
-async def test_close_by_the_application_drops_queued_messages_and_resumes_reading() -> None:
+async def test_application_close_drops_queued_messages_and_resumes_reading() -> None:
     app = Held("websocket.receive")
     recorder = Recorder(app)
     conversation = await opened(recorder, ws_handlers=1, timeout_disconnect=0.0)
@@ -116,7 +116,7 @@ async def test_messages_received_during_a_pause_are_dropped_at_a_disconnect() ->
     assert [message["channel"] for message in app.messages] == ["websocket.connect", "websocket.disconnect"]
 
 
-async def test_a_message_that_is_sent_after_a_failed_write_is_dropped() -> None:
+async def test_websocket_message_sent_after_a_failed_write_is_dropped() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     conversation.transport.reset()
@@ -127,7 +127,7 @@ async def test_a_message_that_is_sent_after_a_failed_write_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("ending", ["taken", "lost", "cancelled"])
-async def test_blocked_send_ends_on_cancellation_or_when_the_client_reads_or_disconnects(ending: str) -> None:
+async def test_blocked_send_ends_when_the_client_reads_or_disconnects_or_the_task_is_cancelled(ending: str) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             waiting.append(asyncio.current_task())
@@ -152,7 +152,7 @@ async def test_blocked_send_ends_on_cancellation_or_when_the_client_reads_or_dis
     await conversation.lose()
 
 
-async def test_drain_call_returns_at_once_for_a_client_that_keeps_up() -> None:
+async def test_drain_returns_at_once_if_no_bytes_are_unsent() -> None:
     conversation = await opened()
     connection = conversation.transport.protocol
     assert isinstance(connection, WebSocketConnection)
@@ -188,7 +188,7 @@ async def test_text_and_binary_messages_reach_the_listener() -> None:
     await conversation.lose()
 
 
-async def test_listener_can_pause_after_each_of_several_messages_in_one_read() -> None:
+async def test_reading_pauses_after_each_message_if_one_read_has_several() -> None:
     app = Held("websocket.receive")
     conversation = await opened(app, ws_handlers=1)
     conversation.send(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(TEXT, b"3"))
@@ -203,7 +203,7 @@ async def test_listener_can_pause_after_each_of_several_messages_in_one_read() -
 
 @pytest.mark.parametrize("compression", [False, True])
 @pytest.mark.parametrize("length", [5, 5000])
-async def test_long_message_with_a_cached_frame_is_still_compressed_as_negotiated(
+async def test_cached_frame_of_a_long_message_is_not_sent_if_compression_is_negotiated(
     compression: bool, length: int
 ) -> None:
     text = "a" * length
@@ -220,7 +220,7 @@ async def test_long_message_with_a_cached_frame_is_still_compressed_as_negotiate
     assert conversation.heard == [text]
 
 
-async def test_client_that_reads_as_fast_as_the_server_sends_is_not_reset() -> None:
+async def test_client_that_reads_as_fast_as_the_server_writes_is_not_reset() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, timeout_write_stall=5.0, ws_ping_interval=0.0)
     conversation.transport.client_takes = False

@@ -45,7 +45,7 @@ async def outcome(frames: bytes, cut: int) -> tuple[Any, ...]:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", STREAMS)
-async def test_websocket_conversation_is_the_same_for_any_split_of_its_stream(name: str) -> None:
+async def test_websocket_conversation_does_not_depend_on_the_splits_of_the_stream(name: str) -> None:
     frames = STREAMS[name]
     length = len(request(b"GET /chat HTTP/1.1", *HANDSHAKE) + frames)
     whole = await outcome(frames, length)

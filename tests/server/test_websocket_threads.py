@@ -14,7 +14,7 @@ from uvicorn.server.websocket_threads import WebSocketThreads
     ("threads", "threads_per_client", "ws_threads", "most"),
     [(16, 0, 5, 5), (16, 4, 200, 50), (16, 1, 2, 1), (4, 4, 5, 5), (4, 8, 5, 5)],
 )
-def test_W6_websocket_thread_share_of_a_client_equals_its_request_thread_share(
+def test_W6_threads_per_client_limits_websockets_to_the_same_share_as_requests(
     threads: int, threads_per_client: int, ws_threads: int, most: int
 ) -> None:
     counted = WebSocketThreads(
@@ -26,7 +26,7 @@ def test_W6_websocket_thread_share_of_a_client_equals_its_request_thread_share(
     assert bool(counted.refusal("192.0.2.2")) is (most == ws_threads)
 
 
-def test_W6_ended_websocket_thread_no_longer_counts_for_its_client() -> None:
+def test_W6_websocket_thread_that_has_ended_does_not_count_for_its_client() -> None:
     counted = WebSocketThreads(build_settings({"threads": 2, "threads_per_client": 1, "ws_threads": 2}))
     end = counted.begin("192.0.2.1")
     assert counted.refusal("192.0.2.1").startswith("1 threads already serve WebSockets of this client (503)")
@@ -34,7 +34,7 @@ def test_W6_ended_websocket_thread_no_longer_counts_for_its_client() -> None:
     assert (counted.refusal("192.0.2.1"), counted.count) == ("", 0)
 
 
-def test_W6_threads_per_client_does_not_limit_websockets_without_a_client_address() -> None:
+def test_W6_threads_per_client_does_not_apply_if_the_client_address_is_unknown() -> None:
     counted = WebSocketThreads(build_settings({"threads": 2, "threads_per_client": 1, "ws_threads": 2}))
     counted.begin("")
     assert not counted.refusal("")

@@ -48,7 +48,7 @@ async def test_e2_malformed_handshake_is_rejected_without_calling_the_applicatio
         assert conversation.responses()[0].header(b"sec-websocket-version") == b"13"
 
 
-async def test_application_without_websockets_gets_a_handshake_as_an_ordinary_request() -> None:
+async def test_application_without_websockets_serves_a_handshake_as_an_http_request() -> None:
     def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
         return [b"plain"]
@@ -61,7 +61,7 @@ async def test_application_without_websockets_gets_a_handshake_as_an_ordinary_re
     await conversation.interface.shutdown(1)
 
 
-async def test_ordinary_response_of_an_http_application_rejects_the_handshake() -> None:
+async def test_http_response_of_a_channels_application_rejects_the_handshake() -> None:
     conversation = await opened(hello)
     assert conversation.status == 200
     assert conversation.responses()[0].content == b"hello"
@@ -94,7 +94,7 @@ OPENING = handshake(b"Sec-WebSocket-Version: 13", KEY)
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
-async def test_pipelined_handshake_after_a_request_is_accepted_for_any_split(piece: int) -> None:
+async def test_handshake_pipelined_after_a_request_is_accepted_for_any_split(piece: int) -> None:
     app = Recorder(hello)
 
     async def served(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ async def test_b1_invalid_field_in_an_accept_rejects_the_handshake_with_500(
     assert "header" in caplog.text
 
 
-async def test_server_header_in_an_accept_message_replaces_the_default_server_header() -> None:
+async def test_server_field_of_an_accept_message_replaces_the_default_server_field() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             await channels["reply"].send({"accept": True, "headers": ((b"Server", b"mine"), (b"X-Y", b"z"))})

@@ -46,7 +46,9 @@ def shown(metrics: WorkerMetrics) -> bytes:
     return metrics.totals.text()
 
 
-def test_last_metrics_of_an_ended_worker_are_read(pair: tuple[Worker, socket.socket], metrics: WorkerMetrics) -> None:
+def test_supervisor_reads_the_last_metrics_of_a_worker_that_has_ended(
+    pair: tuple[Worker, socket.socket], metrics: WorkerMetrics
+) -> None:
     worker, channel = pair
     channel.sendall(f"alive\nmetrics {encoded(numbers(7))}\nmetrics {encoded(numbers(9))}\n".encode())
     channel.close()
@@ -55,7 +57,7 @@ def test_last_metrics_of_an_ended_worker_are_read(pair: tuple[Worker, socket.soc
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
-def test_large_last_metrics_line_of_an_ended_worker_is_read(
+def test_supervisor_reads_a_last_metrics_line_of_150000_bytes(
     pair: tuple[Worker, socket.socket], metrics: WorkerMetrics
 ) -> None:
     worker, channel = pair
@@ -64,7 +66,7 @@ def test_large_last_metrics_line_of_an_ended_worker_is_read(
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
-def test_last_worker_metrics_are_read_although_another_process_holds_the_channel(
+def test_supervisor_reads_the_last_metrics_while_the_channel_is_open(
     pair: tuple[Worker, socket.socket], metrics: WorkerMetrics
 ) -> None:
     worker, channel = pair
@@ -85,7 +87,7 @@ def test_worker_metrics_are_ignored_without_a_metrics_address(pair: tuple[Worker
     assert metrics.totals is None
 
 
-def test_endless_metrics_line_of_a_worker_is_dropped(pair: tuple[Worker, socket.socket]) -> None:
+def test_metrics_line_of_a_worker_without_end_is_dropped(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     for _ in range(40):
         channel.sendall(b"x" * 65536)
@@ -97,7 +99,7 @@ def reporting(channel: socket.socket) -> WorkerServer:
     return WorkerServer(Config(hello, log_config=None), channel, SupervisorWatch(channel, 1.0))
 
 
-def test_metrics_line_that_filled_the_channel_is_completed_later(pair: tuple[Worker, socket.socket]) -> None:
+def test_metrics_line_that_fills_the_channel_is_completed_later(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = reporting(channel)
@@ -111,7 +113,7 @@ def test_metrics_line_that_filled_the_channel_is_completed_later(pair: tuple[Wor
     assert found[0][1] == encoded(numbers(1, "x" * 100_000))
 
 
-def test_ready_message_reaches_the_supervisor_although_metrics_filled_the_channel(
+def test_supervisor_gets_the_ready_message_after_metrics_have_filled_the_channel(
     pair: tuple[Worker, socket.socket],
 ) -> None:
     worker, channel = pair
@@ -126,7 +128,7 @@ def test_ready_message_reaches_the_supervisor_although_metrics_filled_the_channe
     assert [word for word, _ in found][:2] == ["metrics", "ready"]
 
 
-def test_worker_metrics_above_one_mebibyte_are_not_sent(pair: tuple[Worker, socket.socket]) -> None:
+def test_worker_does_not_send_metrics_above_one_mebibyte(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     server = reporting(channel)
     server.report_metrics(numbers(1, "x" * MAX_LINE_BYTES))
