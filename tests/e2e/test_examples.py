@@ -125,23 +125,21 @@ def test_flask_raw_upload_arrives(flask_site: ServerProcess, chunked: bool) -> N
     connection.close()
 
 
-def test_flask_csv_is_streamed_to_its_end(flask_site: ServerProcess) -> None:
+def test_flask_streams_the_complete_csv_file(flask_site: ServerProcess) -> None:
     page = Browser(flask_site).get("/squares.csv")
     rows = list(csv.reader(io.StringIO(page.content.decode())))
     assert page.headers["transfer-encoding"] == "chunked"
     assert rows == [["number", "square"], *([str(number), str(number**2)] for number in range(1, 50_001))]
 
 
-def test_flask_answers_404_with_a_page_of_its_own(flask_site: ServerProcess) -> None:
+def test_flask_answers_an_unknown_path_with_its_404_page(flask_site: ServerProcess) -> None:
     page = Browser(flask_site).get("/nowhere")
     assert page.status == 404
     assert "There is nothing at <code>/nowhere</code>" in page.text
 
 
 @pytest.mark.parametrize(("folder", "app"), [(FLASK, "mixed:app"), (DJANGO, "project.asgi:app")])
-def test_ticks_route_of_the_flask_and_django_examples_streams_until_disconnect(
-    folder: Path, app: str, tmp_path: Path
-) -> None:
+def test_flask_and_django_examples_stream_ticks(folder: Path, app: str, tmp_path: Path) -> None:
     with example(folder, app, EXAMPLE_DATA=str(tmp_path)) as server:
         assert first_line(server, "/ticks") == b"tick 1\n"
 
@@ -206,7 +204,7 @@ def test_django_returns_an_uploaded_file_unchanged(django_site: ServerProcess) -
     assert sha256(file.content) == sha256(LARGE)
 
 
-def test_django_csv_is_streamed_to_its_end(django_site: ServerProcess, manage: Callable[..., str]) -> None:
+def test_django_streams_the_complete_csv_file(django_site: ServerProcess, manage: Callable[..., str]) -> None:
     manage("shell", "-c", FIVE_THOUSAND_ENTRIES)
     page = Browser(django_site).get("/entries.csv")
     rows = list(csv.reader(io.StringIO(page.content.decode())))
@@ -245,7 +243,7 @@ def test_make_run_serves_the_flask_example(tmp_path: Path) -> None:
         assert "It works." in Browser(server).get("/").text
 
 
-def test_make_run_ends_at_ctrl_c_without_an_error(tmp_path: Path) -> None:
+def test_ctrl_c_ends_make_run_without_an_error(tmp_path: Path) -> None:
     with make_run(tmp_path) as server:
         os.killpg(server.process.pid, signal.SIGINT)
         server.wait()

@@ -28,7 +28,7 @@ def wsgi(environ, start_response):
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize(("app", "paths"), [("app", ["/exit", "/late", "/ctrl-c"]), ("wsgi", ["/exit"])])
-def test_D12_system_exit_of_an_application_does_not_end_the_server(
+def test_D12_server_survives_system_exit_in_an_application(
     app: str, paths: list[str], loop: str, tmp_path: Path
 ) -> None:
     (tmp_path / "app.py").write_text(EXITING)

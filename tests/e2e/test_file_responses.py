@@ -63,7 +63,7 @@ def page(port: int, coding: str = "identity") -> tuple[int, bytes]:
         connection.close()
 
 
-def test_middleware_that_rewrites_bodies_rewrites_file_responses(folder: Path) -> None:
+def test_response_middleware_changes_the_content_of_a_file_response(folder: Path) -> None:
     with running_server(folder, "app:marking") as server:
         assert page(server.port) == (200, PAGE.replace(b"plain", b"marked"))
 
@@ -74,6 +74,6 @@ def test_compressing_middleware_compresses_the_complete_file(app: str, folder: P
         assert page(server.port, "gzip") == (200, PAGE)
 
 
-def test_file_response_by_pathsend_is_complete(folder: Path) -> None:
+def test_pathsend_response_contains_the_complete_file(folder: Path) -> None:
     with running_server(folder, "app:bare", "--pathsend") as server:
         assert page(server.port) == (200, PAGE)

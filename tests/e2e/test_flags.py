@@ -174,7 +174,7 @@ def test_a_request_above_limit_concurrency_gets_503(folder: Path) -> None:
 TOO_LARGE = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 11\r\n\r\n01234567890"
 
 
-def test_content_too_large_for_a_consumer_is_rejected(folder: Path) -> None:
+def test_consumer_request_above_max_inline_bytes_gets_413(folder: Path) -> None:
     for server in serving(folder, "consumer", "--max-inline-bytes", "10", "--interface", "consumer"):
         assert status_of(answer(server, TOO_LARGE)) == 413
 
@@ -213,9 +213,7 @@ def hasty(folder: Path) -> Iterator[ServerProcess]:
     ],
     ids=["head", "content", "reply"],
 )
-def test_a_request_that_misses_its_deadline_is_answered_with_an_error(
-    hasty: ServerProcess, asked: bytes, status: int
-) -> None:
+def test_request_past_its_deadline_gets_an_error_status(hasty: ServerProcess, asked: bytes, status: int) -> None:
     assert status_of(answer(hasty, asked)) == status
 
 
@@ -231,7 +229,7 @@ def test_a_client_that_does_not_read_is_reset_after_the_write_timeout(hasty: Ser
         assert poll.poll(LONGEST_WAIT * 1000)
 
 
-def test_handler_is_cancelled_after_timeout_disconnect(hasty: ServerProcess) -> None:
+def test_timeout_disconnect_cancels_the_handler_after_a_client_reset(hasty: ServerProcess) -> None:
     with Client(hasty) as client:
         client.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
         hasty.wait_for_line("stuck")
@@ -283,13 +281,13 @@ def test_websocket_that_is_not_accepted_in_time_is_rejected(websockets: ServerPr
 
 
 @pytest.mark.parametrize("message", ["a" * 201, ["a", "b", "c", "d"]], ids=["size", "fragments"])
-def test_websocket_message_above_a_limit_closes_with_1009(websockets: ServerProcess, message: Any) -> None:
+def test_websocket_closes_with_1009_after_a_message_above_a_limit(websockets: ServerProcess, message: Any) -> None:
     with talk(websockets) as client:
         client.send(message)
         assert code_of(client) == 1009
 
 
-def test_websocket_messages_are_not_compressed_when_compression_is_switched_off(websockets: ServerProcess) -> None:
+def test_websocket_has_no_extension_when_compression_is_off(websockets: ServerProcess) -> None:
     with talk(websockets) as client:
         assert client.protocol.extensions == []
 
@@ -300,7 +298,7 @@ def test_silent_websocket_client_is_pinged(websockets: ServerProcess) -> None:
         client.receive_until(PING)
 
 
-def test_websocket_client_that_answers_no_ping_is_closed_with_1011(folder: Path) -> None:
+def test_websocket_closes_with_1011_when_the_client_answers_no_ping(folder: Path) -> None:
     for server in serving(folder, "app", "--ws-ping-interval", "0.1", "--ws-ping-timeout", "0.1"):
         with Client(server) as client:
             client.send(OPENING)
@@ -308,13 +306,13 @@ def test_websocket_client_that_answers_no_ping_is_closed_with_1011(folder: Path)
             assert (1011).to_bytes(2) in client.receive()
 
 
-def test_option_ws_none_turns_websockets_off(folder: Path) -> None:
+def test_server_accepts_no_websocket_with_option_ws_none(folder: Path) -> None:
     for server in serving(folder, "app", "--ws", "none"):
         with pytest.raises(InvalidStatus, match="200"):
             talk(server)
 
 
-def test_websocket_without_an_accept_is_rejected_if_implicit_accept_is_off(folder: Path) -> None:
+def test_unaccepted_websocket_is_rejected_when_implicit_accept_is_off(folder: Path) -> None:
     for server in serving(folder, "app", "--no-ws-implicit-accept"):
         with pytest.raises(InvalidStatus, match="403"):
             talk(server)
@@ -364,7 +362,7 @@ MOUNTED = ["/api", "/api/show"]
         ("auto", {"/show": MOUNTED, "/api/show": MOUNTED, "/apiary": ["/api", "/api/apiary"]}),
     ],
 )
-def test_root_path_cut_option_gives_every_kind_of_application_the_same_paths(
+def test_channels_asgi_and_wsgi_applications_see_the_same_paths_under_a_root_path(
     folder: Path, kind: str, cut: str, targets: dict[str, list[str]]
 ) -> None:
     arguments = ("--root-path", "/api", "--root-path-cut", cut)

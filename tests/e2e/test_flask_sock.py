@@ -107,7 +107,7 @@ async def test_flask_sock_chooses_a_subprotocol(server: ServerProcess, tls: Cert
 
 
 @pytest.mark.any_loop
-async def test_flask_sock_view_that_returns_closes_the_websocket_with_1000(
+async def test_websocket_closes_with_1000_when_the_flask_sock_view_returns(
     server: ServerProcess, tls: Certificates | None
 ) -> None:
     async with connected(server, tls) as client:
@@ -150,7 +150,7 @@ def test_frame_in_the_same_packet_as_the_handshake_reaches_flask_sock() -> None:
         client.receive_until(b"\x81\x05hello")
 
 
-def test_flask_sock_pings_a_client_and_keeps_an_answering_connection_open() -> None:
+def test_flask_sock_connection_stays_open_while_the_client_answers_pings() -> None:
     protocol = ClientProtocol(parse_uri("ws://x/echo"))
     pings = 0
     with serving(PING_INTERVAL="0.05") as server, Client(server) as client:
@@ -185,7 +185,7 @@ def test_flask_sock_closes_with_1008_if_the_client_answers_no_ping() -> None:
         client.receive_until(b"\x88\x13\x03\xf0Ping/Pong timeout")
 
 
-def test_redirect_before_a_flask_sock_view_reaches_the_client() -> None:
+def test_flask_redirect_answers_a_websocket_handshake() -> None:
     with serving() as server:
         with Client(server) as client:
             client.send(handshake("/private"))
@@ -196,7 +196,7 @@ def test_redirect_before_a_flask_sock_view_reaches_the_client() -> None:
             opened(server, "/nowhere")
 
 
-def test_flask_sock_rejects_a_foreign_origin_and_logs_the_allowed_origins_option() -> None:
+def test_flask_sock_handshake_from_a_foreign_origin_is_rejected() -> None:
     with serving() as server:
         with pytest.raises(InvalidStatus, match="403"):
             opened(server, origin=Origin("https://evil.example"))
@@ -224,14 +224,14 @@ def test_exception_of_a_flask_sock_view_is_logged_and_closes_the_connection() ->
         server.wait_for_line("ValueError: fail")
 
 
-def test_flask_sock_view_that_never_stops_sending_ends_at_the_write_timeout() -> None:
+def test_write_timeout_ends_a_flask_sock_view_whose_client_does_not_read() -> None:
     with serving("--timeout-write-stall", "1") as server, Client(server) as client:
         client.send(handshake("/busy"))
         server.wait_for_line("the client read no byte for 1 seconds")
         assert server.stop() == 0
 
 
-def test_20_open_flask_sock_pages_leave_threads_for_http_requests() -> None:
+def test_http_request_is_served_while_20_flask_sock_websockets_are_open() -> None:
     with serving("--threads", "2") as server, ExitStack() as clients:
         opened_clients = [clients.enter_context(opened(server)) for _ in range(20)]
         for client in opened_clients:
@@ -269,7 +269,7 @@ def opened_when_a_thread_is_free(server: ServerProcess) -> ClientConnection:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stop_closes_flask_sock_pages_with_1012_and_exits_with_0(number: signal.Signals) -> None:
+def test_stopping_server_closes_flask_sock_websockets_with_1012(number: signal.Signals) -> None:
     with serving() as server, ExitStack() as clients:
         opened_clients = [clients.enter_context(opened(server)) for _ in range(5)]
         for client in opened_clients:
@@ -285,7 +285,7 @@ def test_stop_closes_flask_sock_pages_with_1012_and_exits_with_0(number: signal.
         assert not re.search("ERROR|Traceback|ResourceWarning", server.stderr), server.stderr
 
 
-def test_flask_sock_echoes_under_gunicorn_and_is_closed_with_1012_at_stop() -> None:
+def test_stopping_gunicorn_closes_flask_sock_websockets_with_1012() -> None:
     with running_gunicorn(SITES, "flask_sock_site:app") as server, opened(server) as client:
         client.send("hello")
         assert client.recv(LONGEST_WAIT) == "hello"
@@ -304,7 +304,7 @@ def test_flask_sock_application_mounted_in_a_router_echoes_messages(tmp_path: Pa
         assert client.recv(LONGEST_WAIT) == "hello"
 
 
-def test_stopped_server_exits_with_0_although_a_flask_sock_view_still_runs() -> None:
+def test_server_stops_with_exit_code_0_while_a_flask_sock_view_runs() -> None:
     with serving("--timeout-disconnect", "1") as server, opened(server, "/stubborn") as client:
         assert client.recv(LONGEST_WAIT) == "ready"
         assert server.stop() == 0

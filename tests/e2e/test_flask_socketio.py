@@ -113,13 +113,13 @@ async def test_socketio_broadcast_reaches_each_client(server: ServerProcess, tls
         assert (await first.hear(), await second.hear()) == ("hello", "hello")
 
 
-async def test_socketio_client_is_disconnected_by_the_server(server: ServerProcess, tls: Certificates | None) -> None:
+async def test_server_disconnects_a_socketio_client(server: ServerProcess, tls: Certificates | None) -> None:
     async with connected(server, WEBSOCKET, tls) as page:
         await page.client.emit("leave")
         await page.end()
 
 
-async def test_socketio_disconnect_event_follows_the_close_of_a_client(
+async def test_socketio_application_gets_a_disconnect_event_when_the_client_closes(
     server: ServerProcess, tls: Certificates | None
 ) -> None:
     left = server.stdout.count("left ")
@@ -136,7 +136,7 @@ async def test_socketio_client_stays_connected_over_several_pings() -> None:
                 assert await page.hear() == number
 
 
-async def test_connection_error_of_engineio_is_logged_at_debug_only() -> None:
+async def test_engineio_exception_after_a_disconnect_is_logged_at_debug() -> None:
     with serving("--log-level", "debug") as server:
         async with connected(server, WEBSOCKET):
             pass
@@ -149,7 +149,7 @@ async def test_connection_error_of_engineio_is_logged_at_debug_only() -> None:
         assert "ERROR" not in server.stderr, server.stderr
 
 
-async def test_socketio_client_of_a_disallowed_origin_falls_back_to_polling() -> None:
+async def test_socketio_client_from_a_foreign_origin_falls_back_to_polling() -> None:
     with serving(CORS="*") as server:
         async with connected(server, POLLING_FIRST, origin="https://shop.example") as page:
             server.wait_for_line("--ws-allowed-origins")
@@ -158,7 +158,7 @@ async def test_socketio_client_of_a_disallowed_origin_falls_back_to_polling() ->
             assert await page.hear() == "hello"
 
 
-async def test_socketio_client_of_an_allowed_origin_upgrades_to_a_websocket() -> None:
+async def test_socketio_client_from_an_allowed_origin_upgrades_to_a_websocket() -> None:
     with serving("--ws-allowed-origins", "*", CORS="*") as server:
         async with connected(server, POLLING_FIRST, origin="https://shop.example") as page:
             assert page.client.transport() == "websocket"
@@ -166,7 +166,7 @@ async def test_socketio_client_of_an_allowed_origin_upgrades_to_a_websocket() ->
             assert await page.hear() == "hello"
 
 
-async def test_stop_disconnects_socketio_clients_and_exits_with_0() -> None:
+async def test_stopping_server_disconnects_socketio_clients() -> None:
     with serving() as server:
         async with connected(server, WEBSOCKET) as page:
             await page.client.emit("echo", "hello")

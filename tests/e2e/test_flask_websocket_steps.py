@@ -24,13 +24,13 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_routing_table_of_the_flask_websocket_guide_passes_the_check_option(step: int, sites: list[Path]) -> None:
+def test_check_option_accepts_the_routing_table_of_the_flask_guide(step: int, sites: list[Path]) -> None:
     done = run_command(sites[step], "live:app", "--check", env=CLEAN)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("step", range(3))
-def test_page_of_the_flask_websocket_guide_works_in_a_browser_after_each_step(
+def test_browser_page_works_after_each_step_of_the_flask_websocket_guide(
     step: int, sites: list[Path], browser: Chromium
 ) -> None:
     with example(sites[step], "live:app" if step else "shout:app") as server:

@@ -75,7 +75,7 @@ def test_consumers_of_the_original_readme_run_under_gunicorn_with_tls(
         "uvicorn.workers.UvicornH11Worker",
     ],
 )
-def test_gunicorn_finds_the_worker_by_its_other_names(worker_class: str) -> None:
+def test_gunicorn_finds_the_worker_under_each_alias(worker_class: str) -> None:
     with running_gunicorn(SEEDS, "consumers:hello_world", worker_class=worker_class) as server:
         assert server.get()[0] == 200
 
@@ -108,7 +108,7 @@ def test_config_kwargs_of_a_worker_subclass_are_applied() -> None:
     assert b"\r\nserver:" not in response
 
 
-def test_gunicorn_application_may_be_a_factory() -> None:
+def test_gunicorn_serves_an_application_factory() -> None:
     with running_gunicorn(HOSTED, "app:make", worker_class="workers.Making") as server:
         assert server.get() == (200, "wsgi")
 
@@ -146,9 +146,7 @@ def test_unusable_certificate_stops_gunicorn_with_a_reason(certificates: Certifi
 
 
 @covers("ca_certs", "cert_reqs")
-def test_client_without_a_required_certificate_is_rejected_under_gunicorn(
-    certificates: Certificates, tls: list[str]
-) -> None:
+def test_gunicorn_rejects_a_client_without_the_required_certificate(certificates: Certificates, tls: list[str]) -> None:
     asking = ("--ca-certs", str(certificates.authority), "--cert-reqs", "2")
     with running_gunicorn(HOSTED, "app:app", *tls, *asking) as server:
         with Client(server, certificates.client(with_certificate=True)) as client:
@@ -172,7 +170,7 @@ def test_ciphers_setting_of_gunicorn_is_applied(certificates: Certificates, tls:
 
 
 @covers("ssl_context")
-def test_ssl_context_hook_of_gunicorn_decides_everything_except_the_alpn_protocol(
+def test_gunicorn_ssl_context_hook_sets_the_tls_version_but_not_alpn(
     certificates: Certificates, tmp_path: Path
 ) -> None:
     conf = tmp_path / "conf.py"
@@ -201,7 +199,7 @@ def conf(tmp_path: Path) -> Path:
 
 
 @covers("backlog", "keepalive", "limit_request_line", "limit_request_fields", "worker_connections", "config")
-def test_limits_of_gunicorn_are_applied_to_the_worker(conf: Path) -> None:
+def test_worker_applies_the_gunicorn_limits(conf: Path) -> None:
     conf.write_text(
         "backlog = 7\nkeepalive = 0\nlimit_request_line = 200\nlimit_request_fields = 5\nworker_connections = 2\n"
     )
@@ -245,7 +243,7 @@ def test_threads_setting_of_gunicorn_is_applied_to_consumers() -> None:
 
 @covers("asgi_loop", "root_path")
 @pytest.mark.skipif(not knows("asgi_loop"), reason="this gunicorn has no such settings")
-def test_settings_of_the_asgi_worker_of_gunicorn_are_applied() -> None:
+def test_gunicorn_asgi_loop_and_root_path_settings_are_applied() -> None:
     arguments = ("--asgi-loop", "asyncio", "--root-path", "/mounted")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as client:
         description = described(client.get("/x"))
@@ -263,7 +261,7 @@ def test_gunicorn_asgi_lifespan_setting_is_applied(mode: str, began: int) -> Non
         assert server.stdout.count("lifespan began") == began
 
 
-def test_SCRIPT_NAME_in_the_environment_mounts_the_application_under_gunicorn() -> None:
+def test_gunicorn_mounts_the_application_at_SCRIPT_NAME_from_the_environment() -> None:
     arguments = ("-e", "SCRIPT_NAME=/mounted")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server, Client(server) as client:
         description = described(client.get("/mounted/x"))
@@ -274,7 +272,7 @@ def test_SCRIPT_NAME_in_the_environment_mounts_the_application_under_gunicorn() 
 @pytest.mark.parametrize(
     ("trusted", "scheme", "client"), [("127.0.0.1", "https", "192.0.2.1"), ("192.0.2.9", "http", "127.0.0.1")]
 )
-def test_forwarded_headers_of_a_proxy_trusted_by_gunicorn_are_applied(trusted: str, scheme: str, client: str) -> None:
+def test_gunicorn_applies_forwarded_headers_of_a_trusted_proxy(trusted: str, scheme: str, client: str) -> None:
     fields = ("x-forwarded-proto: https", "x-forwarded-for: 192.0.2.1")
     with running_gunicorn(HOSTED, "app:app", "--forwarded-allow-ips", trusted) as server, Client(server) as asking:
         description = described(asking.get("/", *fields))
@@ -289,7 +287,7 @@ def test_gunicorn_applies_forwarded_headers_from_a_unix_socket_proxy(tmp_path: P
 
 @covers("asgi_disconnect_grace_period")
 @pytest.mark.skipif(not knows("asgi_disconnect_grace_period"), reason="this gunicorn has no such setting")
-def test_handler_is_cancelled_after_the_disconnect_grace_period_of_gunicorn() -> None:
+def test_handler_ends_after_the_gunicorn_disconnect_grace_period() -> None:
     with running_gunicorn(HOSTED, "app:app", "--asgi-disconnect-grace-period", "0") as server:
         with Client(server) as client:
             client.send(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -312,7 +310,7 @@ def test_unchanged_gunicorn_settings_log_no_warning() -> None:
 
 
 @covers("raw_env", "chdir", "pidfile", "worker_tmp_dir", "pythonpath", "user", "group")
-def test_gunicorn_options_for_environment_and_folders_and_user_and_group_are_applied(tmp_path: Path) -> None:
+def test_gunicorn_environment_folder_and_user_options_are_applied(tmp_path: Path) -> None:
     arguments = ["-e", "SAID=so", "--chdir", str(tmp_path), "-p", f"{tmp_path}/pid"]
     arguments += ["--worker-tmp-dir", str(tmp_path), "--pythonpath", str(HOSTED)]
     # The same user: another one may not be able to read the interpreter.
@@ -327,7 +325,7 @@ def test_gunicorn_options_for_environment_and_folders_and_user_and_group_are_app
 
 
 @covers("umask")
-def test_a_unix_socket_has_the_permissions_of_the_gunicorn_umask(tmp_path: Path) -> None:
+def test_gunicorn_umask_sets_the_unix_socket_permissions(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}", "-m", "0o27") as server:
         assert path.stat().st_mode & 0o777 == 0o750
@@ -336,13 +334,13 @@ def test_a_unix_socket_has_the_permissions_of_the_gunicorn_umask(tmp_path: Path)
 
 
 @covers("preload_app")
-def test_with_preload_app_gunicorn_loads_the_application_before_the_fork() -> None:
+def test_gunicorn_serves_a_preloaded_application() -> None:
     with running_gunicorn(HOSTED, "app:app", "--preload", workers=2) as server:
         assert server.get()[0] == 200
 
 
 @covers("reuse_port")
-def test_workers_serve_with_the_reuse_port_setting_of_gunicorn() -> None:
+def test_gunicorn_worker_serves_with_reuse_port() -> None:
     with running_gunicorn(HOSTED, "app:app", "--reuse-port") as server:
         assert server.get()[0] == 200
 
@@ -384,7 +382,7 @@ def test_wsgi_multiprocess_is_true_with_several_gunicorn_workers(tmp_path: Path,
         assert content_of(client.get()) == repr((workers > 1, True)).encode()
 
 
-def test_wsgi_file_longer_than_content_length_is_truncated_without_closing_the_connection(tmp_path: Path) -> None:
+def test_wsgi_file_response_is_truncated_to_its_content_length(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [('Content-Length', '70000')])\n"

@@ -79,7 +79,7 @@ def test_path_cannot_forge_a_line_of_the_gunicorn_access_log() -> None:
         assert server.stdout == r"/a\x0aforged\x1b[31m|" + "\n"
 
 
-def test_access_line_of_a_stream_has_the_number_of_bytes_sent() -> None:
+def test_gunicorn_access_log_counts_the_bytes_of_a_streamed_response() -> None:
     with (
         running_gunicorn(HOSTED, "app:app", "--access-logfile", "-", "--access-logformat", "%(s)s %(B)s") as server,
         Client(server) as client,
@@ -93,7 +93,7 @@ def test_access_line_of_a_stream_has_the_number_of_bytes_sent() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_access_log_of_a_file_response_has_the_number_of_bytes_sent(scheme: str, tmp_path: Path) -> None:
+def test_gunicorn_access_log_counts_the_bytes_of_a_file_response(scheme: str, tmp_path: Path) -> None:
     content, certificates = (HOSTED / "app.py").read_bytes(), Certificates(tmp_path)
     arguments = ["--access-logfile", "-", "--access-logformat", "%(s)s %(B)s"]
     if scheme == "https":
@@ -140,7 +140,7 @@ def ask_nonsense(path: Path) -> None:
 
 
 @covers("errorlog", "loglevel")
-def test_gunicorn_error_log_contains_worker_lines_of_the_configured_level(tmp_path: Path) -> None:
+def test_gunicorn_error_log_omits_worker_messages_below_the_log_level(tmp_path: Path) -> None:
     errors, address = tmp_path / "errors", tmp_path / "socket"
     arguments = ("-b", f"unix:{address}", "--log-file", str(errors), "--log-level", "warning")
     with running_gunicorn(HOSTED, "app:app", *arguments, said=False):
@@ -207,7 +207,7 @@ def test_syslog_receives_errors_and_requests(collector: socket.socket) -> None:
 
 
 @covers("disable_redirect_access_to_syslog")
-def test_disable_redirect_access_to_syslog_keeps_requests_out_of_syslog(collector: socket.socket) -> None:
+def test_gunicorn_sends_no_requests_to_syslog_when_redirect_is_disabled(collector: socket.socket) -> None:
     address = f"udp://127.0.0.1:{collector.getsockname()[1]}"
     arguments = ("--log-syslog", "--log-syslog-to", address, "--disable-redirect-access-to-syslog")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server:
@@ -266,7 +266,7 @@ def test_logging_configuration_of_gunicorn_is_applied(form: Callable[[Path], lis
 
 
 @covers("logger_class")
-def test_a_logger_class_of_the_user_receives_each_request(tmp_path: Path) -> None:
+def test_custom_gunicorn_logger_class_receives_each_request(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from gunicorn.glogging import Logger\n"
         "class Mine(Logger):\n"

@@ -80,7 +80,7 @@ def test_gunicorn_reload_under_load_loses_no_request(loop: str, tls: bool, tmp_p
         assert len(answered) > 2, "only the first workers were asked"
 
 
-def test_request_in_flight_at_a_gunicorn_reload_is_answered() -> None:
+def test_gunicorn_reload_finishes_a_request_in_flight() -> None:
     with running_gunicorn(HOSTED, "app:app") as server, Held(server) as held:
         server.send_signal(signal.SIGHUP)
         server.wait_for_line("Waiting for connections to close")
@@ -108,7 +108,7 @@ def is_child(parent: int, pid: int) -> bool:
     return str(pid) in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
 
 
-def test_gunicorn_worker_that_is_reloaded_during_its_startup_is_replaced(tmp_path: Path) -> None:
+def test_gunicorn_reload_replaces_a_worker_during_its_startup(tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     (tmp_path / "starting.py").write_text(SLOW_TO_START.format(str(hold)))
     with running_gunicorn(tmp_path, "starting:app") as server:
@@ -126,7 +126,7 @@ def test_gunicorn_worker_that_is_reloaded_during_its_startup_is_replaced(tmp_pat
         assert server.get() == (200, "started")
 
 
-def test_killed_gunicorn_worker_loses_only_its_own_requests() -> None:
+def test_killed_gunicorn_worker_does_not_affect_requests_of_another_worker() -> None:
     with running_gunicorn(HOSTED, "app:app", workers=2) as server, Held(server) as first:
         # So that the other one takes the next.
         os.kill(first.worker, signal.SIGSTOP)
@@ -152,7 +152,7 @@ def test_SIGTTIN_and_SIGTTOU_change_the_number_of_gunicorn_workers() -> None:
 # Recycling
 
 
-def test_gunicorn_recycles_uvicorn_worker_repeatedly_without_a_failed_boot() -> None:
+def test_gunicorn_recycles_a_worker_8_times_without_a_failed_boot() -> None:
     # gunicorn looks once a second: 100 times take two minutes.
     recycled = 8
     with running_gunicorn(
@@ -228,7 +228,7 @@ def test_SIGTERM_finishes_requests_in_flight_under_gunicorn() -> None:
 
 
 @covers("graceful_timeout")
-def test_SIGTERM_resets_gunicorn_requests_that_outlast_the_grace_period() -> None:
+def test_gunicorn_resets_a_request_that_outlasts_the_graceful_timeout() -> None:
     with running_gunicorn(HOSTED, "app:app", "--graceful-timeout", "1") as server, Held(server) as held:
         assert server.stop() == 0
         assert held.receive() == b""
@@ -304,7 +304,7 @@ def test_every_hook_of_gunicorn_is_called(tmp_path: Path) -> None:
     assert (lines.count("pre_request"), lines.count("post_request")) == (1, 1)
 
 
-def test_request_hooks_of_gunicorn_get_the_request_and_the_response(tmp_path: Path) -> None:
+def test_gunicorn_post_request_hook_gets_the_request_and_the_response(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text(
         "def post_request(worker, req, environ, resp):\n"
@@ -315,7 +315,7 @@ def test_request_hooks_of_gunicorn_get_the_request_and_the_response(tmp_path: Pa
         server.wait_for_line("saw GET /path x 200 OK")
 
 
-def test_exception_of_the_pre_request_hook_gives_500(tmp_path: Path) -> None:
+def test_gunicorn_client_gets_500_when_the_pre_request_hook_raises(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def pre_request(worker, req):\n    raise ValueError('the hook failed')\n")
     with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server, Client(server) as client:
@@ -323,7 +323,7 @@ def test_exception_of_the_pre_request_hook_gives_500(tmp_path: Path) -> None:
         server.wait_for_line("ValueError: the hook failed")
 
 
-def test_exception_of_the_post_request_hook_is_logged(tmp_path: Path) -> None:
+def test_gunicorn_logs_an_exception_of_the_post_request_hook(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def post_request(worker, req, environ, resp):\n    raise ValueError('the hook failed')\n")
     with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server, Client(server) as client:
@@ -331,7 +331,7 @@ def test_exception_of_the_post_request_hook_is_logged(tmp_path: Path) -> None:
         server.wait_for_line("ValueError: the hook failed")
 
 
-def test_gunicorn_worker_is_replaced_although_its_worker_int_hook_raises(tmp_path: Path) -> None:
+def test_gunicorn_replaces_a_worker_whose_worker_int_hook_raises(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def worker_int(worker):\n    raise ValueError('the hook failed')\n")
     with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server:
@@ -342,7 +342,7 @@ def test_gunicorn_worker_is_replaced_although_its_worker_int_hook_raises(tmp_pat
 
 @covers("websocket_max_message_size")
 @pytest.mark.skipif(not knows("websocket_max_message_size"), reason="this gunicorn has no such setting")
-def test_websocket_max_message_size_of_gunicorn_is_applied() -> None:
+def test_gunicorn_websocket_max_message_size_is_applied() -> None:
     with running_gunicorn(HOSTED, "app:app", "--websocket-max-message-size", "1000") as server:
         with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=LONGEST_WAIT) as client:
             client.send(1000 * "x")

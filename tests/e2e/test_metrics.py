@@ -75,7 +75,7 @@ def test_metrics_count_the_requests_of_all_workers(server: ServerProcess) -> Non
     assert found["uvicorn_lane_threads{lane=*}"] == 64
 
 
-def test_metrics_have_correct_sums_after_a_worker_was_killed(server: ServerProcess) -> None:
+def test_metrics_count_the_requests_of_a_killed_worker(server: ServerProcess) -> None:
     [victim, *_] = ask(server, 20)
     scraped_until(server, lambda found: found[ASYNC] == 20)
     os.kill(victim, signal.SIGKILL)
@@ -86,7 +86,7 @@ def test_metrics_have_correct_sums_after_a_worker_was_killed(server: ServerProce
     assert (found[DURATIONS], found["uvicorn_processes_ended_total"]) == (30, 1)
 
 
-def test_metrics_have_every_request_after_sighup_has_replaced_all_workers(server: ServerProcess) -> None:
+def test_metrics_count_every_request_after_SIGHUP_replaces_all_workers(server: ServerProcess) -> None:
     ask(server, 20)
     # At once: the workers have not reported these requests yet.
     server.send_signal(signal.SIGHUP)
@@ -96,7 +96,7 @@ def test_metrics_have_every_request_after_sighup_has_replaced_all_workers(server
     assert found[DURATIONS] == 30
 
 
-def test_metrics_still_count_earlier_requests_after_a_reload(tmp_path: Path) -> None:
+def test_metrics_count_requests_from_before_a_reload(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with running_server(tmp_path, "app:app", "--reload", "--metrics", "127.0.0.1:0") as server:
         ask(server, 5)
@@ -129,7 +129,7 @@ def test_supervisor_exits_with_code_2_if_the_metrics_address_is_in_use(tmp_path:
     )
 
 
-def test_several_workers_with_a_metrics_route_do_not_start(tmp_path: Path) -> None:
+def test_server_with_two_workers_and_a_metrics_route_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "from uvicorn import Route, Router, metrics\n"
         "app = Router(Route('/metrics', metrics(token='0123456789abcdef')))\n"
@@ -155,7 +155,7 @@ app = Router(Route("/_status", report(token="0123456789abcdef")), default=site)
 
 
 @pytest.mark.parametrize("options", [(), ("--access-logfile", "-")], ids=["without access log", "with access log"])
-def test_report_page_counts_the_requests_of_a_gunicorn_worker(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_status_report_counts_the_requests_of_a_gunicorn_worker(tmp_path: Path, options: tuple[str, ...]) -> None:
     (tmp_path / "app.py").write_text(REPORTING)
     with running_gunicorn(tmp_path, "app:app", *options) as server:
         for _ in range(3):

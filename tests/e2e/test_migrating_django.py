@@ -160,12 +160,12 @@ def live(server: ServerProcess, headers: dict[str, str] | None = None) -> Client
     return connect(f"ws://{root}/live", additional_headers=headers, open_timeout=LONGEST_WAIT)
 
 
-def test_django_site_before_the_migration_does_not_mention_this_server(sites: list[Path]) -> None:
+def test_django_site_does_not_mention_uvicorn_before_the_migration(sites: list[Path]) -> None:
     assert [name for name, content in files(sites[0]).items() if b"uvicorn" in content] == []
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_pages_are_the_same_after_each_migration_step(
+def test_django_pages_are_the_same_after_each_migration_step(
     step: int, sites: list[Path], data: Data, at_the_start: dict[tuple[str, str], Answer]
 ) -> None:
     with served(sites, step, data) as server:
@@ -173,7 +173,7 @@ def test_pages_are_the_same_after_each_migration_step(
 
 
 @pytest.mark.parametrize("serve", [under_gunicorn, by_wsgi])
-def test_pages_of_the_migrated_site_are_the_same_under_wsgi(
+def test_migrated_django_site_serves_the_original_pages_under_wsgi(
     serve: Serve, sites: list[Path], data: Data, at_the_start: dict[tuple[str, str], Answer]
 ) -> None:
     with serve(sites[6], data) as server:
@@ -190,7 +190,7 @@ def test_form_with_an_upload_works_after_each_django_migration_step(step: int, s
 
 
 @pytest.mark.parametrize("step", [4, 5, 6])
-def test_entry_saved_in_the_admin_reaches_the_page_of_a_user(step: int, sites: list[Path], data: Data) -> None:
+def test_websocket_receives_an_entry_saved_in_the_django_admin(step: int, sites: list[Path], data: Data) -> None:
     cookie = {"cookie": f"sessionid={data.session}"}
     with served(sites, step, data) as server, live(server, cookie) as page:
         browser = Browser(server)
@@ -199,7 +199,7 @@ def test_entry_saved_in_the_admin_reaches_the_page_of_a_user(step: int, sites: l
         assert page.recv(LONGEST_WAIT) == "Grace: by the admin"
 
 
-def test_websocket_of_an_anonymous_user_is_rejected(sites: list[Path], data: Data) -> None:
+def test_django_site_rejects_the_websocket_of_an_anonymous_user(sites: list[Path], data: Data) -> None:
     with served(sites, 4, data) as server:
         with pytest.raises(InvalidStatus) as caught:
             live(server)
@@ -207,7 +207,7 @@ def test_websocket_of_an_anonymous_user_is_rejected(sites: list[Path], data: Dat
 
 
 @pytest.mark.parametrize("step", [3, 4, 5, 6])
-def test_routing_table_after_each_django_migration_step_passes_the_check_option(
+def test_check_option_accepts_the_routing_table_of_each_django_migration_step(
     step: int, sites: list[Path], data: Data
 ) -> None:
     done = run_command(sites[step], "project.asgi:app", "--check", env=variables(data))
@@ -215,13 +215,11 @@ def test_routing_table_after_each_django_migration_step_passes_the_check_option(
 
 
 @pytest.mark.parametrize("step", [0, *STEPS])
-def test_site_after_each_migration_step_passes_the_system_checks_of_django(
-    step: int, sites: list[Path], data: Data
-) -> None:
+def test_django_system_checks_pass_after_each_migration_step(step: int, sites: list[Path], data: Data) -> None:
     assert "no issues" in manage(sites[step], data.folder, "check")
 
 
-def test_front_page_shows_an_entry_saved_in_the_styled_admin(browser: Chromium, sites: list[Path], data: Data) -> None:
+def test_open_page_shows_an_entry_saved_in_the_django_admin(browser: Chromium, sites: list[Path], data: Data) -> None:
     with served(sites, 5, data) as server, browser.new_context(base_url=f"http://127.0.0.1:{server.port}") as context:
         context.set_default_timeout(LONGEST_WAIT * 1000)
         admin, front = context.new_page(), context.new_page()

@@ -69,23 +69,23 @@ def test_flask_pages_are_the_same_after_each_migration_step(
         assert answers(server) == at_the_start
 
 
-def test_flask_pages_of_the_migrated_site_are_the_same_under_gunicorn(sites: list[Path], at_the_start: Answers) -> None:
+def test_migrated_flask_site_serves_the_original_pages_under_gunicorn(sites: list[Path], at_the_start: Answers) -> None:
     with under_gunicorn(sites[3]) as server:
         assert answers(server) == at_the_start
 
 
 @pytest.mark.parametrize("step", [2, 3])
-def test_routing_table_of_the_flask_migration_passes_the_check_option(step: int, sites: list[Path]) -> None:
+def test_check_option_accepts_the_routing_table_of_the_flask_migration(step: int, sites: list[Path]) -> None:
     done = run_command(sites[step], "live:app", "--check", env=CLEAN)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_migrated_flask_site_saves_notes_under_gunicorn_without_live_updates(sites: list[Path]) -> None:
+def test_migrated_flask_site_saves_a_note_under_gunicorn(sites: list[Path]) -> None:
     with under_gunicorn(sites[3]) as server:
         assert "<li>hello</li>" in Browser(server).submit("/notes", {"text": "hello"}).text
 
 
-def test_note_appears_on_a_page_that_is_open_in_a_browser(browser: Chromium, sites: list[Path]) -> None:
+def test_browser_shows_a_new_note_on_an_open_page(browser: Chromium, sites: list[Path]) -> None:
     with served(sites, 3) as server:
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{server.port}/notes")

@@ -88,9 +88,7 @@ def nginx(folder: Path, port: int, buffering: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("buffering", ["on", "off"])
 @pytest.mark.parametrize("kind", APPS)
-def test_response_sent_before_the_end_of_the_upload_passes_through_nginx(
-    kind: str, buffering: str, tmp_path: Path
-) -> None:
+def test_nginx_forwards_a_response_sent_before_the_upload_ends(kind: str, buffering: str, tmp_path: Path) -> None:
     (tmp_path / "early.py").write_text(APPS[kind])
     with running_server(tmp_path, "early:app") as server, nginx(tmp_path, server.port, buffering) as listening:
         statuses = []

@@ -69,7 +69,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
         yield server
 
 
-def test_threads_that_outlive_the_shutdown_are_logged_and_end_with_the_process(folder: Path) -> None:
+def test_server_logs_threads_that_outlive_its_shutdown(folder: Path) -> None:
     with serving(folder) as server:
         for path in ("/pool", "/thread", "/loop"):
             assert server.get(path)[0] == 200
@@ -77,7 +77,7 @@ def test_threads_that_outlive_the_shutdown_are_logged_and_end_with_the_process(f
         assert_ends_and_names_threads(server, folder, 3)
 
 
-def test_thread_that_outlives_the_shutdown_is_logged_and_ends_with_its_worker(folder: Path) -> None:
+def test_worker_process_logs_a_thread_that_outlives_the_shutdown(folder: Path) -> None:
     with serving(folder, "--workers", "2") as server:
         assert server.get("/thread")[0] == 200
         server.wait_for_line("sleeping", "stdout")
@@ -92,7 +92,7 @@ def assert_ends_and_names_threads(server: ServerProcess, folder: Path, count: in
     assert "atexit has run" in server.stdout
 
 
-def test_stop_with_a_hanging_pool_thread_exits_with_1_and_a_warning(folder: Path) -> None:
+def test_server_exits_with_1_when_a_pool_thread_hangs_at_shutdown(folder: Path) -> None:
     with serving(folder) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
         server.get("/pool")
         hanging = pool.submit(server.get, "/hanging")
@@ -109,7 +109,7 @@ def test_idle_thread_pool_does_not_delay_the_exit(folder: Path) -> None:
         assert WARNING not in server.stderr
 
 
-def test_failed_startup_gives_exit_code_3_despite_a_running_thread(folder: Path) -> None:
+def test_server_with_a_running_thread_exits_with_3_after_a_failed_startup(folder: Path) -> None:
     (folder / "failing.py").write_text(
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(3600,)).start()\n"

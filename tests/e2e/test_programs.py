@@ -20,7 +20,7 @@ QUICK: Final = {"fastapi run", "fastapi dev", "litestar run", "gunicorn, uvicorn
 
 
 @pytest.mark.parametrize("program", [program for program in PROGRAMS if program.name in QUICK], ids=lambda it: it.name)
-def test_program_built_on_uvicorn_serves_and_exits_with_0_at_ctrl_c(program: Program, tmp_path: Path) -> None:
+def test_program_built_on_uvicorn_exits_with_0_after_ctrl_c(program: Program, tmp_path: Path) -> None:
     outcome = try_program(program, Path(sys.executable).parent, tmp_path, clean(environment()))
     assert outcome.fault == "" and "Traceback" not in outcome.text, outcome.text
     assert (outcome.exit_code, outcome.left_processes) == (0, False), outcome.text

@@ -84,7 +84,7 @@ def test_each_watcher_reports_saved_files(server: ServerProcess, folder: Path) -
     assert server.get()[1] == "two"
 
 
-def test_reload_after_a_syntax_error_waits_for_the_next_save(server: ServerProcess, folder: Path) -> None:
+def test_reloader_serves_the_next_saved_file_after_a_syntax_error(server: ServerProcess, folder: Path) -> None:
     save(folder, "text = ")
     server.wait_for_line("waiting for a file to change")
     save(folder, "text = 'two'")
@@ -117,7 +117,7 @@ def test_a_new_file_causes_a_reload(server: ServerProcess, folder: Path) -> None
     assert server.get()[1] == "two"
 
 
-def test_file_that_is_moved_away_and_back_causes_two_reloads(server: ServerProcess, folder: Path) -> None:
+def test_server_reloads_after_a_file_is_moved_away_and_back(server: ServerProcess, folder: Path) -> None:
     (folder / "text.py").rename(folder / "moved.py")
     server.wait_for_line("waiting for a file to change")
     (folder / "moved.py").rename(folder / "text.py")
@@ -142,7 +142,7 @@ def test_a_touched_file_causes_a_reload(server: ServerProcess, folder: Path) -> 
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_reload_and_stop_are_logged_as_in_the_public_release(folder: Path, level: str) -> None:
+def test_reloader_logs_the_received_signal_at_debug_level(folder: Path, level: str) -> None:
     with running_server(folder, "channels:app", "--reload", "--log-level", level) as server:
         save(folder, "text = 'two'")
         ready(server, 2)
@@ -152,13 +152,13 @@ def test_reload_and_stop_are_logged_as_in_the_public_release(folder: Path, level
         assert "Stopping reloader process" in server.stderr
 
 
-def test_reload_with_several_workers_is_rejected(server: ServerProcess) -> None:
+def test_reload_option_is_rejected_with_several_workers(server: ServerProcess) -> None:
     server.send_signal(signal.SIGTTIN)
     server.wait_for_line("--reload uses one worker")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_files_of_other_kinds_cause_a_reload_if_they_are_included(folder: Path, program: str) -> None:
+def test_html_file_causes_a_reload_with_reload_include(folder: Path, program: str) -> None:
     (folder / "page.html").write_text("one")
     with running_server(
         folder, "channels:app", "--reload", "--reload-include", "*.html", "--port", "0", program=PROGRAMS[program]
@@ -168,7 +168,7 @@ def test_files_of_other_kinds_cause_a_reload_if_they_are_included(folder: Path, 
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_reload_watches_reload_dir_folders_except_reload_exclude_folders(folder: Path, program: str) -> None:
+def test_reload_exclude_option_overrides_reload_dir(folder: Path, program: str) -> None:
     for name in ("watched", "excluded"):
         (folder / name).mkdir()
         (folder / name / "settings.py").write_text("one")

@@ -68,7 +68,7 @@ def events(output: str, pid: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_M28_application_that_does_not_start_ends_the_server_with_exit_code_3(folder: Path, workers: str) -> None:
+def test_M28_server_exits_with_3_if_an_application_does_not_start(folder: Path, workers: str) -> None:
     ended = run_command(folder, "site_table", "--workers", workers, "--port", "0", env={"FAILS": "three"})
     assert ended.returncode == 3
     assert ended.stderr.count("Route('/three'): the application's startup failed") == 1
@@ -109,7 +109,7 @@ class Load(threading.Thread):
         self.join()
 
 
-def test_M31_SIGHUP_under_load_with_open_websockets_fails_no_request(folder: Path) -> None:
+def test_M31_no_request_fails_when_SIGHUP_arrives_under_load(folder: Path) -> None:
     with (
         running_server(folder, "site_table", "--workers", "2", "--no-access-log") as server,
         ExitStack() as connections,

@@ -51,7 +51,7 @@ def pieces(content: bytes) -> Iterator[bytes]:
         yield content[start : start + 50_000]
 
 
-def test_interface_example_hello_world_is_served(loop: str) -> None:
+def test_hello_world_example_is_served(loop: str) -> None:
     for server in serving("hello_world", loop):
         response = ask(server)
         assert (response.status, content_of(response)) == (200, b"Hello, world")
@@ -66,14 +66,14 @@ def test_interface_example_echoes_method_and_path(loop: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_interface_example_echoes_content_with_a_length(echo_body: ServerProcess, size: int) -> None:
+def test_echo_example_returns_content_sent_with_content_length(echo_body: ServerProcess, size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     response = ask(echo_body, "POST", "/", content[:size])
     assert content_of(response) == content[:size]
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_interface_example_echoes_chunked_content(echo_body: ServerProcess, size: int) -> None:
+def test_echo_example_returns_content_sent_in_chunks(echo_body: ServerProcess, size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     connection = http.client.HTTPConnection("127.0.0.1", echo_body.port, timeout=LONGEST_WAIT)
     connection.request("POST", "/", pieces(content[:size]), {"transfer-encoding": "chunked"}, encode_chunked=True)
@@ -97,25 +97,25 @@ def test_interface_example_serves_several_requests_on_one_connection(echo_body: 
     connection.close()
 
 
-def test_interface_example_with_asgi_adapter_serves_a_wsgi_application(loop: str) -> None:
+def test_asgi_adapter_example_serves_a_wsgi_application(loop: str) -> None:
     with running_server(SEEDS, "adapters:asgi", "--loop", loop) as server:
         assert server.get() == (200, "Hello from WSGI")
 
 
-def test_interface_example_with_wsgi_adapter_runs_on_our_server(loop: str) -> None:
+def test_wsgi_adapter_example_runs_on_the_uvicorn_server(loop: str) -> None:
     with running_server(SEEDS, "adapters:wsgi", "--loop", loop) as server:
         assert server.get() == (200, "Hello from channels")
 
 
 @pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
-def test_interface_examples_of_consumers_respond(name: str, loop: str) -> None:
+def test_consumer_examples_answer_with_hello_world(name: str, loop: str) -> None:
     with running_server(SEEDS, f"consumers:{name}", "--loop", loop) as server:
         response = ask(server)
         assert (response.status, content_of(response)) == (200, b"<html><h1>Hello, world</h1></html>")
         assert response.headers["content-type"] == "text/html"
 
 
-def test_interface_example_consumer_streams_a_response(loop: str) -> None:
+def test_consumer_example_streams_a_response(loop: str) -> None:
     with running_server(SEEDS, "consumers:stream_response", "--loop", loop) as server:
         response = ask(server)
         assert response.headers["transfer-encoding"] == "chunked"

@@ -96,7 +96,7 @@ def test_tick_example_of_the_readme_ends_when_its_client_disconnects(
         assert "Traceback" not in server.stderr
 
 
-def test_interface_example_chat_continues_while_clients_connect_and_disconnect(document: Path, loop: str) -> None:
+def test_chat_example_delivers_messages_while_clients_come_and_go(document: Path, loop: str) -> None:
     for server in serving(document, "chat_server", loop):
         with talk(server) as staying, ExitStack() as others:
             for number in range(10):
@@ -113,21 +113,21 @@ def test_interface_example_chat_continues_while_clients_connect_and_disconnect(d
         assert "Traceback" not in server.stderr
 
 
-def test_interface_example_chat_serves_its_page(document: Path) -> None:
+def test_chat_example_serves_its_page(document: Path) -> None:
     for server in serving(document, "chat_server", "auto"):
         status, page = server.get()
         assert status == 200
         assert page == (document / "index.html").read_text()
 
 
-def test_interface_example_hello_world_rejects_a_websocket() -> None:
+def test_hello_world_example_answers_a_websocket_handshake_with_200() -> None:
     with running_server(SEEDS, "app:hello_world") as server:
         with pytest.raises(InvalidStatus) as refusal, talk(server):
             pass
         assert refusal.value.response.status_code == 200
 
 
-def test_stopping_server_closes_the_interface_example_websocket_with_1012() -> None:
+def test_websocket_of_an_example_closes_with_1012_when_the_server_stops() -> None:
     with running_server(SEEDS / "explicit_accept", "app:echo") as server, talk(server) as client:
         client.send("hello")
         client.recv(LONGEST_WAIT)

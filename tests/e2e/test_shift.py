@@ -93,7 +93,7 @@ def sides_of_visitors(server: ServerProcess) -> tuple[dict[str, str], set[str]]:
     return sides, {process.decode() for _, process in answers}
 
 
-def test_M42_visitor_keeps_its_application_across_four_workers_and_a_reload(tmp_path: Path) -> None:
+def test_M42_visitor_keeps_its_application_when_four_workers_reload(tmp_path: Path) -> None:
     with four_workers(tmp_path, 25) as server:
         first, processes = sides_of_visitors(server)
         server.send_signal(signal.SIGHUP)
@@ -105,7 +105,7 @@ def test_M42_visitor_keeps_its_application_across_four_workers_and_a_reload(tmp_
     assert set(first.values()) == {"old", "new"}
 
 
-def test_M42_no_visitor_moves_back_after_a_restart_with_a_higher_weight(tmp_path: Path) -> None:
+def test_M42_higher_weight_takes_no_visitor_from_the_new_application(tmp_path: Path) -> None:
     found = []
     for weight in (5, 25):
         with four_workers(tmp_path, weight) as server:
@@ -127,7 +127,7 @@ def pages(tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_M48_fallback_pages_are_byte_equal_to_pages_of_the_old_site(
+def test_M48_fallback_page_is_identical_to_the_page_of_the_old_site(
     pages: tuple[ServerProcess, ServerProcess], method: str
 ) -> None:
     alone, shifted = pages
@@ -142,7 +142,7 @@ def test_M47_new_application_answers_each_of_its_100_pages(pages: tuple[ServerPr
 
 
 @pytest.mark.parametrize("method", ["DELETE", "POST"])
-def test_M47_404_of_the_new_application_to_DELETE_or_POST_reaches_the_client(
+def test_M47_client_gets_a_404_of_the_new_application_for_DELETE_and_POST(
     pages: tuple[ServerProcess, ServerProcess], method: str
 ) -> None:
     answer = asked(pages[1], "/pages/1", method=method)
@@ -150,13 +150,13 @@ def test_M47_404_of_the_new_application_to_DELETE_or_POST_reaches_the_client(
     assert answer.endswith(b"new page 1")
 
 
-def test_M47_403_of_the_new_application_is_sent_to_the_client(pages: tuple[ServerProcess, ServerProcess]) -> None:
+def test_M47_client_gets_a_403_of_the_new_application(pages: tuple[ServerProcess, ServerProcess]) -> None:
     answer = asked(pages[1], "/pages/198")
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert answer.endswith(b"new page 198")
 
 
-def test_M50_status_report_lists_the_paths_of_fallbacks(pages: tuple[ServerProcess, ServerProcess]) -> None:
+def test_M50_status_report_lists_each_path_that_fell_back(pages: tuple[ServerProcess, ServerProcess]) -> None:
     for number in (1, 2, 3, 3):
         asked(pages[1], f"/pages/{number}")
     answer = asked(pages[1], "/_status", "authorization: Bearer 0123456789abcdef", "accept: application/json")

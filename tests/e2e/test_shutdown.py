@@ -151,7 +151,7 @@ def test_third_ctrl_c_stops_a_handler_that_blocks_the_event_loop(folder: Path, l
         assert "in blocking" in server.stderr
 
 
-def test_access_line_of_a_response_that_shutdown_aborts_names_the_shutdown(folder: Path) -> None:
+def test_access_log_marks_a_response_that_shutdown_aborted(folder: Path) -> None:
     with running_server(folder, "app:endless", "--timeout-graceful-shutdown", "0.2") as server:
         with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
             connection.sendall(GET)
@@ -162,7 +162,7 @@ def test_access_line_of_a_response_that_shutdown_aborts_names_the_shutdown(folde
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])
 @pytest.mark.parametrize("fault", ["reset", "close"])
-def test_D16_disconnect_of_a_client_ends_only_its_own_handler(folder: Path, loop: str, fault: str) -> None:
+def test_D16_server_answers_the_next_client_after_a_client_disconnects(folder: Path, loop: str, fault: str) -> None:
     with running_server(folder, "app:endless", "--loop", loop) as server:
         connection = socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT)
         connection.sendall(GET)
@@ -177,7 +177,7 @@ def test_D16_disconnect_of_a_client_ends_only_its_own_handler(folder: Path, loop
         assert "Traceback" not in server.stderr
 
 
-def test_D16_other_clients_are_answered_while_a_handler_streams_endlessly(folder: Path) -> None:
+def test_D16_endless_stream_to_one_client_does_not_block_another_client(folder: Path) -> None:
     with running_server(folder, "app:endless", "--loop", "asyncio") as server:
         with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
             connection.sendall(GET)
@@ -211,7 +211,7 @@ app = Endless()
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")])
-def test_D13_a_second_signal_cancels_the_shutdown_of_the_application(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_D13_second_signal_cancels_the_application_shutdown(folder: Path, arguments: tuple[str, ...]) -> None:
     (folder / "endless.py").write_text(ENDLESS)
     with running_server(folder, "endless:app", *arguments) as server:
         server.send_signal(signal.SIGTERM)

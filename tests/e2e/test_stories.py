@@ -25,7 +25,7 @@ def test_each_step_of_a_migration_explains_how_to_go_back(story: Story, step: in
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.page)
-def test_steps_of_a_migration_give_the_same_files_forwards_and_backwards(story: Story, tmp_path: Path) -> None:
+def test_migration_steps_can_be_undone_in_reverse_order(story: Story, tmp_path: Path) -> None:
     sites = story.sites(tmp_path)
     site = shutil.copytree(sites[0], tmp_path / "site")
     for step in story.steps:
@@ -37,5 +37,5 @@ def test_steps_of_a_migration_give_the_same_files_forwards_and_backwards(story: 
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.page)
-def test_migration_has_a_diff_for_each_numbered_section(story: Story) -> None:
+def test_each_migration_diff_has_a_go_back_paragraph(story: Story) -> None:
     assert story.steps == range(1, story.text.count("\n**Go back:**") + 1)

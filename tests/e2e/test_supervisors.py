@@ -134,7 +134,7 @@ def test_ChangeReload_run_serves_and_returns_after_ctrl_c(folder: Path) -> None:
         assert server.stdout.splitlines()[-1] == "after"
 
 
-def test_ChangeReload_restarts_the_target_of_a_subclass_after_a_change(folder: Path) -> None:
+def test_ChangeReload_subclass_restarts_its_target_after_a_file_change(folder: Path) -> None:
     (folder / "main.py").write_text(RELOADING_OWN_SERVER)
     with running_server(folder, program=["main.py"]) as server:
         first = server.get()[1]
@@ -145,7 +145,7 @@ def test_ChangeReload_restarts_the_target_of_a_subclass_after_a_change(folder: P
         assert server.stdout.count("the shop closes") == 2
 
 
-def test_worker_with_a_target_imports_the_main_script_like_multiprocessing(folder: Path) -> None:
+def test_worker_process_imports_the_main_script_as_multiprocessing_does(folder: Path) -> None:
     (folder / "app.py").write_text(GREETING)
     (folder / "main.py").write_text(RELOADING_SCRIPT)
     with running_server(folder, program=["main.py"]) as server:
@@ -154,7 +154,7 @@ def test_worker_with_a_target_imports_the_main_script_like_multiprocessing(folde
         assert server.stdout.splitlines()[-1] == "after"
 
 
-def test_worker_of_a_script_without_a_main_guard_starts_no_further_workers(folder: Path) -> None:
+def test_script_without_a_main_guard_does_not_start_workers_recursively(folder: Path) -> None:
     (folder / "main.py").write_text(UNGUARDED_SCRIPT)
     with running_server(folder, program=["main.py"], addresses=0) as server:
         assert server.wait() == 0

@@ -129,14 +129,16 @@ def test_SIGHUP_reloads_the_certificates(server: ServerProcess, made: Certificat
     assert serial_of(server, made.client()) != before
 
 
-def test_SIGHUP_with_invalid_certificates_keeps_the_old_certificates(server: ServerProcess, made: Certificates) -> None:
+def test_SIGHUP_keeps_the_old_certificates_if_the_new_files_are_invalid(
+    server: ServerProcess, made: Certificates
+) -> None:
     made.chain.write_text("Hello")
     server.send_signal(signal.SIGHUP)
     server.wait_for_line("cannot reload certificates")
     assert ask(server, made.client()) == b"https "
 
 
-def test_SIGHUP_with_a_certificate_of_another_key_keeps_the_old_certificate(
+def test_SIGHUP_keeps_the_old_certificate_if_the_key_does_not_match(
     server: ServerProcess, made: Certificates, tmp_path: Path
 ) -> None:
     before = serial_of(server, made.client())
@@ -174,7 +176,7 @@ def test_client_without_a_required_certificate_is_rejected(made: Certificates, t
         assert "Traceback" not in server.stderr
 
 
-def test_stopped_tls_server_with_a_connected_client_exits_0(server: ServerProcess, made: Certificates) -> None:
+def test_tls_server_exits_with_0_while_a_client_is_connected(server: ServerProcess, made: Certificates) -> None:
     connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=LONGEST_WAIT, context=made.client())
     try:
         connection.request("GET", "/")
@@ -185,9 +187,7 @@ def test_stopped_tls_server_with_a_connected_client_exits_0(server: ServerProces
     assert "Traceback" not in server.stderr
 
 
-def test_D13_client_in_its_tls_handshake_is_served_when_the_server_stops(
-    server: ServerProcess, made: Certificates
-) -> None:
+def test_D13_stopping_server_serves_a_client_in_the_tls_handshake(server: ServerProcess, made: Certificates) -> None:
     with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as plain:
         server.send_signal(signal.SIGTERM)
         server.wait_for_line("Shutting down")
@@ -220,7 +220,7 @@ uvicorn.run("app:app", port=0, ssl_certfile="chain.pem", ssl_keyfile="key.pem", 
 """
 
 
-def test_ssl_context_may_be_created_by_the_program(made: Certificates, tmp_path: Path) -> None:
+def test_ssl_context_factory_sets_the_tls_version(made: Certificates, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(FACTORY)
     with running_server(tmp_path, program=["main.py"]) as server, Client(server, made.client()) as client:
         assert isinstance(client.socket, ssl.SSLSocket)
@@ -228,7 +228,7 @@ def test_ssl_context_may_be_created_by_the_program(made: Certificates, tmp_path:
         assert client.get().startswith(b"HTTP/1.1 200")
 
 
-def test_ssl_context_factory_cannot_create_the_default_context_without_certfile(made: Certificates) -> None:
+def test_default_ssl_context_requires_ssl_certfile(made: Certificates) -> None:
     config = Config("app:app", log_config=None, ssl_context_factory=lambda config, usual: usual())
     with pytest.raises(ConfigError, match="ssl_context_factory: the default context needs ssl_certfile"):
         config.ssl_context()

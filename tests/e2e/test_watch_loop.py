@@ -38,7 +38,7 @@ def check(server: ServerProcess, folder: Path) -> None:
 @pytest.mark.parametrize(
     "options", ["--reload", "--watch-loop 0.2", "--watch-loop 0.2 --workers 2"], ids=["reload", "single", "workers"]
 )
-def test_handler_that_blocks_the_event_loop_is_logged_by_file_and_line(options: str, loop: str, folder: Path) -> None:
+def test_watch_loop_logs_file_and_line_of_a_blocking_handler(options: str, loop: str, folder: Path) -> None:
     with running_server(folder, "app:recent", "--loop", loop, *options.split()) as server:
         check(server, folder)
 
@@ -48,7 +48,7 @@ def test_gunicorn_with_reload_logs_a_handler_that_blocks_the_event_loop(folder: 
         check(server, folder)
 
 
-def test_watch_loop_under_gunicorn_logs_a_handler_that_blocks_the_event_loop(folder: Path) -> None:
+def test_gunicorn_worker_with_watch_loop_logs_a_handler_that_blocks_the_loop(folder: Path) -> None:
     (folder / "workers.py").write_text(
         "from uvicorn.workers import UvicornWorker\n"
         "class Worker(UvicornWorker):\n    CONFIG_KWARGS = {'watch_loop': 0.2}\n"

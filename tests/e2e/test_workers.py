@@ -68,17 +68,17 @@ def test_several_workers_serve_requests(server: ServerProcess) -> None:
     assert answering(server) in workers(server)
 
 
-def test_address_of_several_workers_is_logged_once(server: ServerProcess) -> None:
+def test_supervisor_logs_the_address_of_its_workers_once(server: ServerProcess) -> None:
     assert len(server.addresses) == 1
 
 
-def test_number_of_workers_is_read_from_web_concurrency(folder: Path) -> None:
+def test_WEB_CONCURRENCY_sets_the_number_of_workers(folder: Path) -> None:
     with running_server(folder, "app:app", env={"WEB_CONCURRENCY": "3"}) as server:
         wait_until_ready(server, 3)
         assert "workers: 3" in server.stderr
 
 
-def test_workers_serve_a_unix_socket_and_the_supervisor_removes_it(folder: Path) -> None:
+def test_supervisor_removes_the_unix_socket_of_its_workers_at_exit(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2", "--uds", "app.sock") as server:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(LONGEST_WAIT)
@@ -150,14 +150,14 @@ def test_D14_killed_worker_is_replaced(server: ServerProcess) -> None:
     assert f"Child process [{killed}] died: it was killed by SIGKILL, and is replaced" in server.stderr
 
 
-def test_D14_other_workers_continue_after_a_worker_is_killed(server: ServerProcess) -> None:
+def test_D14_requests_are_answered_after_a_worker_is_killed(server: ServerProcess) -> None:
     killed, other = workers(server)
     os.kill(killed, signal.SIGKILL)
     server.wait_for_line("was killed by SIGKILL")
     assert answering(server) in (other, *workers(server)[2:])
 
 
-def test_D14_server_ends_after_repeated_crashes_of_workers(folder: Path) -> None:
+def test_D14_server_exits_after_repeated_worker_crashes(folder: Path) -> None:
     (folder / "crash.py").write_text(
         "import asyncio, os\n"
         "class App:\n"
@@ -266,14 +266,14 @@ def test_SIGHUP_keeps_the_old_workers_if_the_new_application_does_not_start(
 
 
 @pytest.mark.parametrize(("source", "code"), [("syntax error", 2), ("import os\nos._exit(9)", 1)])
-def test_import_error_of_several_workers_is_logged_once(folder: Path, source: str, code: int) -> None:
+def test_application_import_error_is_logged_once_for_several_workers(folder: Path, source: str, code: int) -> None:
     (folder / "app.py").write_text(source)
     ended = run_command(folder, "app:app", "--workers", "3", "--port", "0")
     assert ended.returncode == code
     assert ended.stderr.count("uvicorn: cannot import") == ("syntax" in source)
 
 
-def test_failed_application_startup_in_workers_gives_exit_code_3(folder: Path) -> None:
+def test_server_exits_with_3_when_the_application_startup_fails_in_workers(folder: Path) -> None:
     (folder / "app.py").write_text(
         "class App:\n"
         "    async def startup(self):\n"
@@ -292,7 +292,7 @@ def test_application_object_is_rejected_with_several_workers(folder: Path) -> No
     assert "workers: expected the application as 'module:attribute'" in ended.stderr
 
 
-def test_configuration_that_cannot_be_pickled_is_rejected_before_any_socket_is_opened(folder: Path) -> None:
+def test_unpicklable_configuration_is_rejected_before_a_socket_is_opened(folder: Path) -> None:
     (folder / "main.py").write_text(
         "import uvicorn\n"
         "logging = {'version': 1, 'filters': {'all': {'()': lambda: lambda record: True}}}\n"

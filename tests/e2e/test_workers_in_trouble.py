@@ -122,7 +122,7 @@ def test_second_SIGHUP_replaces_the_workers_that_the_first_SIGHUP_started(server
     assert len(workers(server)) == 4
 
 
-def test_new_worker_that_hangs_in_its_startup_is_stopped_by_the_next_SIGHUP(folder: Path) -> None:
+def test_second_SIGHUP_stops_a_new_worker_that_hangs_in_its_startup(folder: Path) -> None:
     with running_server(folder, "app:stuck", "--workers", "2", "--no-access-log") as server:
         wait_until_ready(server, 2)
         (folder / "wait").touch()
@@ -145,7 +145,7 @@ def test_SIGHUP_before_the_first_worker_is_ready_restarts_the_worker(folder: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_workers_stopped_while_they_import_the_application_log_no_traceback(folder: Path, number: int) -> None:
+def test_stopping_workers_during_import_logs_no_traceback(folder: Path, number: int) -> None:
     (folder / "wait").touch()
     with running_server(folder, "app:app", "--workers", "2", addresses=0) as server:
         server.wait_for_line("waiting")
@@ -162,7 +162,7 @@ def test_signal_during_a_rolling_restart_stops_all_workers(server: ServerProcess
     assert server.stop(signal.SIGTERM) == 0
 
 
-def test_SIGTTOU_during_the_replacement_of_a_worker_removes_one_worker(folder: Path) -> None:
+def test_SIGTTOU_removes_one_worker_while_a_worker_is_being_replaced(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2", "--limit-max-requests", "1") as server:
         wait_until_ready(server, 2)
         (folder / "wait").touch()
@@ -176,7 +176,7 @@ def test_SIGTTOU_during_the_replacement_of_a_worker_removes_one_worker(folder: P
         assert "aborted" not in server.stderr
 
 
-def test_SIGTTIN_SIGTTOU_and_SIGHUP_in_quick_succession_give_the_correct_worker_count(server: ServerProcess) -> None:
+def test_worker_count_is_correct_after_SIGTTIN_SIGTTOU_and_SIGHUP(server: ServerProcess) -> None:
     for count in range(1, 5):
         server.send_signal(signal.SIGTTIN)
         server.wait_for_line("INFO    workers: 3", count=count)
@@ -194,7 +194,7 @@ def test_SIGTTIN_SIGTTOU_and_SIGHUP_in_quick_succession_give_the_correct_worker_
     assert answering(server) in workers(server)
 
 
-def test_supervisor_that_cannot_start_a_worker_continues_with_the_other_workers(server: ServerProcess) -> None:
+def test_supervisor_continues_when_a_new_worker_cannot_be_started(server: ServerProcess) -> None:
     killed, other = workers(server)
     with no_descriptors_left(server.process.pid):
         os.kill(killed, signal.SIGKILL)

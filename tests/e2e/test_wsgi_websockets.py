@@ -63,12 +63,12 @@ def close_code(client: ClientConnection) -> int:
 
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])
-def test_W1_wsgi_application_echoes_short_and_long_messages(folder: Path, loop: str) -> None:
+def test_W1_wsgi_application_echoes_short_and_long_websocket_messages(folder: Path, loop: str) -> None:
     with serving(folder, "--loop", loop) as server, talk(server) as client:
         echo(client, "hello", b"\0\1", "é" * 150_000)
 
 
-def test_W1_wsgi_application_echoes_over_tls(folder: Path) -> None:
+def test_W1_wsgi_application_echoes_websocket_messages_over_tls(folder: Path) -> None:
     made = Certificates(folder)
     arguments = ("--ssl-certfile", str(made.chain), "--ssl-keyfile", str(made.key))
     with serving(folder, *arguments) as server:
@@ -84,7 +84,7 @@ async def echo_over_tls(url: str, made: Certificates, *messages: str) -> None:
             assert await client.recv() == message
 
 
-def test_W6_server_without_a_free_ws_thread_rejects_websockets_and_answers_http(folder: Path) -> None:
+def test_W6_server_answers_http_when_all_websocket_threads_are_busy(folder: Path) -> None:
     with serving(folder, "--ws-threads", "20", "--threads", "2") as server, ExitStack() as stack:
         clients = [stack.enter_context(talk(server)) for _ in range(20)]
         for client in clients:
@@ -99,7 +99,7 @@ def test_W6_server_without_a_free_ws_thread_rejects_websockets_and_answers_http(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_W7_process_ends_although_a_websocket_handler_ignores_the_stop(folder: Path, number: int) -> None:
+def test_W7_server_exits_although_a_websocket_handler_does_not_return(folder: Path, number: int) -> None:
     with serving(folder, "--timeout-disconnect", "0") as server, talk(server, "/stay") as client:
         echo(client, "hello")
         server.send_signal(number)
@@ -118,9 +118,7 @@ def test_W7_each_worker_process_closes_its_websockets_with_1012(folder: Path) ->
 
 
 @pytest.mark.parametrize("log", [(), ("--access-logfile", "-")], ids=["no access log", "access log"])
-def test_W9_wsgi_application_under_gunicorn_has_websockets_and_ordinary_pages(
-    folder: Path, log: tuple[str, ...]
-) -> None:
+def test_W9_gunicorn_serves_websockets_and_pages_of_a_wsgi_application(folder: Path, log: tuple[str, ...]) -> None:
     with running_gunicorn(folder, "site_of_websockets:app", *log) as server:
         with talk(server) as client:
             echo(client, "hello")

@@ -134,7 +134,7 @@ async def test_asgi_receive_after_the_content_waits_for_http_disconnect() -> Non
     assert app.received[1:] == [{"type": "http.disconnect"}]
 
 
-async def test_asgi_application_may_respond_after_http_disconnect_to_a_half_closed_client() -> None:
+async def test_asgi_application_can_respond_to_a_half_closed_client() -> None:
     app = App(receives=2)
     conversation = await answered(app)
     conversation.send_eof()
@@ -168,7 +168,7 @@ async def test_asgi_start_and_body_are_sent_in_one_write() -> None:
     assert response.header(b"content-length") == b"5"
 
 
-async def test_asgi_start_and_body_are_one_write_even_after_an_earlier_await() -> None:
+async def test_asgi_start_and_body_are_sent_in_one_write_after_an_await() -> None:
     conversation = await answered(App(None, START, BODY))
     assert len(conversation.transport.writes) == 1
 
@@ -182,13 +182,13 @@ async def test_asgi_response_start_is_sent_while_the_application_waits(before: t
     await until(lambda: not conversation.interface.tasks.running)
 
 
-async def test_asgi_body_follows_a_response_start_that_was_already_sent() -> None:
+async def test_asgi_body_completes_a_response_whose_start_was_sent_earlier() -> None:
     conversation = await answered(App(START, None, None, MORE, None, LAST))
     response = conversation.responses()[0]
     assert (response.content, response.complete) == (b"more", True)
 
 
-async def test_asgi_body_event_with_missing_or_none_body_has_empty_content() -> None:
+async def test_asgi_body_event_with_body_none_sends_empty_content() -> None:
     conversation = await answered(App(START, {"type": "http.response.body", "body": None}))
     assert conversation.responses()[0].header(b"content-length") == b"0"
 
@@ -199,7 +199,7 @@ async def test_asgi_response_start_may_omit_headers() -> None:
 
 
 @pytest.mark.parametrize("event", [START, MORE, LAST])
-async def test_asgi_second_event_after_a_disconnect_raises_an_os_error(
+async def test_asgi_second_send_after_a_disconnect_raises_an_os_error(
     event: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(START, MORE, event) if event is not START else App(START)
@@ -246,7 +246,7 @@ async def test_asgi_send_waits_for_a_slow_client() -> None:
     assert sent == [0, 1]
 
 
-async def test_waiting_asgi_send_returns_at_a_disconnect_and_the_next_send_raises() -> None:
+async def test_asgi_disconnect_ends_a_waiting_send_and_fails_the_next_send() -> None:
     app = App(START, {**MORE, "body": bytes(70000)}, MORE)
     conversation = Conversation(app)
     conversation.transport.client_takes = False
@@ -256,7 +256,7 @@ async def test_waiting_asgi_send_returns_at_a_disconnect_and_the_next_send_raise
     assert [type(error) for error in app.errors] == [ClientDisconnected]
 
 
-async def test_asgi_send_on_a_closing_transport_raises_before_connection_lost() -> None:
+async def test_second_asgi_send_raises_while_the_transport_is_closing() -> None:
     go = asyncio.Event()
     raised: list[type[OSError]] = []
 
@@ -330,7 +330,7 @@ async def test_asgi_generator_is_closed_if_the_client_disconnects_while_send_wai
 
 
 @pytest.mark.any_loop
-async def test_asgi_generator_is_closed_without_garbage_collection_when_send_raises() -> None:
+async def test_failed_asgi_send_closes_the_generator_without_garbage_collection() -> None:
     go = asyncio.Event()
     closed = []
 
@@ -392,7 +392,7 @@ async def test_asgi_endless_response_lets_other_tasks_run() -> None:
         (({"type": "http.response.start"},), "expected http.response.start with 'status', got {'type'}"),
     ],
 )
-async def test_asgi_event_out_of_order_raises_an_error_with_the_expected_event(
+async def test_error_for_an_asgi_event_out_of_order_names_the_expected_event(
     events: tuple[dict[str, Any], ...], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(*events)
@@ -420,7 +420,7 @@ async def test_asgi_invalid_response_start_raises_in_the_application(
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_invalid_asgi_response_start_is_logged_even_without_a_body_event(
+async def test_invalid_asgi_response_start_without_a_body_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = await answered(App({"type": "http.response.start", "status": 99}, None, None))
@@ -430,7 +430,7 @@ async def test_invalid_asgi_response_start_is_logged_even_without_a_body_event(
 
 @pytest.mark.parametrize("trailers", [False, True])
 @pytest.mark.parametrize("waits", [(), (None, None)])
-async def test_valid_asgi_response_start_is_accepted_after_an_invalid_response_start(
+async def test_asgi_application_can_send_a_valid_start_after_an_invalid_start(
     waits: tuple[Any, ...], trailers: bool
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -454,7 +454,7 @@ async def test_asgi_body_that_is_not_bytes_raises_in_the_application(caplog: pyt
 # How the application ends
 
 
-async def test_plain_asgi_function_that_returns_none_gives_500_and_is_logged(
+async def test_asgi_application_that_is_no_coroutine_function_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(scope: Any, receive: Any, send: Any) -> None: ...
@@ -472,14 +472,14 @@ async def test_plain_asgi_function_that_returns_none_gives_500_and_is_logged(
         ((START, MORE), "all of its response"),
     ],
 )
-async def test_asgi_application_that_returns_before_its_response_is_complete_is_logged(
+async def test_server_logs_an_asgi_application_that_returns_before_the_response_ends(
     events: tuple[Any, ...], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await answered(App(*events))
     assert f"returned without having sent {expected}" in caplog.text
 
 
-async def test_asgi_application_may_return_after_http_disconnect_without_a_response(
+async def test_asgi_application_that_returns_after_http_disconnect_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -495,7 +495,7 @@ async def test_asgi_application_may_return_after_http_disconnect_without_a_respo
 
 
 @pytest.mark.parametrize("events", [(None,), (START,), (None, START)])
-async def test_asgi_application_that_returns_without_a_response_gives_500_at_once(events: tuple[Any, ...]) -> None:
+async def test_asgi_application_that_returns_without_a_body_gives_500(events: tuple[Any, ...]) -> None:
     assert (await answered(App(*events))).statuses == [500]
 
 
@@ -529,7 +529,7 @@ async def test_asgi_application_that_raises_midway_aborts_the_response() -> None
     assert conversation.transport.aborted
 
 
-async def test_asgi_application_that_raises_after_its_response_causes_one_logged_traceback(
+async def test_asgi_exception_after_the_response_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = await answered(failing, request(b"GET /after HTTP/1.1"))
@@ -546,7 +546,7 @@ async def test_asgi_application_that_is_cancelled_gives_500(caplog: pytest.LogCa
     assert "was cancelled before its response was complete" in caplog.text
 
 
-async def test_response_is_sent_although_the_asgi_application_is_cancelled_afterwards() -> None:
+async def test_asgi_response_is_sent_if_the_application_is_cancelled_later() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         await send(BODY)
@@ -556,7 +556,7 @@ async def test_response_is_sent_although_the_asgi_application_is_cancelled_after
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-async def test_asgi_application_that_raises_system_exit_ends_its_request_only(error: type[BaseException]) -> None:
+async def test_system_exit_in_an_asgi_application_gives_500(error: type[BaseException]) -> None:
     def app(scope: Scope, receive: Receive, send: Send) -> Any:
         raise error
 
@@ -593,7 +593,7 @@ async def test_asgi_application_may_continue_after_its_response() -> None:
     assert done == [1]
 
 
-async def test_asgi_handler_of_a_disconnected_client_is_cancelled_after_timeout_disconnect() -> None:
+async def test_timeout_disconnect_cancels_the_asgi_handler_of_a_disconnected_client() -> None:
     conversation = await answered(App(FOR_EVER), timeout_disconnect=0.0)
     await conversation.lose()
     await until(lambda: not conversation.interface.tasks.running)
@@ -610,7 +610,7 @@ async def test_asgi_trailers_follow_chunked_content(waits: tuple[Any, ...]) -> N
     assert conversation.responses()[0].complete
 
 
-async def test_asgi_trailers_are_left_out_of_responses_that_are_not_chunked() -> None:
+async def test_asgi_response_with_content_length_omits_trailers() -> None:
     length = {**START_TRAILERS, "headers": [(b"content-length", b"5")]}
     conversation = await answered(App(length, BODY, TRAILERS), GET * 2)
     assert [response.content for response in conversation.responses()] == [b"hello", b"hello"]
@@ -664,12 +664,12 @@ async def test_pathsend_sends_the_file_and_ends_the_response(
     assert (first.complete, first.content == second.content == CONTENT) == (True, True)
 
 
-async def test_pathsend_to_a_head_request_sends_only_the_length(file: Path) -> None:
+async def test_pathsend_response_to_HEAD_has_content_length_and_no_content(file: Path) -> None:
     conversation = await answered_with_a_file(App(START, pathsend(file)), request(b"HEAD / HTTP/1.1"))
     assert conversation.received.endswith(b"content-length: 262144\r\n\r\n")
 
 
-async def test_pathsend_of_a_file_that_has_grown_stops_at_content_length(file: Path) -> None:
+async def test_pathsend_of_a_longer_file_stops_at_content_length(file: Path) -> None:
     start = {**START, "headers": [(b"content-length", b"100000")]}
     conversation = await answered_with_a_file(App(start, pathsend(file)))
     assert conversation.responses()[0].content == CONTENT[:100000]
@@ -685,7 +685,9 @@ async def test_pathsend_of_a_missing_file_gives_500(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "length"), [("none", b"1"), ("file", b"262145"), ("file", b"x")])
-async def test_second_response_is_sent_after_a_pathsend_has_failed(file: Path, name: str, length: bytes) -> None:
+async def test_asgi_application_can_send_an_error_response_after_a_failed_pathsend(
+    file: Path, name: str, length: bytes
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**START, "headers": [(b"content-length", length)]})
         try:
@@ -730,7 +732,7 @@ async def test_pathsend_of_a_file_that_shrinks_aborts_the_response(file: Path) -
         ((START, BODY), "expected nothing after the end of the response"),
     ],
 )
-async def test_pathsend_out_of_order_raises_an_error_that_names_the_expected_event(
+async def test_error_for_a_pathsend_out_of_order_names_the_expected_event(
     file: Path, events: tuple[Any, ...], expected: str
 ) -> None:
     app = App(*events, pathsend(file))
@@ -748,7 +750,7 @@ async def test_pathsend_event_raises_if_the_extension_was_not_offered(file: Path
 
 
 @pytest.mark.parametrize("event", [BODY, START, TRAILERS])
-async def test_asgi_events_during_a_pathsend_raise(file: Path, event: dict[str, Any]) -> None:
+async def test_asgi_send_during_a_pathsend_raises(file: Path, event: dict[str, Any]) -> None:
     errors: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -783,14 +785,14 @@ async def test_asgi_2_application_gets_scope_first_and_then_receive_and_send() -
     assert conversation.responses()[0].header(b"x-version") == b"2.0"
 
 
-async def test_asgi_2_application_that_raises_when_called_with_the_scope_gives_500() -> None:
+async def test_asgi_2_application_that_raises_in_its_first_call_gives_500() -> None:
     def app(scope: Scope) -> Any:
         raise ValueError("boom")
 
     assert (await answered(app)).statuses == [500]
 
 
-async def test_asgi_receive_joins_chunked_content_and_its_end_into_one_event() -> None:
+async def test_asgi_receive_returns_the_only_chunk_as_the_last_event() -> None:
     app = App(receives=1)
     await answered(app, chunked(b"2\r\nab\r\n0\r\n\r\n"))
     assert app.received == [{"type": "http.request", "body": b"ab", "more_body": False}]
@@ -858,7 +860,7 @@ async def test_framework_exception_that_wraps_a_disconnect_error_is_not_logged(
     ],
 )
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_exception_named_like_a_framework_disconnect_exception_logs_no_traceback(
+async def test_framework_disconnect_exception_logs_no_traceback(
     kind: str, name: str, tracebacks: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -883,7 +885,7 @@ async def test_exception_named_like_a_framework_disconnect_exception_logs_no_tra
 
 
 @pytest.mark.any_loop
-async def test_exception_while_handling_a_disconnect_is_logged_as_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_in_a_disconnect_error_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -104,7 +104,7 @@ async def test_asgi_websocket_application_echoes_text_and_binary_messages() -> N
     await conversation.lose()
 
 
-async def test_asgi_websocket_disconnect_is_returned_by_every_later_receive() -> None:
+async def test_asgi_receive_returns_websocket_disconnect_repeatedly() -> None:
     received = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,7 +157,7 @@ async def test_websocket_reading_pauses_while_many_messages_wait_for_asgi_receiv
     await conversation.lose()
 
 
-async def test_websocket_reading_pauses_while_many_message_bytes_wait_for_asgi_receive() -> None:
+async def test_websocket_reading_pauses_while_large_messages_wait_for_asgi_receive() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,7 +172,7 @@ async def test_websocket_reading_pauses_while_many_message_bytes_wait_for_asgi_r
     await conversation.lose()
 
 
-async def test_asgi_websocket_may_be_opened_by_a_page_of_any_origin() -> None:
+async def test_asgi_websocket_opens_from_any_origin_by_default() -> None:
     conversation = await opened(echo, origin="https://elsewhere.example")
     assert conversation.status == 101
     await conversation.lose()
@@ -229,7 +229,7 @@ async def test_asgi_websocket_application_that_returns_without_accept_or_close_g
 
 
 @pytest.mark.parametrize("event", [{"type": "websocket.http.response.start", "status": 401}])
-async def test_asgi_application_that_returns_before_its_denial_content_gives_500(
+async def test_asgi_denial_response_without_a_body_gives_500(
     event: dict[str, Any],
 ) -> None:
     assert (await opened(App(event, returns=True))).status == 500
@@ -281,7 +281,7 @@ async def test_asgi_websocket_is_closed_if_its_application_is_cancelled(
     assert (conversation.status, conversation.close_code) == (status, code)
 
 
-async def test_asgi_handshake_without_a_decision_within_ws_accept_timeout_is_rejected(
+async def test_asgi_handshake_is_rejected_after_ws_accept_timeout(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -294,7 +294,7 @@ async def test_asgi_handshake_without_a_decision_within_ws_accept_timeout_is_rej
     await until(lambda: not conversation.interface.tasks.running)
 
 
-async def test_asgi_denial_response_may_end_after_ws_accept_timeout() -> None:
+async def test_asgi_denial_response_can_stream_beyond_ws_accept_timeout() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -310,7 +310,7 @@ async def test_asgi_denial_response_may_end_after_ws_accept_timeout() -> None:
     assert conversation.responses()[0].complete
 
 
-async def test_asgi_websocket_client_that_disconnects_during_the_handshake_is_reported() -> None:
+async def test_asgi_application_gets_disconnect_when_a_client_leaves_the_handshake() -> None:
     received = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -336,7 +336,7 @@ async def test_asgi_application_may_continue_after_its_websocket_has_closed() ->
     assert done == [1]
 
 
-async def test_asgi_websocket_receive_may_be_called_again_after_a_timeout() -> None:
+async def test_asgi_websocket_receive_works_after_earlier_receives_are_cancelled() -> None:
     received = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -353,7 +353,7 @@ async def test_asgi_websocket_receive_may_be_called_again_after_a_timeout() -> N
     assert received == [{"type": "websocket.receive", "text": "a", "bytes": None}]
 
 
-async def test_asgi_websocket_message_that_arrives_while_receive_is_cancelled_is_not_lost() -> None:
+async def test_asgi_websocket_message_survives_the_cancellation_of_a_receive() -> None:
     received = []
     waiting: list[asyncio.Future[Any]] = []
     gave_up = asyncio.Event()
@@ -393,7 +393,7 @@ async def test_asgi_websocket_message_that_arrives_while_receive_is_cancelled_is
         ((ACCEPT, {**TEXT, "bytes": b"a"}), "expected 'text' or 'bytes' in websocket.send, got both or neither"),
     ],
 )
-async def test_asgi_websocket_event_out_of_order_raises_and_names_the_expected_event(
+async def test_error_for_an_asgi_websocket_event_out_of_order_names_the_expected_event(
     events: tuple[dict[str, Any], ...], expected: str
 ) -> None:
     app = App(*events)
@@ -415,9 +415,7 @@ async def test_asgi_accept_with_an_invalid_subprotocol_or_header_gives_500(event
         ({"headers": [(b"sec-websocket-protocol", b"a")]}, "expected the subprotocol in 'subprotocol'"),
     ],
 )
-async def test_asgi_accept_succeeds_after_an_accept_with_an_invalid_subprotocol_raised(
-    fields: dict[str, Any], expected: str
-) -> None:
+async def test_asgi_application_can_accept_after_an_invalid_accept(fields: dict[str, Any], expected: str) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await receive()
         with pytest.raises(LocalProtocolError, match=expected):
@@ -480,7 +478,7 @@ async def test_asgi_websocket_send_waits_for_a_slow_client() -> None:
     await conversation.lose()
 
 
-async def test_waiting_send_of_an_asgi_websocket_ends_when_the_client_disconnects() -> None:
+async def test_asgi_websocket_send_stops_waiting_when_the_client_disconnects() -> None:
     app = App(ACCEPT, {"type": "websocket.send", "bytes": bytes(70000)})
     conversation = WebSocketConversation(app)
     conversation.transport.client_takes = False
@@ -489,7 +487,7 @@ async def test_waiting_send_of_an_asgi_websocket_ends_when_the_client_disconnect
     assert [type(error) for error in app.errors] == [ClientDisconnected]
 
 
-async def test_endless_sender_of_an_asgi_websocket_lets_other_tasks_run() -> None:
+async def test_endless_asgi_websocket_sends_let_other_tasks_run() -> None:
     turns: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

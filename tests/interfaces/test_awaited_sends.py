@@ -163,7 +163,7 @@ async def test_awaited_sends_of_many_tasks_reach_a_slow_websocket_in_order(
 
 
 @responses
-async def test_awaited_sends_of_many_tasks_all_reach_a_slow_http_client(kind: str) -> None:
+async def test_awaited_sends_of_many_tasks_reach_a_slow_http_client(kind: str) -> None:
     conversation = await slow_response(RESPONSES[kind](many(400, 1000)), **SMALL)
     assert not conversation.transport.aborted
     await until(taking(conversation, lambda: conversation.received.endswith(b"0\r\n\r\n")))
@@ -172,7 +172,7 @@ async def test_awaited_sends_of_many_tasks_all_reach_a_slow_http_client(kind: st
 
 
 @websockets
-async def test_large_and_small_messages_from_two_tasks_do_not_close_a_slow_websocket(kind: str) -> None:
+async def test_slow_websocket_receives_the_messages_of_two_tasks_in_order(kind: str) -> None:
     async def talk(send: Send) -> None:
         async def say(data: bytes) -> None:
             await send(data)
@@ -187,7 +187,7 @@ async def test_large_and_small_messages_from_two_tasks_do_not_close_a_slow_webso
 
 
 @responses
-async def test_large_and_small_chunks_of_two_tasks_do_not_reset_the_response(kind: str) -> None:
+async def test_slow_http_client_receives_the_chunks_of_three_tasks_in_order(kind: str) -> None:
     async def talk(send: Send) -> None:
         async def say(data: bytes) -> None:
             await send(data)
@@ -201,7 +201,7 @@ async def test_large_and_small_chunks_of_two_tasks_do_not_reset_the_response(kin
 
 
 @websockets
-async def test_small_messages_after_a_large_unawaited_message_do_not_close_a_websocket(kind: str) -> None:
+async def test_slow_websocket_stays_open_after_a_large_and_200_small_messages(kind: str) -> None:
     async def talk(send: Send) -> None:
         send(LARGE)
         for _ in range(200):
@@ -272,7 +272,7 @@ async def test_awaited_sends_do_not_count_towards_the_limit_of_unawaited_sends(d
     await conversation.lose()
 
 
-async def test_send_is_counted_once_if_its_wait_is_cancelled() -> None:
+async def test_websocket_stays_open_when_600_waiting_sends_are_cancelled() -> None:
     async def talk(send: Send) -> None:
         for _ in range(600):
             waiting = asyncio.ensure_future(send(b"x"))
@@ -285,7 +285,7 @@ async def test_send_is_counted_once_if_its_wait_is_cancelled() -> None:
     await conversation.lose()
 
 
-async def test_waiting_senders_are_released_when_their_slow_websocket_is_closed() -> None:
+async def test_closing_a_slow_websocket_ends_its_waiting_sends() -> None:
     ended: list[int] = []
 
     async def talk(send: Send) -> None:
@@ -313,7 +313,7 @@ async def test_slow_response_is_not_reset_while_executor_threads_block_in_send()
     assert len(conversation.responses()[0].content) == 400_000
 
 
-async def test_blocked_sends_of_client_threads_do_not_close_a_slow_websocket() -> None:
+async def test_slow_websocket_stays_open_while_worker_threads_block_in_send() -> None:
     sent = asyncio.Event()
 
     async def talk(send: Send) -> None:
@@ -327,7 +327,7 @@ async def test_blocked_sends_of_client_threads_do_not_close_a_slow_websocket() -
     await conversation.lose()
 
 
-async def test_blocked_sends_of_sync_consumer_threads_do_not_reset_a_slow_response() -> None:
+async def test_slow_response_is_not_reset_while_sync_consumer_threads_block_in_send() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})
@@ -348,7 +348,7 @@ async def test_blocked_sends_of_sync_consumer_threads_do_not_reset_a_slow_respon
     await conversation.interface.shutdown(1)
 
 
-async def test_awaited_sends_of_a_sync_consumer_do_not_reset_a_slow_response() -> None:
+async def test_awaited_sends_do_not_reset_the_slow_response_of_a_sync_consumer() -> None:
     channels: list[Any] = []
     release = threading.Event()
 
@@ -384,7 +384,7 @@ def wsgi_response(talk: Talk, began: threading.Event) -> Any:
     return response
 
 
-def test_many_awaited_sends_to_a_slow_wsgi_host_arrive_complete() -> None:
+def test_slow_wsgi_host_receives_all_awaited_sends() -> None:
     began = threading.Event()
 
     async def talk(send: Send) -> None:

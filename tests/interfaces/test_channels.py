@@ -78,7 +78,7 @@ async def test_request_with_content_has_a_body_channel(stream: bytes) -> None:
     await conversation.lose()
 
 
-async def test_R4_each_request_has_a_reply_channel_of_its_own() -> None:
+async def test_R4_each_request_has_a_separate_reply_channel() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET * 2)
@@ -89,7 +89,7 @@ async def test_R4_each_request_has_a_reply_channel_of_its_own() -> None:
     assert first.name == first.name
 
 
-async def test_R4_channel_name_has_allowed_characters_only() -> None:
+async def test_R4_channel_name_contains_only_allowed_characters() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 1", content=b"x"))
@@ -111,7 +111,7 @@ async def test_R5_message_is_sent_even_if_send_is_not_awaited() -> None:
     assert conversation.responses()[0].content == b"ab"
 
 
-async def test_R5_result_of_send_works_with_tasks_gather_and_wait_for() -> None:
+async def test_R5_send_can_be_passed_to_create_task_gather_and_wait_for() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
         await asyncio.create_task(reply.send({"status": 200, "more_content": True}))
@@ -128,7 +128,7 @@ async def test_R5_result_of_send_works_with_tasks_gather_and_wait_for() -> None:
     assert conversation.responses()[0].content == b"0123456"
 
 
-async def test_R5_result_of_a_send_to_a_slow_client_can_become_a_task() -> None:
+async def test_R5_waiting_send_can_be_wrapped_in_a_task() -> None:
     sent: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -191,7 +191,7 @@ async def test_R5_invalid_message_from_another_thread_raises_in_that_thread() ->
     assert conversation.statuses == [200]
 
 
-async def test_R6_handler_that_sends_after_the_client_has_disconnected_ends_at_once() -> None:
+async def test_R6_send_ends_the_handler_of_a_disconnected_client() -> None:
     outcome: list[BaseException] = []
     may_go_on = asyncio.Event()
 
@@ -235,7 +235,7 @@ async def test_R6_handler_that_waits_in_send_ends_when_the_client_disconnects(ca
     assert "Traceback" not in caplog.text
 
 
-async def test_R6_send_after_a_disconnect_cancels_a_background_task_of_the_handler() -> None:
+async def test_R6_send_cancels_a_background_task_after_the_client_disconnects() -> None:
     tasks: list[asyncio.Task[None]] = []
 
     async def ticking(reply: Any) -> None:
@@ -254,7 +254,7 @@ async def test_R6_send_after_a_disconnect_cancels_a_background_task_of_the_handl
     assert tasks[0].cancelled()
 
 
-async def test_R6_send_from_a_foreign_task_to_a_disconnected_client_is_dropped() -> None:
+async def test_R6_message_from_outside_the_handler_to_a_disconnected_client_is_dropped() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -286,7 +286,7 @@ async def test_R6_send_from_a_foreign_task_to_a_disconnected_client_is_dropped()
     await settle()
 
 
-async def test_R6_handler_that_continues_after_a_disconnect_is_cancelled_after_a_timeout() -> None:
+async def test_R6_timeout_disconnect_cancels_a_handler_that_ignores_the_disconnect() -> None:
     cancelled = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -345,7 +345,7 @@ async def test_handler_that_streams_to_a_fast_client_lets_other_tasks_run() -> N
     assert int(conversation.responses()[0].content.lstrip(b"x")) >= 7
 
 
-async def test_R7_body_channel_returns_an_empty_last_piece_after_all_content() -> None:
+async def test_R7_body_channel_returns_empty_content_at_the_end() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -390,7 +390,7 @@ async def test_R7_reading_the_content_of_an_aborted_request_raises_ClientDisconn
         chunk["other"]
 
 
-async def test_R7_chunk_received_after_the_application_has_replied_is_marked_closed() -> None:
+async def test_R7_body_channel_returns_closed_after_the_reply() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -442,7 +442,7 @@ async def slow(message: dict[str, Any], channels: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("reply", [hello, slow])
-async def test_R8_http_disconnect_follows_each_request_if_the_application_requests_it(reply: Any) -> None:
+async def test_R8_application_that_requests_http_disconnect_gets_it_after_each_request(reply: Any) -> None:
     app = WantsDisconnect(reply)
     conversation = Conversation(app)
     conversation.send(GET)
@@ -479,7 +479,7 @@ async def test_R8_exception_in_the_handler_of_http_disconnect_is_logged(caplog: 
     await conversation.lose()
 
 
-async def test_R8_http_disconnect_is_sent_only_to_an_application_that_requested_it() -> None:
+async def test_R8_application_gets_no_http_disconnect_by_default() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)
@@ -490,7 +490,7 @@ async def test_R8_http_disconnect_is_sent_only_to_an_application_that_requested_
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("headers", [[[b"X-A", b"1"]], [(b"x-a", b"1")], ((b"X-a", b"1"),)])
-async def test_R12_header_pairs_may_be_lists_or_tuples_with_names_in_any_case(headers: Any) -> None:
+async def test_R12_reply_accepts_header_pairs_as_lists_or_tuples(headers: Any) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "headers": headers})
 
@@ -530,7 +530,7 @@ async def test_R12_optional_keys_of_a_reply_may_be_missing_or_none(missing: dict
         {},
     ],
 )
-async def test_reply_of_the_wrong_shape_raises_local_protocol_error_and_gives_500(reply: dict[str, Any]) -> None:
+async def test_invalid_reply_raises_local_protocol_error(reply: dict[str, Any]) -> None:
     raised: list[Exception] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -547,7 +547,7 @@ async def test_reply_of_the_wrong_shape_raises_local_protocol_error_and_gives_50
     assert len(raised) == 1
 
 
-async def test_reply_out_of_order_raises_an_error_with_state_and_message() -> None:
+async def test_error_for_a_reply_out_of_order_names_state_and_message() -> None:
     said: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -576,7 +576,7 @@ async def test_reply_out_of_order_raises_an_error_with_state_and_message() -> No
     assert conversation.responses()[0].content == b"end"
 
 
-async def test_late_chunk_of_a_channels_response_is_ignored_with_one_warning(
+async def test_chunks_after_the_end_of_a_channels_response_log_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -676,7 +676,7 @@ async def test_R15_on_close_callback_is_called_once_however_the_exchange_ends(en
     assert calls == ["closed"]
 
 
-async def test_R15_exception_in_an_on_close_callback_is_logged_and_later_callbacks_run(
+async def test_R15_failed_on_close_callback_does_not_prevent_the_next_callback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls: list[str] = []
@@ -693,7 +693,7 @@ async def test_R15_exception_in_an_on_close_callback_is_logged_and_later_callbac
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_R17_too_many_unread_bytes_from_another_task_abort_the_connection() -> None:
+async def test_R17_connection_is_aborted_when_another_task_exceeds_max_unsent_bytes() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -727,13 +727,13 @@ async def test_R17_too_many_unread_bytes_from_another_task_abort_the_connection(
         (b"//a/../b", "//a/../b"),
     ],
 )
-async def test_R18_path_is_decoded_once_and_can_always_be_encoded_again(target: bytes, path: str) -> None:
+async def test_R18_path_is_percent_decoded_once_and_encodable_as_utf8(target: bytes, path: str) -> None:
     message = await message_of(request(b"GET " + target + b" HTTP/1.1"))
     assert (message["path"], message["raw_path"]) == (path, target)
     message["path"].encode("utf-8")
 
 
-async def test_status_text_of_a_reply_is_the_reason_phrase() -> None:
+async def test_status_text_of_a_reply_becomes_the_http_reason_phrase() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "status_text": b"Fine"})
 
@@ -743,7 +743,7 @@ async def test_status_text_of_a_reply_is_the_reason_phrase() -> None:
     assert conversation.received.startswith(b"HTTP/1.1 200 Fine\r\n")
 
 
-async def test_channels_application_that_raises_before_replying_gives_500_and_one_traceback(
+async def test_channels_application_that_raises_before_its_reply_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -206,7 +206,7 @@ async def test_system_exit_of_a_connect_handler_gives_500(
     assert conversation.status == 500
 
 
-async def test_channels_handshake_without_a_decision_within_ws_accept_timeout_is_rejected(
+async def test_channels_handshake_is_rejected_after_ws_accept_timeout(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
