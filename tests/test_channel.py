@@ -39,13 +39,13 @@ async def _in_a_group(sending: Sending) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R5_every_asyncio_function_can_await_a_finished_send_twice(use: str) -> None:
+async def test_R5_finished_send_can_be_awaited_twice_by_every_asyncio_function(use: str) -> None:
     for _ in range(2):
         assert await USES[use](DONE) in (None, [None])
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R5_unfinished_send_result_can_be_awaited_with_every_asyncio_function(use: str) -> None:
+async def test_R5_unfinished_send_can_be_awaited_by_every_asyncio_function(use: str) -> None:
     waited: list[int] = []
 
     async def wait() -> None:
@@ -57,7 +57,7 @@ async def test_R5_unfinished_send_result_can_be_awaited_with_every_asyncio_funct
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R17_callback_for_an_awaited_send_is_called_once(use: str) -> None:
+async def test_R17_callback_of_a_send_is_called_once_if_the_send_is_awaited_twice(use: str) -> None:
     reported: list[int] = []
     sending = LazyAwaitable(let_others_run, lambda: reported.append(1))
     assert reported == []
@@ -66,7 +66,7 @@ async def test_R17_callback_for_an_awaited_send_is_called_once(use: str) -> None
     assert reported == [1]
 
 
-async def test_awaiting_a_finished_send_does_not_yield_to_the_event_loop() -> None:
+async def test_await_of_a_finished_send_does_not_yield_to_the_event_loop() -> None:
     ran: list[int] = []
     asyncio.get_running_loop().call_soon(ran.append, 1)
     await DONE
@@ -76,7 +76,7 @@ async def test_awaiting_a_finished_send_does_not_yield_to_the_event_loop() -> No
 
 
 @pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
-def test_R5_send_result_may_be_discarded_without_a_warning(make: Callable[[], Sending]) -> None:
+def test_R5_send_without_await_causes_no_warning(make: Callable[[], Sending]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sending = make()
@@ -85,7 +85,7 @@ def test_R5_send_result_may_be_discarded_without_a_warning(make: Callable[[], Se
 
 
 @pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
-def test_exception_thrown_into_an_unawaited_result_of_send_is_raised(make: Callable[[], Sending]) -> None:
+def test_exception_thrown_into_a_send_before_its_await_is_raised(make: Callable[[], Sending]) -> None:
     with pytest.raises(ValueError, match="boom"):
         make().throw(ValueError("boom"))
 
@@ -108,7 +108,7 @@ async def test_task_that_awaits_a_send_can_be_cancelled() -> None:
     assert (task.cancelled(), cleaned) == (True, [1])
 
 
-def test_closing_an_unfinished_send_result_also_closes_the_coroutine_inside() -> None:
+def test_close_of_an_unfinished_send_closes_its_coroutine() -> None:
     ended: list[int] = []
 
     async def wait() -> None:
@@ -131,11 +131,11 @@ def test_R4_channel_name_has_its_kind_and_is_unique() -> None:
     assert len({name.split(".")[1] for name in made}) == 1
 
 
-def test_R4_two_channel_name_factories_never_return_the_same_name() -> None:
+def test_R4_two_generators_of_channel_names_never_return_the_same_name() -> None:
     assert ChannelNames().new("reply") != ChannelNames().new("reply")
 
 
-def test_R4_forked_process_never_repeats_a_channel_name_of_its_parent() -> None:
+def test_R4_forked_process_never_repeats_a_channel_name_of_the_parent_process() -> None:
     names = ChannelNames()
     before = names.new("reply").split(".")[1]
     reader, writer = os.pipe()
@@ -203,7 +203,7 @@ def test_send_from_a_thread_after_the_loop_has_closed_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("message", "shown"), [({"text": "secret", "close": 1}, "{'text', 'close'}"), ("secret", "str")]
 )
-def test_error_for_a_malformed_message_shows_its_keys_and_no_content(message: Any, shown: str) -> None:
+def test_malformed_message_is_described_by_its_keys_without_its_values(message: Any, shown: str) -> None:
     assert shape(message) == shown
 
 
@@ -220,17 +220,17 @@ def test_channel_is_found_by_its_name_while_it_is_alive() -> None:
     assert names.find(name) is None
 
 
-def test_lookup_of_a_name_that_belongs_to_no_channel_returns_None() -> None:
+def test_lookup_of_an_unused_channel_name_returns_None() -> None:
     names = ChannelNames()
     assert names.find(names.new("body")) is None
 
 
-def test_channel_name_contains_the_identifier_of_its_process() -> None:
+def test_channel_name_contains_the_identifier_of_the_process() -> None:
     names = ChannelNames()
     assert names.new("reply").split(".")[:2] == ["reply", names.process]
 
 
-async def test_R15_application_hook_is_awaited_only_if_it_is_a_coroutine_function() -> None:
+async def test_R15_synchronous_hook_of_an_application_is_not_called() -> None:
     called: list[str] = []
 
     class App:

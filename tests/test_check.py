@@ -97,7 +97,7 @@ def test_check_option_prints_one_line_for_each_mistake_and_exits_with_1(case: tu
 
 
 @pytest.mark.parametrize("options", [("below_root", "--root-path", "/other"), ("never_accepts",)], ids="-".join)
-def test_option_check_exits_with_status_0_if_it_finds_no_mistake(options: tuple[str, ...], invoke: Invoke) -> None:
+def test_check_option_exits_with_0_if_it_finds_no_mistake(options: tuple[str, ...], invoke: Invoke) -> None:
     _, status = invoke(*options, "--check")
     assert status == 0
 
@@ -109,7 +109,7 @@ ERROR = (
 
 
 @pytest.mark.parametrize(("forced", "errors", "status"), [("/old", [ERROR], 1), (None, [], 0)])
-def test_check_option_exits_with_1_only_for_errors_of_django_checks(
+def test_check_option_exits_with_1_if_the_django_checks_find_an_error(
     forced: str | None, errors: list[str], status: int
 ) -> None:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(CASES), "django_site", "--check"]
@@ -169,7 +169,7 @@ def test_M16_check_option_prints_a_hint_for_a_route_below_the_root_path(cut: str
     assert (lines[-1], status) == (expected, 0)
 
 
-def test_check_option_prints_hints_and_still_exits_0(invoke: Invoke) -> None:
+def test_check_option_exits_with_0_if_it_prints_only_hints(invoke: Invoke) -> None:
     lines, status = invoke("sound", "--check")
     assert (lines[len(TABLE.splitlines()) :], status) == (
         [
@@ -187,7 +187,7 @@ def test_check_option_prints_hints_and_still_exits_0(invoke: Invoke) -> None:
     )
 
 
-def test_check_option_prints_a_table_of_one_row_for_a_single_application(invoke: Invoke) -> None:
+def test_check_option_prints_one_table_row_for_a_single_application(invoke: Invoke) -> None:
     lines, status = invoke("two_kinds:app", "--check")
     assert (lines, status) == (
         [

@@ -119,19 +119,19 @@ def typed(*arguments: str) -> uvicorn.Config:
 # Exit codes
 
 
-def test_interrupted_server_exits_0(run: Run, folder: Path) -> None:
+def test_server_exits_with_code_0_after_an_interrupt(run: Run, folder: Path) -> None:
     (folder / "stopping.py").write_text(STOPPING_APP)
     assert run("stopping", "--port", "0")[0] == 0
 
 
-def test_interrupted_server_logs_its_shutdown(run: Run, folder: Path) -> None:
+def test_server_logs_its_shutdown_after_an_interrupt(run: Run, folder: Path) -> None:
     (folder / "stopping.py").write_text(STOPPING_APP)
     lines = [line.partition(" INFO    ")[2] for line in run("stopping", "--port", "0")[2].splitlines()]
     assert (lines[0], lines[-1]) == tuple(f"{what} server process [{os.getpid()}]" for what in ("Started", "Finished"))
     assert lines[-4:-1] == ["Shutting down", "Waiting for application shutdown.", "Application shutdown complete."]
 
 
-def test_failed_application_startup_gives_exit_code_3(run: Run, folder: Path) -> None:
+def test_command_exits_with_code_3_if_the_application_startup_fails(run: Run, folder: Path) -> None:
     (folder / "failing.py").write_text(FAILING_APP)
     assert run("failing", "--port", "0")[0] == 3
 
@@ -141,7 +141,7 @@ def test_failed_application_startup_is_logged_with_its_traceback(run: Run, folde
     assert "RuntimeError: no database" in run("failing", "--port", "0")[2]
 
 
-def test_failed_application_startup_prints_one_line_at_the_end(run: Run, folder: Path) -> None:
+def test_command_prints_a_last_line_about_a_failed_application_startup(run: Run, folder: Path) -> None:
     (folder / "failing.py").write_text(FAILING_APP)
     assert run("failing", "--port", "0")[2].splitlines()[-1] == ("uvicorn: the application's startup failed, see above")
 
@@ -187,7 +187,7 @@ def test_configuration_error_is_printed_on_one_line(run: Run, arguments: tuple[s
     assert line in errors
 
 
-def test_module_with_two_applications_of_different_kinds_is_rejected_with_one_line(run: Run, folder: Path) -> None:
+def test_module_with_an_app_and_an_application_of_different_kinds_is_rejected(run: Run, folder: Path) -> None:
     (folder / "both.py").write_text(
         "def application(environ, start_response): ...\nasync def app(message, channels): ...\n"
     )
@@ -233,7 +233,7 @@ def test_syntax_error_in_the_application_module_is_printed_with_file_and_line(ru
     assert errors.startswith(f'  File "{folder}/broken.py", line 1\n    def open_shop(:\n')
 
 
-def test_traceback_of_a_failing_module_includes_the_cause_of_its_exception(run: Run, folder: Path) -> None:
+def test_traceback_of_a_failing_module_shows_the_cause_of_the_exception(run: Run, folder: Path) -> None:
     (folder / "closed.py").write_text(
         "try:\n    {}['STOCK_URL']\nexcept KeyError as error:\n    raise RuntimeError('not configured') from error\n"
     )
@@ -246,9 +246,7 @@ def test_invalid_environment_variable_is_reported_on_one_line(run: Run, monkeypa
     assert (code, errors.count("\n"), "'http'" in errors) == (2, 1, True)
 
 
-def test_error_for_an_invalid_environment_variable_names_the_variable(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_for_an_invalid_value_names_the_environment_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # What Kubernetes sets for a service that is called uvicorn.
     monkeypatch.setenv("UVICORN_PORT", "tcp://10.0.0.7:8000")
     assert "UVICORN_PORT" in run("shop:hello")[2]
@@ -281,12 +279,12 @@ def _options(field: Field[Any]) -> list[str]:
     return [flag, str(value)]
 
 
-def test_every_setting_is_an_option() -> None:
+def test_every_setting_has_a_command_line_option() -> None:
     parsed = {keyword(field): _value_in(typed(*_options(field)), field) for field in ALL_FIELDS}
     assert parsed == {keyword(field): _other_value(field) for field in ALL_FIELDS}
 
 
-def test_every_setting_is_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_has_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = {}
     for field in ALL_FIELDS:
         with monkeypatch.context() as patch:
@@ -306,13 +304,13 @@ def test_every_setting_is_an_environment_variable(monkeypatch: pytest.MonkeyPatc
         (("-b", ":8001", "--bind", "unix:web.sock"), [Address("0.0.0.0", 8001), Address(path="web.sock")]),
     ],
 )
-def test_host_port_uds_fd_and_bind_options_set_the_addresses(
+def test_options_host_and_port_and_uds_and_fd_and_bind_set_the_addresses(
     arguments: tuple[str, ...], addresses: list[Address]
 ) -> None:
     assert list(typed(*arguments).addresses) == addresses
 
 
-def test_several_bind_addresses_fit_in_one_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_UVICORN_BIND_may_contain_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_BIND", "127.0.0.1:8001 unix:web.sock")
     assert list(typed().addresses) == [Address("127.0.0.1", 8001), Address(path="web.sock")]
 
@@ -375,7 +373,7 @@ def test_help_text_lists_options_in_groups(run: Run) -> None:
     assert groups == [ADDRESS, APPLICATION, PROCESSES, WEBSOCKETS, LOGGING, TLS, PROXY, TIMEOUTS, LIMITS, OTHER]
 
 
-def test_help_text_does_not_list_the_argument_app_among_the_options(run: Run) -> None:
+def test_help_text_does_not_list_APP_among_the_options(run: Run) -> None:
     lines = run("--help")[1].splitlines()
     assert [line for line in lines if line.strip() == "APP"] == []
 

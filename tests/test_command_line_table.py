@@ -25,7 +25,7 @@ KNOWN = """
 
 
 @pytest.mark.parametrize("flag", KNOWN)
-def test_flag_of_release_0_54_is_accepted_or_rejected_with_a_reason(flag: str) -> None:
+def test_public_release_flag_is_accepted_or_rejected_with_a_reason(flag: str) -> None:
     context = click.Context(command)
     options = {
         name: option

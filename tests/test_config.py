@@ -57,23 +57,23 @@ def test_omitted_settings_have_their_defaults() -> None:
     assert build_settings({}) == Settings()
 
 
-def test_none_for_a_setting_means_its_default() -> None:
+def test_setting_of_None_means_the_default_value() -> None:
     assert {name for name in ALL_KEYWORDS if build_settings({name: None}) != Settings()} == set()
 
 
-def test_every_setting_has_the_value_that_was_given() -> None:
+def test_every_setting_gets_the_value_that_the_caller_passes() -> None:
     values = {
         keyword(field): value_of(build_settings({keyword(field): other_value(field)}), field) for field in ALL_FIELDS
     }
     assert values == {keyword(field): other_value(field) for field in ALL_FIELDS}
 
 
-def test_every_default_value_may_also_be_given_explicitly() -> None:
+def test_every_setting_accepts_its_default_value() -> None:
     names = {keyword(field) for field in ALL_FIELDS if build_settings({keyword(field): field.default}) != Settings()}
     assert names == set()
 
 
-def test_no_two_settings_have_the_same_keyword() -> None:
+def test_every_setting_has_a_different_keyword() -> None:
     assert len(set(ALL_KEYWORDS)) == len(ALL_KEYWORDS)
 
 
@@ -85,12 +85,12 @@ def test_number_below_the_minimum_of_its_setting_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("value", ["10", True, [], float("nan")])
-def test_value_that_is_not_a_number_is_rejected_for_every_numeric_setting(value: Any) -> None:
+def test_numeric_setting_rejects_a_value_that_is_not_a_number(value: Any) -> None:
     complaints = {keyword(field): complaint(**{keyword(field): value}) for field in NUMBERS}
     assert {name for name, text in complaints.items() if not text.startswith(f"{name}: expected a number ")} == set()
 
 
-def test_setting_that_is_a_count_must_be_an_integer() -> None:
+def test_setting_for_a_count_rejects_a_fraction() -> None:
     assert "backlog: expected a number" in complaint(backlog=2.5)
 
 
@@ -166,7 +166,7 @@ def test_keyword_uds_gives_the_address_of_a_unix_socket() -> None:
     assert addresses(uds="web.sock") == (Address(path="web.sock"),)
 
 
-def test_keyword_fd_gives_the_address_of_an_inherited_socket() -> None:
+def test_keyword_fd_gives_the_address_of_an_open_descriptor() -> None:
     assert addresses(fd=0) == (Address(descriptor=0),)
 
 
@@ -178,7 +178,7 @@ def test_keyword_fd_gives_the_address_of_an_inherited_socket() -> None:
         ({"uds": "web.sock", "fd": 3}, Address(descriptor=3)),
     ],
 )
-def test_fd_takes_precedence_over_uds_and_uds_over_host_and_port(options: dict[str, Any], address: Address) -> None:
+def test_fd_overrides_uds_and_both_override_host_and_port(options: dict[str, Any], address: Address) -> None:
     assert addresses(**options) == (address,)
 
 
@@ -190,16 +190,16 @@ def test_fd_takes_precedence_over_uds_and_uds_over_host_and_port(options: dict[s
         {"fd": 3, "bind": ":8002"},
     ],
 )
-def test_more_than_one_kind_of_address_is_rejected(options: dict[str, Any]) -> None:
+def test_bind_combined_with_port_or_uds_or_fd_is_rejected(options: dict[str, Any]) -> None:
     assert complaint(**options).startswith("more than one kind of address: expected one of ")
 
 
-def test_port_may_be_text_because_environment_variables_are_text() -> None:
+def test_port_may_be_given_as_text() -> None:
     made = uvicorn.Config(hello, port="8001", log_config=None)  # type: ignore[arg-type]
     assert (made.port, made.addresses) == (8001, (Address(port=8001),))
 
 
-def test_host_that_is_no_text_is_rejected() -> None:
+def test_host_that_is_not_text_is_rejected() -> None:
     assert complaint(host=5) == "host: expected a name or an IP address as text, got 5"
 
 
@@ -209,7 +209,7 @@ def test_invalid_port_is_rejected(port: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{"uds": ""}, {"bind": ""}, {"fd": -1}])
-def test_empty_address_is_rejected_and_no_default_is_used(options: dict[str, Any]) -> None:
+def test_empty_address_is_rejected(options: dict[str, Any]) -> None:
     assert complaint(**options)
 
 
@@ -236,7 +236,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_application_object_is_loaded_unchanged() -> None:
+def test_config_load_keeps_the_application_object_unchanged() -> None:
     assert uvicorn.Config(hello).load().app is hello
 
 
@@ -250,7 +250,7 @@ def test_application_is_imported_from_app_dir(folder: Path, monkeypatch: pytest.
     assert uvicorn.Config("shop:serve", app_dir=str(folder)).load().name == "channels"
 
 
-def test_relative_app_dir_is_first_in_sys_path_as_an_absolute_path(
+def test_relative_app_dir_becomes_an_absolute_path_at_the_start_of_sys_path(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder.parent)
@@ -258,7 +258,7 @@ def test_relative_app_dir_is_first_in_sys_path_as_an_absolute_path(
     assert sys.path[0] == str(folder)
 
 
-def test_current_folder_is_appended_to_sys_path_if_app_dir_is_not_set(folder: Path) -> None:
+def test_current_folder_is_appended_to_sys_path_without_app_dir(folder: Path) -> None:
     uvicorn.Config("shop:serve").load()
     assert sys.path[-1] == str(folder)
 
@@ -273,7 +273,7 @@ def test_deleted_current_folder_is_reported_with_the_remedy(tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("folder")
-def test_app_dir_is_added_to_sys_path_once() -> None:
+def test_second_load_of_a_config_does_not_extend_sys_path_again() -> None:
     config = uvicorn.Config("shop:serve")
     config.load()
     before = len(sys.path)
@@ -294,7 +294,7 @@ def test_error_for_a_misspelled_application_suggests_the_right_name() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_error_for_an_unknown_interface_names_the_application_as_given() -> None:
+def test_error_for_an_unknown_interface_names_the_application() -> None:
     Path("mill.py").write_text("def grind(): ...\n")
     with pytest.raises(InterfaceError, match="'mill:grind'"):
         uvicorn.Config("mill:grind").load()
@@ -349,7 +349,7 @@ def test_log_config_none_leaves_logging_unchanged() -> None:
     assert logging.getLogger("uvicorn").handlers == before
 
 
-def test_default_log_config_does_not_disable_the_loggers_of_the_application(capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_log_config_does_not_disable_application_loggers(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("shop")
     uvicorn.Config(hello).configure_logging()
     assert not logger.disabled
@@ -375,7 +375,7 @@ def switched_off() -> Iterator[Callable[..., Any]]:
         logging.getLogger(name).disabled = False
 
 
-def test_application_that_configures_logging_does_not_disable_our_loggers(
+def test_logging_configuration_of_the_application_does_not_disable_uvicorn_loggers(
     switched_off: Callable[..., Any],
 ) -> None:
     # `logging.config.dictConfig` does that to all loggers that there are, unless it is told not to.
@@ -383,12 +383,14 @@ def test_application_that_configures_logging_does_not_disable_our_loggers(
     assert [name for name in OURS if logging.getLogger(name).disabled] == []
 
 
-def test_application_may_disable_one_of_our_loggers(switched_off: Callable[..., Any]) -> None:
+def test_application_may_disable_a_single_uvicorn_logger(switched_off: Callable[..., Any]) -> None:
     uvicorn.Config(switched_off("uvicorn.access"), factory=True).load()
     assert [name for name in OURS if logging.getLogger(name).disabled] == ["uvicorn.access"]
 
 
-def test_disabled_loggers_stay_disabled_without_log_config(switched_off: Callable[..., Any]) -> None:
+def test_config_does_not_enable_disabled_uvicorn_loggers_if_log_config_is_None(
+    switched_off: Callable[..., Any],
+) -> None:
     uvicorn.Config(switched_off(*OURS), factory=True, log_config=None).load()
     assert [name for name in OURS if logging.getLogger(name).disabled] == OURS
 
@@ -396,12 +398,12 @@ def test_disabled_loggers_stay_disabled_without_log_config(switched_off: Callabl
 # What users read from it
 
 
-def test_config_host_and_port_are_the_given_values() -> None:
+def test_config_host_and_port_are_the_values_that_the_caller_passes() -> None:
     config = uvicorn.Config(hello, host="localhost", port=9000)
     assert (config.host, config.port, config.is_ssl) == ("localhost", 9000, False)
 
 
-def test_config_host_and_port_keep_their_defaults_with_a_unix_socket() -> None:
+def test_config_host_and_port_have_default_values_with_a_unix_socket() -> None:
     config = uvicorn.Config(hello, uds="app.sock")
     assert (config.host, config.port) == ("127.0.0.1", 8000)
 

@@ -50,7 +50,7 @@ def test_every_setting_is_an_attribute_of_config_with_the_given_value(name: str)
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_setting_may_be_changed_as_an_attribute_of_config(name: str) -> None:
+def test_every_attribute_of_a_config_may_be_changed(name: str) -> None:
     value = other_value(FIELDS[name])
     made = config()
     setattr(made, name, value)
@@ -61,39 +61,39 @@ def test_config_attribute_of_an_omitted_setting_is_its_default() -> None:
     assert (config().backlog, config().ws_max_queue, config().max_header_bytes) == (2048, 32, 65536)
 
 
-def test_invalid_value_for_a_config_attribute_raises_and_changes_nothing() -> None:
+def test_invalid_value_for_a_config_attribute_raises_and_keeps_the_old_value() -> None:
     made = config(backlog=100)
     with pytest.raises(ConfigError, match="backlog: expected a number not below 1, got 0"):
         made.backlog = 0
     assert (made.backlog, made.settings.backlog) == (100, 100)
 
 
-def test_config_host_and_port_may_be_changed() -> None:
+def test_host_and_port_attributes_of_a_config_may_be_changed() -> None:
     made = config()
     made.host, made.port = "localhost", 0
     assert [(address.host, address.port) for address in made.addresses] == [("localhost", 0)]
 
 
-def test_config_uds_may_be_set_later() -> None:
+def test_uds_attribute_of_a_config_may_be_changed() -> None:
     made = config(port=8001)
     made.uds = "app.sock"
     assert (made.addresses[0].path, made.port) == ("app.sock", 8001)
 
 
-def test_config_headers_may_be_changed() -> None:
+def test_headers_attribute_of_a_config_may_be_changed() -> None:
     made = config(headers=[("x-tea", "green")])
     made.headers = [*made.headers, ("x-cup", "1")]
     assert made.encoded_headers == [(b"x-tea", b"green"), (b"x-cup", b"1")]
 
 
-def test_method_configure_logging_applies_an_earlier_change_of_log_level() -> None:
+def test_configure_logging_applies_the_changed_log_level_of_a_config() -> None:
     made = uvicorn.Config(hello)
     made.log_level = "debug"
     made.configure_logging()
     assert logging.getLogger("uvicorn").level == logging.DEBUG
 
 
-def test_unknown_attribute_of_config_raises_until_it_is_set() -> None:
+def test_program_may_set_an_additional_attribute_of_a_config() -> None:
     made = config()
     assert not hasattr(made, "mine")
     made.mine = 1
@@ -122,7 +122,7 @@ def test_config_loads_the_application_once() -> None:
     assert made == [hello]
 
 
-def test_config_interface_is_the_detected_interface_after_load() -> None:
+def test_interface_attribute_of_a_config_is_the_detected_kind_after_load() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
     made = uvicorn.Config(app, log_config=None)
@@ -131,7 +131,7 @@ def test_config_interface_is_the_detected_interface_after_load() -> None:
     assert (before, made.interface, made.asgi_version) == ("auto", "asgi3", "3.0")
 
 
-def test_config_asgi_version_of_an_asgi_2_application_is_2_0() -> None:
+def test_asgi_version_attribute_is_2_0_for_an_asgi_2_application() -> None:
     assert config(interface="asgi2").asgi_version == "2.0"
 
 
@@ -140,51 +140,51 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Certificates(tmp_path_factory.mktemp("tls")).both
 
 
-def test_config_ssl_is_the_tls_context(certificate: Path) -> None:
+def test_ssl_attribute_of_a_config_is_the_tls_context(certificate: Path) -> None:
     made = config(ssl_certfile=certificate)
     assert (isinstance(made.ssl, ssl.SSLContext), made.ssl is made.ssl, made.is_ssl) == (True, True, True)
 
 
-def test_config_ssl_is_none_without_a_certificate() -> None:
+def test_ssl_attribute_of_a_config_is_None_without_a_certificate() -> None:
     assert (config().ssl, config().is_ssl) == (None, False)
 
 
-def test_config_uses_a_tls_context_that_the_program_sets() -> None:
+def test_config_uses_a_tls_context_from_the_program() -> None:
     made = config()
     context = made.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     assert (made.ssl_context() is context, made.is_ssl) == (True, True)
 
 
-def test_changing_the_certificate_of_config_replaces_the_tls_context(certificate: Path) -> None:
+def test_new_certificate_of_a_config_replaces_the_tls_context(certificate: Path) -> None:
     made = config(ssl_certfile=certificate)
     first = made.ssl
     made.ssl_certfile = str(certificate)
     assert made.ssl is not first
 
 
-def test_should_reload_is_true_only_for_an_application_given_by_name() -> None:
+def test_should_reload_is_true_only_if_the_application_is_given_by_name() -> None:
     assert (config(reload=True).should_reload, uvicorn.Config("app:app", reload=True).should_reload) == (False, True)
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, False), ({"reload": True}, True), ({"workers": 2}, True)])
-def test_use_subprocess_is_true_for_workers_and_for_reload(options: dict[str, Any], expected: bool) -> None:
+def test_use_subprocess_is_true_with_several_workers_or_with_reload(options: dict[str, Any], expected: bool) -> None:
     assert config(**options).use_subprocess is expected
 
 
-def test_calling_setup_event_loop_of_config_does_nothing() -> None:
+def test_setup_event_loop_method_of_a_config_does_nothing() -> None:
     config().setup_event_loop()
 
 
 # Types
 
 
-def test_error_for_an_unknown_keyword_is_a_type_error_and_a_config_error() -> None:
+def test_error_for_an_unknown_keyword_is_a_TypeError_and_a_ConfigError() -> None:
     with pytest.raises(TypeError, match="unknown setting 'prot'; did you mean 'port'?") as caught:
         config(prot=8001)
     assert isinstance(caught.value, ConfigError)
 
 
-def test_run_and_config_have_the_same_typed_keywords() -> None:
+def test_functions_run_and_Config_declare_the_same_keyword_types() -> None:
     explicit = set(inspect.signature(uvicorn.Config).parameters) - {"app", "settings"}
     compatible = {"h11_max_incomplete_event_size", "http2", "reset_contextvars"}
     assert set(SettingOptions.__annotations__) == {*FIELDS, *compatible}
@@ -192,7 +192,7 @@ def test_run_and_config_have_the_same_typed_keywords() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_typed_keyword_accepts_the_type_of_its_setting(name: str) -> None:
+def test_declared_type_of_a_keyword_includes_the_type_of_its_default(name: str) -> None:
     annotation: str = SettingOptions.__annotations__[name].__forward_arg__
     assert type(FIELDS[name].default).__name__ in annotation.split(" | ")
 
@@ -225,7 +225,7 @@ def test_workers_have_no_effect_with_reload(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("function", [uvicorn.Config, uvicorn.Config.__init__, uvicorn.run])
-def test_signatures_of_config_and_run_contain_every_keyword(function: Any) -> None:
+def test_signatures_of_Config_and_run_contain_every_keyword(function: Any) -> None:
     parameters = inspect.signature(function).parameters
     assert set(RunOptions.__annotations__) <= set(parameters)
     assert (parameters["port"].default, parameters["backlog"].default) == (None, 2048)
@@ -239,7 +239,7 @@ def test_signatures_of_config_and_run_contain_every_keyword(function: Any) -> No
         ({"http": H11Protocol, "ws": "none"}, "H11Protocol", "NoneType"),
     ],
 )
-def test_protocol_class_attributes_of_a_config_are_placeholder_classes(
+def test_protocol_class_attributes_of_a_config_are_stand_in_classes(
     keywords: dict[str, Any], http: str, ws: str
 ) -> None:
     made = config(**keywords)
@@ -247,13 +247,13 @@ def test_protocol_class_attributes_of_a_config_are_placeholder_classes(
     assert chosen == (http, ws)
 
 
-def test_ssl_context_factory_that_returns_no_context_is_rejected() -> None:
+def test_ssl_context_factory_that_returns_None_is_rejected() -> None:
     made = config(ssl_context_factory=lambda config, default: None)
     with pytest.raises(ConfigError, match=r"ssl_context_factory: expected an ssl.SSLContext, got NoneType"):
         made.ssl_context()
 
 
-def test_log_level_0_leaves_the_level_of_the_log_config_unchanged() -> None:
+def test_log_level_0_keeps_the_level_in_the_log_config() -> None:
     log_config = {"version": 1, "disable_existing_loggers": False, "loggers": {"uvicorn": {"level": "DEBUG"}}}
     uvicorn.Config(hello, log_config=log_config, log_level=0)
     assert logging.getLogger("uvicorn.error").getEffectiveLevel() == logging.DEBUG
@@ -269,7 +269,7 @@ def test_config_reload_dirs_are_path_objects(tmp_path: Path) -> None:
     [("shop:app", False), (hello, True)],
     ids=["without reload", "with an application that cannot be imported again"],
 )
-def test_reload_dirs_without_an_effective_reload_are_ignored_with_a_warning(
+def test_reload_dirs_are_ignored_with_a_warning_if_reload_is_off_or_impossible(
     app: Any, reload: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
@@ -295,11 +295,11 @@ def test_access_logger_has_no_handlers_if_the_access_log_is_off() -> None:
     assert logging.getLogger("uvicorn.access").handlers == []
 
 
-def test_get_loop_factory_returns_none_for_loop_none() -> None:
+def test_get_loop_factory_returns_None_if_loop_is_none() -> None:
     assert config(loop="none").get_loop_factory() is None
 
 
-def test_forwarded_allow_ips_is_read_from_the_environment_or_defaults_to_localhost(
+def test_forwarded_allow_ips_is_read_from_the_environment_with_localhost_as_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)

@@ -77,7 +77,7 @@ async def test_startup_and_shutdown_of_an_application_in_the_debugger_are_awaite
     assert site.awaited == ["startup", "shutdown"]
 
 
-def test_all_debuggers_of_a_router_use_the_logged_pin(caplog: pytest.LogCaptureFixture) -> None:
+def test_all_debuggers_of_a_router_use_the_pin_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     interface = interface_of(uvicorn.Router(uvicorn.Route("/site", Site()), default=failing))
     (logged,) = [line.rpartition(" ")[2] for line in caplog.messages if "enter the PIN" in line]
     for debugger in [part.app for part in interface.parts]:
@@ -95,7 +95,7 @@ def test_all_debuggers_of_a_router_use_the_logged_pin(caplog: pytest.LogCaptureF
         ({"workers": 2}, "got 2 workers"),
     ],
 )
-def test_debug_is_rejected_for_several_workers_and_for_public_addresses(where: dict[str, Any], found: str) -> None:
+def test_debug_is_rejected_with_several_workers_or_a_public_address(where: dict[str, Any], found: str) -> None:
     with pytest.raises(ConfigError, match="^debug: expected one worker that listens on 127.0.0.1") as caught:
         interface_of(failing, **where)
     assert str(caught.value).endswith(found)
@@ -110,7 +110,7 @@ def listening_on(address: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("public", ["0.0.0.0", "/socket"])
-async def test_debug_is_rejected_for_a_socket_that_is_not_on_loopback(public: str, tmp_path: Path) -> None:
+async def test_debug_rejects_a_listening_socket_outside_loopback(public: str, tmp_path: Path) -> None:
     address = f"{tmp_path}{public}" if public.startswith("/") else public
     sockets = [listening_on("127.0.0.1"), listening_on(address)]
     found = describe(sockets[1]).removeprefix("http://")
@@ -141,7 +141,7 @@ def test_debugger_without_a_pin_logs_that_every_user_can_run_code(
     ]
 
 
-def test_debug_has_no_effect_on_an_application_that_is_not_wsgi(caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_has_no_effect_on_a_channels_application(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
         assert interface_of(hello).app is hello
     assert caplog.messages == ["debug has no effect: the debugger is for WSGI applications, not for interface channels"]

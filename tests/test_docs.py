@@ -108,7 +108,7 @@ def test_link_checker_reports_a_link_to_a_missing_file_or_heading(tmp_path: Path
     assert broken_links(page) == ["#three", "gone.md"]
 
 
-def test_anchors_of_repeated_headings_are_numbered() -> None:
+def test_anchor_of_a_repeated_heading_has_a_number() -> None:
     assert anchors("# A\n## A\n```\n# code\n```\n") == {"a", "a-1"}
 
 
@@ -123,7 +123,7 @@ def test_contents_page_lists_every_page_of_docs(page: Path) -> None:
     assert lines.count(f"   /docs/{page.stem}") == 1
 
 
-def test_comparison_page_states_the_number_of_required_packages() -> None:
+def test_comparison_page_has_the_correct_number_of_required_packages() -> None:
     needed = [name for name in metadata.requires("uvicorn") or [] if "extra ==" not in name]
     assert f"\n| packages that it needs | {len(needed)} |" in (DOCS / "comparison.md").read_text(encoding="utf-8")
 
@@ -135,7 +135,7 @@ def test_python_examples_of_a_page_compile(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_diff_hunk_headers_on_a_page_state_the_correct_line_counts(page: Path) -> None:
+def test_line_counts_in_the_diffs_of_a_page_are_correct(page: Path) -> None:
     diffs = [code for language, code in FENCE.findall(page.read_text(encoding="utf-8")) if language == "diff"]
     assert [header for diff in diffs for header in miscounted(diff)] == []
 
@@ -143,14 +143,14 @@ def test_diff_hunk_headers_on_a_page_state_the_correct_line_counts(page: Path) -
 @pytest.mark.parametrize(
     ("header", "is_right"), [("1,2 +1,3", True), ("1,2 +1,2", False), ("1,3 +1,3", False), ("1 +1,3", False)]
 )
-def test_hunk_checker_reports_a_wrong_number_of_lines(header: str, is_right: bool) -> None:
+def test_diff_checker_reports_a_wrong_line_count(header: str, is_right: bool) -> None:
     first = f"--- a/one\n+++ b/one\n@@ -{header} @@ def f():\n one\n-two\n+three\n+four\n"
     second = "--- a/two\n+++ b/two\n@@ -1 +1 @@\n-x\n+y\n"
     assert miscounted(first + second) == ([] if is_right else [f"@@ -{header} @@"])
 
 
 @pytest.mark.parametrize("page", USER_PAGES, ids=name_of)
-def test_options_of_uvicorn_commands_in_docs_exist(page: Path) -> None:
+def test_options_in_documented_uvicorn_commands_exist(page: Path) -> None:
     used = set()
     for code in blocks(page, "shell"):
         for line in code.splitlines():
@@ -160,7 +160,7 @@ def test_options_of_uvicorn_commands_in_docs_exist(page: Path) -> None:
     assert used <= options()
 
 
-def test_limits_page_names_only_options_that_exist() -> None:
+def test_every_option_named_on_the_limits_page_exists() -> None:
     named = set(OPTION.findall((DOCS / "limits.md").read_text(encoding="utf-8")))
     assert named <= options()
 
@@ -180,7 +180,7 @@ def layers_of_the_architecture_page() -> dict[str, frozenset[str]]:
     return found
 
 
-def test_layers_on_the_architecture_page_equal_the_layers_that_the_tests_check() -> None:
+def test_layers_on_the_architecture_page_match_the_layers_in_the_tests() -> None:
     page = layers_of_the_architecture_page()
     assert {name for name, allowed in page.items() if "any layer" in allowed} == COMPOSITION
     layers = {name: allowed for name, allowed in page.items() if name not in COMPOSITION}

@@ -28,7 +28,7 @@ def test_all_errors_of_the_project_are_subclasses_of_uvicorn_error(kind: type[Ex
 
 
 @pytest.mark.parametrize("kind", [ImportFromStringError, InterfaceError])
-def test_import_errors_and_interface_errors_are_config_errors(kind: type[Exception]) -> None:
+def test_ImportFromStringError_and_InterfaceError_are_subclasses_of_ConfigError(kind: type[Exception]) -> None:
     assert issubclass(kind, ConfigError)
 
 
@@ -37,15 +37,15 @@ def test_StartupError_and_ProtocolError_and_ClientDisconnected_are_no_ConfigErro
     assert not issubclass(kind, ConfigError)
 
 
-def test_local_protocol_error_is_not_a_remote_protocol_error() -> None:
+def test_LocalProtocolError_is_not_a_subclass_of_RemoteProtocolError() -> None:
     assert not issubclass(LocalProtocolError, RemoteProtocolError)
 
 
-def test_remote_protocol_error_has_status_400_by_default() -> None:
+def test_RemoteProtocolError_has_status_400_by_default() -> None:
     assert RemoteProtocolError("malformed").status_hint == 400
 
 
-def test_remote_protocol_error_has_the_status_given() -> None:
+def test_RemoteProtocolError_may_have_a_status_other_than_400() -> None:
     assert RemoteProtocolError("too long", 414).status_hint == 414
 
 
@@ -53,7 +53,7 @@ def test_except_clause_for_Exception_does_not_catch_ChannelClosed() -> None:
     assert not issubclass(ChannelClosed, Exception)
 
 
-def test_exception_ChannelClosed_ends_a_task_without_a_traceback() -> None:
+def test_task_that_raises_ChannelClosed_counts_as_cancelled() -> None:
     async def handler() -> None:
         raise ChannelClosed("the client has disconnected")
 
@@ -65,7 +65,7 @@ def test_exception_ChannelClosed_ends_a_task_without_a_traceback() -> None:
     assert asyncio.run(main())
 
 
-def test_logged_application_error_shows_the_traceback_of_the_original_exception() -> None:
+def test_log_of_an_application_error_shows_the_original_traceback() -> None:
     try:
         raise TimeoutError("of the application")
     except TimeoutError as error:
@@ -77,5 +77,5 @@ def test_logged_application_error_shows_the_traceback_of_the_original_exception(
     assert trace is not None and trace.tb_frame.f_code.co_filename == __file__
 
 
-def test_logged_application_error_without_a_cause_has_no_traceback() -> None:
+def test_log_of_an_application_error_without_a_cause_has_no_traceback() -> None:
     assert exc_info_of(ApplicationError("mistake")) is None

@@ -41,15 +41,15 @@ def test_escaped_value_whose_str_raises_is_shown_by_its_type() -> None:
     assert escaped(Broken()) == "<Broken, whose text fails with ValueError>"
 
 
-def test_escaped_report_indents_every_line() -> None:
+def test_every_line_of_an_escaped_report_is_indented() -> None:
     assert escaped_report("one\x1b\n  two\n") == "\n    one\\x1b\n      two"
 
 
-def test_one_line_report_stays_on_one_line() -> None:
+def test_report_of_one_line_is_not_indented() -> None:
     assert escaped_report("no database\n") == "no database"
 
 
-def test_repr_of_an_exchange_is_short_and_on_one_line() -> None:
+def test_repr_of_an_exchange_is_one_short_line() -> None:
     target = b"/%0A%1B" + b"x" * 60000
     shown = repr(HTTPExchange(HTTPGateway(), Endpoint(), "GET\n" + "x" * 1000, target, "1.1", ((), ()), False))
     assert shown.isprintable()

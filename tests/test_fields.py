@@ -16,11 +16,11 @@ def test_malformed_token_is_rejected(value: bytes) -> None:
     assert not is_token(value)
 
 
-def test_token_list_is_split_into_lower_case_members_without_empty_members() -> None:
+def test_comma_separated_tokens_are_split_and_converted_to_lower_case() -> None:
     assert split_tokens(b" Close ,,\tkeep-Alive,") == [b"close", b"keep-alive"]
 
 
-def test_common_field_names_share_one_lower_case_object() -> None:
+def test_common_field_name_in_any_case_gives_the_same_lower_case_object() -> None:
     assert LOWER_NAMES[b"Content-Type"] is LOWER_NAMES[b"content-type"]
 
 

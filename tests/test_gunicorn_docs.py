@@ -19,19 +19,19 @@ ROWS: Final = dict(re.findall(r"^\| `(\w+)` \| (yes|no|by gunicorn) \|", DOCUMEN
 MODULES: Final = (test_gunicorn, test_gunicorn_logs, test_gunicorn_signals)
 
 
-def test_every_gunicorn_setting_is_in_the_table_of_the_page_about_gunicorn() -> None:
+def test_every_gunicorn_setting_has_a_row_on_the_gunicorn_page() -> None:
     assert {setting.name for setting in KNOWN_SETTINGS} - set(ROWS) == set()
 
 
-def test_gunicorn_settings_that_are_documented_as_honoured_are_covered_by_tests() -> None:
+def test_every_gunicorn_setting_that_the_docs_call_honoured_has_a_test() -> None:
     assert {name for name, honoured in ROWS.items() if honoured == "yes"} - set(COVERED) == set()
 
 
-def test_gunicorn_settings_log_a_warning_exactly_if_they_are_documented_as_ignored() -> None:
+def test_gunicorn_settings_with_a_warning_are_the_settings_documented_as_ignored() -> None:
     assert {name for name, honoured in ROWS.items() if honoured == "no"} == set(gunicorn_settings.IGNORED)
 
 
-def test_page_about_gunicorn_has_a_reason_for_each_ignored_setting() -> None:
+def test_gunicorn_page_has_a_reason_for_each_ignored_setting() -> None:
     rows = {f"| `{name}` | no | {reason} |" for name, reason in gunicorn_settings.IGNORED.items()}
     text = DOCUMENT.read_text()
     assert {row for row in rows if row not in text} == set()

@@ -67,7 +67,7 @@ def test_module_name_alone_imports_its_application(write: Write) -> None:
     assert import_application("shop") == 1
 
 
-def test_module_name_without_an_attribute_imports_app_if_application_is_missing(write: Write) -> None:
+def test_module_name_alone_imports_app_if_there_is_no_application(write: Write) -> None:
     write("shop.py", "app = 2")
     assert import_application("shop") == 2
 
@@ -90,14 +90,14 @@ INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; to serve
         pytest.param(WSGI_APP, "application = WSGIAdapter(ASGIAdapter(app))", "app", id="two adapters"),
     ],
 )
-def test_importer_serves_app_if_application_is_an_adapter_around_app(
+def test_importer_chooses_app_if_application_is_an_adapter_around_app(
     inner: str, application: str, served: str, write: Write
 ) -> None:
     write("shop.py", ADAPTERS + inner.replace("NAME", "app") + application)
     assert import_application("shop") is getattr(sys.modules["shop"], served)
 
 
-def test_importer_serves_application_if_app_is_an_adapter_around_application(write: Write) -> None:
+def test_importer_chooses_application_if_app_is_an_adapter_around_application(write: Write) -> None:
     write("shop.py", ADAPTERS + WSGI_APP.replace("NAME", "application") + "app = ASGI3Adapter(application)")
     assert import_application("shop") is sys.modules["shop"].application
 
@@ -129,7 +129,7 @@ ROUTER_OF_APP = (
         ("app = pages; application = Router(Route('/live', Shift(pages, live)))", "application"),
     ],
 )
-def test_M35_router_that_contains_the_second_application_of_the_module_is_chosen(
+def test_M35_importer_chooses_the_router_that_contains_the_other_attribute(
     write: Write, names: str, served: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write("shop.py", ROUTER_OF_APP + names)
@@ -139,7 +139,7 @@ def test_M35_router_that_contains_the_second_application_of_the_module_is_chosen
     assert len(caplog.records) == 1 and repr(served) in caplog.text
 
 
-def test_M35_router_and_an_unrelated_application_in_one_module_are_rejected(write: Write) -> None:
+def test_M35_module_with_a_router_and_an_unrelated_application_is_rejected(write: Write) -> None:
     write("shop.py", ROUTER_OF_APP + "app = pages; application = Router(default=live)")
     assert "'application' (router) and 'app' (wsgi), which are different applications" in complaint("shop")
 
@@ -174,7 +174,7 @@ def test_M35_router_and_an_unrelated_application_in_one_module_are_rejected(writ
         ),
     ],
 )
-def test_importer_prefers_attribute_application_to_attribute_app_and_logs_one_line(
+def test_importer_logs_one_line_if_it_prefers_application_to_app(
     source: str, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
@@ -183,7 +183,7 @@ def test_importer_prefers_attribute_application_to_attribute_app_and_logs_one_li
     assert caplog.messages == [INFO_LINE]
 
 
-def test_import_logs_nothing_if_application_and_app_are_the_same_object(
+def test_importer_logs_nothing_if_application_and_app_are_the_same_object(
     write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
@@ -240,11 +240,11 @@ def test_error_for_a_missing_module_lists_the_modules(write: Write) -> None:
     assert complaint("zzz:serve").endswith("; it has mall, warehouse")
 
 
-def test_error_for_a_missing_module_in_an_empty_folder_names_app_dir(write: Write) -> None:
+def test_error_for_a_missing_module_in_an_empty_folder_suggests_app_dir(write: Write) -> None:
     assert complaint("shop:serve").endswith("; pass --app-dir if it is elsewhere")
 
 
-def test_missing_folder_contains_no_modules(write: Write, tmp_path: Path) -> None:
+def test_error_for_a_missing_module_in_a_missing_folder_suggests_app_dir(write: Write, tmp_path: Path) -> None:
     sys.path.insert(0, str(tmp_path / "nowhere"))
     assert complaint("shop:serve").endswith("; pass --app-dir if it is elsewhere")
 
@@ -273,7 +273,7 @@ def test_error_for_a_file_name_suggests_the_module_name(write: Write) -> None:
 # No such attribute
 
 
-def test_error_for_a_missing_attribute_names_its_module(write: Write) -> None:
+def test_error_for_a_missing_attribute_names_the_module(write: Write) -> None:
     write("shop.py", "")
     assert "module 'shop' has no 'serve'" in complaint("shop:serve")
 
@@ -283,23 +283,23 @@ def test_error_for_a_misspelled_attribute_suggests_the_right_attribute(write: Wr
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 
 
-def test_error_for_a_missing_attribute_lists_the_applications(write: Write) -> None:
+def test_error_for_a_missing_attribute_lists_the_applications_of_the_module(write: Write) -> None:
     write("shop.py", "import os\nfrom json import dumps\nprice = 3\ndef _private(): ...\ndef serve(): ...")
     assert complaint("shop:zzz").endswith("; it has serve")
 
 
-def test_error_for_a_missing_attribute_suggests_instances_of_imported_classes(write: Write) -> None:
+def test_error_for_a_misspelled_attribute_suggests_an_instance_of_an_imported_class(write: Write) -> None:
     write("framework.py", "class Framework:\n    def __call__(self): ...")
     write("shop.py", "from framework import Framework\nserve = Framework()")
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 
 
-def test_error_for_a_missing_nested_attribute_names_the_type_of_the_object(write: Write) -> None:
+def test_error_for_a_missing_nested_attribute_names_the_class_of_its_owner(write: Write) -> None:
     write("shop.py", "class Till: ...\n\ntill = Till()")
     assert "Till has no 'serve'" in complaint("shop:till.serve")
 
 
-def test_error_for_a_missing_attribute_of_an_int_names_the_int_type(write: Write) -> None:
+def test_error_for_a_missing_attribute_of_an_int_names_the_type_int(write: Write) -> None:
     write("shop.py", "till = 3")
     assert "int has no 'serve'" in complaint("shop:till.serve")
 
@@ -326,7 +326,7 @@ def test_error_for_a_failing_module_has_its_exception_as_the_cause(write: Write)
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_error_for_a_failing_module_omits_later_lines_of_its_exception(write: Write) -> None:
+def test_error_for_a_failing_module_has_only_the_first_line_of_its_exception(write: Write) -> None:
     write("shop.py", "raise RuntimeError('no stock\\nand no staff')")
     assert "\n" not in complaint("shop:serve")
 
@@ -338,25 +338,25 @@ def test_error_for_a_module_with_a_missing_import_names_the_missing_module(write
     )
 
 
-def test_error_for_a_module_with_a_missing_import_chains_the_import_error(write: Write) -> None:
+def test_error_for_a_module_with_a_missing_import_has_ModuleNotFoundError_as_cause(write: Write) -> None:
     write("shop.py", "import warehouse_that_is_missing")
     with pytest.raises(ImportFromStringError) as caught:
         import_application("shop:serve")
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_error_for_a_misspelled_application_name_has_no_chained_exception(write: Write) -> None:
+def test_error_for_a_missing_module_has_no_cause(write: Write) -> None:
     with pytest.raises(ImportFromStringError) as caught:
         import_application("shop:serve")
     assert caught.value.__cause__ is None
 
 
-def test_module_not_found_error_without_a_name_keeps_its_text(write: Write) -> None:
+def test_error_for_a_failing_module_keeps_the_text_of_its_ModuleNotFoundError(write: Write) -> None:
     write("shop.py", "raise ModuleNotFoundError('install the warehouse first')")
     assert "install the warehouse first" in complaint("shop:serve")
 
 
-def test_package_that_needs_a_missing_module_is_not_reported_as_missing(write: Write) -> None:
+def test_error_for_a_package_with_a_missing_import_names_the_missing_module(write: Write) -> None:
     write("mall/__init__.py", "import mall.cellar")
     write("mall/shop.py", "")
     assert "needs 'mall.cellar'" in complaint("mall.shop:serve")
@@ -365,7 +365,7 @@ def test_package_that_needs_a_missing_module_is_not_reported_as_missing(write: W
 # What other programs call
 
 
-def test_exception_of_a_module_is_raised_unchanged_by_import_from_string(write: Write) -> None:
+def test_import_from_string_raises_the_exception_of_a_module_unchanged(write: Write) -> None:
     write("shop.py", "1 / 0")
     with pytest.raises(ZeroDivisionError) as caught:
         import_from_string("shop:app")

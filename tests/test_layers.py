@@ -176,16 +176,16 @@ def test_each_file_imports_only_what_its_layer_may() -> None:
     assert [line for file, source in FILES.items() for line in violations(file, source)] == []
 
 
-def test_no_modules_import_each_other_in_a_cycle() -> None:
+def test_imports_between_modules_contain_no_cycle() -> None:
     assert cycle(imports_of_the_package()) == []
 
 
-def test_import_cycle_is_found_and_shown() -> None:
+def test_cycle_checker_finds_an_import_cycle() -> None:
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_every_layer_of_the_table_exists() -> None:
+def test_every_layer_in_the_table_exists() -> None:
     assert {*LAYERS, *COMPOSITION, *PUBLIC_NAMES} == {layer_of_file(file) for file in FILES}
 
 
@@ -255,7 +255,7 @@ def test_every_source_file_has_a_test_file_or_is_listed_as_tested_elsewhere() ->
     assert without == set(TESTED_ELSEWHERE)
 
 
-def test_every_file_in_the_table_of_files_tested_elsewhere_exists() -> None:
+def test_every_test_file_listed_for_a_source_file_exists() -> None:
     assert [path for path in TESTED_ELSEWHERE.values() if not (TESTS / path).exists()] == []
 
 

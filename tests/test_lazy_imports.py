@@ -41,12 +41,12 @@ _NOT_NEEDED = {
 }
 
 
-def test_server_of_a_channels_application_imports_no_unneeded_module() -> None:
+def test_server_imports_no_unneeded_module_for_a_channels_application() -> None:
     output = subprocess.check_output([sys.executable, "-c", _SERVE_ONE_REQUEST], text=True)
     assert _NOT_NEEDED.isdisjoint(output.split())
 
 
-def test_supervisor_that_serves_metrics_imports_no_event_loop() -> None:
+def test_supervisor_with_a_metrics_listener_imports_no_event_loop() -> None:
     code = "import sys, uvicorn.server.supervisor, uvicorn.server.metrics_listener; print(*sys.modules)"
     modules = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert {"asyncio", "uvicorn.core.exchange", "uvicorn.server.server"}.isdisjoint(modules)

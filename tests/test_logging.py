@@ -45,7 +45,7 @@ def test_access_line_has_client_request_line_status_size_and_duration() -> None:
     assert line == "INFO:    |127.0.0.1:1|GET /tea HTTP/1.1|404 Not Found|5|1.2"
 
 
-def test_access_record_without_size_and_duration_is_formatted_with_zeros() -> None:
+def test_access_log_record_without_size_and_duration_is_formatted_with_zeros() -> None:
     assert AccessFormatter("%(size)d %(duration)d", use_colors=False).format(record()) == "0 0"
 
 
@@ -57,11 +57,11 @@ def test_access_line_of_an_incomplete_response_ends_with_the_outcome(attributes:
     assert AccessFormatter("/tea%(ending)s", use_colors=False).format(record(**attributes)) == "/tea" + ending
 
 
-def test_default_access_line_ends_with_the_outcome() -> None:
+def test_default_format_of_an_access_line_ends_with_the_outcome() -> None:
     assert LOGGING_CONFIG["formatters"]["access"]["fmt"].endswith("%(ending)s")
 
 
-def test_plain_record_on_the_access_logger_is_formatted_as_its_message() -> None:
+def test_access_formatter_accepts_a_record_that_is_no_access_line() -> None:
     made = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, "tea is %s", ("ready",), None)
     assert AccessFormatter("%(client_addr)s", use_colors=False).format(made) == "tea is ready"
 
@@ -83,7 +83,7 @@ def test_log_levels_are_padded_to_seven_columns() -> None:
     assert DefaultFormatter("%(levelname)s|", use_colors=False).format(record()) == "INFO   |"
 
 
-def test_log_config_dict_is_used_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_formats_in_a_log_config_dict_are_used(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(
         {**LOGGING_CONFIG, "formatters": {name: {"format": "tea %(message)s"} for name in ("default", "access")}}, None
     )
@@ -91,7 +91,7 @@ def test_log_config_dict_is_used_unchanged(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "tea x\n"
 
 
-def test_formatter_subclass_may_choose_the_colours_of_levels() -> None:
+def test_formatter_subclass_may_replace_the_colours_of_levels() -> None:
     class Plain(DefaultFormatter):
         level_name_colors = {logging.INFO: str.lower}
 
@@ -103,7 +103,7 @@ def test_name_of_an_unknown_log_level_has_no_colour() -> None:
     assert DefaultFormatter(use_colors=True).color_level_name("LOUD", 33) == "LOUD"
 
 
-def test_formatter_subclass_may_choose_the_colours_and_the_text_of_statuses() -> None:
+def test_formatter_subclass_may_replace_the_colours_and_text_of_status_codes() -> None:
     class Marked(AccessFormatter):
         status_code_colours = {4: "<{}>".format}
 
@@ -113,7 +113,7 @@ def test_formatter_subclass_may_choose_the_colours_and_the_text_of_statuses() ->
     assert Marked("%(status_code)s", use_colors=True).format(record()) == "status <404 Not Found>"
 
 
-def test_use_colors_is_passed_to_the_formatters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_use_colors_turns_colours_on_in_the_formatters(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LOGGING_CONFIG, True)
     logging.getLogger("uvicorn.test").warning("x")
     assert "\x1b[" in capsys.readouterr().err
@@ -208,7 +208,7 @@ def test_invalid_log_config_dict_is_a_config_error() -> None:
         configure_logging({"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}, None)
 
 
-def test_log_lines_that_cannot_be_written_are_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failure_to_write_log_lines_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LOGGING_CONFIG, None)
     reading, writing = os.pipe()
     os.close(reading)
@@ -235,7 +235,7 @@ def formatted_failure(fail: Callable[[], object], message: str = "failed") -> st
     return DefaultFormatter("%(message)s").format(entry)
 
 
-def test_exception_message_cannot_forge_a_log_line_or_control_a_terminal() -> None:
+def test_control_characters_in_an_exception_message_are_escaped_in_the_log() -> None:
     def fail() -> None:
         raise ValueError("bad\n2026-01-01 ERROR forged\x1b[2J")
 
@@ -244,7 +244,7 @@ def test_exception_message_cannot_forge_a_log_line_or_control_a_terminal() -> No
     assert "\n    fail()\n" in text
 
 
-def test_every_exception_of_a_chain_is_escaped() -> None:
+def test_message_of_every_exception_in_a_chain_is_escaped() -> None:
     def fail() -> None:
         try:
             raise KeyError("inner\rx")
@@ -266,7 +266,7 @@ def test_long_exception_message_is_truncated() -> None:
     assert len(formatted_failure(fail)) < 5000
 
 
-def test_traceback_without_control_characters_is_formatted_as_usual() -> None:
+def test_traceback_without_control_characters_has_the_standard_format() -> None:
     def fail() -> None:
         raise ValueError("boom")
 
@@ -279,7 +279,7 @@ def test_traceback_without_control_characters_is_formatted_as_usual() -> None:
     assert text.startswith("failed\nTraceback (most recent call last):\n")
 
 
-def test_formatter_does_not_change_the_exception_of_a_record() -> None:
+def test_formatter_does_not_change_the_exception_in_a_record() -> None:
     try:
         raise ValueError("a\nb")
     except ValueError:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.any_loop
 VARIABLE: ContextVar[str] = ContextVar("variable")
 
 
-async def test_posted_calls_run_in_order_on_the_thread_of_the_event_loop() -> None:
+async def test_posted_calls_run_in_order_on_the_event_loop_thread() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[tuple[int, int]] = []
 
@@ -42,7 +42,7 @@ async def test_posted_calls_run_in_order_on_the_thread_of_the_event_loop() -> No
     assert made == [(number, threading.get_ident()) for number in range(3)]
 
 
-async def test_callback_posted_by_a_callback_runs_in_a_later_loop_iteration() -> None:
+async def test_call_posted_by_a_posted_call_runs_in_a_later_loop_iteration() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[str] = []
 
@@ -57,7 +57,7 @@ async def test_callback_posted_by_a_callback_runs_in_a_later_loop_iteration() ->
     assert made == ["first", "second"]
 
 
-async def test_loop_call_that_raises_does_not_prevent_the_next_call() -> None:
+async def test_next_posted_call_runs_after_a_posted_call_has_raised() -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: None)
     calls = LoopCalls(loop)
@@ -72,7 +72,7 @@ async def test_loop_call_that_raises_does_not_prevent_the_next_call() -> None:
     assert made == ["next"]
 
 
-async def test_flush_within_a_posted_call_runs_each_remaining_call_once() -> None:
+async def test_flush_in_a_posted_call_runs_each_remaining_call_once() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[str] = []
     calls.post(calls.flush)
@@ -81,24 +81,24 @@ async def test_flush_within_a_posted_call_runs_each_remaining_call_once() -> Non
     assert made == ["later"]
 
 
-async def test_posting_a_call_to_a_closed_event_loop_returns_false() -> None:
+async def test_post_to_a_closed_event_loop_returns_False() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     assert not LoopCalls(loop).post(lambda: None)
 
 
-async def test_loop_calls_run_a_function_on_the_thread_of_the_event_loop() -> None:
+async def test_function_called_from_another_thread_runs_on_the_event_loop_thread() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     assert await asyncio.to_thread(calls.call, threading.get_ident) == threading.get_ident()
 
 
-async def test_loop_call_raises_the_exception_of_the_called_function() -> None:
+async def test_thread_gets_the_exception_of_a_function_called_on_the_event_loop() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     with pytest.raises(ZeroDivisionError):
         await asyncio.to_thread(calls.call, lambda: 1 // 0)
 
 
-def test_call_to_a_closed_event_loop_raises_client_disconnected() -> None:
+def test_function_call_on_a_closed_event_loop_raises_ClientDisconnected() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     with pytest.raises(ClientDisconnected):
@@ -110,7 +110,7 @@ async def test_all_threads_get_the_same_LoopCalls_object_for_an_event_loop() -> 
     assert LoopCalls.of(loop) is await asyncio.to_thread(LoopCalls.of, loop)
 
 
-def test_threads_that_ask_first_at_the_same_time_get_the_same_LoopCalls_object() -> None:
+def test_threads_that_ask_at_the_same_time_get_the_same_LoopCalls_object() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -126,7 +126,7 @@ def test_threads_that_ask_first_at_the_same_time_get_the_same_LoopCalls_object()
         sys.setswitchinterval(interval)
 
 
-def test_forked_child_gets_a_LoopCalls_object_if_the_parent_was_creating_one() -> None:
+def test_forked_child_gets_a_LoopCalls_object_while_the_parent_holds_the_lock() -> None:
     def child() -> None:
         loop = asyncio.new_event_loop()
         # In a thread of its own, because the lock is reentrant.
@@ -140,7 +140,7 @@ def test_forked_child_gets_a_LoopCalls_object_if_the_parent_was_creating_one() -
         assert exit_code_in_child(child) == 0
 
 
-async def test_coroutine_run_by_a_thread_has_the_context_of_the_thread() -> None:
+async def test_coroutine_that_a_thread_runs_has_the_context_of_the_thread() -> None:
     async def context() -> Any:
         return VARIABLE.get()
 
@@ -152,7 +152,7 @@ async def test_coroutine_run_by_a_thread_has_the_context_of_the_thread() -> None
     assert await asyncio.to_thread(run) == "of the thread"
 
 
-async def test_exception_of_a_coroutine_run_by_a_thread_is_raised_in_the_thread() -> None:
+async def test_thread_gets_the_exception_of_a_coroutine_that_it_runs() -> None:
     async def fail() -> None:
         raise ZeroDivisionError
 
@@ -188,7 +188,7 @@ WAITS: dict[str, tuple[Callable[[LoopCalls], object], object]] = {
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_thread_that_waits_for_a_stopped_loop_wakes_when_the_loop_is_closed(
+def test_thread_that_waits_for_a_stopped_loop_wakes_when_the_loop_closes(
     wait: str, loop: asyncio.AbstractEventLoop, worker: ThreadPoolExecutor
 ) -> None:
     function, expected = WAITS[wait]
@@ -226,7 +226,7 @@ def test_waiting_thread_wakes_if_its_function_raises(
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_thread_does_not_wait_for_a_closed_loop_with_unrun_calls(
+def test_thread_does_not_wait_for_a_loop_that_closed_with_queued_calls(
     wait: str, loop: asyncio.AbstractEventLoop, worker: ThreadPoolExecutor
 ) -> None:
     function, expected = WAITS[wait]
@@ -236,14 +236,14 @@ def test_thread_does_not_wait_for_a_closed_loop_with_unrun_calls(
     assert worker.submit(outcome_of, function, calls).result(LONGEST_WAIT) == expected
 
 
-def test_posting_to_a_closed_loop_with_unrun_calls_returns_false(loop: asyncio.AbstractEventLoop) -> None:
+def test_post_returns_False_after_a_loop_has_closed_with_queued_calls(loop: asyncio.AbstractEventLoop) -> None:
     calls = LoopCalls.of(loop)
     assert calls.post(lambda: None)
     loop.close()
     assert not calls.post(lambda: None)
 
 
-def test_thread_wakes_when_the_loop_is_closed_while_its_coroutine_runs(
+def test_waiting_thread_wakes_when_the_loop_closes_before_the_coroutine_ends(
     loop: asyncio.AbstractEventLoop, worker: ThreadPoolExecutor
 ) -> None:
     async def stop_the_loop() -> None:
@@ -277,7 +277,7 @@ def collecting() -> Iterator[Callable[[int, Callable[[], object]], None]]:
 
 
 @pytest.mark.parametrize("allocations", [1, 2, 3])
-def test_threads_wake_at_the_loop_end_if_another_wait_ends_during_garbage_collection(
+def test_waiting_threads_wake_if_garbage_collection_ends_another_wait(
     allocations: int,
     loop: asyncio.AbstractEventLoop,
     collecting: Callable[[int, Callable[[], object]], None],
@@ -292,7 +292,7 @@ def test_threads_wake_at_the_loop_end_if_another_wait_ends_during_garbage_collec
     assert len(woken) >= 40
 
 
-def test_event_loop_that_was_never_closed_is_freed() -> None:
+def test_event_loop_is_freed_if_it_is_never_closed() -> None:
     gc.collect()
     loop = asyncio.new_event_loop()
     LoopCalls.of(loop)

@@ -78,7 +78,7 @@ async def test_websocket_messages_are_logged_at_level_trace_without_their_text(
     assert not any("secret" in line for line in lines)
 
 
-async def test_reply_channel_wrapped_by_the_message_logger_can_join_a_group(
+async def test_reply_channel_can_join_a_group_while_messages_are_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def member(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ async def test_reply_channel_wrapped_by_the_message_logger_can_join_a_group(
         await conversation.lose()
 
 
-async def test_consumer_is_not_wrapped_at_level_trace(caplog: pytest.LogCaptureFixture) -> None:
+async def test_level_trace_does_not_wrap_a_consumer_in_the_message_logger(caplog: pytest.LogCaptureFixture) -> None:
     async def consumer(message: dict[str, Any]) -> None: ...
 
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
@@ -125,7 +125,7 @@ async def test_http_and_websocket_connections_are_logged_at_level_trace(caplog: 
     ]
 
 
-def test_M20_message_logger_logs_messages_of_every_application_of_a_router(caplog: pytest.LogCaptureFixture) -> None:
+def test_M20_message_logger_wraps_every_application_of_a_router(caplog: pytest.LogCaptureFixture) -> None:
     table = uvicorn.Router(uvicorn.Route("/a", app), uvicorn.Mount("/in", uvicorn.Router(default=hello)))
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):
         interface = uvicorn.Config(table, log_config=None).load()

@@ -29,7 +29,7 @@ def config(app: Any = hello, **options: Any) -> uvicorn.Config:
     ],
     ids=str,
 )  # fmt: skip
-def test_supported_options_of_other_servers_are_accepted_silently(
+def test_supported_options_of_other_servers_cause_no_log_line(
     options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
@@ -105,7 +105,7 @@ def test_unsupported_options_of_other_servers_are_rejected_with_the_reason(
         config(**options)
 
 
-def test_ws_ping_interval_none_disables_pings() -> None:
+def test_ws_ping_interval_of_None_turns_pings_off() -> None:
     assert config(ws_ping_interval=None).settings.ws_ping_interval == 0
 
 
@@ -117,7 +117,7 @@ def test_trailing_slash_of_a_root_path_is_removed() -> None:
     assert config(root_path="/api/").settings.root_path == "/api"
 
 
-async def test_ws_none_disables_websockets() -> None:
+async def test_handshake_is_served_as_an_http_request_if_websockets_are_off() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, ws=False)
     conversation.send(request(b"GET / HTTP/1.1", *HANDSHAKE))
@@ -144,7 +144,7 @@ async def test_configured_headers_are_added_to_every_response() -> None:
     assert (b"x-a", b"b") in headers
 
 
-async def test_configured_server_header_replaces_the_default() -> None:
+async def test_configured_server_field_replaces_the_default_server_field() -> None:
     headers = await response(headers=config(headers=[("Server", "theirs")]).settings.headers)
     assert [value for name, value in headers if name == b"server"] == [b"theirs"]
 
@@ -154,7 +154,7 @@ async def test_configured_server_header_replaces_the_default() -> None:
     [[("a b", "c")], [("a", "b\r\nc: d")], [("content-length", "1")], [("connection", "close")], [("a",)], ["ab", "c"]],
     ids=str,
 )
-def test_invalid_default_header_is_a_config_error(headers: Any) -> None:
+def test_invalid_header_in_the_configuration_raises_ConfigError(headers: Any) -> None:
     with pytest.raises(ConfigError, match="headers: "):
         config(headers=headers)
 
@@ -162,17 +162,17 @@ def test_invalid_default_header_is_a_config_error(headers: Any) -> None:
 # Factories and environment
 
 
-def test_factory_is_called_for_the_application() -> None:
+def test_load_calls_the_factory_to_get_the_application() -> None:
     made: Interface = config(lambda: hello, factory=True).load()
     assert made.app is hello
 
 
-def test_factory_that_raises_is_a_config_error() -> None:
+def test_exception_in_an_application_factory_raises_ConfigError() -> None:
     with pytest.raises(ConfigError, match="factory: the application was called without arguments and failed with T"):
         config(lambda missing: hello, factory=True).load()
 
 
-def test_error_of_a_factory_that_raises_has_only_the_first_line_of_the_exception() -> None:
+def test_error_for_a_failing_factory_has_the_first_line_of_its_exception() -> None:
     def build() -> None:
         raise ValueError("settings are missing\n\nRead the manual.")
 
@@ -198,6 +198,6 @@ def test_env_file_does_not_override_a_variable_that_is_set(tmp_path: Path, monke
     assert os.environ["COLOUR_OF_TEA"] == "black"
 
 
-def test_missing_env_file_is_a_config_error(tmp_path: Path) -> None:
+def test_missing_env_file_raises_ConfigError(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="env_file: file not found: '.*/missing'"):
         config(env_file=tmp_path / "missing")

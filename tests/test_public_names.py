@@ -48,7 +48,7 @@ async def hello(message: Message, channels: Message) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.module}-{row.works}" for row in ROWS])
-def test_every_name_of_the_public_release_in_the_table_can_be_imported(row: Row) -> None:
+def test_every_listed_name_of_the_public_release_can_be_imported(row: Row) -> None:
     if row.module == "uvicorn.workers":
         pytest.importorskip("gunicorn")
     module = importlib.import_module(row.module)
@@ -56,7 +56,7 @@ def test_every_name_of_the_public_release_in_the_table_can_be_imported(row: Row)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.works], ids=lambda row: row.module)
-def test_placeholder_class_raises_not_implemented_error_when_called(row: Row) -> None:
+def test_call_of_a_placeholder_class_raises_NotImplementedError(row: Row) -> None:
     module = importlib.import_module(row.module)
     for name in row.names.split():
         with pytest.raises(NotImplementedError, match="can be imported, but not called"):
@@ -73,7 +73,7 @@ def test_public_release_page_contains_the_table_of_names() -> None:
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROTOCOLS", "WS_PROTOCOLS", "LIFESPAN", "LOOP_FACTORIES"])
-def test_every_import_path_in_the_tables_of_config_can_be_imported(name: str) -> None:
+def test_every_import_path_in_the_constants_of_uvicorn_config_can_be_imported(name: str) -> None:
     named = [value for value in getattr(uvicorn.config, name).values() if value is not None]
     for value in named:
         module, _, attribute = value.partition(":")
@@ -93,17 +93,17 @@ def test_every_import_path_in_the_tables_of_config_can_be_imported(name: str) ->
         "import uvicorn.server",
     ],
 )
-def test_uvicorn_main_is_the_command_in_every_import_order(first: str) -> None:
+def test_uvicorn_main_is_a_click_command_whichever_module_is_imported_first(first: str) -> None:
     program = f"{first}\nimport click, uvicorn\nassert isinstance(uvicorn.main, click.Command), uvicorn.main"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_command_can_be_run_by_the_cli_runner_of_click() -> None:
+def test_click_test_runner_can_run_the_command() -> None:
     result = CliRunner().invoke(uvicorn.main, ["--version"])
     assert (result.exit_code, result.output.split()[1:3]) == (0, ["uvicorn", uvicorn.__version__])
 
 
-def test_command_calls_the_replaceable_function_uvicorn_main_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_calls_the_function_run_of_the_module_uvicorn_main(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, Message]] = []
     main = importlib.import_module("uvicorn.main")
     monkeypatch.setattr(main, "run", lambda app, **options: calls.append((app, options)))
@@ -111,14 +111,14 @@ def test_command_calls_the_replaceable_function_uvicorn_main_run(monkeypatch: py
     assert (result.exit_code, calls[0][0], calls[0][1]["port"]) == (0, "shop:app", 8001)
 
 
-def test_environment_variable_uvicorn_app_names_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_UVICORN_APP_names_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(importlib.import_module("uvicorn.main"), "run", lambda app, **options: calls.append(app))
     result = CliRunner().invoke(uvicorn.main, [], env={"UVICORN_APP": "shop:app"})
     assert (result.exit_code, calls) == (0, ["shop:app"])
 
 
-def test_uvicorn_command_in_a_click_group_has_the_name_main(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_has_the_name_main_in_a_click_group(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     group = click.Group("shop")
     group.add_command(uvicorn.main)
@@ -127,14 +127,14 @@ def test_uvicorn_command_in_a_click_group_has_the_name_main(monkeypatch: pytest.
     assert (result.exit_code, calls) == (0, ["shop:app"])
 
 
-def test_uvicorn_main_in_a_group_reports_a_missing_application_in_one_line() -> None:
+def test_command_in_a_click_group_reports_a_missing_application_in_one_line() -> None:
     group = click.Group("shop")
     group.add_command(uvicorn.main)
     result = CliRunner().invoke(group, ["main", "no_such_shop:app", "--port", "0"])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 
 
-def test_run_with_an_invalid_setting_exits_with_2_and_one_line(
+def test_run_with_an_invalid_port_prints_one_line_and_exits_with_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -145,7 +145,7 @@ def test_run_with_an_invalid_setting_exits_with_2_and_one_line(
     )
 
 
-def test_invalid_port_raises_config_error_from_run_outside_the_main_thread() -> None:
+def test_run_on_another_thread_with_an_invalid_port_raises_ConfigError() -> None:
     errors: list[BaseException] = []
 
     def call() -> None:
@@ -213,7 +213,7 @@ async def test_proxy_headers_middleware_ignores_the_headers_of_an_untrusted_peer
 
 
 @pytest.mark.any_loop
-async def test_proxy_headers_middleware_can_trust_a_client_named_testclient() -> None:
+async def test_proxy_headers_middleware_can_trust_a_client_without_an_ip_address() -> None:
     app = ProxyHeadersMiddleware(echo, trusted_hosts=["testclient"])
     [seen] = await ask(app, scope_of(*FORWARDED, client=("testclient", 50000)))
     assert seen["client"] == ("1.2.3.4", 0)
@@ -227,13 +227,13 @@ async def test_proxy_headers_middleware_sets_the_scheme_wss_for_a_websocket() ->
 
 
 @pytest.mark.any_loop
-async def test_proxy_headers_middleware_keeps_the_websocket_scheme_without_a_forwarded_scheme() -> None:
+async def test_proxy_headers_middleware_keeps_the_scheme_ws_without_a_forwarded_scheme() -> None:
     [seen] = await ask(ProxyHeadersMiddleware(echo, "*"), scope_of(FORWARDED[0], type="websocket", scheme="ws"))
     assert (seen["client"], seen["scheme"]) == (("1.2.3.4", 0), "ws")
 
 
 @pytest.mark.any_loop
-async def test_proxy_headers_middleware_passes_on_a_lifespan_scope() -> None:
+async def test_proxy_headers_middleware_does_not_change_a_lifespan_scope() -> None:
     assert await ask(ProxyHeadersMiddleware(echo, "*"), {"type": "lifespan"}) == [{"type": "lifespan"}]
 
 
@@ -242,25 +242,25 @@ def site(environ: Message, start_response: Any) -> list[bytes]:
     return [threading.current_thread().name.encode(), environ["PATH_INFO"].encode("latin-1")]
 
 
-async def test_wsgi_middleware_calls_its_application_on_a_worker_thread() -> None:
+async def test_wsgi_middleware_calls_the_application_on_a_worker_thread() -> None:
     app = WSGIMiddleware(site, workers=2)
     head, *rest = await ask(app, scope_of())
     content = b"".join(message.get("body", b"") for message in rest)
     assert (head["status"], content.endswith("/ä b".encode()), b"MainThread" in content) == (200, True, False)
 
 
-def test_wsgi_middleware_of_zero_threads_is_a_config_error() -> None:
+def test_wsgi_middleware_with_zero_threads_raises_ConfigError() -> None:
     with pytest.raises(ConfigError, match="threads: expected a number not below 1, got 0"):
         WSGIMiddleware(site, workers=0)
 
 
-def test_wsgi_middleware_build_environ_uses_the_scope_and_the_content() -> None:
+def test_environ_of_the_wsgi_middleware_has_the_query_string_and_the_content() -> None:
     environ = build_environ(scope_of(), {}, io.BytesIO(b"tea"))
     assert (environ["QUERY_STRING"], environ["wsgi.input"].read()) == ("q=1", b"tea")
 
 
 @pytest.mark.any_loop
-async def test_asgi2_middleware_calls_the_scope_function_and_then_its_result() -> None:
+async def test_asgi2_middleware_calls_the_application_and_then_the_returned_callable() -> None:
     def app(scope: Message) -> Any:
         async def second(receive: Any, send: Any) -> None:
             await send({"path": scope["path"]})
@@ -271,7 +271,7 @@ async def test_asgi2_middleware_calls_the_scope_function_and_then_its_result() -
 
 
 @pytest.mark.any_loop
-async def test_message_logger_logs_sizes_in_place_of_contents(caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_logger_logs_the_size_of_content_without_the_content(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.body", "body": b"secret"})
@@ -289,7 +289,7 @@ async def test_message_logger_logs_sizes_in_place_of_contents(caplog: pytest.Log
 
 
 @pytest.mark.any_loop
-async def test_message_logger_logs_and_reraises_an_exception_of_the_application(
+async def test_message_logger_logs_an_exception_of_the_application_and_raises_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
@@ -303,7 +303,7 @@ async def test_message_logger_logs_and_reraises_an_exception_of_the_application(
 # Helpers
 
 
-def test_protocol_utils_return_client_and_path_of_a_scope() -> None:
+def test_protocol_utils_read_the_client_and_the_path_from_a_scope() -> None:
     assert (get_client_addr(scope_of()), get_client_addr({})) == ("10.0.0.1:1", "")
     assert get_path_with_query_string(scope_of()) == "/%C3%A4%20b?q=1"
 
@@ -318,7 +318,7 @@ async def test_protocol_utils_return_the_local_and_remote_address_of_a_transport
         transport.abort()
 
 
-async def test_protocol_utils_return_no_address_for_an_unnamed_unix_socket() -> None:
+async def test_address_of_an_unnamed_unix_socket_is_None() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
@@ -347,7 +347,7 @@ def test_each_module_of_uvicorn_loops_returns_an_event_loop_factory(name: str) -
     assert isinstance(loop, asyncio.AbstractEventLoop)
 
 
-def test_loggers_of_the_public_release_modules_are_the_uvicorn_error_logger() -> None:
+def test_modules_of_the_public_release_share_the_logger_uvicorn_error() -> None:
     names = ("uvicorn.main", "uvicorn.server", "uvicorn.config")
     loggers = {importlib.import_module(name).logger for name in names}
     assert loggers == {logging.getLogger("uvicorn.error")}

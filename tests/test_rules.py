@@ -82,18 +82,18 @@ def test_no_rule_is_defined_twice() -> None:
         assert [name for name, count in rules(SECTIONS, in_broadcast).items() if count > 1] == []
 
 
-def test_table_of_fault_cases_lists_every_case_in_the_tests() -> None:
+def test_table_of_fault_cases_lists_exactly_the_cases_in_the_tests() -> None:
     cases = Counter(name for file in files() for name in _CASE.findall(file.read_text(encoding="utf-8")))
     assert cases == SECTIONS["Fault cases"]
 
 
-def test_rule_ids_are_found_in_comments_docstrings_and_test_names() -> None:
+def test_rule_ids_are_found_in_a_test_name_and_a_docstring_and_a_comment() -> None:
     assert cited('def test_D16_reset() -> None:\n    """Rule R17, and A10.14."""  # B17b') == {
         "D16", "R17", "A10.14", "B17b",
     }  # fmt: skip
 
 
-def test_percent_escapes_and_section_numbers_are_not_mistaken_for_rule_ids() -> None:
+def test_percent_escapes_and_section_numbers_do_not_count_as_rule_ids() -> None:
     assert cited(r'def test_6_3_x(): "/caf%C3%A9", b"\xA1", x.B2, -O2, E501, 00 A1 B2, HTTP/1.0') == set()
 
 
@@ -101,6 +101,6 @@ def test_rule_checker_reports_an_undefined_rule_id() -> None:
     assert undefined("uvicorn/x.py", "rules R1 and R99", SECTIONS) == ["R99"]
 
 
-def test_id_of_a_broadcast_rule_needs_the_word_broadcast_outside_broadcast_files() -> None:
+def test_rule_checker_requires_the_word_broadcast_before_a_broadcast_rule_id() -> None:
     assert undefined("uvicorn/broadcast/x.py", "B1, B17", SECTIONS) == []
     assert undefined("uvicorn/server/x.py", "B1, B17, and broadcast B10", SECTIONS) == ["B17"]

@@ -26,7 +26,7 @@ def test_terminal_is_recognized_as_a_terminal() -> None:
         assert is_terminal(stream)
 
 
-def test_closed_standard_input_is_replaced_by_an_inheritable_dev_null() -> None:
+def test_closed_standard_input_is_replaced_by_dev_null() -> None:
     kept = os.dup(0)
     os.close(0)
     try:
@@ -38,7 +38,7 @@ def test_closed_standard_input_is_replaced_by_an_inheritable_dev_null() -> None:
         os.close(kept)
 
 
-def test_open_standard_descriptors_are_not_changed() -> None:
+def test_open_standard_input_is_not_changed() -> None:
     before = os.fstat(0)
     occupy_standard_descriptors()
     assert os.path.samestat(before, os.fstat(0))

@@ -66,7 +66,7 @@ ASGI: types.ASGIApplication = asgi_app
         (GroupsChannel, types.GroupsChannel),
     ],
 )
-def test_every_channel_class_has_the_members_of_its_protocol(kind: type, promised: type) -> None:
+def test_every_channel_class_has_the_members_of_its_public_type(kind: type, promised: type) -> None:
     names = [name for name in vars(promised) if not name.startswith("_")]
     assert (len(names) >= 2, [name for name in names if not hasattr(kind, name)]) == (True, [])
 

@@ -30,7 +30,7 @@ def environ_of(**more: Any) -> dict[str, Any]:
     return environ
 
 
-def test_adapters_are_the_same_classes_under_each_import_path() -> None:
+def test_uvicorn_utils_exports_the_same_adapter_classes_as_uvicorn() -> None:
     assert (utils.ASGIAdapter, utils.WSGIAdapter) == (uvicorn.ASGIAdapter, uvicorn.WSGIAdapter)
 
 
@@ -46,7 +46,7 @@ def test_environ_to_message_gives_the_same_message_as_the_wsgi_adapter() -> None
     assert environ_to_message(environ) == seen[0]
 
 
-def test_environ_is_unchanged_after_conversion_to_a_message_and_back() -> None:
+def test_environ_is_unchanged_after_a_conversion_to_a_message_and_back() -> None:
     environ = environ_of(
         SCRIPT_NAME="/app", PATH_INFO="/\xff%/b", QUERY_STRING="a=%20", HTTP_X_Y="1", CONTENT_TYPE="a/b"
     )
@@ -61,18 +61,18 @@ def test_message_with_few_keys_is_converted_to_an_environ() -> None:
     assert (environ["PATH_INFO"], environ["RAW_URI"], environ["CONTENT_TYPE"]) == ("/a b", "/a%20b", "a/b")
 
 
-def test_status_line_is_converted_both_ways() -> None:
+def test_status_line_and_status_code_are_converted_into_each_other() -> None:
     assert status_line_to_status_code("404 Not Found") == 404
     assert status_code_to_status_line(404) == "404 Not Found"
     assert status_code_to_status_line(299) == "299 "
 
 
-def test_headers_are_converted_both_ways() -> None:
+def test_text_headers_and_byte_headers_are_converted_into_each_other() -> None:
     assert str_headers_to_byte_headers([("X-A", "caf\xe9")]) == [[b"x-a", b"caf\xe9"]]
     assert byte_headers_to_str_headers([[b"x-a", b"caf\xe9"]]) == [("x-a", "caf\xe9")]
 
 
-def test_conversion_functions_reject_an_invalid_status_or_header() -> None:
+def test_conversion_of_an_invalid_status_or_header_raises() -> None:
     with pytest.raises(LocalProtocolError):
         str_headers_to_byte_headers([("x", "a\r\nb: c")])
     with pytest.raises(LocalProtocolError):
@@ -103,13 +103,11 @@ class Body:
         ({"body": b"inline, "}, {"body": Body(b"channel")}, b"inline, channel"),
     ],
 )
-def test_whole_content_is_returned_by_read_body(
-    message: dict[str, Any], channels: dict[str, Any], content: bytes
-) -> None:
+def test_read_body_returns_the_whole_content(message: dict[str, Any], channels: dict[str, Any], content: bytes) -> None:
     assert asyncio.run(read_body(message, channels)) == content
 
 
-def test_partial_content_raises_in_read_body() -> None:
+def test_read_body_raises_if_the_content_is_incomplete() -> None:
     raised: list[BaseException] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ OURS: Final = Version(uvicorn.__version__)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/from-uvicorn.md"])
-def test_documentation_page_mentions_no_version_except_the_current_one(page: str) -> None:
+def test_documentation_page_mentions_only_the_current_version(page: str) -> None:
     named = re.findall(r"\d+\.\d+\.\d+\+bridge\.\d+", (ROOT / page).read_text())
     assert set(named) == {uvicorn.__version__}
 
@@ -29,16 +29,16 @@ def test_version_is_in_the_normalized_form_of_pep_440() -> None:
 
 
 @pytest.mark.parametrize("requirement", ["", "<1", ">=0.30", ">=0.30,<1", "==0.54.0", "==0.54", "~=0.34", "!=0.53.0"])
-def test_our_version_satisfies_requirements_that_the_public_release_satisfies(requirement: str) -> None:
+def test_version_satisfies_each_requirement_that_the_public_release_satisfies(requirement: str) -> None:
     assert SpecifierSet(requirement).contains(OURS)
 
 
 @pytest.mark.parametrize("requirement", ["==0.34.3", ">=0.34,<0.35", ">=0.55", ">0.54.0"])
-def test_requirement_that_excludes_the_public_release_also_excludes_our_version(requirement: str) -> None:
+def test_version_does_not_satisfy_a_requirement_that_excludes_the_public_release(requirement: str) -> None:
     assert not SpecifierSet(requirement).contains(OURS)
 
 
-def test_next_public_release_is_newer_than_our_version() -> None:
+def test_next_public_release_is_newer_than_this_version() -> None:
     assert Version("0.55.0") > OURS > Version("0.54.0")
 
 

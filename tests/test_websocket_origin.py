@@ -23,7 +23,7 @@ from uvicorn.websocket_origin import is_allowed_origin, is_same_origin
         ("http://10.0.0.1", "10.0.0.1:8000"),
     ],
 )
-def test_page_of_the_same_host_is_of_the_same_origin(origin: str, host: str) -> None:
+def test_origin_with_the_host_name_of_the_request_counts_as_the_same_origin(origin: str, host: str) -> None:
     assert is_same_origin(origin, host)
 
 
@@ -64,7 +64,7 @@ def test_page_of_the_same_host_is_of_the_same_origin(origin: str, host: str) -> 
         ("http://exämple.com", "example.com"),
     ],
 )
-def test_malformed_or_foreign_origin_is_not_accepted_as_same_origin(origin: str, host: str) -> None:
+def test_malformed_or_foreign_origin_does_not_count_as_the_same_origin(origin: str, host: str) -> None:
     assert not is_same_origin(origin, host)
 
 
@@ -82,7 +82,7 @@ def test_malformed_or_foreign_origin_is_not_accepted_as_same_origin(origin: str,
         ("https://evil.com", ("https://a.example",), False, False),
     ],
 )
-def test_origin_is_allowed_if_it_is_the_requested_host_or_listed(
+def test_websocket_origin_must_match_the_host_or_the_list_of_allowed_origins(
     origin: str | None, allowed: tuple[str, ...], checks_origin: bool, may: bool
 ) -> None:
     assert is_allowed_origin(origin, "example.com", allowed, checks_origin) == may

@@ -101,11 +101,11 @@ def test_5_4_control_frames_between_fragments_are_handled_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", refused("5.5"))
-def test_5_5_long_and_fragmented_control_frames_are_refused(name: str) -> None:
+def test_5_5_control_frame_that_is_long_or_fragmented_is_refused(name: str) -> None:
     check_refused(name)
 
 
-def test_5_5_1_a_close_frame_has_a_code_and_a_reason() -> None:
+def test_5_5_1_code_and_reason_of_a_close_frame_are_decoded() -> None:
     assert received(close(1001, b"going " + EURO)) == [("close", 1001, "going \N{EURO SIGN}")]
 
 
@@ -113,7 +113,7 @@ def test_5_5_1_a_close_frame_may_be_empty() -> None:
     assert received(frame(0x88)) == [("close", 1005, "")]
 
 
-def test_5_5_1_a_close_frame_between_fragments_closes_the_connection() -> None:
+def test_5_5_1_a_close_frame_is_accepted_between_two_fragments() -> None:
     assert received(frame(TEXT_PART, b"Hel") + close(1000)) == [("close", 1000, "")]
 
 
@@ -122,7 +122,7 @@ def test_5_5_1_a_malformed_close_frame_is_refused(name: str) -> None:
     check_refused(name)
 
 
-def test_5_5_1_nothing_is_read_after_a_close_frame() -> None:
+def test_5_5_1_bytes_after_a_close_frame_are_ignored() -> None:
     assert received(close(1000) + frame(TEXT, b"more") + b"\xff") == [("close", 1000, "")]
 
 
@@ -143,7 +143,7 @@ def test_5_6_a_utf_8_character_may_be_split_between_fragments() -> None:
     assert received(frame(TEXT_PART, EURO[:1]) + frame(LAST, EURO[1:])) == [("text", "\N{EURO SIGN}")]
 
 
-def test_5_6_binary_messages_may_come_in_fragments() -> None:
+def test_5_6_a_binary_message_may_be_split_into_fragments() -> None:
     assert received(frame(BINARY_PART, b"\xe2") + frame(LAST, b"\xff")) == [("bytes", b"\xe2\xff")]
 
 
@@ -163,7 +163,7 @@ def test_8_1_text_that_is_not_utf_8_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*refused("E4"), *refused("E5")])
-def test_10_4_messages_and_fragments_beyond_the_limits_are_refused(name: str) -> None:
+def test_10_4_messages_above_the_size_or_fragment_limit_are_refused(name: str) -> None:
     check_refused(name)
 
 
@@ -181,7 +181,7 @@ def test_rfc_7692_7_2_3_1_the_example_in_two_fragments_is_decoded() -> None:
     assert received(stream, compression=True) == [("text", "Hello")]
 
 
-def test_rfc_7692_7_2_3_2_the_example_that_refers_to_an_earlier_message_is_decoded() -> None:
+def test_rfc_7692_7_2_3_2_example_with_a_reference_to_an_earlier_message_is_decoded() -> None:
     stream = frame(TEXT | 0x40, bytes.fromhex("f248cdc9c90700")) + frame(TEXT | 0x40, bytes.fromhex("f200110000"))
     assert received(stream, compression=True) == [("text", "Hello")] * 2
 

@@ -103,18 +103,18 @@ def at_random(seed: int, length: int) -> Iterator[int]:
     ],
     ids=lambda value: value if isinstance(value, str) else {echo: "reads", hello: "reads nothing"}[value],
 )
-async def test_a_request_stream_gives_the_same_responses_however_it_is_split(name: str, app: Any) -> None:
+async def test_responses_do_not_depend_on_how_the_request_stream_is_split(name: str, app: Any) -> None:
     stream = STREAMS[name]
     cuts = {f"seed {seed}": at_random(seed, len(stream)) for seed in range(200)}
     await assert_same(app, stream, {"byte by byte": byte_by_byte(), **cuts})
 
 
 @pytest.mark.parametrize("name", [name for name, stream in STREAMS.items() if len(stream) < 300])
-async def test_a_request_stream_gives_the_same_responses_wherever_it_is_split_once(name: str) -> None:
+async def test_request_stream_split_once_at_any_byte_gets_the_same_responses_as_the_whole(name: str) -> None:
     stream = STREAMS[name]
     await assert_same(echo, stream, {f"cut at {position}": cut_once(position) for position in range(1, len(stream))})
 
 
 @pytest.mark.parametrize("name", [name for name, stream in STREAMS.items() if len(stream) < 500])
-async def test_a_request_stream_gives_the_same_responses_when_it_arrives_slowly(name: str) -> None:
+async def test_request_stream_that_arrives_slowly_gets_the_same_responses_as_the_whole(name: str) -> None:
     await assert_same(echo, STREAMS[name], {"byte by byte": byte_by_byte()}, clock_moves=True)

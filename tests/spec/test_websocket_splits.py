@@ -48,7 +48,7 @@ def random_pieces(seed: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_of_frames_gives_the_same_messages_however_it_is_split(name: str) -> None:
+def test_messages_do_not_depend_on_how_the_stream_of_frames_is_split(name: str) -> None:
     whole = outcome(name, pieces_of(1 << 30))
     assert outcome(name, pieces_of(1)) == whole
     for seed in range(200):
@@ -64,7 +64,7 @@ def test_a_stream_of_frames_gives_the_same_messages_however_it_is_split(name: st
         *((8, length) for length in (0, 20, 119, 125, 127, 133, 300, 65535, 65536)),
     ],
 )
-def test_frame_split_in_two_pieces_at_any_byte_gives_the_same_message(first: int, size: int, length: int) -> None:
+def test_frame_split_at_any_byte_is_decoded_like_the_whole_frame(first: int, size: int, length: int) -> None:
     """The pieces include all lengths that a wrong parser could take from the header."""
     field = length.to_bytes(size, "big") if size else b""
     marker = {0: length, 2: 126, 8: 127}[size]
@@ -78,7 +78,7 @@ def test_frame_split_in_two_pieces_at_any_byte_gives_the_same_message(first: int
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_stream_of_frames_gives_the_same_messages_although_receiving_pauses(name: str) -> None:
+def test_no_message_is_lost_or_repeated_when_receiving_pauses(name: str) -> None:
     """No message is lost, repeated, or passed on during a pause."""
     stream, compression = STREAMS[name]
     whole = outcome(name, pieces_of(1 << 30))

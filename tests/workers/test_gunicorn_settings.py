@@ -23,7 +23,7 @@ def settings_of(**changed: Any) -> Settings:
     return build_settings(keywords_of(configured(**changed)))
 
 
-def test_gunicorn_defaults_are_translated_to_uvicorn_settings() -> None:
+def test_gunicorn_default_for_keepalive_becomes_the_uvicorn_setting() -> None:
     assert settings_of().keep_alive_seconds == 2
 
 
@@ -42,14 +42,12 @@ def test_gunicorn_defaults_are_translated_to_uvicorn_settings() -> None:
         ({"graceful_timeout": 0}, "graceful_seconds", 0),
     ],
 )
-def test_a_gunicorn_setting_is_translated_to_a_uvicorn_setting(
-    changed: dict[str, Any], name: str, value: object
-) -> None:
+def test_gunicorn_setting_is_translated_to_a_uvicorn_setting(changed: dict[str, Any], name: str, value: object) -> None:
     assert getattr(settings_of(**changed), name) == value
 
 
 @pytest.mark.parametrize(("given", "limit"), [(4095, 4095), (0, 65536)])
-def test_limit_request_line_0_of_gunicorn_becomes_the_limit_of_65536(given: int, limit: int) -> None:
+def test_gunicorn_limit_request_line_of_0_becomes_65536(given: int, limit: int) -> None:
     assert settings_of(limit_request_line=given).limits.max_request_line_bytes == limit
 
 
@@ -61,24 +59,24 @@ def test_SCRIPT_NAME_in_the_environment_sets_the_root_path(
     assert settings_of().root_path == root_path
 
 
-def test_root_path_cut_setting_is_yes_unless_SCRIPT_NAME_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_is_assumed_to_strip_the_root_path_if_SCRIPT_NAME_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCRIPT_NAME", raising=False)
     assert settings_of().root_path_cut == "yes"
     monkeypatch.setenv("SCRIPT_NAME", "/mounted")
     assert settings_of().root_path_cut == "no"
 
 
-def test_gunicorn_default_header_limits_do_not_change_the_uvicorn_limits() -> None:
+def test_gunicorn_defaults_for_header_limits_do_not_change_the_uvicorn_limits() -> None:
     assert settings_of().limits == Limits()
 
 
-def test_gunicorn_limit_request_fields_setting_is_applied() -> None:
+def test_gunicorn_limit_request_fields_limits_the_number_of_header_fields() -> None:
     assert settings_of(limit_request_fields=7).limits.max_header_fields == 7
 
 
-def test_default_gunicorn_settings_are_not_reported_as_ignored() -> None:
+def test_gunicorn_setting_with_its_default_value_is_not_reported_as_ignored() -> None:
     assert ignored_settings(configured()) == []
 
 
-def test_a_changed_gunicorn_setting_without_effect_is_reported_as_ignored() -> None:
+def test_changed_gunicorn_setting_without_effect_is_reported_as_ignored() -> None:
     assert ignored_settings(configured(limit_request_field_size=5, threads=3)) == ["limit_request_field_size"]

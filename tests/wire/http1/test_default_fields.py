@@ -9,7 +9,7 @@ def test_the_date_field_has_the_format_of_rfc_9110() -> None:
     assert defaults.block == b"server: uvicorn\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 
 
-def test_removing_a_switched_off_default_header_changes_nothing() -> None:
+def test_removal_of_a_default_field_that_is_off_changes_nothing() -> None:
     defaults = DefaultFields(b"", send_date=False)
     defaults.update(0)
     assert defaults.without(b"date", b"x") == b"x"
@@ -20,6 +20,6 @@ def test_configured_server_field_replaces_the_default_server_field() -> None:
     assert defaults.block == b"server: theirs\r\nx-a: b\r\n"
 
 
-def test_application_server_header_removes_the_configured_server_header() -> None:
+def test_server_field_of_the_application_replaces_the_configured_server_field() -> None:
     defaults = DefaultFields(send_date=False, more=b"x-a: b\r\nserver: theirs\r\n")
     assert defaults.without(b"server", defaults.block) == b"x-a: b\r\n"

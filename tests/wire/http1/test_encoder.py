@@ -60,14 +60,14 @@ def test_a_streamed_response_may_end_without_content() -> None:
     assert response.content(b"", False) == b"0\r\n\r\n"
 
 
-def test_a_streamed_response_with_a_content_length_is_not_chunked() -> None:
+def test_streamed_response_with_a_content_length_is_not_chunked() -> None:
     response = encoder()
     head = start(response, more_content=True, headers=[[b"Content-Length", b"3"]])
     assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"
     assert response.content(b"ab", True) + response.content(b"c", False) == b"abc"
 
 
-def test_a_streamed_response_to_http_1_0_ends_when_the_connection_closes() -> None:
+def test_streamed_response_to_an_http_1_0_client_has_connection_close() -> None:
     response = encoder()
     head = start(response, more_content=True, http_version="1.0")
     assert head == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
@@ -75,7 +75,7 @@ def test_a_streamed_response_to_http_1_0_ends_when_the_connection_closes() -> No
     assert not response.keep_alive
 
 
-def test_http_1_0_response_on_a_persistent_connection_has_connection_keep_alive() -> None:
+def test_http_1_0_response_has_connection_keep_alive_if_the_connection_stays_open() -> None:
     assert start(encoder(), http_version="1.0") == (
         b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n"
     )
@@ -96,13 +96,13 @@ def test_a_response_to_HEAD_keeps_the_content_length_of_the_application() -> Non
 
 
 @pytest.mark.parametrize("changes", [{"status": 204}, {"status": 304}, {"method": "HEAD"}])
-def test_content_that_a_response_must_not_have_is_dropped(changes: dict[str, Any]) -> None:
+def test_content_of_a_response_to_HEAD_or_with_status_204_or_304_is_dropped(changes: dict[str, Any]) -> None:
     response = encoder()
     assert start(response, b"abc", more_content=True, **changes).endswith(b"\r\n\r\n")
     assert response.content(b"abc", False) == b""
 
 
-def test_a_204_response_has_no_content_length_even_if_the_application_sets_one() -> None:
+def test_a_204_response_omits_the_content_length_of_the_application() -> None:
     assert b"content-length" not in start(encoder(), status=204, headers=[[b"content-length", b"0"]])
 
 
@@ -114,7 +114,7 @@ def test_an_unregistered_status_has_an_empty_reason_phrase() -> None:
     assert start(encoder(), status=299).startswith(b"HTTP/1.1 299 \r\n")
 
 
-def test_ContentTooLong_error_contains_the_bytes_that_fit_in_content_length() -> None:
+def test_ContentTooLong_error_has_the_bytes_that_fit_in_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"3"]])
     with pytest.raises(ContentTooLong, match="content-length is 3 but the app sent more") as raised:
@@ -130,7 +130,7 @@ def test_error_for_too_little_content_shows_the_number_of_sent_bytes() -> None:
         response.content(b"i", False)
 
 
-def test_a_response_can_begin_after_an_invalid_response_was_rejected() -> None:
+def test_valid_response_can_begin_after_the_encoder_rejects_an_invalid_response() -> None:
     response = encoder()
     with pytest.raises(LocalProtocolError):
         start(response, headers=[[b"a", b"b\n"]])
@@ -138,7 +138,7 @@ def test_a_response_can_begin_after_an_invalid_response_was_rejected() -> None:
 
 
 @pytest.mark.parametrize("value", [b"+1", b"", b"1" * 19, b"1 ", "1", 1])
-def test_a_malformed_content_length_is_shown_in_the_error(value: Any) -> None:
+def test_response_with_a_malformed_content_length_is_rejected(value: Any) -> None:
     with pytest.raises(LocalProtocolError, match="content-length: expected digits"):
         start(encoder(), headers=[[b"content-length", value]])
 
@@ -165,7 +165,7 @@ def test_trailers_are_left_out_of_a_response_that_is_not_chunked(headers: Any) -
     assert response.trailers([[b"x-sum", b"1"]]) == b""
 
 
-def test_trailers_raise_if_content_is_shorter_than_content_length() -> None:
+def test_trailers_raise_if_the_content_is_shorter_than_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"3"]])
     with pytest.raises(LocalProtocolError, match="the app sent 0 bytes and stopped"):
@@ -173,7 +173,7 @@ def test_trailers_raise_if_content_is_shorter_than_content_length() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Content-Digest", b"Repr-Digest", b"Content-MD5", b"ETag"])
-def test_trailers_may_contain_a_digest_or_etag_header(name: bytes) -> None:
+def test_trailers_may_contain_a_digest_or_an_etag(name: bytes) -> None:
     response = encoder()
     start(response, more_content=True)
     assert response.trailers([[name, b"1"]]) == b"0\r\n%b: 1\r\n\r\n" % name.lower()
@@ -183,7 +183,7 @@ def test_trailers_may_contain_a_digest_or_etag_header(name: bytes) -> None:
     "name",
     [b"Content-Length", b"transfer-encoding", b"host", b"connection", b"Set-Cookie", b"Content-Type", b"Content-Range"],
 )
-def test_trailers_reject_headers_that_must_precede_the_content(name: bytes) -> None:
+def test_trailer_field_that_must_precede_the_content_is_rejected(name: bytes) -> None:
     response = encoder()
     start(response, more_content=True)
     with pytest.raises(LocalProtocolError, match="this field cannot follow the content"):
@@ -217,7 +217,7 @@ def test_invalid_trailers_raise(headers: Any, message: str) -> None:
         ({"status": 304}, None, b""),
     ],
 )
-def test_encoder_returns_the_chunk_framing_for_externally_sent_content(
+def test_encoder_returns_the_chunk_framing_around_content_of_a_file(
     changes: Any, framing: tuple[bytes, bytes] | None, end: bytes
 ) -> None:
     response = encoder()
@@ -226,13 +226,13 @@ def test_encoder_returns_the_chunk_framing_for_externally_sent_content(
     assert response.content(b"", more_content=False) == end
 
 
-def test_chunk_framing_of_an_empty_piece_is_empty() -> None:
+def test_chunk_framing_around_no_content_is_empty() -> None:
     response = encoder()
     start(response, more_content=True)
     assert response.framing_around(0) == (b"", b"")
 
 
-def test_encoder_counts_the_bytes_of_a_file_towards_content_length() -> None:
+def test_bytes_of_a_file_count_towards_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"20"]])
     with pytest.raises(LocalProtocolError, match="content-length is 20 but the app sent more"):
@@ -243,13 +243,13 @@ def test_encoder_counts_the_bytes_of_a_file_towards_content_length() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Keep-Alive", b"transfer-encoding", b"te", b"upgrade", b"proxy-connection"])
-def test_a_hop_by_hop_field_is_dropped_and_its_name_is_reported(name: bytes) -> None:
+def test_hop_by_hop_field_is_dropped_and_reported(name: bytes) -> None:
     response = encoder()
     assert start(response, headers=[[name, b"x"]]) == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
     assert response.dropped == (name.lower(),)
 
 
-def test_upgrade_field_of_a_426_response_is_sent_with_its_connection_option() -> None:
+def test_upgrade_field_of_a_426_response_is_sent_with_connection_upgrade() -> None:
     # RFC 9110, section 15.5.22: a 426 response must name the protocols.
     response = encoder()
     assert start(response, status=426, headers=[[b"Upgrade", b"websocket"]]) == (
@@ -262,7 +262,7 @@ def test_upgrade_field_of_a_426_response_is_sent_with_its_connection_option() ->
     ("changes", "expected"),
     [({}, True), ({"http_version": "1.0"}, True), ({"headers": [[b"content-length", b"1"]]}, False)],
 )
-def test_is_open_ended_is_true_for_a_streamed_response_without_content_length(
+def test_response_is_open_ended_if_it_is_streamed_without_content_length(
     changes: dict[str, Any], expected: bool
 ) -> None:
     response = encoder()
@@ -270,36 +270,36 @@ def test_is_open_ended_is_true_for_a_streamed_response_without_content_length(
     assert response.is_open_ended is expected
 
 
-def test_configured_fields_are_encoded_as_lines() -> None:
+def test_configured_header_fields_are_encoded_as_lines() -> None:
     assert encode_default_fields([(b"Server", b"theirs"), (b"X-A", b"b")]) == b"server: theirs\r\nx-a: b\r\n"
 
 
 @pytest.mark.parametrize("name", [b"Date", b"Content-Length", b"Connection", b"Transfer-Encoding"])
-def test_default_header_that_only_the_server_may_set_is_rejected(name: bytes) -> None:
+def test_configured_header_field_that_only_the_server_may_set_is_rejected(name: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="only the server may set this field"):
         encode_default_fields([(name, b"1")])
 
 
 @pytest.mark.parametrize("status", [100, 199, 1000, "200", None])
-def test_an_invalid_status_is_shown_in_the_error(status: Any) -> None:
+def test_error_for_an_invalid_status_shows_the_allowed_range(status: Any) -> None:
     with pytest.raises(LocalProtocolError, match="status: expected an int from 200 to 999, got"):
         start(encoder(), status=status)
 
 
 @pytest.mark.parametrize("reason", [b"a\r\nb: c", b"\0", "text"])
-def test_an_invalid_reason_phrase_is_shown_in_the_error(reason: Any) -> None:
+def test_invalid_reason_phrase_is_rejected(reason: Any) -> None:
     with pytest.raises(LocalProtocolError, match="reason phrase: expected bytes without control characters"):
         start(encoder(), reason=reason)
 
 
 @pytest.mark.parametrize("headers", [3, [3], [b"abc"], [(b"a", b"b", b"c")], [([], b"b")]])
-def test_headers_that_are_not_pairs_are_shown_in_the_error(headers: Any) -> None:
+def test_headers_that_are_not_pairs_are_rejected(headers: Any) -> None:
     with pytest.raises(LocalProtocolError, match="headers: expected .name, value. pairs of bytes, got"):
         start(encoder(), headers=headers)
 
 
 @pytest.mark.parametrize(("length", "message"), [(b"1", "sent 2 bytes$"), (b"3", "sent 2 bytes and stopped$")])
-def test_a_complete_response_that_contradicts_its_content_length_raises(length: bytes, message: str) -> None:
+def test_complete_response_that_contradicts_its_content_length_raises(length: bytes, message: str) -> None:
     with pytest.raises(LocalProtocolError, match=message):
         start(encoder(), b"ab", headers=[[b"content-length", length]])
 
@@ -310,7 +310,7 @@ def test_two_content_length_headers_raise() -> None:
 
 
 @pytest.mark.parametrize(("value", "keep_alive"), [(b"Close", False), (b"x, close", False), (b"keep-alive", True)])
-def test_connection_close_of_the_application_ends_the_connection(value: bytes, keep_alive: bool) -> None:
+def test_connection_close_header_of_the_application_ends_the_connection(value: bytes, keep_alive: bool) -> None:
     response = encoder()
     assert (b"connection: close" in start(response, headers=[[b"Connection", value]])) is not keep_alive
     assert response.keep_alive is keep_alive
@@ -324,17 +324,17 @@ def test_a_server_or_date_field_of_the_application_replaces_the_default(name: by
     assert [line for line in head.split(b"\r\n") if line.startswith(name.lower())] == [name.lower() + b": mine"]
 
 
-def test_distinct_headers_beyond_the_cache_size_are_sent() -> None:
+def test_thousand_header_fields_of_one_response_are_sent() -> None:
     headers = [(b"x-%d" % number, b"%d" % number) for number in range(1000)]
     expected = b"".join(b"%b: %b\r\n" % field for field in headers)
     assert start(encoder(), headers=headers) == b"HTTP/1.1 200 OK\r\n" + expected + b"content-length: 0\r\n\r\n"
 
 
-def test_a_repeated_field_is_encoded_the_same_in_each_response() -> None:
+def test_header_field_is_encoded_the_same_in_each_response() -> None:
     responses = [start(encoder(), headers=[(b"X-Same", b"1")]) for _ in range(2)]
     assert responses == [b"HTTP/1.1 200 OK\r\nx-same: 1\r\ncontent-length: 0\r\n\r\n"] * 2
 
 
-def test_thousand_different_fields_are_sent_unchanged() -> None:
+def test_thousand_values_of_one_header_field_are_sent_unchanged() -> None:
     for number in range(1000):
         assert b"\r\nx-n: %d\r\n" % number in start(encoder(), headers=[[b"x-n", b"%d" % number]])

@@ -14,7 +14,7 @@ from uvicorn.wire.http1 import head
 
 
 @pytest.mark.parametrize("limits", [Limits(), NARROW], ids=["usual limits", "narrow limits"])
-def test_fast_path_for_usual_heads_gives_the_result_of_the_general_path(
+def test_fast_path_for_usual_heads_gives_the_same_result_as_the_general_path(
     limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams = [*SHORT, *(disturbed(random.Random(seed)) for seed in range(5000))]
@@ -34,7 +34,7 @@ def test_host_field_is_found_in_upper_and_lower_case(line: bytes) -> None:
     assert (calls[0][3], refusal) == ([[b"host", b"a"]], None)
 
 
-def test_repeated_host_header_in_different_case_is_rejected() -> None:
+def test_two_host_fields_in_different_case_are_rejected() -> None:
     stream = request(b"GET / HTTP/1.1", b"Host: a", b"HOST: b", host=None)
     assert outcome(stream, (), Limits())[1] == (400, "repeated header field that may occur only once")
 
@@ -51,6 +51,6 @@ def test_very_long_header_names_are_not_cached() -> None:
     assert not any(name in spellings for spellings in head._SHAPES)
 
 
-def test_head_with_100_field_names_is_not_cached() -> None:
+def test_names_of_a_head_with_100_fields_are_not_cached() -> None:
     outcome(request(b"GET / HTTP/1.1", *(b"x%d: 1" % number for number in range(100))), (), Limits())
     assert not any(b"x99" in spellings for spellings in head._SHAPES)

@@ -41,7 +41,7 @@ def pairs(parser: HTTP1RequestParser) -> list[list[bytes]]:
     return [[name, value] for name, value in zip(*parser.fields, strict=True)]
 
 
-def test_parser_exposes_the_request_line_fields_and_content_length() -> None:
+def test_parser_reads_the_request_line_and_the_fields_and_the_content_length() -> None:
     parser, log = parse(request(b"PUT /a?b HTTP/1.1", b"Content-Length: 3", b"X-A:  b "))
     assert (parser.method, parser.target, parser.http_version) == ("PUT", b"/a?b", "1.1")
     assert pairs(parser) == [[b"host", b"x"], [b"content-length", b"3"], [b"x-a", b"b"]]
@@ -49,12 +49,12 @@ def test_parser_exposes_the_request_line_fields_and_content_length() -> None:
     assert log.calls == ["request"]
 
 
-def test_chunked_content_has_no_known_length() -> None:
+def test_length_of_chunked_content_is_unknown() -> None:
     parser, log = parse(chunked(b"3\r\nab"))
     assert (parser.content_length, parser.content_left) == (-1, -1)
 
 
-def test_parser_stops_after_a_message_until_next_message_is_called() -> None:
+def test_parser_stops_after_each_message_until_next_message_is_called() -> None:
     parser, log = parse(request() + request(b"GET /2 HTTP/1.1"))
     assert (log.calls, parser.target) == (["request"], b"/")
     parser.next_message()
@@ -72,7 +72,7 @@ def test_parser_stops_after_a_message_until_next_message_is_called() -> None:
     ],
     ids=["field", "repeated field", "target", "field and content", "many fields"],
 )
-def test_large_head_is_freed_between_requests(stream: bytes) -> None:
+def test_large_head_is_freed_before_the_next_request(stream: bytes) -> None:
     parser = HTTP1RequestParser(Log(), Limits())
     tracemalloc.start()
     try:
@@ -83,7 +83,7 @@ def test_large_head_is_freed_between_requests(stream: bytes) -> None:
         tracemalloc.stop()
 
 
-def test_parser_holds_input_that_arrives_before_the_call_of_next_message() -> None:
+def test_parser_buffers_input_until_next_message_is_called() -> None:
     parser, log = parse(request())
     parser.receive_data(request(b"GET /2 HTTP/1.1"))
     assert bytes(parser.buffer) == request(b"GET /2 HTTP/1.1")
@@ -111,7 +111,7 @@ def test_repeated_fields_keep_their_order_and_their_values() -> None:
     assert not parser.keep_alive
 
 
-def test_input_after_a_malformed_request_is_ignored() -> None:
+def test_parser_ignores_input_after_a_malformed_request() -> None:
     parser, log = parse(b"")
     with pytest.raises(RemoteProtocolError):
         parser.receive_data(b"\n")
@@ -121,14 +121,14 @@ def test_input_after_a_malformed_request_is_ignored() -> None:
     assert log.calls == []
 
 
-def test_input_after_the_parser_was_stopped_is_ignored() -> None:
+def test_parser_ignores_input_after_it_was_stopped() -> None:
     parser, log = parse(request(POST, b"content-length: 5", content=b"he"))
     parser.stop()
     parser.receive_data(b"llo" + request())
     assert log.content == b"he"
 
 
-def test_content_before_a_malformed_chunk_is_delivered() -> None:
+def test_content_before_a_malformed_chunk_reaches_the_application() -> None:
     log = Log()
     parser = HTTP1RequestParser(log, Limits())
     with pytest.raises(RemoteProtocolError):
@@ -137,17 +137,17 @@ def test_content_before_a_malformed_chunk_is_delivered() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_is_known_to_llhttp_too(method: bytes) -> None:
+def test_request_with_any_known_method_is_accepted(method: bytes) -> None:
     parser, log = parse(request(method + b" / HTTP/1.1"))
     assert parser.method == method.decode()
 
 
-def test_parser_takes_a_missing_host_field_from_an_absolute_target() -> None:
+def test_missing_host_field_is_taken_from_an_absolute_target() -> None:
     parser, log = parse(request(b"GET http://a/b HTTP/1.0", host=None))
     assert (pairs(parser), parser.target) == ([[b"host", b"a"]], b"/b")
 
 
-def test_OPTIONS_in_absolute_form_without_a_path_has_the_target_asterisk() -> None:
+def test_OPTIONS_with_an_absolute_target_without_a_path_has_the_target_asterisk() -> None:
     parser, log = parse(request(b"OPTIONS http://a HTTP/1.1"))
     assert parser.target == b"*"
 
@@ -160,13 +160,13 @@ def test_content_is_unlimited_if_max_content_bytes_is_0() -> None:
 @pytest.mark.parametrize(
     "stream", [request(POST, b"content-length: 11"), chunked(b"a\r\n0123456789\r\n1\r\n"), chunked(b"b\r\n")]
 )
-def test_content_over_the_limit_is_rejected_with_413_before_it_is_read(stream: bytes) -> None:
+def test_content_above_the_limit_is_rejected_with_413_before_it_is_read(stream: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="content over 10 bytes") as raised:
         parse(stream, Limits(max_content_bytes=10))
     assert raised.value.status_hint == 413
 
 
-def test_chunk_data_split_between_cr_and_lf_is_accepted() -> None:
+def test_chunk_may_be_split_between_the_CR_and_the_LF_after_its_data() -> None:
     parser, log = parse(chunked(b"1\r\na\r"))
     parser.receive_data(b"\n0\r\n\r\n")
     assert (log.content, log.calls[-1]) == (b"a", "complete")
@@ -182,7 +182,7 @@ def test_headers_and_trailers_together_are_limited_to_max_header_bytes(size: int
         parse(stream, Limits(max_header_bytes=37 + 2 + size + 1))
 
 
-def test_keep_alive_follows_the_http_version_of_each_pipelined_request() -> None:
+def test_keep_alive_depends_on_the_http_version_of_each_pipelined_request() -> None:
     parser, log = parse(request(b"GET / HTTP/1.1") + request(b"GET / HTTP/1.0") + request(b"GET / HTTP/1.1"))
     kept = [parser.keep_alive]
     for _ in range(2):
@@ -191,7 +191,7 @@ def test_keep_alive_follows_the_http_version_of_each_pipelined_request() -> None
     assert kept == [True, False, True]
 
 
-def test_repeated_head_after_a_request_with_content_is_parsed_anew() -> None:
+def test_repeated_head_after_a_request_with_content_is_parsed_again() -> None:
     with_content = request(POST, b"content-length: 1", content=b"x")
     parser, log = parse(request() + with_content + request() + with_content)
     lengths = [parser.content_length]
@@ -201,7 +201,7 @@ def test_repeated_head_after_a_request_with_content_is_parsed_anew() -> None:
     assert lengths == [0, 1, 0, 1]
 
 
-def test_meaning_of_a_head_does_not_depend_on_earlier_heads() -> None:
+def test_parsed_head_does_not_depend_on_earlier_heads() -> None:
     streams = (
         request(),
         request(b"GET /2 HTTP/1.1"),
@@ -224,7 +224,7 @@ def test_meaning_of_a_head_does_not_depend_on_earlier_heads() -> None:
             assert meaning(parser) == alone[stream]
 
 
-def test_parser_reuses_the_last_head_only_for_an_identical_head() -> None:
+def test_parser_reuses_the_result_of_the_last_head_only_for_an_identical_head() -> None:
     first, second = request(), request(b"GET / HTTP/1.1", b"Cookie: a=b")
     parser, log = parse(first)
     pairs_of_each = [parser.pairs]

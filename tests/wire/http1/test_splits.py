@@ -126,14 +126,14 @@ def assert_same_however_cut(stream: bytes, limits: Limits, source: random.Random
 
 
 @pytest.mark.parametrize("limits", [Limits(), NARROW], ids=["usual limits", "narrow limits"])
-def test_short_corpus_streams_are_parsed_the_same_for_any_split(limits: Limits) -> None:
+def test_short_request_streams_give_the_same_result_for_any_split(limits: Limits) -> None:
     source = random.Random(0)
     for stream in SHORT:
         assert_same_however_cut(stream, limits, source)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_randomly_changed_pipeline_is_parsed_the_same_for_any_split(seed: int) -> None:
+def test_randomly_changed_request_stream_gives_the_same_result_for_any_split(seed: int) -> None:
     source = random.Random(seed)
     for _ in range(25):
         assert_same_however_cut(disturbed(source), source.choice((Limits(), NARROW)), source)

@@ -97,7 +97,7 @@ def test_compression_offers_may_be_spread_over_several_fields() -> None:
     assert answer(b"x-unknown", b"permessage-deflate") == b"permessage-deflate; server_max_window_bits=12"
 
 
-def test_without_a_compression_offer_the_response_has_no_extension() -> None:
+def test_response_has_no_extension_without_a_compression_offer() -> None:
     assert answer() == b""
 
 
@@ -105,7 +105,7 @@ def test_without_a_compression_offer_the_response_has_no_extension() -> None:
 
 
 @pytest.mark.parametrize("granted", [8, 9, 10, 11, 12])
-def test_back_reference_beyond_the_negotiated_window_is_inflated_in_a_split_frame(granted: int) -> None:
+def test_split_frame_that_refers_beyond_the_negotiated_window_is_inflated(granted: int) -> None:
     """zlib itself compresses with a window of 9 bits when asked for 8."""
     far = random.Random(granted).randbytes((1 << granted) + 50)
     message = far + bytes(300) + far
@@ -120,9 +120,7 @@ def test_back_reference_beyond_the_negotiated_window_is_inflated_in_a_split_fram
 
 @pytest.mark.parametrize("granted", [8, 12])
 @pytest.mark.parametrize("piece", [1, 7, 100, 5000])
-def test_back_references_to_earlier_messages_beyond_the_negotiated_window_are_inflated(
-    granted: int, piece: int
-) -> None:
+def test_messages_that_refer_beyond_the_negotiated_window_are_inflated(granted: int, piece: int) -> None:
     client, source, deflater = (
         Client(deflate=agreed(OFFER % granted), max_message_bytes=MEBIBYTE),
         random.Random(granted),
@@ -141,12 +139,12 @@ def test_compressed_messages_of_a_client_may_refer_to_earlier_messages(bits: int
     assert [inflated(deflate, client(b"the same words again")) for _ in range(3)] == [b"the same words again"] * 3
 
 
-def test_messages_of_a_client_without_context_takeover_are_inflated() -> None:
+def test_client_messages_are_inflated_without_context_takeover() -> None:
     deflate = agreed(b"permessage-deflate; client_no_context_takeover")
     assert [inflated(deflate, deflated(b"words")) for _ in range(3)] == [b"words"] * 3
 
 
-def test_a_client_without_context_takeover_cannot_refer_to_earlier_messages() -> None:
+def test_client_message_cannot_refer_to_an_earlier_message_without_context_takeover() -> None:
     deflate = agreed(b"permessage-deflate; client_no_context_takeover")
     client = Deflater()
     words = b"the same words again and again, far apart"
@@ -163,7 +161,7 @@ def test_compressed_messages_of_the_server_refer_to_earlier_messages() -> None:
     assert (client(first), client(second)) == (message, message)
 
 
-def test_server_messages_without_context_takeover_do_not_refer_to_earlier_messages() -> None:
+def test_server_messages_are_independent_of_each_other_without_context_takeover() -> None:
     deflate, client = agreed(b"permessage-deflate; server_no_context_takeover"), Inflater(takeover=False)
     message = b"words" * 500
     first, second = deflate.deflate(message), deflate.deflate(message)
@@ -179,7 +177,7 @@ def test_compressed_messages_of_the_server_keep_to_the_negotiated_window(bits: i
     assert client(deflate.deflate(message)) == message
 
 
-def test_final_deflate_block_may_end_within_or_between_messages() -> None:
+def test_final_deflate_block_may_end_in_the_middle_or_at_the_end_of_a_message() -> None:
     deflate, ending = agreed(), Deflater(final=True)
     assert inflated(deflate, ending(b"one")) == b"one"
     assert inflated(deflate, ending(b"two")[:-1] + deflated(b" and three")) == b"two and three"
@@ -191,7 +189,7 @@ def test_200_messages_may_each_end_with_a_final_deflate_block() -> None:
     assert [inflated(deflate, ending(b"words")) for _ in range(200)] == [b"words"] * 200
 
 
-def test_compression_allocates_no_contexts_before_the_first_message() -> None:
+def test_compression_allocates_almost_no_memory_before_the_first_message() -> None:
     tracemalloc.start()
     kept = [PerMessageDeflate(parameters) for parameters in [_parameters()] * 100]
     allocated = tracemalloc.get_traced_memory()[0]
@@ -209,19 +207,19 @@ def _parameters() -> Any:
 
 
 @pytest.mark.parametrize("room", [0, 1, 1000, 65535, 65536, 65537, 200_000])
-def test_inflating_stops_one_byte_over_the_limit(room: int) -> None:
+def test_decompression_stops_one_byte_above_the_limit(room: int) -> None:
     pieces = agreed().inflate(deflated(b"a" * 1_000_000), True, room)
     assert sum(map(len, pieces)) == room + 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 2043, 65535, 65536, 65537, 131_072, 300_000])
 @pytest.mark.parametrize("content", ["repeated", "random"])
-def test_a_message_of_any_size_is_inflated_completely(size: int, content: str) -> None:
+def test_compressed_message_of_any_size_is_inflated_completely(size: int, content: str) -> None:
     message = b"a" * size if content == "repeated" else random.Random(size).randbytes(size)
     assert b"".join(agreed().inflate(deflated(message), True, size)) == message
 
 
-def test_each_byte_of_a_compressed_message_yields_its_output_at_once() -> None:
+def test_compressed_message_that_arrives_byte_by_byte_is_inflated_completely() -> None:
     deflate = agreed()
     whole = deflated(b"a" * 300_000)
     pieces = [piece for byte in whole for piece in deflate.inflate(bytes((byte,)), False, ROOM)]
@@ -229,7 +227,7 @@ def test_each_byte_of_a_compressed_message_yields_its_output_at_once() -> None:
     assert b"".join(pieces) == b"a" * 300_000
 
 
-def test_inflating_a_prefix_of_a_message_yields_all_available_output() -> None:
+def test_incomplete_compressed_message_yields_all_available_output() -> None:
     """Also if a step of output ends within the output of the last byte of input."""
     whole = deflated(b"a" * 200_000)
     for end in range(len(whole)):
@@ -237,7 +235,7 @@ def test_inflating_a_prefix_of_a_message_yields_all_available_output() -> None:
         assert sum(map(len, pieces)) == len(zlib.decompressobj(-12).decompress(whole[:end])), end
 
 
-def test_compression_bomb_is_rejected_using_less_memory_than_twice_the_limit() -> None:
+def test_compression_bomb_is_rejected_with_less_memory_than_twice_the_limit() -> None:
     stream = zlib.compressobj(9, wbits=-12)
     first, again = [stream.compress(bytes(MEBIBYTE)) + stream.flush(zlib.Z_SYNC_FLUSH) for _ in range(2)]
     # Both inflate to a mebibyte; the second may follow any data that ends with zeros.
@@ -261,7 +259,7 @@ def test_a_compression_bomb_in_two_fragments_is_rejected() -> None:
     assert (client.calls, client.code) == ([], 1009)
 
 
-def test_an_incompressible_message_of_exactly_the_limit_is_accepted() -> None:
+def test_incompressible_message_with_exactly_the_size_limit_is_accepted() -> None:
     message = random.Random(1).randbytes(MEBIBYTE)
     client = Client(deflate=agreed(), max_message_bytes=MEBIBYTE).send(frame(BINARY | RSV1, deflated(message)))
     assert client.calls == [("bytes", message)]
@@ -273,7 +271,7 @@ def test_malformed_compressed_data_closes_with_1007(stream: bytes) -> None:
     assert client.refused == (1007, "compressed data does not inflate to a valid message")
 
 
-def test_a_client_inflates_the_messages_that_the_server_compresses() -> None:
+def test_client_can_inflate_the_messages_of_the_server() -> None:
     deflate, client = agreed(), Inflater()
     source = random.Random(7)
     messages = [source.randbytes(source.randint(1, 50)) * source.randint(20, 2000) for _ in range(30)]

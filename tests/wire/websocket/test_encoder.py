@@ -29,13 +29,13 @@ from uvicorn.wire.websocket.frame_cache import FrameCache
         (65536, b"\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
     ],
 )
-def test_a_frame_has_its_length_in_the_shortest_form(length: int, start: bytes) -> None:
+def test_length_of_a_frame_is_encoded_in_the_shortest_form(length: int, start: bytes) -> None:
     data = b"a" * length
     assert frame(0x81, data) == b"\x81" + start + data
     assert frame(0x82, data) == b"\x82" + start + data
 
 
-def test_control_frame_above_125_bytes_raises() -> None:
+def test_control_frame_with_more_than_125_bytes_raises() -> None:
     assert control_frame(9, b"a" * 125) == b"\x89\x7d" + b"a" * 125
     with pytest.raises(LocalProtocolError, match="at most 125 bytes, got 126"):
         control_frame(9, b"a" * 126)
@@ -53,7 +53,7 @@ def test_close_codes_of_rfc_6455_and_of_the_registry_are_valid() -> None:
     assert not any(is_close_code(code) for code in (5000, 65535, -1, None, "1000"))
 
 
-def test_a_close_frame_is_parsed_into_code_and_reason() -> None:
+def test_payload_of_a_close_frame_is_parsed_into_code_and_reason() -> None:
     assert parse_close(b"\x03\xe9bye") == (1001, "bye")
     assert parse_close(b"\x03\xe8") == (1000, "")
 
@@ -69,7 +69,7 @@ def test_malformed_close_frame_is_rejected(payload: bytes, code: int) -> None:
     assert caught.value.code == code
 
 
-def test_frame_cache_holds_no_frame_after_a_call_of_forget() -> None:
+def test_frame_cache_is_empty_after_a_call_of_forget() -> None:
     cache = FrameCache()
     assert (cache.message, cache.frame) == (None, b"")
     cache.message, cache.frame = "a", frame(0x81, b"a")
@@ -106,7 +106,7 @@ def test_encoding_a_text_message_with_a_lone_surrogate_raises() -> None:
         MessageEncoder().encode_text("\ud800")
 
 
-def test_a_ping_and_a_pong_carry_their_data() -> None:
+def test_ping_and_pong_frames_contain_their_data() -> None:
     codec = MessageEncoder()
     assert codec.encode_ping(b"a") == b"\x89\x01a"
     assert codec.encode_pong(b"b" * 125) == b"\x8a\x7d" + b"b" * 125
@@ -121,7 +121,7 @@ def test_a_close_frame_is_encoded_with_code_and_reason() -> None:
     assert MessageEncoder().encode_close(1000, "bye") == b"\x88\x05\x03\xe8bye"
 
 
-def test_a_close_frame_with_1005_is_empty() -> None:
+def test_close_frame_with_code_1005_is_empty() -> None:
     assert MessageEncoder().encode_close(1005, "") == b"\x88\x00"
 
 
@@ -144,7 +144,7 @@ def test_only_long_messages_are_sent_compressed() -> None:
 
 
 @pytest.mark.parametrize("length", [5, 5000])
-def test_a_message_that_is_sent_on_several_connections_is_framed_once(length: int) -> None:
+def test_message_to_several_connections_is_encoded_once(length: int) -> None:
     cache = FrameCache()
     one, other = (MessageEncoder(None, cache) for _ in range(2))
     text, data = "a" * length, b"a" * length
@@ -152,14 +152,14 @@ def test_a_message_that_is_sent_on_several_connections_is_framed_once(length: in
     assert one.encode_bytes(data) is other.encode_bytes(data) == frame(0x82, data)
 
 
-def test_a_different_message_is_never_sent_as_the_cached_frame() -> None:
+def test_cached_frame_is_not_sent_for_a_different_message() -> None:
     codec = MessageEncoder()
     text, data = "hello", b"hello"
     frames = [codec.encode_text(text), codec.encode_bytes(data), codec.encode_text("HELLO"), codec.encode_text(text)]
     assert frames == [b"\x81\x05hello", b"\x82\x05hello", b"\x81\x05HELLO", b"\x81\x05hello"]
 
 
-def test_a_mutable_message_that_has_changed_is_framed_again() -> None:
+def test_changed_bytearray_is_encoded_again() -> None:
     codec = MessageEncoder()
     data: Any = bytearray(b"hello")
     codec.encode_bytes(data)
@@ -168,7 +168,7 @@ def test_a_mutable_message_that_has_changed_is_framed_again() -> None:
 
 
 @pytest.mark.parametrize("compress_first", [False, True])
-def test_only_uncompressed_frames_are_shared_between_connections(compress_first: bool) -> None:
+def test_connections_share_a_frame_only_if_it_is_uncompressed(compress_first: bool) -> None:
     cache = FrameCache()
     plain = MessageEncoder(None, cache)
     compressing = MessageEncoder(agreed(), cache)
@@ -181,7 +181,7 @@ def test_only_uncompressed_frames_are_shared_between_connections(compress_first:
 
 
 @pytest.mark.parametrize("length", [3, 1000])
-def test_a_shared_message_is_framed_once_and_never_compressed(length: int) -> None:
+def test_shared_message_is_encoded_once_and_never_compressed(length: int) -> None:
     text, data, cache = SharedText("x" * length), SharedBytes(b"x" * length), FrameCache()
     plain, compressing = (MessageEncoder(deflate, cache) for deflate in (None, agreed()))
     assert compressing.encode_text(text) == frame(0x81, b"x" * length)

@@ -57,7 +57,7 @@ def test_frame_follower_finds_the_end_of_each_frame() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(FRAMES)))
-def test_frame_follower_detects_the_end_of_a_frame_split_anywhere(number: int) -> None:
+def test_frame_follower_finds_the_end_of_a_frame_that_is_split_at_any_byte(number: int) -> None:
     stream = HEAD + FRAMES[number]
     # A long payload is split at its ends only.
     splits = {*range(min(len(HEAD) + 20, len(stream))), *range(len(stream) - 20, len(stream))}
@@ -68,7 +68,7 @@ def test_frame_follower_detects_the_end_of_a_frame_split_anywhere(number: int) -
         assert follower.is_between_frames, split
 
 
-def test_frame_follower_detects_frame_ends_in_a_stream_of_random_pieces() -> None:
+def test_frame_follower_finds_frame_ends_in_a_stream_of_random_pieces() -> None:
     stream = HEAD + b"".join(FRAMES)
     ends = ends_of_frames(FRAMES)
     chance = random.Random(1)
@@ -86,35 +86,35 @@ def test_frame_follower_ignores_empty_pieces() -> None:
     assert follow(b"", HEAD, b"", FRAMES[1], b"").is_between_frames
 
 
-def test_frame_follower_reports_no_frame_boundary_before_the_response_head_is_complete() -> None:
+def test_frame_follower_finds_no_frame_end_before_the_response_head_is_complete() -> None:
     assert not follow(b"").is_between_frames
     assert not follow(HEAD[:-1]).is_between_frames
 
 
-def test_frame_follower_reports_a_close_frame_after_its_header() -> None:
+def test_frame_follower_finds_a_close_frame() -> None:
     follower = follow(HEAD, FRAMES[1], control_frame(CLOSE, b"\x03\xe8"))
     assert follower.has_closed
     assert not follower.is_between_frames
 
 
-def test_frame_follower_detects_a_close_frame_split_at_any_byte() -> None:
+def test_frame_follower_finds_a_close_frame_that_is_split_at_any_byte() -> None:
     stream = HEAD + FRAMES[4] + control_frame(CLOSE, b"\x03\xe8bye")
     for split in range(len(stream)):
         assert follow(stream[:split], stream[split:]).has_closed, split
 
 
-def test_frame_follower_is_not_between_frames_after_a_close_frame() -> None:
+def test_frame_follower_finds_no_frame_end_after_a_close_frame() -> None:
     assert not follow(HEAD, control_frame(CLOSE, b""), FRAMES[1]).is_between_frames
 
 
-def test_frame_follower_finds_no_frame_end_after_a_response_other_than_101() -> None:
+def test_frame_follower_finds_no_frame_end_after_a_status_other_than_101() -> None:
     for split in range(15):
         response = b"HTTP/1.1 400 \r\n\r\n"
         follower = follow(response[:split], response[split:], FRAMES[1])
         assert not follower.is_between_frames, split
 
 
-def test_frame_follower_reports_no_boundary_after_a_response_head_over_16_KiB() -> None:
+def test_frame_follower_finds_no_frame_end_after_a_response_head_above_16_KiB() -> None:
     assert not follow(b"HTTP/1.1 101 \r\nx: " + b"a" * 16383, b"\r\n\r\n").is_between_frames
 
 
@@ -122,12 +122,12 @@ def test_frame_follower_finds_no_frame_end_after_a_length_above_63_bits() -> Non
     assert not follow(HEAD, b"\x82\x7f" + b"\xff" * 8, FRAMES[1]).is_between_frames
 
 
-def test_frame_follower_skips_a_payload_with_a_63_bit_length() -> None:
+def test_frame_follower_finds_no_frame_end_within_a_payload_of_the_largest_length() -> None:
     follower = follow(HEAD, b"\x82\x7f\x7f" + b"\xff" * 7, *[bytes(65536)] * 20)
     assert not follower.is_between_frames
 
 
-def test_frame_follower_of_client_bytes_detects_a_split_close_frame() -> None:
+def test_frame_follower_finds_a_split_close_frame_from_the_client() -> None:
     stream = FRAMES[7] + b"\x88\x82mask\x00\x00"
     for split in range(len(FRAMES[7]) + 5):
         follower = FrameFollower(has_head=False)

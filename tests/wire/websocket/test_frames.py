@@ -41,7 +41,7 @@ MEBIBYTE = 1 << 20
 # Receiving
 
 
-def test_messages_reach_the_sink_in_order() -> None:
+def test_websocket_messages_reach_the_sink_in_order() -> None:
     stream = frame(TEXT, b"one") + frame(BINARY, b"two") + frame(PING, b"three") + frame(PONG, b"four") + close(1000)
     assert received(stream) == [
         ("text", "one"),
@@ -62,7 +62,7 @@ def test_a_message_of_any_length_reaches_the_sink_complete(first: int, length: i
 
 
 @pytest.mark.parametrize("first", [TEXT, BINARY])
-def test_a_short_message_over_a_very_low_limit_closes_with_1009(first: int) -> None:
+def test_short_message_above_the_size_limit_closes_with_1009(first: int) -> None:
     client = Client(max_message_bytes=3).send(frame(first, b"abc")).send(frame(first, b"abcd"))
     assert (len(client.calls), client.code) == (1, 1009)
 
@@ -90,7 +90,7 @@ def test_an_incomplete_character_at_the_end_of_a_piece_is_valid() -> None:
 
 
 @pytest.mark.parametrize("stream", [b"\xf1", b"\x83", b"\x00", b"\x09", b"\x81\x00", b"\x89\xfe"])
-def test_the_first_invalid_byte_of_a_frame_header_is_found_at_once(stream: bytes) -> None:
+def test_invalid_byte_in_a_frame_header_is_rejected_before_the_next_byte(stream: bytes) -> None:
     assert Client().send(stream).code == 1002
 
 
@@ -101,12 +101,12 @@ def test_a_frame_over_the_limit_is_rejected_before_its_payload_arrives() -> None
 
 # Rejected at the length, before the four bytes of the mask.
 @pytest.mark.parametrize(("piece", "mask"), [(14, 0), (10, 4), (1, 4)])
-def test_codec_counts_the_outstanding_bytes_of_a_frame_over_the_limit(piece: int, mask: int) -> None:
+def test_codec_counts_the_missing_bytes_of_a_frame_above_the_limit(piece: int, mask: int) -> None:
     client = Client(max_message_bytes=1000).send(header(BINARY, 70_000), piece)
     assert (client.code, client.codec.announced_bytes) == (1009, 70_000 + mask)
 
 
-def test_codec_subtracts_received_payload_from_outstanding_bytes_of_a_rejected_frame() -> None:
+def test_received_bytes_of_a_rejected_frame_reduce_its_missing_bytes() -> None:
     for sent in (600, 2000, 3000):
         client = Client(max_message_bytes=1000).send(
             frame(BINARY, bytes(2000))[: 8 + sent] + bytes(max(0, sent - 2000))
@@ -114,7 +114,7 @@ def test_codec_subtracts_received_payload_from_outstanding_bytes_of_a_rejected_f
         assert (client.code, client.codec.announced_bytes) == (1009, max(0, 2000 - sent))
 
 
-def test_announced_bytes_of_an_incomplete_frame_exclude_buffered_bytes() -> None:
+def test_missing_bytes_of_a_frame_do_not_include_buffered_bytes() -> None:
     client = Client(max_message_bytes=1000)
     client.send(frame(BINARY, bytes(1000))[:308])
     assert client.codec.announced_bytes == 700
@@ -125,16 +125,16 @@ def test_announced_bytes_of_an_incomplete_frame_exclude_buffered_bytes() -> None
     assert client.codec.announced_bytes == 0
 
 
-def test_codec_counts_the_outstanding_bytes_of_a_frame_with_invalid_text() -> None:
+def test_codec_counts_the_missing_bytes_of_a_frame_with_invalid_text() -> None:
     client = Client(max_message_bytes=1000).send(frame(TEXT, b"\xff" * 1000)[:308])
     assert (client.code, client.codec.announced_bytes) == (1007, 700)
 
 
-def test_announced_bytes_are_zero_between_frames() -> None:
+def test_number_of_missing_bytes_is_zero_between_frames() -> None:
     assert Client().send(frame(TEXT, b"a") + header(TEXT, 300)[:3]).codec.announced_bytes == 0
 
 
-def test_a_websocket_protocol_error_shows_code_and_reason() -> None:
+def test_websocket_protocol_error_shows_the_code_and_the_reason() -> None:
     error = WebSocketProtocolError(1009, "message over 1000 bytes")
     assert isinstance(error, RemoteProtocolError)
     assert str(error) == "message over 1000 bytes (1009)"
@@ -159,7 +159,7 @@ def test_a_stopped_codec_ignores_its_input() -> None:
     assert client.codec.buffered_bytes == 0
 
 
-def test_a_stopped_codec_drops_its_reference_to_the_sink() -> None:
+def test_stopped_codec_does_not_keep_the_sink_alive() -> None:
     client = Client()
     codec, sink = client.codec, weakref.ref(client.sink)
     codec.stop()
@@ -206,7 +206,7 @@ def test_input_during_a_pause_is_kept_until_resume() -> None:
     assert client.calls == [("text", "one"), ("text", "two"), ("close", 1000, "")]
 
 
-def test_protocol_error_received_during_a_pause_is_raised_by_resume() -> None:
+def test_resume_raises_a_protocol_error_received_during_a_pause() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"one") + b"\xff")
@@ -215,7 +215,7 @@ def test_protocol_error_received_during_a_pause_is_raised_by_resume() -> None:
     assert client.calls == [("text", "one")]
 
 
-def test_resumed_codec_with_an_empty_buffer_calls_nothing() -> None:
+def test_resume_with_an_empty_buffer_delivers_nothing() -> None:
     client = Client()
     client.codec.pause()
     client.codec.pause()
@@ -237,7 +237,7 @@ class PausingSink(FailingSink):
     on_bytes: Any = on_text
 
 
-def test_a_sink_can_pause_and_resume_within_a_call() -> None:
+def test_sink_may_pause_and_resume_the_codec_during_a_call() -> None:
     sink = PausingSink()
     sink.codec = WebSocketCodec(sink, 1000, 10)
     sink.codec.pause()
@@ -248,7 +248,7 @@ def test_a_sink_can_pause_and_resume_within_a_call() -> None:
     assert sink.count == 7
 
 
-def test_callback_on_busy_is_called_after_every_256_frames_in_a_row() -> None:
+def test_on_busy_is_called_after_every_256_frames_in_one_read() -> None:
     client = Client()
     pauses: list[int] = []
 
@@ -264,11 +264,11 @@ def test_callback_on_busy_is_called_after_every_256_frames_in_a_row() -> None:
     assert client.calls == [("bytes", b"%d" % number) for number in range(1000)]
 
 
-def test_sink_that_never_pauses_the_codec_receives_all_frames() -> None:
+def test_sink_that_never_pauses_receives_all_frames() -> None:
     assert len(Client().send(frame(PING) * 1000).calls) == 1000
 
 
-def test_input_that_arrives_while_the_buffer_is_partly_read_stays_in_order() -> None:
+def test_input_received_while_buffered_frames_remain_stays_in_order() -> None:
     client = Client()
     pausing_after_each_call(client)
     client.codec.pause()
@@ -288,12 +288,12 @@ def test_a_control_frame_reaches_the_sink_when_it_is_complete() -> None:
     assert client.send(frame(PING, b"abc")[-1:]).calls == [("ping", b"abc")]
 
 
-def test_buffered_bytes_count_the_incomplete_message_and_header() -> None:
+def test_count_of_buffered_bytes_includes_an_incomplete_message_and_header() -> None:
     client = Client().send(frame(BINARY_PART, b"abc") + header(MORE, 300)[:3])
     assert client.codec.buffered_bytes == 6
 
 
-def test_many_pauses_within_one_buffer_do_not_copy_the_buffer_each_time() -> None:
+def test_pause_does_not_copy_the_remaining_buffer() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"a") * 20_000)
@@ -321,7 +321,7 @@ def peak_of(client: Client, stream: bytes, piece: int) -> int:
     return peak - piece
 
 
-def test_memory_for_a_long_message_is_below_2_3_times_its_size() -> None:
+def test_codec_needs_less_memory_than_2_3_times_the_size_of_a_long_message() -> None:
     client = Client(max_message_bytes=MEBIBYTE)
     assert peak_of(client, frame(BINARY, b"a" * MEBIBYTE), 65536) < 2.3 * MEBIBYTE
     assert client.code is None
@@ -333,7 +333,7 @@ def test_message_arriving_byte_by_byte_needs_less_than_2_5_times_its_size() -> N
     assert client.code is None
 
 
-def test_long_text_with_wide_characters_is_decoded_after_it_is_complete() -> None:
+def test_long_text_with_wide_characters_needs_less_memory_than_6_5_times_its_size() -> None:
     payload = ("\N{PILE OF POO}" + "a" * 1000).encode() * 500
     client = Client(max_message_bytes=MEBIBYTE)
     # The delivered text takes 4 bytes for each character.
@@ -349,18 +349,18 @@ def test_the_memory_of_a_message_is_freed_after_it_is_delivered() -> None:
     assert sys.getsizeof(client.codec._message) < 100
 
 
-def test_large_receive_buffer_is_freed_although_an_incomplete_header_remains() -> None:
+def test_large_receive_buffer_is_freed_while_an_incomplete_header_remains() -> None:
     client = Client().send(b"\x81").send((frame(TEXT, b"a") * 10_000)[1:] + b"\x81")
     assert client.codec.buffered_bytes == 1
     assert sys.getsizeof(client.codec._buffer) < 200
 
 
-def test_encoding_works_after_receiving_has_ended() -> None:
+def test_close_frame_can_be_encoded_after_the_client_close_frame() -> None:
     client = Client().send(close(1000))
     assert client.codec.encode_close(1000, "") == b"\x88\x02\x03\xe8"
 
 
-def test_a_compressed_message_without_negotiation_closes_with_1002() -> None:
+def test_compressed_message_closes_with_1002_if_compression_is_not_negotiated() -> None:
     assert Client().send(frame(TEXT | RSV1, deflated(b"hello"))).code == 1002
 
 

@@ -40,7 +40,7 @@ def test_the_origin_field_is_the_origin_of_the_handshake() -> None:
     assert handshake((b"origin", b"https://example.com")).origin == "https://example.com"
 
 
-def test_offered_subprotocols_keep_the_order_of_the_client_over_several_fields() -> None:
+def test_subprotocols_in_several_fields_keep_the_order_of_the_client() -> None:
     asked = handshake((b"sec-websocket-protocol", b"chat.v2,  chat.v1"), (b"sec-websocket-protocol", b"Chat.v1"))
     assert asked.subprotocols == ["chat.v2", "chat.v1", "Chat.v1"]
 
@@ -54,14 +54,14 @@ def test_offered_subprotocols_keep_the_order_of_the_client_over_several_fields()
         (b"upgrade", b"h2c, websocket"),
     ],
 )
-def test_upgrade_and_websocket_tokens_are_found_among_others_in_any_case(name: bytes, value: bytes) -> None:
+def test_upgrade_and_connection_tokens_are_found_in_a_list_in_any_case(name: bytes, value: bytes) -> None:
     handshake((name, value), without=name)
 
 
 @pytest.mark.parametrize(
     ("method", "version", "has_content"), [("POST", "1.1", False), ("GET", "1.0", False), ("GET", "1.1", True)]
 )
-def test_handshake_with_another_method_or_version_or_with_content_is_rejected(
+def test_handshake_that_is_no_GET_or_not_http_1_1_or_has_content_is_rejected(
     method: str, version: str, has_content: bool
 ) -> None:
     headers = [
@@ -89,7 +89,7 @@ def test_a_handshake_without_a_required_field_gets_400(name: bytes) -> None:
         (b"sec-websocket-version", b"13"),
     ],
 )
-def test_a_handshake_that_repeats_a_singular_field_gets_400(name: bytes, value: bytes) -> None:
+def test_handshake_that_repeats_a_field_gets_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value)).status_hint == 400
 
 
@@ -98,7 +98,7 @@ def test_a_handshake_with_two_origins_gets_400() -> None:
 
 
 @pytest.mark.parametrize("version", [b"8", b"0", b"14", b"", b"013", b"13, 8", b"x", b"\xff"])
-def test_a_websocket_version_other_than_13_gives_426(version: bytes) -> None:
+def test_handshake_with_a_websocket_version_other_than_13_gets_426(version: bytes) -> None:
     error = refusal((b"sec-websocket-version", version), without=b"sec-websocket-version")
     assert error.status_hint == 426
 
@@ -123,7 +123,7 @@ def test_a_websocket_version_other_than_13_gives_426(version: bytes) -> None:
         (b"sec-websocket-key", KEY + b"\n"),
     ],
 )
-def test_handshake_with_a_wrong_upgrade_or_connection_or_key_field_gets_400(name: bytes, value: bytes) -> None:
+def test_handshake_with_an_invalid_upgrade_or_connection_or_key_field_gets_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value), without=name).status_hint == 400
 
 
@@ -155,7 +155,7 @@ def test_a_handshake_that_offers_a_subprotocol_twice_gets_400() -> None:
     assert refusal((b"sec-websocket-protocol", b"chat, chat")).status_hint == 400
 
 
-def test_random_handshake_header_bytes_are_accepted_or_raise_remote_protocol_error() -> None:
+def test_any_byte_in_a_handshake_field_is_accepted_or_raises_RemoteProtocolError() -> None:
     for name in (
         b"sec-websocket-protocol",
         b"sec-websocket-extensions",
@@ -178,7 +178,7 @@ def test_random_handshake_header_bytes_are_accepted_or_raise_remote_protocol_err
 
 @pytest.mark.parametrize("part", [b",", b"a,", b"a;b=c,", b"a;b;", b'a;b="\\c",', b'"', b"permessage-deflate,", b"\t "])
 @pytest.mark.parametrize("name", [b"sec-websocket-protocol", b"sec-websocket-extensions"])
-def test_a_long_hostile_handshake_field_costs_at_most_200_times_its_size(name: bytes, part: bytes) -> None:
+def test_long_handshake_field_needs_at_most_200_times_its_size_in_memory(name: bytes, part: bytes) -> None:
     value = part * (20_000 // len(part))
     tracemalloc.start()
     try:
@@ -194,7 +194,7 @@ def test_a_long_hostile_handshake_field_costs_at_most_200_times_its_size(name: b
 # Responses
 
 
-def test_the_example_key_of_rfc_6455_gives_the_example_response_of_rfc_6455() -> None:
+def test_example_key_in_rfc_6455_gives_the_example_response() -> None:
     assert accepted() == [
         b"HTTP/1.1 101 Switching Protocols",
         b"server: uvicorn",
@@ -211,18 +211,18 @@ def test_an_offered_subprotocol_is_in_the_response() -> None:
 
 
 @pytest.mark.parametrize("subprotocol", ["c", "", "A", "a, b", "a\r\nx: y", 1, b"a"])
-def test_accepting_a_subprotocol_that_was_not_offered_raises(subprotocol: Any) -> None:
+def test_accept_with_a_subprotocol_that_was_not_offered_raises(subprotocol: Any) -> None:
     with pytest.raises(LocalProtocolError, match="subprotocol: expected one of "):
         accepted((b"sec-websocket-protocol", b"a, b"), subprotocol=subprotocol)
 
 
-def test_fields_of_the_application_are_in_the_handshake_response() -> None:
+def test_handshake_response_has_the_fields_of_the_application() -> None:
     lines = accepted(headers=[(b"Set-Cookie", b"a=b"), [b"set-cookie", b"c=d"], [b"x-custom", b""]])
     assert lines[-3:] == [b"set-cookie: a=b", b"set-cookie: c=d", b"x-custom: "]
 
 
 @pytest.mark.parametrize("name", [b"server", b"Date"])
-def test_application_replaces_the_default_server_or_date_header_in_a_handshake(name: bytes) -> None:
+def test_handshake_response_has_the_server_or_date_field_of_the_application(name: bytes) -> None:
     defaults = DefaultFields()
     defaults.update(0)
     response, _ = handshake().accept(None, [(name, b"mine")], defaults, compression=False)
@@ -248,41 +248,41 @@ def test_application_replaces_the_default_server_or_date_header_in_a_handshake(n
         b"sec-websocket-anything",
     ],
 )
-def test_a_handshake_field_that_only_the_server_may_set_raises(name: bytes) -> None:
+def test_accept_with_a_field_that_only_the_server_may_set_raises(name: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="only the server may set it in a handshake"):
         accepted(headers=[(name, b"x")])
 
 
-def test_error_about_a_subprotocol_header_recommends_the_key_subprotocol() -> None:
+def test_error_for_a_subprotocol_header_recommends_the_key_subprotocol() -> None:
     with pytest.raises(LocalProtocolError, match="expected the subprotocol in 'subprotocol'"):
         accepted((b"sec-websocket-protocol", b"a"), headers=[(b"Sec-WebSocket-Protocol", b"a")])
 
 
 @pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\n", b"\0", b"\x7f"])
-def test_a_control_character_in_a_handshake_field_raises(value: bytes) -> None:
+def test_accept_with_a_control_character_in_a_field_raises(value: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="control character"):
         accepted(headers=[(b"x", value)])
 
 
 @pytest.mark.parametrize("value", ["text", 1, None])
-def test_a_handshake_field_value_other_than_bytes_raises(value: Any) -> None:
+def test_accept_with_a_field_value_other_than_bytes_raises(value: Any) -> None:
     with pytest.raises(LocalProtocolError, match="expected a value of bytes"):
         accepted(headers=[(b"x", value)])
 
 
 @pytest.mark.parametrize("headers", [[(b"a", b"b", b"c")], [b"a"], 1, [1], [([], b"a")]])
-def test_handshake_headers_that_are_not_pairs_raise(headers: Any) -> None:
+def test_accept_with_headers_that_are_not_pairs_raises(headers: Any) -> None:
     with pytest.raises(LocalProtocolError, match="expected \\[name, value\\] pairs"):
         accepted(headers=headers)
 
 
 @pytest.mark.parametrize("name", [b"a b", b"", b"a\r\n", "text"])
-def test_an_invalid_handshake_field_name_raises(name: Any) -> None:
+def test_accept_with_an_invalid_field_name_raises(name: Any) -> None:
     with pytest.raises(LocalProtocolError, match="header name: expected"):
         accepted(headers=[(name, b"a")])
 
 
-def test_a_handshake_can_be_accepted_after_an_invalid_accept_was_rejected() -> None:
+def test_handshake_can_be_accepted_after_an_invalid_accept() -> None:
     asked = handshake()
     with pytest.raises(LocalProtocolError):
         asked.accept("unknown", [], DefaultFields(), compression=True)
@@ -290,7 +290,7 @@ def test_a_handshake_can_be_accepted_after_an_invalid_accept_was_rejected() -> N
 
 
 @pytest.mark.parametrize("compression", [False, True])
-def test_compression_is_negotiated_if_the_client_offers_and_the_server_allows_it(compression: bool) -> None:
+def test_compression_is_negotiated_if_the_client_and_the_server_allow_it(compression: bool) -> None:
     asked = handshake((b"sec-websocket-extensions", WITH_COMPRESSION))
     response, deflate = asked.accept(None, [], DefaultFields(), compression)
     assert (b"sec-websocket-extensions: permessage-deflate" in response) == compression
