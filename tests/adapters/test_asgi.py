@@ -99,7 +99,7 @@ async def test_asgi_adapter_serves_a_message_with_only_required_keys() -> None:
     assert reply.content == b"POST inline"
 
 
-async def test_request_content_in_the_message_may_continue_in_the_body_channel() -> None:
+async def test_adapter_reads_the_body_of_the_message_before_the_body_channel() -> None:
     body = Body({"content": b"", "more_content": True}, {"content": b"b", "more_content": True}, {"content": b"c"})
     reply = await answer(wsgi_apps.app, {"method": "POST", "path": "/echo", "body": b"a"}, body=body)
     assert reply.content == b"POST abc"
@@ -108,12 +108,12 @@ async def test_request_content_in_the_message_may_continue_in_the_body_channel()
 @pytest.mark.parametrize(
     "end", [{"closed": True}, {"closed": True, "content": b"", "more_content": False}, OSError("x")]
 )
-async def test_C11_interrupted_body_channel_raises_in_the_application(end: Any) -> None:
+async def test_C11_interrupted_body_channel_gives_400(end: Any) -> None:
     body = Body({"content": b"a", "more_content": True}, end)
     assert (await answer(wsgi_apps.app, {"method": "POST", "path": "/echo"}, body=body)).sent[0]["status"] == 400
 
 
-async def test_path_that_a_middleware_has_changed_replaces_the_raw_path() -> None:
+async def test_adapter_ignores_a_raw_path_that_contradicts_the_path() -> None:
     environ = await environ_of({"path": "/new path", "raw_path": b"/old%20path"})
     assert (environ["PATH_INFO"], environ["RAW_URI"]) == ("/new path", "/new%20path")
 
@@ -128,7 +128,7 @@ async def test_C4_a_path_is_not_decoded_twice() -> None:
     assert (await environ_of({"path": "/%41", "raw_path": b"/%41"}))["PATH_INFO"] == "/%41"
 
 
-async def test_C6_root_path_becomes_script_name_and_is_removed_from_path_info() -> None:
+async def test_C6_adapter_moves_the_root_path_from_path_info_to_script_name() -> None:
     environ = await environ_of({"path": "/app/x", "raw_path": b"/app/x", "root_path": "/app"})
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "/x")
 
@@ -153,7 +153,7 @@ async def test_C10_disconnect_stops_the_iteration_and_closes_the_iterable() -> N
     assert wsgi_apps.closed == ["endless"]
 
 
-async def test_exception_during_a_response_is_raised_after_the_earlier_content_is_sent(
+async def test_asgi_adapter_sends_earlier_content_before_it_raises_an_exception(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     reply = Reply()
@@ -287,12 +287,12 @@ def test_constructor_of_asgi_adapter_rejects_an_unsuitable_application(
 
 
 @pytest.mark.parametrize("field", [["x-user", "me"], [b"x-number", 5], [b"x"]])
-async def test_a_malformed_header_added_by_a_middleware_raises_local_protocol_error(field: Any) -> None:
+async def test_malformed_header_from_a_middleware_raises_local_protocol_error(field: Any) -> None:
     with pytest.raises(LocalProtocolError, match=r"message\['headers'\]: expected \[name, value\] pairs of bytes, got"):
         await answer(wsgi_apps.app, {"headers": [[b"a", b"b"], field]})
 
 
-async def test_number_as_a_response_header_is_rejected() -> None:
+async def test_asgi_adapter_rejects_a_number_as_response_header_value() -> None:
     async def app(message: Any) -> None:
         await message["reply_channel"].send({"status": 200, "headers": [[b"content-length", 1 << 40]]})
 
@@ -327,7 +327,7 @@ def test_several_event_loops_may_call_the_adapter_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "uvloop"])
-def test_waiter_on_a_second_loop_gets_StartupError_if_the_startup_loop_closes(name: str) -> None:
+def test_second_loop_gets_StartupError_when_the_startup_loop_closes(name: str) -> None:
     class Hanging(Interface):
         async def startup(self) -> None:
             await first.create_future()
@@ -385,7 +385,7 @@ async def test_application_sees_context_variables_that_a_middleware_has_set() ->
     assert trace.get() == "the middleware's"
 
 
-async def test_executor_that_pickles_calls_gives_503_and_the_reason_is_logged(
+async def test_request_gets_503_if_the_executor_pickles_its_calls(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class ProcessLikeExecutor(ThreadPoolExecutor):
@@ -450,7 +450,7 @@ async def test_asgi_adapter_does_not_wait_for_unread_content() -> None:
     await conversation.lose()
 
 
-async def test_C10_cancelling_the_adapter_call_raises_in_an_application_that_waits_for_content() -> None:
+async def test_C10_pending_content_read_raises_when_the_adapter_call_is_cancelled() -> None:
     raised: list[BaseException] = []
     begun = threading.Event()
 
@@ -565,7 +565,7 @@ asyncio.run(main())
 """
 
 
-def test_iterables_are_closed_at_exit_if_the_adapter_is_never_shut_down() -> None:
+def test_adapter_without_shutdown_closes_its_iterables_at_exit() -> None:
     process = subprocess.run([sys.executable, "-c", WITHOUT_SHUTDOWN], capture_output=True, text=True, timeout=60)
     assert (process.stdout, process.stderr) == ("closed\n", "")
 

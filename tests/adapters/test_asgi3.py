@@ -177,7 +177,7 @@ async def test_empty_piece_of_content_is_not_sent_to_the_asgi_host() -> None:
         ("GET", 304, [[b"content-length", b"9"]], [(b"content-length", b"9")]),
     ],
 )
-async def test_asgi_host_gets_no_content_for_a_HEAD_204_or_304_response(
+async def test_asgi3_adapter_sends_no_content_for_HEAD_or_status_204_or_304(
     method: str, status: int, headers: list[list[bytes]], sent: list[tuple[bytes, bytes]]
 ) -> None:
     app = Recorder({"status": status, "headers": headers, "content": b"hello"})
@@ -188,7 +188,7 @@ async def test_asgi_host_gets_no_content_for_a_HEAD_204_or_304_response(
 
 
 @pytest.mark.parametrize("length", [b"4", b"6", b"x"])
-async def test_wrong_response_content_length_raises_in_the_application_and_the_asgi_host(length: bytes) -> None:
+async def test_wrong_content_length_raises_in_both_the_application_and_the_asgi_host(length: bytes) -> None:
     app = Recorder({"status": 200, "headers": [[b"content-length", length]], "content": b"hello"})
     host = Host(app, HTTP)
     with pytest.raises(LocalProtocolError) as raised:
@@ -238,7 +238,7 @@ async def test_asgi3_adapter_passes_each_piece_of_content_as_it_arrives() -> Non
     assert received[1:] == [{"content": b"cd", "more_content": False}]
 
 
-async def test_asgi3_adapter_receives_no_content_that_the_application_does_not_read() -> None:
+async def test_asgi3_adapter_receives_content_only_when_the_application_reads_it() -> None:
     host = Host(Recorder(), POST, {"type": "http.request", "body": b"abcd"})
     await host.task
     assert host.events.qsize() == 1
@@ -263,7 +263,7 @@ async def test_body_channel_exists_only_if_the_request_may_have_content(
     assert ("body" in app.channels[0]) == has_content
 
 
-async def test_asgi3_adapter_reports_a_client_that_leaves_during_its_upload() -> None:
+async def test_asgi3_adapter_reports_a_client_disconnect_during_an_upload() -> None:
     received = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -284,7 +284,7 @@ async def test_http_disconnect_ends_the_call_of_the_asgi3_adapter(end: Any) -> N
     await host.adapter._interface.shutdown(0)
 
 
-async def test_call_of_the_asgi3_adapter_returns_when_http_disconnect_follows_the_content() -> None:
+async def test_http_disconnect_after_the_content_ends_the_asgi3_adapter_call() -> None:
     async def app(message: Message, channels: Message) -> None:
         await channels["body"].receive()
         await for_ever(message, channels)
@@ -296,7 +296,7 @@ async def test_call_of_the_asgi3_adapter_returns_when_http_disconnect_follows_th
     await host.adapter._interface.shutdown(0)
 
 
-async def test_response_after_http_disconnect_is_dropped_if_timeout_half_closed_is_0() -> None:
+async def test_zero_half_closed_timeout_drops_a_response_after_http_disconnect() -> None:
     closed = asyncio.Event()
 
     async def app(message: Message, channels: Message) -> None:
@@ -331,7 +331,7 @@ async def test_response_sent_after_http_disconnect_reaches_the_host() -> None:
     assert [event.get("body") for event in host.sent] == [None, b"late"]
 
 
-async def test_handler_that_returns_without_a_response_sends_nothing_to_a_half_closed_client() -> None:
+async def test_half_closed_client_gets_nothing_when_the_handler_sends_no_response() -> None:
     async def app(message: Message, channels: Message) -> None:
         closed = asyncio.Event()
         channels["reply"].on_close(closed.set)
@@ -342,14 +342,14 @@ async def test_handler_that_returns_without_a_response_sends_nothing_to_a_half_c
     assert host.sent == []
 
 
-async def test_os_error_raised_by_send_of_the_host_counts_as_a_disconnect() -> None:
+async def test_asgi3_adapter_treats_os_error_from_send_as_a_disconnect() -> None:
     host = Host(Recorder(), HTTP)
     host.gone = True
     await host.task
     assert host.sent == []
 
 
-async def test_send_call_of_an_application_waits_for_a_slow_asgi_host() -> None:
+async def test_response_send_waits_for_a_slow_asgi_host() -> None:
     sent = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -517,7 +517,7 @@ async def test_websocket_close_waits_for_the_disconnect_event_of_the_host() -> N
     assert app.messages[1]["code"] == 4001
 
 
-async def test_websocket_closes_with_1006_if_the_host_sends_no_disconnect_event_in_time() -> None:
+async def test_websocket_closes_with_1006_without_a_disconnect_event_from_the_host() -> None:
     app = Recorder({"accept": True, "close": True})
     events: asyncio.Queue[Message] = asyncio.Queue()
     events.put_nowait(CONNECT)
@@ -531,7 +531,7 @@ async def test_websocket_closes_with_1006_if_the_host_sends_no_disconnect_event_
     assert app.messages[1]["code"] == 1006
 
 
-async def test_asgi3_adapter_awaits_no_receive_while_it_sends_websocket_close() -> None:
+async def test_asgi3_adapter_sends_websocket_close_without_a_pending_receive() -> None:
     """On granian a pending receive blocks all sends."""
     asked = asyncio.Lock()
     events: asyncio.Queue[Message] = asyncio.Queue()
@@ -578,7 +578,7 @@ async def test_denial_response_may_be_streamed(extensions: Message) -> None:
     assert b"".join(event.get("body", b"") for event in host.sent) == (b"who?" if extensions else b"")
 
 
-async def test_denial_response_that_contradicts_its_content_length_is_aborted() -> None:
+async def test_denial_response_with_a_wrong_content_length_is_aborted() -> None:
     start = {"status": 401, "headers": [[b"content-length", b"9"]], "content": b"wh", "more_content": True}
     host = Host(Recorder(start, {"content": b"o?"}), WEBSOCKET, CONNECT)
     with pytest.raises(ResponseAborted):
@@ -593,7 +593,7 @@ async def test_denial_response_that_contradicts_its_content_length_is_aborted() 
         ({"accept": True, "headers": [[b"a", b"b\r\n"]]}, ["start", "body"]),
     ],
 )
-async def test_uncaught_error_for_an_invalid_accept_message_gives_500(accept: Message, sent: list[str]) -> None:
+async def test_uncaught_error_after_an_invalid_accept_message_gives_500(accept: Message, sent: list[str]) -> None:
     host = Host(Recorder(accept), WEBSOCKET, CONNECT)
     await settle()
     host.put({"type": "websocket.disconnect", "code": 1000})
@@ -619,7 +619,7 @@ async def test_uncaught_error_for_an_invalid_accept_message_gives_500(accept: Me
         ),
     ],
 )
-async def test_invalid_accept_message_raises_and_a_valid_accept_message_may_follow(
+async def test_application_may_accept_a_websocket_after_an_invalid_accept_message(
     accept: Message, expected: str
 ) -> None:
     async def app(message: Message, channels: Message) -> None:
@@ -657,7 +657,7 @@ async def test_websocket_closes_with_1006_if_receive_of_the_asgi_host_raises() -
     assert app.messages[1]["code"] == 1006
 
 
-async def test_os_error_raised_by_a_host_websocket_send_counts_as_a_disconnect() -> None:
+async def test_asgi3_adapter_treats_os_error_from_websocket_send_as_a_disconnect() -> None:
     app = Recorder({"accept": True})
     host = Host(app, WEBSOCKET, CONNECT)
     host.gone = True
@@ -705,7 +705,7 @@ async def test_asgi3_adapter_receives_no_websocket_messages_while_handlers_are_b
     await host.task
 
 
-async def test_application_waits_for_an_asgi_host_that_sends_websocket_messages_slowly() -> None:
+async def test_websocket_send_waits_for_a_slow_asgi_host() -> None:
     sent = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -742,7 +742,7 @@ async def test_websocket_client_that_does_not_read_is_closed_with_1013() -> None
 # Responses without content
 
 
-async def test_endless_handler_is_cancelled_after_the_response_to_a_HEAD_request(
+async def test_endless_handler_of_a_HEAD_request_is_cancelled_after_the_response(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raised: list[type[BaseException]] = []

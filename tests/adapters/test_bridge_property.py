@@ -170,7 +170,7 @@ def bridges() -> Iterator[Bridges]:
     suppress_health_check=list(HealthCheck),
 )
 @given(exchanges())
-def test_P3_application_behind_two_or_three_adapters_behaves_like_the_application_alone(
+def test_P3_application_behaves_the_same_behind_two_or_three_adapters(
     bridges: Bridges, exchange: tuple[Request, Script]
 ) -> None:
     request, script = exchange

@@ -44,19 +44,19 @@ def serve(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_response_head_can_be_replaced_after_a_wsgi_write_of_empty_bytes(way: str) -> None:
+def test_application_may_replace_the_response_head_after_an_empty_write(way: str) -> None:
     received, seen = serve(Script(calls=(Start(), Write(0), Start("503 Busy", again=True))), way=way)
     assert (received.status, seen.events) == ("503 Busy", [])
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_response_that_has_begun_does_not_become_500(way: str) -> None:
+def test_application_error_does_not_change_the_status_of_a_started_response(way: str) -> None:
     received, _ = serve(Script("generator", (Start("201 Created"), Yield(1), Raise(ValueError))), way=way)
     assert (received.status, received.content, received.complete) == ("201 Created", b"1", False)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_environ_keys_of_the_wsgi_host_reach_the_environ_of_the_application(way: str) -> None:
+def test_application_gets_the_environ_keys_of_the_wsgi_host(way: str) -> None:
     own = object()
     _, seen = serve(Script(calls=(Start(),)), Request(own=(("test.own", own), ("REMOTE_USER", "me"))), way)
     assert (seen.environ.get("test.own"), seen.environ.get("REMOTE_USER")) == (own, "me")
@@ -77,7 +77,7 @@ def test_reading_content_after_a_response_without_content_does_not_block(way: st
 
 
 @pytest.mark.parametrize("key", ["HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"])
-def test_header_that_resembles_CONTENT_LENGTH_or_CONTENT_TYPE_is_not_in_environ(key: str) -> None:
+def test_environ_omits_headers_that_resemble_CONTENT_LENGTH_or_CONTENT_TYPE(key: str) -> None:
     request = Request("POST", fields=(("CONTENT_TYPE", "a/b"), (key, "7")), content_bytes=2, ended_by="length")
     _, seen = serve(Script(calls=(Read("read()"), Start())), request)
     assert (seen.environ["CONTENT_TYPE"], seen.environ["CONTENT_LENGTH"]) == ("a/b", "2")
@@ -89,13 +89,13 @@ def test_environ_has_no_remote_port_if_the_wsgi_host_gave_none() -> None:
     assert "REMOTE_PORT" not in seen.environ
 
 
-def test_wsgi_input_of_the_host_is_not_read_beyond_the_content() -> None:
+def test_adapter_does_not_read_wsgi_input_beyond_the_content() -> None:
     # It goes on with another request; see _Input.
     _, seen = serve(Script(calls=(Read("read()"), Start())), Request("POST", content_bytes=9, ended_by="length"))
     assert seen.content == Request(content_bytes=9).content
 
 
-def test_raw_target_with_bytes_outside_ascii_is_decoded_to_the_path() -> None:
+def test_raw_target_with_non_ascii_bytes_is_decoded_to_the_path() -> None:
     paths: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ SOURCES = [from_the_server, from_a_host, from_a_host_that_says_the_raw_target, f
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_C4_build_environ_decodes_every_path_of_two_bytes_like_wsgiref(
+def test_C4_build_environ_decodes_every_two_byte_path_like_wsgiref(
     source: Callable[[bytes], HTTPExchange],
 ) -> None:
     wrong = []
@@ -155,11 +155,11 @@ def test_C4_build_environ_decodes_every_path_of_two_bytes_like_wsgiref(
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_C4_path_behind_nested_adapters_is_not_decoded_twice(source: Callable[[bytes], HTTPExchange]) -> None:
+def test_C4_nested_adapters_do_not_decode_a_path_twice(source: Callable[[bytes], HTTPExchange]) -> None:
     assert build_environ(source(b"/%41%252F/..//"))["PATH_INFO"] == "/%41%252F/..//"
 
 
-def test_C6_nested_adapters_keep_a_script_name_of_two_arbitrary_bytes() -> None:
+def test_C6_nested_adapters_keep_every_two_byte_script_name() -> None:
     wrong = []
     for path in all_paths_of_two_bytes():
         environ = build_environ(from_a_host_that_has_split_it(path))
@@ -170,6 +170,6 @@ def test_C6_nested_adapters_keep_a_script_name_of_two_arbitrary_bytes() -> None:
 
 
 @pytest.mark.parametrize("key", ["HTTP_X_\N{EURO SIGN}", "HTTP_CAF\xc9"])
-def test_environ_key_that_is_no_field_name_is_left_out_of_the_headers(key: str) -> None:
+def test_headers_omit_an_environ_key_that_is_not_a_field_name(key: str) -> None:
     exchange = exchange_from_environ({"PATH_INFO": "/", "HTTP_X_A": "1", key: "2"}, HTTPGateway(), None)
     assert exchange.headers == [[b"x-a", b"1"]]

@@ -131,7 +131,7 @@ def test_exception_of_a_wsgi_application_is_raised_to_the_host_unchanged(way: Wa
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("way", WAYS)
-def test_os_error_and_stop_iteration_become_the_cause_of_an_application_error(
+def test_adapter_raises_ApplicationError_for_OSError_and_StopIteration(
     way: Way, error: BaseException, late: bool, begun: bool, caplog: Log
 ) -> None:
     with pytest.raises(ApplicationError, match=f"the application raised {type(error).__name__}") as raised:
@@ -154,7 +154,7 @@ def test_disconnect_of_the_client_is_not_raised_to_the_host(way: Way) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_exception_after_the_complete_response_is_logged_by_the_adapter(way: Way, caplog: Log) -> None:
+def test_adapter_logs_an_exception_raised_after_the_complete_response(way: Way, caplog: Log) -> None:
     async def app(message: Message, channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"whole"})
         raise Unpleasant("boom")
@@ -201,7 +201,7 @@ async def test_cancelled_handler_behind_the_asgi3_adapter_gives_500() -> None:
     assert host.sent[0]["status"] == 500
 
 
-async def test_exception_after_the_host_has_cancelled_the_call_is_logged(caplog: Log) -> None:
+async def test_exception_is_logged_if_the_client_disconnects_before_the_host_gets_it(caplog: Log) -> None:
     go_on = asyncio.Event()
 
     async def app(message: Message, channels: dict[str, Any]) -> None:
@@ -221,7 +221,7 @@ async def test_exception_after_the_host_has_cancelled_the_call_is_logged(caplog:
     assert caplog.text.count("Unpleasant: boom") == 1
 
 
-def test_exception_after_a_wsgi_host_has_closed_the_iterable_is_logged(caplog: Log) -> None:
+def test_exception_is_logged_if_the_wsgi_host_closes_the_iterable_early(caplog: Log) -> None:
     failed = threading.Event()
 
     async def app(message: Message, channels: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ async def raising_nothing(message: Message, channels: dict[str, Any]) -> None:
     await channels["reply"].send({"status": 200})
 
 
-def test_exception_raised_to_the_host_is_freed_without_the_garbage_collector() -> None:
+def test_exception_raised_to_the_host_creates_no_reference_cycle() -> None:
     async def app(message: Message, channels: dict[str, Any]) -> None:
         # Not at its first step: Python's own eager tasks make a cycle of their failure.
         await asyncio.sleep(0)
@@ -297,7 +297,7 @@ def test_the_error_middleware_of_starlette_shows_the_exception_of_the_applicatio
     assert "Unpleasant: boom" in answer.text
 
 
-async def test_middleware_may_respond_to_an_exception_that_the_adapter_raises() -> None:
+async def test_middleware_may_send_a_response_after_the_adapter_raises() -> None:
     adapter = ASGIAdapter(raising_wsgi(Unpleasant("boom")), threads=1)
     reply = Reply()
 
@@ -313,7 +313,7 @@ async def test_middleware_may_respond_to_an_exception_that_the_adapter_raises() 
     assert (host.sent[0]["status"], host.sent[1]["body"], reply.sent) == (503, b"boom", [])
 
 
-def test_exception_of_a_wsgi_iterable_before_any_content_is_raised_to_the_host() -> None:
+def test_wsgi_iterable_that_raises_before_any_content_raises_in_the_host() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
         raise Unpleasant("boom")

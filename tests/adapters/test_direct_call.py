@@ -98,7 +98,7 @@ def breaks(error: Exception) -> Callable[..., Any]:
     return app
 
 
-async def test_adapter_does_not_change_the_environ_of_a_direct_call() -> None:
+async def test_application_gets_the_same_environ_with_and_without_the_adapter() -> None:
     data = request(
         b"GET /a%20b?c=d HTTP/1.1",
         b"x-own: 1",
@@ -143,7 +143,7 @@ async def test_two_adapters_on_one_connection_have_separate_environs() -> None:
     ],
     ids=["path", "client", "added field", "changed field", "no fields"],
 )
-async def test_direct_call_serves_the_request_as_changed_by_a_middleware(
+async def test_direct_call_serves_a_request_that_a_middleware_has_changed(
     change: Callable[[Message], Any], shown: bytes
 ) -> None:
     class Changing(Site):
@@ -203,7 +203,7 @@ async def test_direct_call_raises_if_the_caller_has_already_started_the_response
     assert (response.content, type(site.raised[0])) == (b"from the site", LocalProtocolError)
 
 
-async def test_caller_of_a_direct_call_may_respond_after_an_application_exception() -> None:
+async def test_caller_of_a_direct_call_may_respond_after_an_exception() -> None:
     class FallingBack(Site):
         async def fall_back(self, channels: Message) -> None:
             await ok(channels)
@@ -215,7 +215,7 @@ async def test_caller_of_a_direct_call_may_respond_after_an_application_exceptio
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), FileNotFoundError("gone")])
-async def test_os_error_in_a_direct_call_becomes_the_cause_of_an_application_error(error: BaseException) -> None:
+async def test_direct_call_raises_ApplicationError_for_OSError(error: BaseException) -> None:
     site = Site(raises(error))
     [response] = await site.responses()
     assert (response.status, type(site.raised[0]), site.raised[0].__cause__) == (500, ApplicationError, error)
@@ -230,7 +230,7 @@ async def test_exception_during_the_response_of_a_direct_call_is_logged_once(
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_malformed_response_field_in_a_direct_call_raises_in_the_caller() -> None:
+async def test_direct_call_raises_for_a_malformed_response_header() -> None:
     def app(environ: Message, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "x")])
         return [b"x"]
@@ -240,7 +240,7 @@ async def test_malformed_response_field_in_a_direct_call_raises_in_the_caller() 
     assert (response.status, type(site.raised[0])) == (500, LocalProtocolError)
 
 
-async def test_content_shorter_than_content_length_aborts_the_response_and_is_logged_once(
+async def test_direct_call_aborts_a_response_shorter_than_its_content_length(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(environ: Message, start_response: Any) -> Iterator[bytes]:
@@ -252,7 +252,7 @@ async def test_content_shorter_than_content_length_aborts_the_response_and_is_lo
     assert caplog.text.count("content-length is 5 but the app sent 4 bytes and stopped") == 1
 
 
-async def test_direct_call_returns_400_if_ClientDisconnected_is_raised_before_the_response() -> None:
+async def test_direct_call_gives_400_if_ClientDisconnected_precedes_the_response() -> None:
     site = Site(raises(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.status, site.raised) == (400, [])
@@ -264,7 +264,7 @@ async def test_direct_call_aborts_the_response_if_ClientDisconnected_is_raised_m
     assert (response.complete, type(site.raised[0])) == (False, ResponseAborted)
 
 
-async def test_two_direct_calls_for_the_same_request_return_after_one_response() -> None:
+async def test_two_direct_calls_for_one_request_both_return() -> None:
     adapter = ASGIAdapter(wsgi_apps.hello, threads=2)
     returned: list[object] = []
 
@@ -341,7 +341,7 @@ class Impatient(Site):
 
 
 @pytest.mark.parametrize("app", [wsgi_apps.hello, wsgi_apps.generator, wsgi_apps.file])
-async def test_response_content_of_a_direct_call_is_dropped_after_its_caller_is_cancelled(
+async def test_direct_call_sends_no_content_after_its_caller_is_cancelled(
     app: Callable[..., Any],
 ) -> None:
     blocking = Blocking(app)
@@ -349,7 +349,7 @@ async def test_response_content_of_a_direct_call_is_dropped_after_its_caller_is_
     assert response.content == b"from the site"
 
 
-async def test_response_file_of_a_cancelled_direct_call_is_not_sent(tmp_path: Path) -> None:
+async def test_direct_call_sends_no_file_after_its_caller_is_cancelled(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(b"x" * (1 << 20))
 
@@ -362,7 +362,7 @@ async def test_response_file_of_a_cancelled_direct_call_is_not_sent(tmp_path: Pa
     assert response.content == b"from the site"
 
 
-async def test_direct_call_logs_an_exception_after_its_caller_was_cancelled(
+async def test_direct_call_logs_an_exception_raised_after_its_caller_is_cancelled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blocking = Blocking(raises(ValueError("late")))
@@ -370,7 +370,7 @@ async def test_direct_call_logs_an_exception_after_its_caller_was_cancelled(
     assert caplog.text.count("ValueError: late") == 1
 
 
-async def test_queued_direct_call_of_a_cancelled_caller_gets_no_response_at_shutdown() -> None:
+async def test_shutdown_sends_no_response_for_a_cancelled_queued_direct_call() -> None:
     app = Blocking()
     site = Impatient(app)
     first, _ = site.conversation.connect()
@@ -390,7 +390,7 @@ async def test_queued_direct_call_of_a_cancelled_caller_gets_no_response_at_shut
     assert [response.content for response in site.conversation.responses()] == [b"from the site"]
 
 
-async def test_direct_call_logs_an_exception_that_was_never_delivered(caplog: pytest.LogCaptureFixture) -> None:
+async def test_direct_call_logs_an_exception_that_never_reached_its_caller(caplog: pytest.LogCaptureFixture) -> None:
     exchange = HTTPExchange(
         HTTPGateway(), Endpoint(loop=asyncio.get_running_loop()), "GET", b"/", "1.1", ((), ()), has_content=False
     )

@@ -46,7 +46,7 @@ def test_C12_sys_exit_with_a_message_in_a_forked_child_exits_with_1() -> None:
 
 
 @pytest.mark.parametrize(("host", "app"), _BY_THREADS)
-def test_C12_forked_child_that_returns_from_the_application_serves_no_requests(host: str, app: str) -> None:
+def test_C12_forked_child_exits_when_the_application_returns_in_it(host: str, app: str) -> None:
     assert ended_child(host, app, "/?return") == b"1"
 
 
@@ -111,7 +111,7 @@ def test_C12_process_may_fork_while_its_event_loop_runs(script: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
 
 
-def test_C12_a_process_may_fork_while_an_application_is_starting_in_another_thread() -> None:
+def test_C12_process_may_fork_while_an_adapter_starts_in_another_thread() -> None:
     script = """
 import asyncio
 parent, entered, go = os.getpid(), threading.Event(), threading.Event()
@@ -138,7 +138,7 @@ assert content_of(app) == b"started"
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
 
 
-def test_C12_normal_exit_of_a_child_process_does_not_affect_its_parent() -> None:
+def test_C12_parent_keeps_serving_after_a_forked_child_exits() -> None:
     script = "child = os.fork()\nif child == 0: answers(); sys.exit(3)\n"
     script += "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3\nassert answers()"
     ended = run_command(ROOT, "-c", FORKING + script, program=())

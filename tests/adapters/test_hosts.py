@@ -85,7 +85,7 @@ def test_wsgi_host_passes_chunked_request_content(host: Host) -> None:
 
 
 @on([name for name in _WSGI_HOSTS if name not in _CHUNKED])
-def test_chunked_content_that_the_wsgi_host_does_not_decode_is_rejected(host: Host) -> None:
+def test_chunked_upload_gets_an_error_if_the_wsgi_host_does_not_decode_it(host: Host) -> None:
     answer = ask(host.port, "/", method="POST", chunks=[b"a" * 100000])
     assert answer.status in (400, 411, 501)
 
@@ -99,7 +99,7 @@ def test_wsgi_host_sends_a_streamed_response(host: Host, name: str) -> None:
     assert ask(host.port, f"/{name}").content == b"".join(b"%d" % number * 20000 for number in range(5))
 
 
-def test_wsgi_host_sends_a_streamed_response_of_a_declared_length(host: Host) -> None:
+def test_wsgi_host_sends_a_streamed_response_with_a_content_length(host: Host) -> None:
     answer = ask(host.port, "/declared")
     assert (answer.values("content-length"), answer.content) == (["100000"], b"x" * 100000)
 
@@ -197,7 +197,9 @@ class TestAnApplicationThatRaises:
 
     @on(_THREADED)
     @pytest.mark.parametrize("when", ["before", "midway", "after"])
-    def test_failing_application_does_not_end_other_requests(self, host: Host, error: str, when: str) -> None:
+    def test_application_failure_in_one_request_does_not_end_another_request(
+        self, host: Host, error: str, when: str
+    ) -> None:
         name = f"{error}-{when}"
         with connect(host.port) as waiting:
             waiting.sendall(head_of("GET", f"/wait?{name}"))
@@ -209,7 +211,7 @@ class TestAnApplicationThatRaises:
             assert read_answer(waiting).content == b"waited"
 
 
-def test_C10_application_is_notified_of_a_disconnect_on_every_host(host: Host) -> None:
+def test_C10_every_host_notifies_the_application_of_a_disconnect(host: Host) -> None:
     with connect(host.port) as connection:
         connection.sendall(head_of("GET", "/endless?streamer"))
         connection.recv(1000)
@@ -235,7 +237,7 @@ def test_C11_truncated_chunked_upload_is_never_treated_as_complete(host: Host) -
 
 # The others are ended by the signal itself, before Python can do anything; uWSGI does not always wait for Python.
 @pytest.mark.parametrize("name", [name for name in HOSTS if name.startswith(("gunicorn", "uvicorn"))])
-def test_C12_startup_and_shutdown_are_awaited_once_in_each_process_that_serves(name: str) -> None:
+def test_C12_each_serving_process_awaits_startup_and_shutdown_once(name: str) -> None:
     with hosted(name, "tests.adapters.hosted_apps:lifecycle") as host:
         assert ask(host.port).content == b"served"
         host.stop()

@@ -100,7 +100,7 @@ def test_response_to_HEAD_has_no_content_on_any_host(cell: Host) -> None:
 
 
 @only(OURS)
-def test_disconnect_ends_a_stream_of_every_kind_of_application_on_every_host(cell: Host) -> None:
+def test_client_disconnect_ends_an_endless_response_on_every_host(cell: Host) -> None:
     with connect(cell.port) as connection:
         connection.sendall(head_of("GET", "/endless"))
         while b"still here" not in connection.recv(65536):

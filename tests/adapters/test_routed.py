@@ -28,7 +28,7 @@ def on_wsgi(adapter: Any, path: str, script_name: str = "", method: str = "GET",
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("script_name", ["", "/base", "/bäse"])
-def test_M13_each_kind_of_application_gets_its_root_path_and_path_under_wsgi(kind: str, script_name: str) -> None:
+def test_M13_every_application_gets_its_path_and_root_path_on_a_wsgi_host(kind: str, script_name: str) -> None:
     app = KINDS[kind]
     adapter = WSGIAdapter(Router(Route("/shop/*", app), Mount("/möunt", Router(Mount("/in", app)))))
     assert on_wsgi(adapter, "/shop/cart", script_name) == [kind, script_name, script_name + "/shop/cart"]
@@ -43,13 +43,13 @@ def test_M10_an_unknown_path_on_a_wsgi_host_gets_404() -> None:
     assert on_wsgi(adapter, "/in/x") == 404
 
 
-def test_M6_the_HTTP_HOST_key_of_environ_selects_the_application() -> None:
+def test_M6_host_header_selects_the_application_on_a_wsgi_host() -> None:
     adapter = WSGIAdapter(Router(Route("/*", channels_app, host="shop.example"), default=wsgi_app))
     assert on_wsgi(adapter, "/x", HTTP_HOST="Shop.example:80")[0] == "channels"
     assert on_wsgi(adapter, "/x", HTTP_HOST="other.example")[0] == "wsgi"
 
 
-def test_M5_a_preflight_on_a_wsgi_host_reaches_the_application_for_the_requested_method() -> None:
+def test_M5_wsgi_preflight_goes_to_the_application_for_the_requested_method() -> None:
     adapter = WSGIAdapter(Router(Route("/a", channels_app, methods=("PUT",)), default=wsgi_app))
     fields = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "PUT"}
     assert on_wsgi(adapter, "/a", method="OPTIONS", **fields)[0] == "channels"
@@ -60,7 +60,7 @@ def test_M5_a_preflight_on_a_wsgi_host_reaches_the_application_for_the_requested
     ("script_name", "path_info", "status"),
     [("", "", 200), ("/base", "", 404), ("", "a/x", 404), ("/base", "a/x", 200), ("", "/a/\u20ac", 200)],
 )
-def test_M33_unusual_wsgi_paths_are_routed_alike_for_every_kind_of_application(
+def test_M33_unusual_path_gets_the_same_status_for_wsgi_and_channels(
     script_name: str, path_info: str, status: int
 ) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -74,27 +74,27 @@ def test_M33_unusual_wsgi_paths_are_routed_alike_for_every_kind_of_application(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_M13_a_mount_adds_its_decoded_prefix_to_script_name_under_wsgi(kind: str) -> None:
+def test_M13_mount_appends_its_decoded_prefix_to_script_name(kind: str) -> None:
     environ = {**Request().environ(strict=True), "SCRIPT_NAME": "/\u0436", "PATH_INFO": "/\u20ac/x"}
     received = StrictHost(Request()).serve(WSGIAdapter(Router(Mount("/\u20ac", KINDS[kind]))), environ)
     assert json.loads(received.content) == [kind, "/\u0436/\u20ac", "/\u0436/\u20ac/x"]
 
 
 @pytest.mark.parametrize(("weight", "kind"), [(0, "wsgi"), (100, "channels")])
-def test_M36_applications_behind_a_shift_get_the_mount_root_path_under_wsgi(weight: int, kind: str) -> None:
+def test_M36_shift_keeps_the_root_path_of_its_mount_on_a_wsgi_host(weight: int, kind: str) -> None:
     shift = Shift(wsgi_app, channels_app, weight=weight)
     for app in (shift, Router(Mount("/shop", shift))):
         root_path = "/base" if app is shift else "/base/shop"
         assert on_wsgi(WSGIAdapter(app), "/shop/cart", "/base") == [kind, root_path, "/base/shop/cart"]
 
 
-def test_M41_key_cookie_of_a_wsgi_request_selects_the_application() -> None:
+def test_M41_shift_selects_the_application_by_cookie_on_a_wsgi_host() -> None:
     adapter = WSGIAdapter(Shift(wsgi_app, channels_app, weight=50, key=cookie("v"), name="search"))
     visitor = next(f"v{number}" for number in range(100) if is_new(50, "search", f"v{number}"))
     assert [on_wsgi(adapter, "/x", HTTP_COOKIE=text)[0] for text in ("v=", f"a=b; v={visitor}")] == ["wsgi", "channels"]
 
 
-def test_M64_a_websocket_handshake_on_a_wsgi_host_is_routed_as_a_GET_request() -> None:
+def test_M64_router_treats_a_websocket_handshake_as_GET_on_a_wsgi_host() -> None:
     adapter = WSGIAdapter(Router(Route("/live", channels_app, protocol="websocket"), default=wsgi_app))
     assert on_wsgi(adapter, "/live", HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade") == ["wsgi", "", "/live"]
 
@@ -112,7 +112,7 @@ def test_M61_a_wsgi_application_is_called_on_the_thread_of_the_host() -> None:
     assert threads == [threading.get_ident()] * 3
 
 
-def test_M61_a_route_passes_the_host_environ_and_a_mount_passes_a_copy() -> None:
+def test_M61_mount_passes_a_copy_of_environ_and_a_route_passes_the_original() -> None:
     seen: list[dict[str, Any]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -216,7 +216,7 @@ async def on_asgi(adapter: Any, path: str, root_path: str = "", **changes: Any) 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("root_path", "cut"), [("", False), ("/base", False), ("/base", True)])
-async def test_M13_each_kind_of_application_gets_its_root_path_and_path_under_asgi(
+async def test_M13_every_application_gets_its_path_and_root_path_on_an_asgi_host(
     kind: str, root_path: str, cut: bool
 ) -> None:
     app = KINDS[kind]
@@ -230,7 +230,7 @@ async def test_M13_each_kind_of_application_gets_its_root_path_and_path_under_as
 
 
 @pytest.mark.parametrize(("weight", "kind"), [(0, "asgi3"), (100, "wsgi")])
-async def test_M36_applications_behind_a_shift_get_the_mount_root_path_under_asgi(weight: int, kind: str) -> None:
+async def test_M36_shift_keeps_the_root_path_of_its_mount_on_an_asgi_host(weight: int, kind: str) -> None:
     shift = Shift(asgi3_app, wsgi_app, weight=weight)
     for app in (shift, Router(Mount("/shop", shift))):
         root_path = "/base" if app is shift else "/base/shop"
@@ -255,7 +255,7 @@ async def test_M10_websocket_to_an_http_only_route_is_rejected_on_asgi_hosts() -
         assert host.sent[0]["type"] == ("websocket.http.response.start" if first else "websocket.close")
 
 
-async def test_M62_asgi_application_gets_receive_and_send_of_the_host() -> None:
+async def test_M62_router_passes_on_the_receive_and_send_callables_of_the_host() -> None:
     seen: list[Any] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -283,7 +283,7 @@ async def test_M62_a_websocket_application_gets_the_root_path_of_its_mount(app: 
     assert json.loads(host.sent[1]["text"])[1:] == ["/live", "/live/x"]
 
 
-async def test_M62_routed_applications_run_their_lifespans_in_order_with_separate_states() -> None:
+async def test_M62_each_routed_application_has_its_own_lifespan_state() -> None:
     events: list[Any] = []
 
     def application(name: str) -> Any:
@@ -325,7 +325,7 @@ async def test_M62_routed_applications_run_their_lifespans_in_order_with_separat
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-async def test_M26_allowed_origins_apply_to_asgi_applications_of_a_router() -> None:
+async def test_M26_allowed_origins_protect_an_asgi_application_in_a_router() -> None:
     adapter = ASGI3Adapter(Router(default=asgi3_app), allowed_origins=["https://a.example"])
     headers = [(b"host", b"b.example"), (b"origin", b"https://b.example")]
     host = Host({"type": "websocket.connect"})

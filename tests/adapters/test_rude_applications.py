@@ -46,7 +46,7 @@ def test_host_process_survives_an_application_that_exits(host: Host, error: str,
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_streamed_response_survives_an_application_exit_in_a_second_request(host: Host, error: str) -> None:
+def test_streamed_response_continues_if_the_application_exits_in_another_request(host: Host, error: str) -> None:
     with connect(host.port) as streaming:
         streaming.sendall(head_of("GET", f"/endless?beside-{error}"))
         streaming.recv(1000)

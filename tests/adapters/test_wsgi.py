@@ -84,7 +84,7 @@ def test_wsgi_adapter_passes_request_and_response_content(size: int) -> None:
     assert call(WSGIAdapter(echo), environ_of("/a", "POST", content), validate=False).content == b"POST /a " + content
 
 
-def test_wsgi_input_terminated_permits_reading_content_of_unknown_length_to_the_end() -> None:
+def test_adapter_reads_all_content_when_wsgi_input_terminated_is_set() -> None:
     environ = environ_of("/", "POST", **{"wsgi.input": io.BytesIO(b"chunked"), "wsgi.input_terminated": True})
     assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / chunked"
 
@@ -179,7 +179,7 @@ async def echo_pieces(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_request_content_is_read_as_it_arrives_if_wsgi_input_has_read1(known: bool) -> None:
+def test_adapter_reads_content_as_it_arrives_when_wsgi_input_has_read1(known: bool) -> None:
     more = {"CONTENT_LENGTH": "19"} if known else {"wsgi.input_terminated": True}
     environ = environ_of("/", "POST", **{"wsgi.input": Arriving(b"first,", b"second,", b"third.")}, **more)
     answer = call(WSGIAdapter(echo_pieces, interface="asgi3"), environ, validate=False)
@@ -194,13 +194,13 @@ def test_wsgi_adapter_calls_read_if_wsgi_input_does_not_support_read1() -> None:
     assert call(WSGIAdapter(echo), environ, validate=False).content == b"POST / first"
 
 
-def test_wsgi_adapter_does_not_call_read1_beyond_the_content() -> None:
+def test_adapter_stops_calling_read1_at_the_end_of_the_content() -> None:
     source = io.BytesIO(b"mine, next request")
     call(WSGIAdapter(echo), environ_of("/", "POST", CONTENT_LENGTH="5", **{"wsgi.input": source}), validate=False)
     assert source.read() == b" next request"
 
 
-def test_os_error_from_wsgi_input_of_the_host_gives_400() -> None:
+def test_os_error_from_wsgi_input_gives_400() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError("gone")
@@ -209,7 +209,7 @@ def test_os_error_from_wsgi_input_of_the_host_gives_400() -> None:
     assert call(WSGIAdapter(echo), environ, validate=False).status == "400 Bad Request"
 
 
-def test_exception_midway_is_raised_by_the_iterable_of_the_wsgi_adapter() -> None:
+def test_wsgi_iterable_raises_when_the_application_fails_midway() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"half", "more_content": True})
         raise ValueError("boom")
@@ -218,7 +218,7 @@ def test_exception_midway_is_raised_by_the_iterable_of_the_wsgi_adapter() -> Non
         call(WSGIAdapter(app), validate=False)
 
 
-def test_iterable_raises_if_the_content_is_shorter_than_content_length() -> None:
+def test_wsgi_iterable_raises_if_content_is_shorter_than_content_length() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         headers = [[b"content-length", b"5"]]
         await channels["reply"].send({"status": 200, "headers": headers, "content": b"ab", "more_content": True})
@@ -282,7 +282,7 @@ def test_all_wsgi_adapters_of_a_process_share_one_event_loop() -> None:
     assert len(loops) == 1
 
 
-def test_C12_forked_process_has_its_own_event_loop() -> None:
+def test_C12_forked_process_uses_a_new_event_loop() -> None:
     adapter = WSGIAdapter(hello)
     call(adapter)
 
@@ -298,7 +298,7 @@ def test_constructor_of_wsgi_adapter_rejects_an_ambiguous_application() -> None:
 
 
 @pytest.mark.parametrize("path", ["/hello", "/generator", "/write", "/empty", "/replaced", "/closed", "/big"])
-def test_P3_application_behind_two_adapters_behaves_like_the_application_alone(path: str) -> None:
+def test_P3_application_behaves_the_same_behind_two_adapters(path: str) -> None:
     bare = call(wsgi_apps.app, environ_of(path), validate=False)
     bridged = call(WSGIAdapter(ASGIAdapter(wsgi_apps.app)), environ_of(path), validate=False)
     assert bridged.status == bare.status
@@ -307,7 +307,7 @@ def test_P3_application_behind_two_adapters_behaves_like_the_application_alone(p
     assert [field for field in bridged.headers if field in wanted] == wanted
 
 
-def test_P3_environ_keys_of_the_host_reappear_behind_two_adapters() -> None:
+def test_P3_two_adapters_pass_on_the_environ_keys_of_the_host() -> None:
     seen: dict[str, Any] = {}
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -322,7 +322,7 @@ def test_P3_environ_keys_of_the_host_reappear_behind_two_adapters() -> None:
 
 
 @pytest.mark.parametrize("octets", [b"/\xff", b"/\xe2\x82\xac", b"/%41", b"//a/../b", b"/a;b?c", b"/\0"])
-def test_C4_path_is_byte_for_byte_the_same_behind_two_adapters(octets: bytes) -> None:
+def test_C4_two_nested_adapters_keep_every_byte_of_the_path(octets: bytes) -> None:
     seen: list[str] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -334,7 +334,7 @@ def test_C4_path_is_byte_for_byte_the_same_behind_two_adapters(octets: bytes) ->
     assert seen == [octets.decode("latin-1")]
 
 
-def test_application_is_disconnected_if_start_response_of_the_host_raises() -> None:
+def test_exception_in_start_response_disconnects_the_application() -> None:
     ended = threading.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

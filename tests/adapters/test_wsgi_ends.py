@@ -53,7 +53,7 @@ def test_system_exit_of_an_application_is_raised_to_the_host_and_not_logged(
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_system_exit_of_an_application_ends_only_its_own_request(error: BaseException, late: bool) -> None:
+def test_system_exit_in_one_application_does_not_end_another_application(error: BaseException, late: bool) -> None:
     async def app(message: Message, channels: Channels) -> None:
         if late:
             await asyncio.sleep(0)
@@ -79,7 +79,7 @@ def test_cancelling_an_application_before_its_response_gives_500(late: bool) -> 
     assert call(WSGIAdapter(app)).status == "500 Internal Server Error"
 
 
-def test_system_exit_midway_is_raised_by_the_iterable_of_the_wsgi_adapter() -> None:
+def test_wsgi_iterable_raises_ApplicationError_after_SystemExit_midway() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "content": b"half", "more_content": True})
         await asyncio.sleep(0)
@@ -98,7 +98,7 @@ def test_application_that_stops_the_event_loop_does_not_affect_other_requests() 
         assert call(WSGIAdapter(app)).status == "200 OK"
 
 
-def test_response_that_replaces_a_rejected_response_reaches_the_host() -> None:
+def test_application_may_send_a_new_response_after_a_rejected_one() -> None:
     async def app(message: Message, channels: Channels) -> None:
         try:
             await channels["reply"].send({"status": 200, "headers": [[b"content-length", b"5"]], "content": b"abc"})
@@ -109,7 +109,7 @@ def test_response_that_replaces_a_rejected_response_reaches_the_host() -> None:
 
 
 @pytest.mark.parametrize("headers", [[[b"content-length", b"x"]], [[b"content-length", b"0"]] * 2])
-def test_B2_malformed_content_length_of_a_response_raises_in_the_wsgi_host(
+def test_B2_malformed_response_content_length_raises_in_the_wsgi_host(
     headers: list[list[bytes]],
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
@@ -129,7 +129,7 @@ async def endless(message: Message, channels: Channels) -> None:
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", "200"), ("GET", "204"), ("GET", "304")])
-def test_a_response_without_content_ends_even_if_the_application_does_not(method: str, status: str) -> None:
+def test_response_without_content_ends_while_the_application_continues(method: str, status: str) -> None:
     app = Watched()
     adapter = WSGIAdapter(app)
     adapter._settings = replace(adapter._settings, disconnect_seconds=0.05)
@@ -139,7 +139,7 @@ def test_a_response_without_content_ends_even_if_the_application_does_not(method
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", "200"), ("GET", "204"), ("GET", "304")])
-def test_application_may_send_content_for_HEAD_and_statuses_204_and_304(method: str, status: str) -> None:
+def test_sending_content_for_HEAD_or_status_204_or_304_raises_no_error(method: str, status: str) -> None:
     ended: list[BaseException | None] = []
     done = threading.Event()
 
@@ -161,7 +161,7 @@ def test_application_may_send_content_for_HEAD_and_statuses_204_and_304(method: 
     assert ended == [None]
 
 
-def test_204_has_no_content_length_and_HEAD_has_the_content_length_of_GET() -> None:
+def test_response_to_HEAD_keeps_content_length_and_204_drops_it() -> None:
     async def app(message: Message, channels: Channels) -> None:
         status = int(message["query_string"])
         await channels["reply"].send({"status": status, "headers": [[b"content-length", b"3"]], "content": b"abc"})
@@ -171,7 +171,7 @@ def test_204_has_no_content_length_and_HEAD_has_the_content_length_of_GET() -> N
     assert (answer.headers, answer.content) == ([("content-length", "3")], b"")
 
 
-def test_HEAD_gets_the_same_fields_for_streamed_and_complete_responses() -> None:
+def test_streamed_response_to_HEAD_has_no_content() -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         await channels["reply"].send({"content": b"abc"})
@@ -207,7 +207,7 @@ def test_C10_close_without_iteration_disconnects_the_application(times: int) -> 
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2])
-def test_C10_application_is_disconnected_when_its_unclosed_iterable_is_garbage_collected(taken: int) -> None:
+def test_C10_garbage_collection_of_an_unclosed_iterable_disconnects_the_application(taken: int) -> None:
     app = Watched()
 
     def middleware(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
@@ -227,7 +227,7 @@ def test_C10_application_is_disconnected_when_its_unclosed_iterable_is_garbage_c
     assert isinstance(app.error, ChannelClosed)
 
 
-def test_wsgi_host_may_call_and_iterate_an_application_on_different_threads() -> None:
+def test_wsgi_host_may_call_on_one_thread_and_iterate_on_another() -> None:
     iterable = WSGIAdapter(ASGIAdapter(wsgi_apps.app))(environ_of("/generator"), ignore)
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(lambda: b"".join(iterable)).result(30) == b"0\n1\n2\n3\n4\n"
@@ -290,7 +290,7 @@ def run_python(source: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
 
 
-def test_exception_from_a_signal_handler_reaches_the_host_and_disconnects_the_application() -> None:
+def test_exception_in_a_signal_handler_reaches_the_host_and_ends_the_application() -> None:
     process = run_python(GUNICORN_LIKE)
     assert process.stdout == "7 and the application has ended: True\n", process.stderr
 
@@ -324,7 +324,7 @@ for app in App(), ASGIAdapter(blocking):
 """
 
 
-def test_C12_exit_of_the_process_cancels_running_applications_without_a_traceback() -> None:
+def test_C12_process_exit_cancels_running_applications_without_a_traceback() -> None:
     process = run_python(EXIT_WHILE_RUNNING)
     assert (process.stdout, process.returncode) == ("cancelled\nshut down\n", 0)
     assert "Traceback" not in process.stderr, process.stderr
@@ -353,7 +353,7 @@ def test_adapters_are_shut_down_even_if_an_earlier_shutdown_fails() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("not yet"), SystemExit(3), asyncio.CancelledError()])
-def test_failed_startup_raises_in_the_first_request_and_is_retried_by_the_next(error: BaseException) -> None:
+def test_second_request_retries_a_failed_startup(error: BaseException) -> None:
     class App:
         starts = 0
 
@@ -372,7 +372,7 @@ def test_failed_startup_raises_in_the_first_request_and_is_retried_by_the_next(e
     assert App.starts == 2
 
 
-def test_wsgi_adapter_called_on_its_own_event_loop_raises() -> None:
+def test_wsgi_adapter_raises_if_called_on_its_own_event_loop() -> None:
     inner = WSGIAdapter(hello)
 
     async def app(message: Message, channels: Channels) -> None:
@@ -383,7 +383,7 @@ def test_wsgi_adapter_called_on_its_own_event_loop_raises() -> None:
     assert call(WSGIAdapter(app)).status == "200 OK"
 
 
-def test_error_for_an_invalid_environ_is_raised_to_the_host_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_environ_raises_in_the_host_and_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(AttributeError):
         WSGIAdapter(hello)({"SERVER_PROTOCOL": None}, ignore)
     assert caplog.messages == []
@@ -417,7 +417,7 @@ def test_exception_behind_three_nested_adapters_is_raised_to_the_host(caplog: py
     assert caplog.messages == []
 
 
-def test_P3_messages_contain_the_environ_keys_of_the_wsgi_host() -> None:
+def test_P3_middleware_sees_the_environ_keys_of_the_wsgi_host() -> None:
     seen: list[Any] = []
     adapter = ASGIAdapter(wsgi_apps.show)
 
@@ -430,7 +430,7 @@ def test_P3_messages_contain_the_environ_keys_of_the_wsgi_host() -> None:
     assert b"'REMOTE_USER': 'me'" in answer.content
 
 
-def test_C11_reading_undecoded_chunked_content_raises_in_the_application() -> None:
+def test_C11_application_gets_OSError_when_it_reads_undecoded_chunked_content() -> None:
     raised: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -455,7 +455,7 @@ def test_A4_a_malformed_content_length_in_environ_gives_400() -> None:
     assert call(WSGIAdapter(app), environ).status == "400 Bad Request"
 
 
-def test_host_that_does_not_decode_chunked_content_causes_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_two_undecoded_chunked_requests_cause_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await read_body(message, channels)
 
@@ -465,7 +465,7 @@ def test_host_that_does_not_decode_chunked_content_causes_one_warning(caplog: py
     assert [record.levelname for record in caplog.records if "chunked" in record.message] == ["WARNING"]
 
 
-def test_request_with_content_length_but_no_wsgi_input_gets_400() -> None:
+def test_content_length_without_wsgi_input_gives_400() -> None:
     environ = environ_of("/", "POST", CONTENT_LENGTH="3")
     del environ["wsgi.input"]
 

@@ -46,9 +46,7 @@ async def opened(kind: str) -> tuple[Client, ASGI3Reply]:
         ),
     ],
 )
-async def test_group_message_with_text_or_bytes_or_close_becomes_asgi_websocket_events(
-    message: Event, events: list[Event]
-) -> None:
+async def test_group_message_becomes_asgi_websocket_events(message: Event, events: list[Event]) -> None:
     client, reply = await opened("websocket")
     await reply.send(message)
     assert client.events == events
@@ -61,7 +59,7 @@ async def test_group_message_with_text_or_bytes_or_close_becomes_asgi_websocket_
         ({"content": b"a"}, {"type": "http.response.body", "body": b"a", "more_body": False}),
     ],
 )
-async def test_group_messages_with_content_become_asgi_response_chunks(message: Event, event: Event) -> None:
+async def test_group_message_with_content_becomes_an_asgi_response_chunk(message: Event, event: Event) -> None:
     client, reply = await opened("http")
     await reply.send(message)
     assert client.events == [event]
@@ -110,7 +108,7 @@ async def test_the_last_event_of_an_asgi_application_closes_the_reply_channel(ki
     assert closed == ["once"]
 
 
-async def test_on_close_callback_of_a_closed_reply_channel_is_called_at_once() -> None:
+async def test_callback_added_to_a_closed_reply_channel_is_called_at_once() -> None:
     _, reply = await opened("http")
     reply.close()
     closed: list[str] = []
@@ -118,6 +116,6 @@ async def test_on_close_callback_of_a_closed_reply_channel_is_called_at_once() -
     assert closed == ["late"]
 
 
-async def test_name_of_an_asgi_reply_channel_has_the_prefix_reply_and_never_changes() -> None:
+async def test_asgi_reply_channel_has_a_constant_name_with_the_prefix_reply() -> None:
     _, reply = await opened("http")
     assert reply.name.startswith("reply.") and reply.name is reply.name

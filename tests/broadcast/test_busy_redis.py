@@ -109,7 +109,7 @@ def publishers(backend: Any) -> list[RedisPublisher]:
     return [backend._server.publisher]
 
 
-async def test_joining_a_group_while_redis_is_busy_subscribes_later_without_a_gap(
+async def test_group_joined_while_redis_is_busy_is_subscribed_later_without_a_gap(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with subscribed(site) as (backend, recorder):
@@ -122,7 +122,7 @@ async def test_joining_a_group_while_redis_is_busy_subscribes_later_without_a_ga
         assert (await recorder.receive(1), recorder.gaps) == ([b"x"], [])
 
 
-async def test_group_gets_exactly_one_gap_after_a_reconnect_to_a_busy_redis(
+async def test_reconnect_to_a_busy_redis_reports_one_gap_per_group(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with subscribed(site, "one", "two", "three") as (backend, recorder):
@@ -158,9 +158,7 @@ async def test_messages_published_while_redis_is_busy_arrive_once_and_in_order(s
         assert recorder.gaps == []
 
 
-async def test_a_publisher_without_an_event_loop_waits_for_a_busy_redis(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_synchronous_publisher_waits_for_a_busy_redis(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = threading.Event()
     monkeypatch.setattr(time, "sleep", lambda seconds: refused.set() or site.let_go_now())
     async with subscribed(site, "chat") as (_, recorder):
@@ -172,7 +170,7 @@ async def test_a_publisher_without_an_event_loop_waits_for_a_busy_redis(
         assert b'"text":"a"' in payload
 
 
-async def test_choose_url_chooses_a_local_redis_that_is_busy_at_startup(tmp_path: Path) -> None:
+async def test_local_redis_that_is_busy_is_the_default_broadcast_url(tmp_path: Path) -> None:
     with running(RedisServer(tmp_path, *SOON)) as server:
         site = Site(server.url, [server])
         await site.hold_up()
@@ -224,7 +222,7 @@ async def test_a_transient_error_keeps_the_message_and_the_connection(driver: st
 
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
-async def test_a_permanent_error_loses_the_message_and_keeps_the_connection(driver: str) -> None:
+async def test_permanent_publish_error_raises_and_keeps_the_connection(driver: str) -> None:
     answers = {b"PING": [b"+PONG\r\n"], b"PUBLISH": [b"-NOAUTH no\r\n"]}
     async with (
         scripted_redis(answers) as port,
@@ -238,7 +236,7 @@ async def test_a_permanent_error_loses_the_message_and_keeps_the_connection(driv
 
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
-async def test_a_redis_whose_disk_is_full_accepts_messages(driver: str) -> None:
+async def test_redis_with_a_full_disk_accepts_messages(driver: str) -> None:
     answers = {b"PING": [b"-MISCONF no disk\r\n"], b"PUBLISH": [b":1\r\n"]}
     async with (
         scripted_redis(answers) as port,

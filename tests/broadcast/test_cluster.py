@@ -42,11 +42,11 @@ def url_of(servers: list[RedisServer]) -> str:
     return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
 
 
-def test_the_groups_of_the_cluster_tests_are_on_different_servers() -> None:
+def test_cluster_test_groups_are_on_different_servers() -> None:
     assert len({min(key_slot(group.encode()) // 5461, 2) for group in GROUPS}) > 1
 
 
-async def test_a_restarted_cluster_server_leaves_a_gap_in_its_own_groups_only(
+async def test_restarted_cluster_server_leaves_gaps_only_in_its_own_groups(
     cluster: list[RedisServer],
 ) -> None:
     async with listening(url_of(cluster), *GROUPS) as (backend, recorder):
@@ -78,7 +78,7 @@ async def test_a_restarted_cluster_leaves_one_gap_in_each_group(cluster: list[Re
         assert [course(recorder, group) for group in GROUPS] == [[b"before", RECONNECT, b"after"]] * 3
 
 
-async def test_group_of_a_moved_cluster_slot_is_resubscribed_with_one_gap(cluster: list[RedisServer]) -> None:
+async def test_group_is_resubscribed_with_one_gap_after_its_cluster_slot_moves(cluster: list[RedisServer]) -> None:
     async with listening(url_of(cluster), *GROUPS) as (backend, recorder):
         await say_and_hear(backend, recorder, b"before")
         source = owner(cluster, "one")
@@ -91,7 +91,7 @@ async def test_group_of_a_moved_cluster_slot_is_resubscribed_with_one_gap(cluste
         assert target.ask("PUBSUB", "SHARDNUMSUB", "one") == [b"one", 1]
 
 
-async def test_a_publisher_follows_the_redirection_after_a_slot_has_moved(cluster: list[RedisServer]) -> None:
+async def test_publisher_follows_the_redirection_after_a_cluster_slot_moves(cluster: list[RedisServer]) -> None:
     async with listening(url_of(cluster)) as (backend, _):
         source = owner(cluster, "one")
         target = cluster[cluster.index(source) - 1]
@@ -100,14 +100,14 @@ async def test_a_publisher_follows_the_redirection_after_a_slot_has_moved(cluste
         assert backend.metrics.published == 1
 
 
-async def test_one_reachable_server_is_enough_to_find_the_cluster(cluster: list[RedisServer]) -> None:
+async def test_backend_finds_the_cluster_through_one_reachable_server(cluster: list[RedisServer]) -> None:
     for server in cluster:
         async with listening(url_of([server]), *GROUPS) as (backend, recorder):
             await say_and_hear(backend, recorder, b"x")
 
 
 @pytest.mark.parametrize("endpoint", ["unknown-endpoint", "hostname"])
-async def test_cluster_server_without_an_announced_name_is_reached_at_its_known_address(
+async def test_backend_reaches_a_cluster_server_that_announces_no_name(
     cluster: list[RedisServer], endpoint: str
 ) -> None:
     for server in cluster:
@@ -138,7 +138,7 @@ async def test_a_backend_that_is_started_while_the_cluster_is_down_connects_late
         assert [course(recorder, group) for group in GROUPS] == [[RECONNECT, b"x"]] * 3
 
 
-async def test_a_cluster_backend_that_stops_while_it_starts_leaves_no_task(cluster: list[RedisServer]) -> None:
+async def test_cluster_backend_stopped_during_its_start_leaves_no_task(cluster: list[RedisServer]) -> None:
     backend, recorder = backend_from_url(url_of(cluster), connect_timeout=PATIENCE_SECONDS), Recorder()
     cluster[1].halt()
     try:

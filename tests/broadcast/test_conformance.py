@@ -54,7 +54,7 @@ async def test_a_payload_of_any_bytes_is_received_unchanged(url: str, group: str
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b\r\nc", "ü€😀", "\ud800", "*", "a" * 1000, "$1\r\nPUBLISH"])
-async def test_f2_group_name_may_be_any_text_and_is_never_a_command(url: str, group: str, name: str) -> None:
+async def test_f2_backend_delivers_to_a_group_with_any_text_as_name(url: str, group: str, name: str) -> None:
     async with listening(url, group + name) as (backend, recorder):
         await backend.publish(group + name, b"x")
         await recorder.receive(1)
@@ -74,7 +74,7 @@ async def test_a_backend_passes_each_payload_with_its_group(url: str, group: str
     ]
 
 
-async def test_payloads_of_other_groups_are_not_received(url: str, group: str) -> None:
+async def test_backend_receives_only_payloads_of_subscribed_groups(url: str, group: str) -> None:
     async with listening(url, group) as (backend, recorder):
         await backend.publish(f"{group} of others", b"no")
         await backend.publish(group, b"yes")
@@ -96,7 +96,7 @@ async def test_concurrent_publishes_arrive_in_the_order_of_their_calls(url: str,
         assert await recorder.receive(500) == [b"%d" % number for number in range(500)]
 
 
-async def test_all_subscribers_see_several_publishers_in_the_same_order(url: str, group: str) -> None:
+async def test_two_subscribers_see_messages_of_two_publishers_in_the_same_order(url: str, group: str) -> None:
     async with listening(url, group) as (one, first), listening(url, group) as (other, second):
 
         async def speak(backend: object, name: str) -> None:
@@ -133,7 +133,7 @@ async def test_messages_published_right_after_subscribe_arrive(url: str, group: 
     assert not recorder.gaps
 
 
-async def test_each_subscribe_after_an_unsubscribe_receives_messages_again(url: str, group: str) -> None:
+async def test_repeated_subscribe_and_unsubscribe_loses_no_message(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder):
         for number in range(100):
             await backend.subscribe([group])
@@ -143,7 +143,7 @@ async def test_each_subscribe_after_an_unsubscribe_receives_messages_again(url: 
     assert recorder.payloads == [b"%d" % number for number in range(100)]
 
 
-async def test_concurrent_subscribes_to_a_group_both_return(url: str, group: str) -> None:
+async def test_concurrent_subscribes_to_one_group_receive_each_message_once(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder):
         await asyncio.gather(*(backend.subscribe([group]) for _ in range(10)))
         await backend.publish(group, b"x")
@@ -219,7 +219,7 @@ async def test_the_metrics_count_published_and_delivered_payloads(url: str, grou
     assert not backend.metrics.connected
 
 
-async def test_cancelling_a_publish_does_not_affect_other_publishes(url: str, group: str) -> None:
+async def test_publish_succeeds_after_cancelled_publishes(url: str, group: str) -> None:
     async with listening(url, group) as (backend, recorder):
         for _ in range(100):
             task = asyncio.create_task(backend.publish(group, b"maybe"))
@@ -255,7 +255,7 @@ async def test_stopping_a_backend_twice_does_nothing(url: str, group: str) -> No
         await backend.stop()
 
 
-async def test_publishing_before_start_raises_an_error_that_names_the_missing_call(url: str, group: str) -> None:
+async def test_publish_before_start_raises_an_error_that_mentions_start(url: str, group: str) -> None:
     from uvicorn.broadcast.backend_factory import backend_from_url
 
     with pytest.raises(BroadcastUnavailable, match="not started in this process; await start"):

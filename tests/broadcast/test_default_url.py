@@ -41,7 +41,7 @@ def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-async def test_broadcast_url_in_the_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_default_broadcast_url_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", "redis://elsewhere:1")
     assert await choose_url("127.0.0.1", 1) == "redis://elsewhere:1"
 
@@ -63,7 +63,7 @@ async def test_default_broadcast_url_is_a_local_redis_that_responds(
         (b"x" * 100_000, "no Redis is running"),
     ],
 )
-async def test_local_server_that_is_not_a_usable_redis_is_not_the_default(
+async def test_unusable_local_redis_is_not_the_default_broadcast_url(
     answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not answer:
@@ -86,7 +86,7 @@ async def test_memory_backend_is_chosen_with_a_warning_if_no_local_redis_respond
 
 
 @pytest.mark.parametrize("source", ["by the server", "by the environment"])
-async def test_memory_backend_is_never_the_default_with_several_processes(
+async def test_several_processes_never_use_the_memory_backend_by_default(
     source: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if source == "by the server":
@@ -98,7 +98,7 @@ async def test_memory_backend_is_never_the_default_with_several_processes(
 
 
 @pytest.mark.parametrize("value", ["1", "many"])
-async def test_memory_backend_is_chosen_for_one_process_or_an_invalid_web_concurrency(
+async def test_memory_backend_is_the_default_unless_WEB_CONCURRENCY_exceeds_1(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", value)

@@ -37,7 +37,7 @@ def test_random_payloads_raise_no_exception_except_MalformedMessage(payload: byt
     assert isinstance(message, dict)
 
 
-def test_a_message_without_bytes_is_plain_json_with_one_additional_key() -> None:
+def test_message_without_bytes_is_json_with_one_added_key() -> None:
     payload = encode({"text": "naïve"}).numbered("ab12", 7)
     assert json.loads(payload) == {"text": "naïve", "_uvicorn": ["ab12", 7]}
 
@@ -56,7 +56,7 @@ def test_bytearray_and_memoryview_arrive_as_bytes(kind: Any) -> None:
     assert decode(encode({"bytes": kind(b"ab")}).numbered("s", 1))[0] == {"bytes": b"ab"}
 
 
-def test_plain_json_from_another_publisher_is_decoded_and_has_no_sender() -> None:
+def test_plain_json_from_another_publisher_is_decoded_without_a_sender() -> None:
     assert decode(b' {"text": "hi"}\n') == ({"text": "hi"}, "", 0)
 
 
@@ -123,7 +123,7 @@ def test_a_message_that_contains_itself_is_rejected() -> None:
         encode(message)
 
 
-def test_decoded_message_holds_text_and_bytes_as_SharedText_and_SharedBytes() -> None:
+def test_decoded_text_and_bytes_are_SharedText_and_SharedBytes() -> None:
     message = share({"text": "a", "bytes": b"b", "close": True})
     assert message == {"text": "a", "bytes": b"b", "close": True}
     assert (type(message["text"]), type(message["bytes"])) == (SharedText, SharedBytes)
@@ -150,6 +150,6 @@ def test_a_group_name_must_be_text_of_limited_length(name: Any, said: str) -> No
         group_name(name)
 
 
-def test_f5_an_application_cannot_use_the_name_of_a_control_group() -> None:
+def test_f5_application_cannot_use_a_reserved_group_name() -> None:
     with pytest.raises(LocalProtocolError, match="the prefix 'uvicorn.process.' is reserved"):
         group_name("uvicorn.process.0123456789abcdef")

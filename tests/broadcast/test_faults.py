@@ -79,16 +79,12 @@ async def test_a_restarted_redis_leaves_one_gap_in_each_group(own_redis: RedisSe
     await go_through_an_outage(own_redis, url_of(own_redis, scheme))
 
 
-async def test_a_restarted_redis_with_password_and_database_leaves_one_gap_per_group(
-    tmp_path: Path, scheme: str
-) -> None:
+async def test_restarted_redis_with_a_password_leaves_one_gap_per_group(tmp_path: Path, scheme: str) -> None:
     with running(RedisServer(tmp_path, password="se cret/1@")) as server:
         await go_through_an_outage(server, url_of(server, scheme, password="se%20cret%2F1%40", database="3"))
 
 
-async def test_f6_a_restarted_redis_with_a_restricted_user_leaves_one_gap_per_group(
-    tmp_path: Path, scheme: str
-) -> None:
+async def test_f6_restarted_redis_with_a_restricted_user_leaves_one_gap_per_group(tmp_path: Path, scheme: str) -> None:
     rights = "user narrow on >word resetchannels &one &two &three -@all +publish +subscribe +unsubscribe +ping"
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
         await go_through_an_outage(server, url_of(server, scheme, user="narrow", password="word"))
@@ -105,9 +101,7 @@ async def test_two_outages_leave_two_gaps(own_redis: RedisServer, scheme: str) -
         assert course(recorder, "two") == [b"0", RECONNECT, b"1", RECONNECT, b"2"]
 
 
-async def test_thousands_of_groups_are_subscribed_again_with_one_gap_for_each(
-    own_redis: RedisServer, scheme: str
-) -> None:
+async def test_reconnect_to_thousands_of_groups_reports_one_gap_per_group(own_redis: RedisServer, scheme: str) -> None:
     names = [f"group {number}" for number in range(2000)]
     async with listening(url_of(own_redis, scheme), *names) as (backend, recorder):
         own_redis.kill()
@@ -120,7 +114,7 @@ async def test_thousands_of_groups_are_subscribed_again_with_one_gap_for_each(
         assert sorted(gap.group for gap in recorder.gaps) == sorted(names)
 
 
-async def test_gap_begins_at_the_last_sign_of_life_before_the_outage(own_redis: RedisServer, scheme: str) -> None:
+async def test_gap_of_an_outage_begins_before_redis_restarts(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         await say_and_hear(backend, recorder, b"before")
         own_redis.kill()
@@ -157,7 +151,7 @@ async def test_a_halted_redis_is_detected_and_leaves_one_gap(
 
 
 @pytest.mark.parametrize("driver", ["redis", "redis+py"])
-async def test_slow_arrival_of_a_long_message_does_not_abort_the_connection(
+async def test_long_message_that_arrives_slowly_keeps_the_connection_alive(
     redis_server: RedisServer, driver: str
 ) -> None:
     rest_may_come = asyncio.Event()
@@ -235,7 +229,7 @@ async def test_publishes_are_rejected_when_too_many_bytes_are_unsent(own_redis: 
         assert any("bytes are unsent" in str(outcome) for outcome in outcomes)
 
 
-async def test_subscribe_while_redis_is_halted_returns_and_takes_effect_later(
+async def test_subscribe_to_a_halted_redis_returns_and_takes_effect_later(
     own_redis: RedisServer, scheme: str, quick_liveness: None
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
@@ -277,9 +271,7 @@ async def test_stopping_the_backend_while_redis_is_halted_returns_in_time(own_re
 # Redis throws us out.
 
 
-async def test_killed_subscriber_connection_causes_one_gap_per_group_and_publishing_still_works(
-    own_redis: RedisServer, scheme: str
-) -> None:
+async def test_killed_subscriber_connection_causes_one_gap_per_group(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         await say_and_hear(backend, recorder, b"before")
         assert own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub") == 1
@@ -290,7 +282,7 @@ async def test_killed_subscriber_connection_causes_one_gap_per_group_and_publish
         assert backend.metrics.publish_failures == 0
 
 
-async def test_a_killed_publisher_leaves_no_gap(own_redis: RedisServer, scheme: str) -> None:
+async def test_killed_publisher_connection_leaves_no_gap(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         await say_and_hear(backend, recorder, b"before")
         # The asker is spared.
@@ -300,7 +292,7 @@ async def test_a_killed_publisher_leaves_no_gap(own_redis: RedisServer, scheme: 
         assert course(recorder, "two") == [b"before", b"after"]
 
 
-async def test_a_subscriber_that_redis_disconnects_for_being_slow_gets_a_gap(tmp_path: Path, scheme: str) -> None:
+async def test_subscriber_that_redis_disconnects_as_too_slow_gets_a_gap(tmp_path: Path, scheme: str) -> None:
     limit = ("--client-output-buffer-limit", "pubsub", "1mb", "0", "0")
     with running(RedisServer(tmp_path, *limit)) as server:
         async with listening(url_of(server, scheme), *GROUPS) as (backend, recorder):
@@ -319,9 +311,7 @@ async def test_a_subscriber_that_redis_disconnects_for_being_slow_gets_a_gap(tmp
         assert course(recorder, "two") == [b"before", RECONNECT, b"after"]
 
 
-async def test_f5_message_above_the_size_limit_causes_a_gap_in_its_group_only(
-    own_redis: RedisServer, scheme: str
-) -> None:
+async def test_f5_oversized_message_causes_a_gap_only_in_its_group(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
         await asyncio.to_thread(own_redis.ask, "PUBLISH", "one", b"x" * (MAX_PAYLOAD_BYTES + 1))
         await say_and_hear(backend, recorder, b"after")
@@ -346,9 +336,7 @@ async def test_a_backend_that_is_started_while_redis_is_down_connects_later(
         assert backend.metrics.reconnects == 0
 
 
-async def test_groups_that_change_while_redis_is_down_are_subscribed_on_reconnect(
-    own_redis: RedisServer, scheme: str
-) -> None:
+async def test_group_changes_during_an_outage_take_effect_after_reconnect(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS, "leaving") as (backend, recorder):
         own_redis.kill()
         await until(lambda: not backend.metrics.connected)
@@ -389,7 +377,7 @@ async def test_f4_login_with_a_wrong_password_is_logged_without_the_password(
         assert "WRONGPASS" in caplog.text
 
 
-async def test_f6_a_redis_user_without_a_password_is_authenticated(own_redis: RedisServer, scheme: str) -> None:
+async def test_f6_backend_logs_in_as_a_redis_user_without_password(own_redis: RedisServer, scheme: str) -> None:
     own_redis.ask("ACL", "SETUSER", "guest", "on", "nopass", "allchannels", "+publish", "+subscribe", "+ping")
     url = url_of(own_redis, scheme, user="guest").replace("guest:@", "guest@")
     async with listening(url, *GROUPS) as (backend, recorder):
@@ -427,7 +415,7 @@ async def test_a_denied_group_is_logged_and_other_groups_are_subscribed(
             await say_and_hear(backend, recorder, b"x")
 
 
-async def test_groups_that_are_denied_after_a_reconnect_do_not_affect_other_groups(tmp_path: Path, scheme: str) -> None:
+async def test_group_denied_after_a_reconnect_does_not_affect_other_groups(tmp_path: Path, scheme: str) -> None:
     rights = "user narrow on >word resetchannels &one &two &three &odd -@all +publish +subscribe +unsubscribe +ping"
     with running(RedisServer(tmp_path, "--user", *rights.split()[1:])) as server:
         url = url_of(server, scheme, user="narrow", password="word")
@@ -456,7 +444,7 @@ async def test_a_redis_with_too_many_clients_is_logged_and_retried(
 # What is no Redis.
 
 
-async def test_a_server_that_does_not_speak_redis_protocol_is_logged() -> None:
+async def test_server_that_does_not_speak_the_redis_protocol_is_logged() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(10)
         writer.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")

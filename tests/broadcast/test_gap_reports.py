@@ -34,7 +34,7 @@ def end_interval(hub: Hub) -> None:
     hub._gaps._report_pending()
 
 
-async def test_B17c_first_of_many_gaps_is_reported_at_once_and_later_gaps_together(
+async def test_B17c_hub_reports_the_first_gap_at_once_and_merges_later_gaps(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend, hub, _, recorder = await with_member("a", "b")
@@ -52,7 +52,7 @@ async def test_B17c_first_of_many_gaps_is_reported_at_once_and_later_gaps_togeth
     await hub.stop()
 
 
-async def test_B17c_first_oversized_message_is_reported_at_once_and_later_ones_together(
+async def test_B17c_hub_reports_one_gap_at_once_for_many_oversized_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backend, hub, _, recorder = await with_member("chat")
@@ -93,7 +93,7 @@ async def test_sequence_numbers_are_checked_separately_for_each_sender_and_group
     await hub.stop()
 
 
-async def test_a_sender_that_restarts_its_sequence_numbers_causes_no_gap() -> None:
+async def test_sender_with_restarted_sequence_numbers_causes_no_gap() -> None:
     backend, hub, _, recorder = await with_member("chat")
     for number in (5, 6, 1, 2):
         backend.receive("chat", {}, number=number)
@@ -102,7 +102,7 @@ async def test_a_sender_that_restarts_its_sequence_numbers_causes_no_gap() -> No
     await hub.stop()
 
 
-async def test_sequence_numbers_do_not_report_a_gap_that_the_backend_has_reported() -> None:
+async def test_gap_that_the_backend_reports_is_not_reported_again() -> None:
     backend, hub, _, recorder = await with_member("chat")
     backend.receive("chat", {}, number=1)
     backend.lose("chat", since=77.0)
@@ -112,7 +112,7 @@ async def test_sequence_numbers_do_not_report_a_gap_that_the_backend_has_reporte
     await hub.stop()
 
 
-async def test_number_of_senders_with_a_stored_sequence_number_is_limited() -> None:
+async def test_hub_limits_the_senders_whose_sequence_numbers_it_stores() -> None:
     backend, hub, _, recorder = await with_member("chat")
     for sender in range(1000):
         backend.receive("chat", {}, str(sender), 1)

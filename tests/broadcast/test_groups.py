@@ -38,7 +38,7 @@ async def groups() -> AsyncIterator[Groups]:
     await hub.stop()
 
 
-async def test_B7_adding_a_member_returns_when_the_group_is_subscribed() -> None:
+async def test_B7_adding_a_member_waits_until_the_group_is_subscribed() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         adding = asyncio.ensure_future(client.send({"group": "chat", "add": client.reply.name}))
@@ -65,7 +65,7 @@ async def test_adding_a_member_to_a_subscribed_group_returns_at_once() -> None:
         assert client.send({"group": "chat", "add": other.name}) is DONE
 
 
-async def test_cancelling_an_add_does_not_cancel_concurrent_adds_to_the_group() -> None:
+async def test_cancelled_add_does_not_cancel_a_concurrent_add() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         first = asyncio.ensure_future(client.send({"group": "chat", "add": client.reply.name}))
@@ -100,7 +100,7 @@ async def test_a_discarded_member_gets_no_message_sent_after_the_discard() -> No
         assert client.reply.sent == []
 
 
-async def test_B6_sending_to_a_group_raises_when_the_backend_rejects_the_message() -> None:
+async def test_B6_group_send_raises_when_the_backend_rejects_the_message() -> None:
     async with groups() as client:
         client.backend.failure = BroadcastUnavailable("Redis is down")
         sending = client.send({"group": "chat", "send": {"text": "a"}})
@@ -108,7 +108,7 @@ async def test_B6_sending_to_a_group_raises_when_the_backend_rejects_the_message
             await sending
 
 
-async def test_cancelling_a_send_does_not_withdraw_the_message() -> None:
+async def test_cancelled_group_send_publishes_its_message() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         sending = asyncio.ensure_future(client.send({"group": "chat", "send": {"text": "a"}}))
@@ -119,7 +119,7 @@ async def test_cancelling_a_send_does_not_withdraw_the_message() -> None:
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_single_message_with_all_group_keys_adds_then_discards_then_sends() -> None:
+async def test_groups_message_runs_add_then_discard_then_send() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})
@@ -136,7 +136,7 @@ async def test_single_message_with_all_group_keys_adds_then_discards_then_sends(
         assert [group for group, _ in client.backend.published] == ["new"]
 
 
-async def test_channel_that_a_message_both_adds_and_discards_is_not_a_member() -> None:
+async def test_channel_is_no_member_after_a_message_that_adds_and_discards_it() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name, "discard": client.reply.name})
         client.backend.receive("chat", {"text": "a"})
@@ -203,7 +203,7 @@ async def test_sending_to_a_group_from_a_thread_raises_the_publish_error() -> No
         assert [type(error) for error in raised] == [BroadcastUnavailable, LocalProtocolError]
 
 
-async def test_GroupsChannel_has_the_same_name_as_the_reply_channel() -> None:
+async def test_GroupsChannel_has_the_name_of_the_reply_channel() -> None:
     async with groups() as client:
         assert client.channel.name == client.reply.name
 

@@ -65,7 +65,7 @@ async def test_a_client_that_has_disconnected_does_not_become_a_member() -> None
     await hub.stop()
 
 
-async def test_client_that_joins_and_leaves_repeatedly_keeps_one_on_close_callback() -> None:
+async def test_client_that_rejoins_often_has_one_close_callback() -> None:
     _, hub, reply, _ = await with_member()
     for _ in range(100):
         hub.add("chat", reply.name, reply, Context())
@@ -89,7 +89,7 @@ async def test_discarding_a_channel_that_is_not_a_member_does_nothing() -> None:
     await hub.stop()
 
 
-async def test_no_message_of_a_group_is_sent_after_discard() -> None:
+async def test_discarded_member_receives_no_group_message() -> None:
     backend, hub, reply, _ = await with_member("chat", "other")
     hub.discard("chat", reply.name)
     backend.receive("chat", {"text": "a"})
@@ -126,7 +126,7 @@ async def test_messages_published_before_the_hub_has_started_are_sent_in_order()
     await hub.stop()
 
 
-async def test_a_failed_start_of_a_hub_is_retried_by_the_next_caller() -> None:
+async def test_next_publish_retries_a_failed_start_of_the_hub() -> None:
     backend, failures = ScriptedBackend(), [OSError("no such thing")]
 
     async def open_backend() -> Backend:
@@ -165,7 +165,7 @@ async def test_a_message_that_the_backend_rejects_raises_and_is_logged_once(capl
     await hub.stop()
 
 
-async def test_end_of_an_outage_is_logged_without_waiting_for_the_next_publish(
+async def test_hub_logs_the_end_of_an_outage_without_a_new_publish(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.hub.LOG_SECONDS", 0.001)
@@ -185,7 +185,7 @@ async def test_end_of_an_outage_is_logged_without_waiting_for_the_next_publish(
     await hub.stop()
 
 
-async def test_unawaited_failed_publish_logs_no_unretrieved_exception() -> None:
+async def test_failed_publish_without_await_logs_nothing() -> None:
     backend, hub, _, _ = await with_member()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub.publish("chat", {})
@@ -195,7 +195,7 @@ async def test_unawaited_failed_publish_logs_no_unretrieved_exception() -> None:
     await hub.stop()
 
 
-async def test_failed_publish_raises_nothing_if_the_option_raise_unavailable_is_False() -> None:
+async def test_failed_publish_raises_nothing_if_the_hub_option_forbids_it() -> None:
     backend = ScriptedBackend()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub = await started_hub(backend, HubOptions(raise_unavailable=False))
@@ -203,7 +203,7 @@ async def test_failed_publish_raises_nothing_if_the_option_raise_unavailable_is_
     await hub.stop()
 
 
-async def test_B17c_random_payloads_raise_nothing_and_are_logged_in_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B17c_random_payloads_raise_nothing_and_log_few_lines(caplog: pytest.LogCaptureFixture) -> None:
     """The payloads are sent to a group and to the control channel."""
     random = Random(1)
     atoms: list[Any] = [
@@ -247,7 +247,7 @@ async def test_B17c_random_payloads_raise_nothing_and_are_logged_in_few_lines(ca
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
-async def test_the_number_of_groups_with_a_stored_sequence_number_is_limited() -> None:
+async def test_hub_limits_the_groups_whose_sequence_numbers_it_stores() -> None:
     _, hub, _, _ = await with_member()
     for group in range(10_050):
         hub.publish(str(group), {})
@@ -283,7 +283,7 @@ async def test_pending_publish_raises_when_the_hub_stops() -> None:
         await outcome(sending)
 
 
-async def test_stopping_a_starting_hub_leaves_no_connection() -> None:
+async def test_hub_stopped_during_its_start_leaves_no_connection() -> None:
     backend, may_open = ScriptedBackend(), asyncio.Event()
 
     async def open_backend() -> Backend:
@@ -326,7 +326,7 @@ async def test_a_hub_has_counters_before_it_has_started() -> None:
     await hub.stop()
 
 
-async def test_hub_forgets_a_reply_channel_of_the_host_after_its_last_discard() -> None:
+async def test_last_discard_removes_the_channel_from_the_hub() -> None:
     class Stranger:
         """A reply channel of another server, which does not report a disconnect."""
 

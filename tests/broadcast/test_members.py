@@ -71,14 +71,14 @@ async def test_message_that_is_not_plain_text_is_delivered_at_once() -> None:
         assert reply.sent == ["a", {"content": "b"}]
 
 
-async def test_group_message_whose_text_is_not_str_reaches_the_reply_channel() -> None:
+async def test_group_message_whose_text_is_a_number_reaches_the_reply_channel() -> None:
     async with Group() as group:
         reply = await group.member()
         group.backend.receive_payload("chat", b'{"text": 1}')
         assert reply.sent == [1]
 
 
-async def test_each_message_to_each_member_is_counted_as_delivered_or_refused() -> None:
+async def test_hub_counts_delivered_and_refused_messages_for_each_member() -> None:
     async with Group() as group:
         (await group.member()).failure = LocalProtocolError("no")
         await group.member()
@@ -131,7 +131,7 @@ async def test_the_close_policy_disconnects_a_client_with_too_many_queued_bytes(
         assert slow.broken_off == "slow consumer"
 
 
-async def test_the_drop_oldest_policy_puts_a_gap_before_the_first_remaining_message() -> None:
+async def test_policy_drop_oldest_puts_the_gap_before_the_kept_messages() -> None:
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member()
         slow.is_ready = False
@@ -144,7 +144,7 @@ async def test_the_drop_oldest_policy_puts_a_gap_before_the_first_remaining_mess
         assert group.hub.metrics.dropped_slow == 2
 
 
-async def test_the_drop_newest_policy_puts_a_gap_after_the_last_queued_message() -> None:
+async def test_policy_drop_newest_puts_the_gap_after_the_kept_messages() -> None:
     async with Group(messages=2, policy="drop_newest") as group:
         slow = await group.member()
         slow.is_ready = False
@@ -170,7 +170,7 @@ async def test_consecutive_dropped_messages_cause_one_gap(policy: str, kept: lis
         assert group.hub.metrics.gaps == 1
 
 
-async def test_the_metrics_contain_the_maximum_length_of_a_client_queue() -> None:
+async def test_metrics_report_the_longest_client_queue() -> None:
     async with Group() as group:
         slow = await group.member()
         slow.is_ready = False
@@ -181,7 +181,7 @@ async def test_the_metrics_contain_the_maximum_length_of_a_client_queue() -> Non
         assert (group.hub.metrics.queue_high_water, group.hub.metrics.delivered) == (2, 3)
 
 
-async def test_messages_after_a_gap_wait_until_the_application_has_handled_the_gap() -> None:
+async def test_messages_wait_until_the_application_has_handled_the_gap() -> None:
     async with Group() as group:
         reply = await group.member()
         group.gap_may_end.clear()
@@ -206,7 +206,7 @@ async def test_a_gap_is_reported_after_messages_that_were_queued_earlier() -> No
         assert [isinstance(item, Gap) for item in reply.sent] == [False, True, False]
 
 
-async def test_one_gap_in_several_groups_is_one_event_for_each_member() -> None:
+async def test_gap_in_several_groups_is_one_event_for_each_member() -> None:
     async with Group() as group:
         one, two, both = await group.member("one"), await group.member("two"), await group.member("one", "two")
         group.backend.lose("one", "two", "elsewhere", since=77.0)
@@ -216,7 +216,7 @@ async def test_one_gap_in_several_groups_is_one_event_for_each_member() -> None:
         assert both.sent == [Gap({"one", "two"}, "reconnect", 77.0)]
 
 
-async def test_a_client_gets_messages_although_its_gap_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_gets_messages_after_its_gap_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
     async def on_gap(reply: Any, gap: Gap) -> None:
         raise RuntimeError("no database")
 
@@ -244,7 +244,7 @@ async def test_queued_messages_are_dropped_when_the_client_disconnects() -> None
         assert reply.sent == []
 
 
-async def test_gap_handler_of_the_application_is_not_cancelled_when_the_client_disconnects() -> None:
+async def test_disconnect_does_not_cancel_the_gap_handler_of_the_application() -> None:
     ended = []
 
     async def on_gap(reply: Any, gap: Gap) -> None:
@@ -278,7 +278,7 @@ async def test_queued_messages_of_a_group_are_dropped_on_discard() -> None:
         assert reply.sent == ["b"]
 
 
-async def test_a_client_that_leaves_one_group_keeps_queued_gaps_of_other_groups() -> None:
+async def test_client_that_leaves_one_group_keeps_the_queued_gap_of_another() -> None:
     async with Group() as group:
         reply = await group.member("one", "two")
         reply.is_ready = False
@@ -304,7 +304,7 @@ async def test_adjacent_gaps_in_a_client_queue_are_merged() -> None:
         ]
 
 
-async def test_gaps_are_merged_if_a_discard_removes_the_messages_between_them() -> None:
+async def test_discard_merges_gaps_when_it_removes_the_messages_between_them() -> None:
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member("one", "two")
         slow.is_ready = False
@@ -330,7 +330,7 @@ async def test_a_slow_client_that_leaves_its_only_group_gets_no_queued_message()
         assert reply.sent == []
 
 
-async def test_client_is_removed_from_all_groups_although_its_break_off_method_raises(
+async def test_slow_client_leaves_all_groups_although_its_disconnect_raises(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Stubborn(Reply):
@@ -347,7 +347,7 @@ async def test_client_is_removed_from_all_groups_although_its_break_off_method_r
         assert "RuntimeError: no" in caplog.text
 
 
-async def test_client_is_removed_from_all_groups_if_wait_ready_raises(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_leaves_all_groups_when_waiting_for_it_raises(caplog: pytest.LogCaptureFixture) -> None:
     class Unreliable(Reply):
         async def wait_ready(self) -> None:
             raise OSError("unknown state")
@@ -363,7 +363,7 @@ async def test_client_is_removed_from_all_groups_if_wait_ready_raises(caplog: py
         assert (reply.sent, group.hub.members) == ([], {})
 
 
-async def test_message_that_arrives_while_the_queue_is_sent_keeps_its_order() -> None:
+async def test_messages_keep_their_order_while_the_queue_is_sent() -> None:
     async with Group() as group:
         reply = StrangersReply()
         reply.may_send.set()
@@ -376,7 +376,7 @@ async def test_message_that_arrives_while_the_queue_is_sent_keeps_its_order() ->
         assert reply.sent == ["a", "b", "c"]
 
 
-async def test_repeated_delivery_error_is_logged_again_only_after_100_other_errors(
+async def test_repeated_delivery_error_is_logged_again_after_100_different_errors(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(members, "_REFUSED_LINES", 1000)
@@ -388,7 +388,7 @@ async def test_repeated_delivery_error_is_logged_again_only_after_100_other_erro
         assert len(caplog.records) == 102
 
 
-async def test_B17c_delivery_errors_log_at_most_twenty_escaped_lines_a_minute(
+async def test_B17c_delivery_errors_log_at_most_twenty_lines_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Group() as group:
@@ -400,7 +400,7 @@ async def test_B17c_delivery_errors_log_at_most_twenty_escaped_lines_a_minute(
         assert all(line.isprintable() and len(line) < 1000 for line in caplog.messages)
 
 
-async def test_B17c_queue_limit_counts_the_memory_of_all_small_objects_in_messages() -> None:
+async def test_B17c_queue_limit_includes_the_memory_of_small_objects() -> None:
     async with Group(messages=100, octets=50_000) as group:
         slow = await group.member()
         slow.is_ready = False
@@ -409,7 +409,7 @@ async def test_B17c_queue_limit_counts_the_memory_of_all_small_objects_in_messag
         assert slow.broken_off == "slow consumer"
 
 
-async def test_a_message_that_one_member_rejects_reaches_all_other_members(caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_that_some_members_reject_reaches_the_others(caplog: pytest.LogCaptureFixture) -> None:
     async with Group() as group:
         members = [await group.member() for _ in range(3)]
         for unfit in members[:2]:
@@ -447,7 +447,7 @@ class StrangersReply:
         self.sent.append(message.get("text", str(message.get("close"))))
 
 
-async def test_each_send_of_a_custom_reply_channel_is_awaited() -> None:
+async def test_hub_awaits_each_send_of_a_custom_reply_channel() -> None:
     async with Group() as group:
         reply = StrangersReply()
         group.hub.add("chat", reply.name, reply, Context())

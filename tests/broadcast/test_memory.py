@@ -41,7 +41,7 @@ async def test_publishing_waits_while_too_many_bytes_are_queued_in_memory(monkey
         assert backend.metrics.pending_high_water <= 2
 
 
-async def test_publishing_in_memory_raises_if_the_queue_stays_full_until_the_timeout(
+async def test_memory_publish_raises_if_the_queue_stays_full_until_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "MAX_WAITING", 1)
@@ -62,7 +62,7 @@ async def test_memory_backends_with_different_prefixes_do_not_share_groups() -> 
             assert (await recorder.receive(1), await other.receive(1)) == ([b"of the first"], [b"of the second"])
 
 
-async def test_a_message_in_memory_reaches_only_backends_that_subscribed_before_the_publish() -> None:
+async def test_memory_backend_gets_no_message_published_before_its_subscribe() -> None:
     async with listening("memory://") as (backend, recorder):
         await backend.publish("group", b"before")
         await backend.subscribe(["group"])
@@ -78,7 +78,7 @@ async def test_a_memory_backend_that_unsubscribes_before_delivery_gets_nothing()
         assert await recorder.receive(1) == [b"y"]
 
 
-async def test_a_memory_backend_of_the_parent_process_raises_after_a_fork() -> None:
+async def test_memory_backend_started_before_a_fork_raises_in_the_child() -> None:
     async with listening("memory://") as (backend, _):
         assert isinstance(backend, MemoryBackend)
         process, backend._process = backend._process, 1

@@ -55,7 +55,7 @@ async def visit(app: Any, **settings: Any) -> WebSocketConversation:
 
 
 @pytest.mark.parametrize("kind", ["channels", "asgi"])
-async def test_a_group_message_that_is_too_large_causes_one_warning(
+async def test_group_message_above_the_size_limit_causes_one_warning(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def asgi(scope: Message, receive: Any, send: Any) -> None:
@@ -86,7 +86,7 @@ async def test_the_chat_of_the_documentation_delivers_messages_to_all_clients() 
     await app.shutdown()
 
 
-async def test_middleware_that_was_never_started_connects_at_its_first_call() -> None:
+async def test_middleware_without_startup_connects_at_its_first_call() -> None:
     app = BroadcastMiddleware(chat, url="memory://")
     first, second = await visit(app), await visit(app)
     assert len(app._hubs) == 1
@@ -113,7 +113,7 @@ async def test_B8_a_client_whose_connection_is_lost_is_no_longer_a_member() -> N
 
 
 @pytest.mark.parametrize("answer", [{"accept": False}, {"status": 404, "content": b""}, None])
-async def test_rejecting_the_handshake_removes_the_client_from_its_groups(
+async def test_rejected_handshake_removes_the_client_from_its_groups(
     answer: Message | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refusing(message: Message, channels: Channels) -> None:
@@ -196,7 +196,7 @@ async def test_B3_the_application_is_notified_of_a_gap_before_the_next_message()
         await client.lose()
 
 
-async def test_gaps_reach_the_gap_callback_of_a_client_instead_of_the_application() -> None:
+async def test_gap_calls_the_callback_of_the_client_instead_of_the_application() -> None:
     events: list[Message] = []
 
     async def called_back(message: Message, channels: Channels) -> None:
@@ -217,7 +217,7 @@ async def test_gaps_reach_the_gap_callback_of_a_client_instead_of_the_applicatio
         assert next(iter(app._hubs.values())).gap_callbacks == {}
 
 
-async def test_gap_events_are_off_if_the_option_gaps_is_false() -> None:
+async def test_application_gets_no_gap_events_when_they_are_switched_off() -> None:
     async def untold(message: Message, channels: Channels) -> None:
         assert message["channel"] != "groups.gap"
         await chat(message, channels)
@@ -246,7 +246,7 @@ async def test_B9_group_message_is_encoded_once_for_all_clients() -> None:
             await client.lose()
 
 
-async def test_B10_only_the_client_that_reads_nothing_is_closed_with_1013() -> None:
+async def test_B10_only_the_client_that_does_not_read_is_closed_with_1013() -> None:
     async with running(chat, queue_messages=10) as (app, backend):
         slow, other = await visit(app), await visit(app)
         slow.transport.client_takes = False
@@ -296,7 +296,7 @@ async def test_event_stream_is_closed_if_its_client_does_not_read() -> None:
         assert (app.metrics["members"], app.metrics["closed_slow"]) == (0, 1)
 
 
-async def test_a_group_message_can_be_the_response_to_a_pending_request() -> None:
+async def test_group_message_can_answer_a_pending_request() -> None:
     async def poll(message: Message, channels: Channels) -> None:
         await channels["groups"].send({"group": "polls", "add": channels["reply"].name})
 
@@ -309,7 +309,7 @@ async def test_a_group_message_can_be_the_response_to_a_pending_request() -> Non
         assert client.responses()[0].content == b"now"
 
 
-async def test_a_group_message_that_is_not_a_valid_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_group_message_that_is_an_invalid_response_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def poll(message: Message, channels: Channels) -> None:
         await channels["groups"].send({"group": "polls", "add": channels["reply"].name})
 
@@ -368,12 +368,12 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "app"), KINDS)
-def test_middleware_has_the_interface_of_its_application(kind: str, app: Any) -> None:
+def test_broadcast_middleware_has_the_same_interface_as_its_application(kind: str, app: Any) -> None:
     assert detect_interface(BroadcastMiddleware(BroadcastMiddleware(app, url="memory://"), url="memory://")) == kind
 
 
 @pytest.mark.parametrize(("kind", "app"), KINDS)
-async def test_applications_of_each_interface_have_groups(kind: str, app: Any) -> None:
+async def test_every_kind_of_application_can_send_to_groups(kind: str, app: Any) -> None:
     backend = ScriptedBackend()
     client = Conversation(BroadcastMiddleware(app, backend=backend))
     await client.interface.startup()
@@ -386,7 +386,7 @@ async def test_applications_of_each_interface_have_groups(kind: str, app: Any) -
 
 
 @pytest.mark.parametrize("app", [asgi3, asgi2])
-async def test_middleware_called_as_asgi_2_serves_asgi_2_and_asgi_3_applications(app: Any) -> None:
+async def test_asgi2_call_of_the_middleware_serves_asgi2_and_asgi3_applications(app: Any) -> None:
     backend, sent = ScriptedBackend(), []
     middleware = BroadcastMiddleware(app, backend=backend)
 
@@ -399,7 +399,7 @@ async def test_middleware_called_as_asgi_2_serves_asgi_2_and_asgi_3_applications
     await middleware.shutdown()
 
 
-async def test_a_wsgi_application_in_an_adapter_has_groups() -> None:
+async def test_wsgi_application_in_an_adapter_can_send_to_groups() -> None:
     app = BroadcastMiddleware(ASGIAdapter(BroadcastMiddleware(wsgi, backend=ScriptedBackend())), url="memory://")
     client = Conversation(app)
     await client.interface.startup()
@@ -435,7 +435,7 @@ async def test_an_asgi3_websocket_can_be_a_member() -> None:
     await middleware.shutdown()
 
 
-async def test_an_asgi3_application_is_started_and_stopped_by_its_lifespan() -> None:
+async def test_lifespan_starts_and_stops_an_asgi3_application() -> None:
     events: list[str] = []
 
     async def app(scope: Message, receive: Any, send: Any) -> None:
@@ -455,7 +455,7 @@ async def test_an_asgi3_application_is_started_and_stopped_by_its_lifespan() -> 
     assert len(backend.published) == 2 and backend.stopped
 
 
-async def test_application_that_raises_during_lifespan_startup_is_served_without_lifespan(
+async def test_middleware_serves_an_application_that_raises_during_lifespan_startup(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
@@ -502,12 +502,12 @@ def test_the_middleware_forgets_closed_event_loops() -> None:
     assert len(middleware._hubs) == 1
 
 
-def test_consumer_called_before_the_middleware_has_started_raises() -> None:
+def test_consumer_call_before_middleware_startup_raises() -> None:
     with pytest.raises(BroadcastUnavailable, match="the server has to await `startup` first"):
         BroadcastMiddleware(threaded_consumer, url="memory://")({"reply_channel": object()})
 
 
-async def test_an_application_whose_lifespan_startup_fails_is_not_served(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failed_lifespan_startup_raises_and_stops_the_backend(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
@@ -520,7 +520,7 @@ async def test_an_application_whose_lifespan_startup_fails_is_not_served(caplog:
     assert backend.stopped
 
 
-async def test_the_hooks_of_the_application_can_use_groups() -> None:
+async def test_backend_runs_during_startup_and_shutdown_of_the_application() -> None:
     class App:
         async def __call__(self, message: Message, channels: Channels) -> None: ...
 
@@ -553,7 +553,7 @@ async def test_a_failed_startup_of_the_application_disconnects_the_backend() -> 
     assert backend.stopped
 
 
-async def test_broadcast_middleware_wants_http_disconnect_only_if_its_application_does() -> None:
+async def test_middleware_asks_for_http_disconnect_only_if_its_application_does() -> None:
     class Wants:
         wants_http_disconnect = True
 
@@ -563,7 +563,7 @@ async def test_broadcast_middleware_wants_http_disconnect_only_if_its_applicatio
     assert not BroadcastMiddleware(chat, url="memory://").wants_http_disconnect
 
 
-async def test_the_middleware_does_not_change_the_channels_of_its_caller() -> None:
+async def test_middleware_adds_groups_to_a_copy_of_the_channels() -> None:
     given = {"reply": object()}
     seen: list[Channels] = []
 
@@ -582,7 +582,7 @@ def test_middleware_call_with_a_wrong_number_of_arguments_raises() -> None:
         BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
 
 
-def test_both_import_paths_and_spellings_of_the_middleware_are_one_class() -> None:
+def test_both_spellings_of_BroadcastMiddleware_name_one_class() -> None:
     assert BroadCastMiddleware is BroadcastMiddleware
     assert uvitools.broadcast.BroadcastMiddleware is uvitools.broadcast.BroadCastMiddleware is BroadcastMiddleware
     assert broadcast.BroadcastMiddleware is BroadcastMiddleware
@@ -638,7 +638,7 @@ async def test_the_middleware_uses_the_url_in_the_environment(monkeypatch: pytes
     await app.shutdown()
 
 
-async def test_B17c_unsigned_requests_are_ignored_if_there_is_a_secret() -> None:
+async def test_B17c_middleware_with_a_secret_ignores_unsigned_requests() -> None:
     app = BroadcastMiddleware(chat, url="memory://", secret="a secret that is long enough")
     await app.startup()
     await settle()

@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-def test_outage_is_logged_at_the_beginning_once_a_minute_and_at_the_end(
+def test_outage_is_logged_at_its_start_every_minute_and_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
@@ -48,7 +48,7 @@ def test_outage_is_logged_at_the_beginning_once_a_minute_and_at_the_end(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-def test_publishes_that_alternately_fail_and_succeed_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_alternating_publish_failures_and_successes_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     outage = Outage(clock)
     for _ in range(600):
@@ -61,7 +61,7 @@ def test_publishes_that_alternately_fail_and_succeed_do_not_flood_the_log(caplog
     assert len(caplog.messages) == 3
 
 
-def test_publish_error_that_an_outage_records_is_marked_as_reported() -> None:
+def test_outage_marks_a_recorded_publish_error_as_reported() -> None:
     error = BroadcastUnavailable("Redis is down")
     assert not error.reported
     Outage().failed(error)
@@ -103,7 +103,7 @@ class Site:
 
 
 @pytest.mark.parametrize("kind", ["channels", "in_a_task_group", "consumer", "consumer_thread", "asgi", "wsgi"])
-async def test_a_request_whose_publish_fails_gets_500_and_logs_no_traceback(
+async def test_request_gets_500_without_a_traceback_when_its_publish_fails(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(getattr(Site(), kind)) as (app, backend):
@@ -167,7 +167,7 @@ async def test_a_gap_handler_whose_publish_fails_logs_no_traceback(
         await client.lose()
 
 
-async def test_broadcast_error_raised_by_the_application_itself_is_logged_with_a_traceback(
+async def test_broadcast_error_of_the_application_is_logged_with_a_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: dict[str, Any]) -> None:
@@ -179,7 +179,7 @@ async def test_broadcast_error_raised_by_the_application_itself_is_logged_with_a
     assert "WAITING>: of my own" in caplog.text and "Traceback" in caplog.text
 
 
-def test_a_publisher_without_a_loop_logs_an_outage_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_synchronous_publisher_logs_an_outage_once(caplog: pytest.LogCaptureFixture) -> None:
     with Publisher("unix:///nowhere/redis.sock") as publisher:
         for _ in range(3):
             with pytest.raises(BroadcastUnavailable) as caught:

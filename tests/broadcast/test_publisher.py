@@ -88,14 +88,14 @@ def test_a_publisher_sends_plain_json(redis_server: RedisServer) -> None:
         assert (message, number, len(sender)) == ({"text": "naïve"}, 1, 12)
 
 
-def test_messages_of_a_publisher_have_sequence_numbers(redis_server: RedisServer) -> None:
+def test_publisher_numbers_the_messages_of_each_group(redis_server: RedisServer) -> None:
     with listening(redis_server, "a", "b") as listener, Publisher(redis_server.url) as publisher:
         for group in ("a", "a", "b"):
             publisher.publish(group, {})
         assert [listener.receive()["_uvicorn"][1] for _ in range(3)] == [1, 2, 1]
 
 
-def test_publisher_never_interprets_a_group_name_as_a_command(redis_server: RedisServer) -> None:
+def test_publisher_never_runs_a_group_name_as_a_redis_command(redis_server: RedisServer) -> None:
     name = "a b\r\nPUBLISH chat x\r\n"
     with listening(redis_server, name) as listener, Publisher(redis_server.url) as publisher:
         publisher.publish(name, {"text": "hi"})
@@ -153,17 +153,17 @@ def test_a_publisher_raises_when_the_server_sends_endless_bytes() -> None:
         thread.join()
 
 
-def test_a_publisher_for_a_missing_unix_socket_raises_broadcast_unavailable(tmp_path: Path) -> None:
+def test_publisher_raises_BroadcastUnavailable_for_a_missing_unix_socket(tmp_path: Path) -> None:
     with pytest.raises(BroadcastUnavailable, match="No such file"):
         publish("chat", {}, url=f"unix://{tmp_path}/redis.sock")
 
 
-def test_publisher_with_a_timeout_of_zero_raises_broadcast_unavailable(redis_server: RedisServer) -> None:
+def test_publisher_with_zero_timeout_raises_BroadcastUnavailable(redis_server: RedisServer) -> None:
     with pytest.raises(BroadcastUnavailable, match="no reply from Redis in time"):
         Publisher(redis_server.url, timeout=0.0).publish("chat", {})
 
 
-def test_the_number_of_groups_with_a_stored_sequence_number_is_limited(
+def test_publisher_limits_the_groups_whose_sequence_numbers_it_stores(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.sequences._MAX_GROUPS", 2)
@@ -226,7 +226,7 @@ def test_a_publisher_follows_the_sentinels_to_the_master(tmp_path: Path) -> None
             publish("news", {}, url=f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
 
 
-def test_a_publisher_asks_the_other_sentinels_when_one_sentinel_hangs(tmp_path: Path) -> None:
+def test_publisher_asks_a_second_sentinel_when_the_first_hangs(tmp_path: Path) -> None:
     with watched_pair(tmp_path) as (master, _, sentinel), patient_server() as hanging:
         url = f"redis+sentinel://127.0.0.1:{hanging.getsockname()[1]},127.0.0.1:{sentinel.port}/chat"
         with listening(master, "news") as listener, Publisher(url, timeout=2) as publisher:
@@ -234,7 +234,7 @@ def test_a_publisher_asks_the_other_sentinels_when_one_sentinel_hangs(tmp_path: 
             assert listener.receive()["text"] == "hi"
 
 
-def test_publish_after_a_timeout_tries_other_cluster_servers_first(tmp_path: Path) -> None:
+def test_publisher_tries_another_cluster_server_after_a_timeout(tmp_path: Path) -> None:
     with cluster_of_three(tmp_path) as servers:
         group = next(name for name in "abcdefgh" if key_slot(name.encode()) > 5460)
         servers[0].halt()
@@ -394,13 +394,13 @@ def test_ten_threads_share_one_connection(redis_server: RedisServer) -> None:
         assert [message["_uvicorn"][1] for message in heard] == list(range(1, 201))
 
 
-def test_a_thread_that_waits_too_long_for_other_publishing_threads_raises(own_redis: RedisServer) -> None:
+def test_publish_raises_if_other_threads_publish_for_too_long(own_redis: RedisServer) -> None:
     with Publisher(own_redis.url, timeout=0.05) as publisher, publisher._lock:
         with pytest.raises(BroadcastUnavailable, match="other threads were publishing"):
             publisher.publish("chat", {})
 
 
-def test_a_forked_process_publishes_on_its_own_connection(redis_server: RedisServer) -> None:
+def test_forked_process_publishes_on_a_new_connection(redis_server: RedisServer) -> None:
     with listening(redis_server, "chat") as listener, Publisher(redis_server.url) as publisher:
         publisher.publish("chat", {"of": "parent"})
         # Held during the fork by a thread that does not exist in the child.
@@ -466,7 +466,7 @@ async def test_publishing_an_invalid_message_through_a_middleware_raises() -> No
     await middleware.shutdown()
 
 
-async def test_publishing_on_the_thread_of_the_event_loop_uses_a_separate_connection(redis_server: RedisServer) -> None:
+async def test_publish_on_the_event_loop_thread_uses_a_separate_connection(redis_server: RedisServer) -> None:
     middleware, reply = await started(redis_server.url)
     publish("chat", {"text": "hi"})
     await until(lambda: reply.sent)
@@ -483,7 +483,7 @@ async def test_publish_without_a_url_uses_the_middleware_that_started_first() ->
         await middleware.shutdown()
 
 
-async def test_publish_raises_if_the_event_loop_waits_for_the_publishing_thread(
+async def test_publish_raises_if_the_event_loop_blocks_until_publish_returns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.publisher._LOOP_SECONDS", -0.9)
@@ -518,7 +518,7 @@ def test_publishing_to_memory_without_a_middleware_raises() -> None:
         publish("chat", {}, url="memory://")
 
 
-def test_wsgi_groups_can_send_without_an_event_loop(redis_server: RedisServer) -> None:
+def test_wsgi_application_can_send_to_groups_without_an_event_loop(redis_server: RedisServer) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["uvicorn.groups"].send({"group": "chat", "send": {"text": "hi"}})
         return []
@@ -537,12 +537,12 @@ def test_wsgi_groups_can_send_without_an_event_loop(redis_server: RedisServer) -
         ({"group": "chat", "send": {}, "add": "reply.0.1"}, "need a server with an event loop"),
     ],
 )
-def test_wsgi_groups_without_an_event_loop_reject_new_members_and_malformed_messages(message: Any, said: str) -> None:
+def test_groups_without_an_event_loop_reject_adds_and_malformed_messages(message: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         SendingGroups(Publisher("redis://127.0.0.1:1")).send(message)
 
 
-def test_a_custom_backend_without_an_event_loop_raises() -> None:
+def test_custom_backend_raises_without_an_event_loop() -> None:
     from tests.broadcast.scripted import ScriptedBackend
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -552,7 +552,7 @@ def test_a_custom_backend_without_an_event_loop_raises() -> None:
         BroadcastMiddleware(app, backend=ScriptedBackend())({}, lambda *arguments: None)
 
 
-def test_a_process_with_a_shared_publisher_ends_without_warnings(redis_server: RedisServer) -> None:
+def test_process_that_used_publish_ends_without_warnings(redis_server: RedisServer) -> None:
     script = f"from uvicorn.broadcast import publish; publish('chat', {{}}, url='{redis_server.url}')"
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", script],

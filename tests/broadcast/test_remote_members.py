@@ -72,7 +72,7 @@ async def ask(asking: Process, owning: Process, message: dict[str, Any]) -> None
     await pending
 
 
-async def test_B12_process_that_owns_a_channel_carries_out_a_remote_add(
+async def test_B12_process_can_add_a_channel_of_another_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
@@ -83,7 +83,7 @@ async def test_B12_process_that_owns_a_channel_carries_out_a_remote_add(
         assert reply.sent == ["a"]
 
 
-async def test_B12_process_that_owns_a_channel_carries_out_a_remote_discard(
+async def test_B12_process_can_discard_a_channel_of_another_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
@@ -93,13 +93,13 @@ async def test_B12_process_that_owns_a_channel_carries_out_a_remote_discard(
         assert owning.hub.snapshot()["groups"] == 0
 
 
-async def test_second_process_cannot_add_a_channel_that_has_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_process_cannot_add_a_disconnected_channel_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         await ask(asking, owning, {"group": "chat", "add": owning.client().name})
         assert owning.hub.members == {}
 
 
-async def test_request_to_add_a_channel_of_a_dead_process_is_logged_as_unanswered(
+async def test_failed_add_of_a_channel_in_a_dead_process_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_TRY_SECONDS", 0.001)
@@ -109,7 +109,7 @@ async def test_request_to_add_a_channel_of_a_dead_process_is_logged_as_unanswere
         assert "cannot add channel reply.0123456789abcdef.1" in caplog.text
 
 
-async def test_adding_a_remote_channel_raises_if_the_request_cannot_be_published(
+async def test_remote_add_raises_if_its_request_cannot_be_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with two_processes(monkeypatch) as (asking, _):
@@ -143,7 +143,7 @@ async def test_F5_malformed_control_messages_raise_nothing(
         assert caplog.text == ""
 
 
-async def test_add_request_is_answered_after_the_group_is_subscribed() -> None:
+async def test_remote_add_is_answered_after_the_group_is_subscribed() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     await settle()
@@ -159,7 +159,7 @@ async def test_add_request_is_answered_after_the_group_is_subscribed() -> None:
     await hub.stop()
 
 
-async def test_repeated_request_is_answered_if_the_first_answer_could_not_be_sent() -> None:
+async def test_repeated_remote_add_is_answered_after_a_failed_answer() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -174,7 +174,7 @@ async def test_repeated_request_is_answered_if_the_first_answer_could_not_be_sen
     await hub.stop()
 
 
-async def test_a_second_answer_to_a_request_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_second_answer_to_a_remote_add_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         reply = owning.client()
         asking.enter()
@@ -196,7 +196,7 @@ def forged(**changes: Any) -> dict[str, Any]:
     return {"_uvicorn_control": "add", "group": "chat", "number": 1, "answer": ASKER} | changes
 
 
-async def test_B17c_control_channel_works_after_forged_requests_to_join_its_group(
+async def test_B17c_forged_requests_do_not_break_the_control_channel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
@@ -212,7 +212,7 @@ async def test_B17c_control_channel_works_after_forged_requests_to_join_its_grou
         assert victim.sent == []
 
 
-async def test_B17c_client_in_the_control_group_does_not_intercept_control_messages() -> None:
+async def test_B17c_client_in_the_control_group_receives_no_control_message() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     victim, reply = Reply(), Reply()
@@ -269,7 +269,7 @@ async def test_B17c_the_number_of_pending_answers_is_limited() -> None:
     await hub.stop()
 
 
-async def test_B17c_memberships_added_by_unsigned_requests_are_limited(
+async def test_B17c_hub_limits_memberships_from_unsigned_requests(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_MAX_MEMBERSHIPS", 3)
@@ -291,7 +291,7 @@ async def test_B17c_memberships_added_by_unsigned_requests_are_limited(
     await hub.stop()
 
 
-async def test_answer_meant_for_a_second_hub_of_the_process_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hub_ignores_an_answer_addressed_to_another_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         asking.enter()
         pending = asking.channel.send({"group": "chat", "add": owning.client().name})
@@ -312,7 +312,7 @@ OLD, NEW = b"o" * 16, b"n" * 16
     ("asking_secrets", "owning_secrets"),
     [((NEW,), (NEW,)), ((OLD,), (OLD, NEW)), ((OLD, NEW), (NEW, OLD)), ((NEW, OLD), (OLD, NEW))],
 )
-async def test_process_may_add_remote_clients_if_both_processes_share_a_secret(
+async def test_process_with_a_shared_secret_may_add_remote_clients(
     monkeypatch: pytest.MonkeyPatch, asking_secrets: tuple[bytes, ...], owning_secrets: tuple[bytes, ...]
 ) -> None:
     async with two_processes(monkeypatch, asking_secrets, (*owning_secrets, *asking_secrets)) as (asking, owning):
@@ -325,7 +325,7 @@ async def test_process_may_add_remote_clients_if_both_processes_share_a_secret(
 
 
 @pytest.mark.parametrize("asking_secrets", [(), (OLD,)])
-async def test_B17c_requests_without_the_secret_are_ignored_counted_and_logged_once(
+async def test_B17c_requests_without_the_secret_are_ignored_and_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asking_secrets: tuple[bytes, ...]
 ) -> None:
     monkeypatch.setattr(module, "_TRY_SECONDS", 0.001)
@@ -351,7 +351,7 @@ async def test_B17c_a_replayed_request_is_ignored(monkeypatch: pytest.MonkeyPatc
     await asking.stop()
 
 
-async def test_memberships_added_by_signed_requests_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hub_does_not_limit_memberships_from_signed_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_MEMBERSHIPS", 1)
     async with two_processes(monkeypatch, (NEW,), (NEW,)) as (asking, owning):
         reply = owning.client()
@@ -363,7 +363,7 @@ async def test_memberships_added_by_signed_requests_are_not_limited(monkeypatch:
 # Several hubs of one process receive its control messages.
 
 
-async def test_channel_of_a_second_event_loop_is_added_by_a_control_message() -> None:
+async def test_channel_on_another_event_loop_is_added_by_a_control_message() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -377,7 +377,7 @@ async def test_channel_of_a_second_event_loop_is_added_by_a_control_message() ->
 
 
 @pytest.mark.parametrize("action", ["add", "discard"])
-async def test_hub_ignores_a_request_for_a_channel_of_another_event_loop(action: str) -> None:
+async def test_hub_ignores_a_request_for_a_channel_on_another_event_loop(action: str) -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -388,7 +388,7 @@ async def test_hub_ignores_a_request_for_a_channel_of_another_event_loop(action:
     await hub.stop()
 
 
-async def test_remote_client_is_added_once_if_two_hubs_use_the_same_url() -> None:
+async def test_only_one_of_two_hubs_with_the_same_url_adds_a_remote_client() -> None:
     backends = ScriptedBackend(), ScriptedBackend()
     hubs = [await started_hub(backend) for backend in backends]
     for hub in hubs:

@@ -24,7 +24,7 @@ def table(**keywords: Any) -> Router:
     return Router(*entries, Mount("/in", Router(Route("/6", ASGIAdapter(wsgi, threads=2)))), **keywords)
 
 
-async def test_M25_applications_of_all_kinds_below_a_router_share_one_hub() -> None:
+async def test_M25_applications_of_all_kinds_in_a_router_share_one_hub() -> None:
     backend = ScriptedBackend()
     middleware = BroadcastMiddleware(table(default=channels_app), backend=backend)
     client = Conversation(middleware)
@@ -41,7 +41,7 @@ async def test_M25_applications_of_all_kinds_below_a_router_share_one_hub() -> N
     await client.lose()
 
 
-async def test_M25_the_hub_stops_after_its_last_application_has_stopped() -> None:
+async def test_M25_hub_stops_after_every_application_of_the_router_has_stopped() -> None:
     events: list[str] = []
     backend = ScriptedBackend()
 
@@ -100,7 +100,7 @@ async def test_M25_a_gap_is_reported_to_the_application_that_added_the_member() 
     await routed.shutdown()
 
 
-def test_M25_a_wsgi_host_gives_groups_to_wsgi_applications_of_a_router() -> None:
+def test_M25_routed_wsgi_application_has_groups_on_a_wsgi_host() -> None:
     groups: list[Any] = []
 
     def app(environ: Message, start_response: Any) -> list[bytes]:
@@ -114,7 +114,7 @@ def test_M25_a_wsgi_host_gives_groups_to_wsgi_applications_of_a_router() -> None
     assert type(groups[0]).__name__ == "GroupsChannel"
 
 
-async def test_M25_an_asgi_host_gives_groups_to_asgi_applications_of_a_router() -> None:
+async def test_M25_routed_asgi_application_has_groups_on_an_asgi_host() -> None:
     scopes: list[Message] = []
 
     async def app(scope: Message, receive: Any, send: Any) -> None:

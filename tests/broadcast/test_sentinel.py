@@ -49,7 +49,7 @@ async def test_messages_go_to_the_new_master_after_a_manual_failover(
         assert replica.ask("PUBSUB", "NUMSUB", "two") == [b"two", 1]
 
 
-async def test_one_reachable_sentinel_is_enough_to_find_the_master(
+async def test_backend_finds_the_master_through_one_reachable_sentinel(
     pair: tuple[RedisServer, RedisServer, RedisServer],
 ) -> None:
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{pair[2].port}"
@@ -57,7 +57,7 @@ async def test_one_reachable_sentinel_is_enough_to_find_the_master(
         await say_and_hear(backend, recorder, b"x")
 
 
-async def test_a_service_that_the_sentinels_do_not_know_is_logged(
+async def test_service_unknown_to_the_sentinels_is_logged(
     pair: tuple[RedisServer, RedisServer, RedisServer],
 ) -> None:
     async with listening(f"redis+sentinel://127.0.0.1:{pair[2].port}/unknown") as (backend, _):

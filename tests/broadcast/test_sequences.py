@@ -21,19 +21,19 @@ def test_a_new_sender_or_a_smaller_sequence_number_causes_no_gap() -> None:
 
 
 @pytest.mark.parametrize(("sender", "sequence"), [("x" * 65, 1), ("x", 0), ("x", -5), ("x", 1 << 63)])
-def test_sequence_numbers_of_invalid_senders_are_not_stored(sender: str, sequence: int) -> None:
+def test_invalid_sender_or_sequence_number_is_not_stored(sender: str, sequence: int) -> None:
     sequences = ReceivedSequences()
     assert lost(sequences, ("a", sender, sequence)) == [0]
     assert len(sequences) == 0
 
 
-def test_number_of_senders_stored_for_a_group_is_limited() -> None:
+def test_stored_senders_of_one_group_are_limited() -> None:
     sequences = ReceivedSequences()
     lost(sequences, *(("a", str(number), 1) for number in range(300)))
     assert len(sequences) == 256
 
 
-def test_number_of_stored_senders_over_all_groups_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_senders_of_all_groups_together_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_IN_ALL", 100)
     sequences = ReceivedSequences()
     lost(sequences, *((str(group), str(sender), 1) for group in range(50) for sender in range(20)))
@@ -50,7 +50,7 @@ def test_forgetting_a_group_frees_its_senders() -> None:
     assert lost(sequences, ("a", "x", 9)) == [0]
 
 
-def test_the_sequence_number_of_the_oldest_group_is_forgotten_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_group_loses_its_sequence_number_when_too_many_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_GROUPS", 2)
     sequences = SentSequences()
     assert [sequences.next(group) for group in ("a", "b", "a", "c", "a", "b")] == [1, 1, 2, 1, 3, 1]

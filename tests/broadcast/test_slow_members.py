@@ -139,7 +139,7 @@ async def visit(kind: str, policy: str) -> AsyncIterator[tuple[Site, Visit, Broa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_the_close_policy_ends_the_connection_of_a_slow_member(
+async def test_B10_policy_close_ends_the_connection_of_a_slow_member(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with visit(kind, "close") as (site, client, app):
@@ -154,7 +154,7 @@ async def test_B10_the_close_policy_ends_the_connection_of_a_slow_member(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_the_drop_oldest_policy_keeps_the_newest_messages_after_a_gap(kind: str) -> None:
+async def test_B10_policy_drop_oldest_keeps_the_newest_messages(kind: str) -> None:
     async with visit(kind, "drop_oldest") as (site, client, app):
         await client.receive(*"abcde")
         await client.read_on()
@@ -164,7 +164,7 @@ async def test_B10_the_drop_oldest_policy_keeps_the_newest_messages_after_a_gap(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_B10_the_drop_newest_policy_keeps_the_oldest_messages_before_a_gap(kind: str) -> None:
+async def test_B10_policy_drop_newest_keeps_the_oldest_messages(kind: str) -> None:
     async with visit(kind, "drop_newest") as (site, client, app):
         await client.receive(*"abcde")
         await client.read_on()
@@ -194,7 +194,7 @@ async def test_reading_the_name_of_a_GroupsChannel_in_a_wsgi_http_request_raises
         await client.interface.shutdown(1)
 
 
-def test_every_reply_channel_class_has_the_methods_of_a_group_member() -> None:
+def test_reply_channels_have_all_methods_of_a_group_member() -> None:
     wanted = {name for name in vars(GroupMember) if not name.startswith("_")}
     assert wanted == {"name", "is_ready", "offer_text", "send", "wait_ready", "break_off", "on_close"}
     from uvicorn.broadcast.asgi3 import ASGI3Reply
@@ -203,7 +203,7 @@ def test_every_reply_channel_class_has_the_methods_of_a_group_member() -> None:
         assert wanted <= set(dir(kind)), kind
 
 
-async def test_reply_channel_that_lacks_a_group_member_method_is_wrapped() -> None:
+async def test_reply_channel_without_a_group_member_method_is_wrapped() -> None:
     class Partly:
         name = "reply.a.1"
         is_ready = True
@@ -235,7 +235,7 @@ class Host:
         self.events.append(event)
 
 
-async def test_slow_event_stream_is_cancelled_if_the_host_cannot_break_it_off() -> None:
+async def test_slow_event_stream_is_cancelled_if_the_host_cannot_abort_it() -> None:
     host, outcomes = Host(), []
 
     async def stream(scope: Message, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
@@ -262,7 +262,7 @@ async def test_slow_event_stream_is_cancelled_if_the_host_cannot_break_it_off() 
         assert [event["type"] for event in host.events] == ["http.response.start"]
 
 
-async def test_slow_event_stream_is_closed_although_middleware_drops_unknown_events() -> None:
+async def test_slow_event_stream_behind_a_filtering_middleware_is_closed() -> None:
     site = Site()
 
     async with running(site.asgi, queue_messages=2) as (app, backend):

@@ -63,7 +63,7 @@ async def test_a_caller_waits_until_its_group_is_subscribed() -> None:
     assert backend.subscriptions.want("a") is None
 
 
-async def test_ten_thousand_members_of_a_group_need_one_backend_call() -> None:
+async def test_ten_thousand_members_of_one_group_cause_one_backend_call() -> None:
     backend = RecordingBackend()
     waiting = {backend.subscriptions.want("a") for _ in range(10_000)}
     await settle()
@@ -71,7 +71,7 @@ async def test_ten_thousand_members_of_a_group_need_one_backend_call() -> None:
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_groups_wanted_during_a_backend_call_are_subscribed_in_one_later_call() -> None:
+async def test_groups_requested_during_a_backend_call_share_the_next_call() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -93,7 +93,7 @@ async def test_a_dropped_group_is_unsubscribed() -> None:
     assert backend.subscriptions.active == frozenset()
 
 
-async def test_group_that_is_requested_during_its_unsubscribe_is_subscribed_again() -> None:
+async def test_group_requested_during_its_unsubscribe_is_subscribed_again() -> None:
     backend = RecordingBackend()
     backend.subscriptions.want("a")
     await settle()
@@ -107,7 +107,7 @@ async def test_group_that_is_requested_during_its_unsubscribe_is_subscribed_agai
     assert [kind for kind, _ in backend.calls] == ["+", "-", "+"]
 
 
-async def test_group_that_becomes_unused_before_the_backend_call_is_not_subscribed() -> None:
+async def test_group_dropped_before_the_backend_call_is_not_subscribed() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -121,7 +121,7 @@ async def test_group_that_becomes_unused_before_the_backend_call_is_not_subscrib
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_failed_subscribe_is_logged_and_releases_waiting_callers(
+async def test_failed_subscribe_releases_its_waiting_callers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend = RecordingBackend()
@@ -135,7 +135,7 @@ async def test_failed_subscribe_is_logged_and_releases_waiting_callers(
     assert backend.subscriptions.active == {"a"}
 
 
-async def test_a_failed_subscription_does_not_prevent_unsubscribing_other_groups(
+async def test_failed_subscription_does_not_prevent_unsubscribe_of_another_group(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend = RecordingBackend()
@@ -152,7 +152,7 @@ async def test_a_failed_subscription_does_not_prevent_unsubscribing_other_groups
     assert backend.calls[-1] == ("-", ["a"])
 
 
-async def test_failed_subscription_is_retried_when_the_group_is_requested_again() -> None:
+async def test_failed_subscription_is_retried_when_a_caller_requests_the_group() -> None:
     backend = RecordingBackend()
     backend.refused = "a"
     backend.subscriptions.want("a")
@@ -182,7 +182,7 @@ async def test_subscription_that_succeeds_on_retry_is_reported_as_late(
     backend.subscriptions.close()
 
 
-async def test_a_subscription_that_failed_with_an_unexpected_error_is_retried(
+async def test_subscription_is_retried_after_an_unexpected_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
@@ -196,7 +196,7 @@ async def test_a_subscription_that_failed_with_an_unexpected_error_is_retried(
     backend.subscriptions.close()
 
 
-async def test_failed_subscription_of_an_unused_group_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_subscription_is_not_retried_after_its_group_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)
     backend = RecordingBackend()
     backend.refused = "a"
@@ -237,7 +237,7 @@ async def test_the_cost_of_joining_does_not_grow_with_the_number_of_groups(monke
     assert looked_at < 100
 
 
-async def test_callers_that_wait_for_a_subscription_are_released_when_the_hub_stops() -> None:
+async def test_hub_stop_releases_callers_that_wait_for_a_subscription() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     wanted = backend.subscriptions.want("a")
@@ -248,7 +248,7 @@ async def test_callers_that_wait_for_a_subscription_are_released_when_the_hub_st
     await wanted
 
 
-async def test_group_is_unsubscribed_if_it_is_dropped_right_after_its_subscription() -> None:
+async def test_group_dropped_right_after_its_subscription_is_unsubscribed() -> None:
     backend = RecordingBackend()
     wanted = backend.subscriptions.want("a")
     assert wanted is not None

@@ -34,7 +34,7 @@ async def joined(middleware: Any) -> WebSocketConversation:
     return client
 
 
-async def test_message_to_a_group_reaches_a_websocket_of_a_wsgi_application() -> None:
+async def test_group_message_reaches_a_wsgi_websocket() -> None:
     client = await joined(BroadcastMiddleware(chat, url="memory://"))
     await client.say("hello")
     await until(lambda: client.heard == ["joined", "hello"])
@@ -42,7 +42,7 @@ async def test_message_to_a_group_reaches_a_websocket_of_a_wsgi_application() ->
     await client.interface.shutdown(30)
 
 
-async def test_discard_removes_the_websocket_of_a_wsgi_application_from_its_group() -> None:
+async def test_discard_removes_a_wsgi_websocket_from_its_group() -> None:
     middleware = BroadcastMiddleware(chat, url="memory://")
     client = await joined(middleware)
     await client.say("leave")
@@ -54,7 +54,7 @@ async def test_discard_removes_the_websocket_of_a_wsgi_application_from_its_grou
     await client.interface.shutdown(30)
 
 
-async def test_websocket_of_a_wsgi_application_leaves_its_groups_when_its_client_disconnects() -> None:
+async def test_wsgi_websocket_leaves_its_groups_when_the_client_disconnects() -> None:
     middleware = BroadcastMiddleware(chat, url="memory://")
     client = await joined(middleware)
     assert middleware.metrics["members"] == 1
@@ -63,7 +63,7 @@ async def test_websocket_of_a_wsgi_application_leaves_its_groups_when_its_client
     await client.interface.shutdown(30)
 
 
-async def test_M25_gap_of_a_wsgi_member_is_not_reported_to_another_routed_application() -> None:
+async def test_M25_gap_of_a_wsgi_member_is_not_reported_to_another_application() -> None:
     events: list[str] = []
 
     async def live(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -27,13 +27,13 @@ async def test_producer_is_woken_below_the_high_water_mark() -> None:
     await waiting
 
 
-async def test_flow_control_requests_no_wake_up_if_no_producer_waits() -> None:
+async def test_flow_control_skips_the_wake_up_without_a_waiting_producer() -> None:
     flow = FlowControl(10)
     flow.put += 21
     assert not flow.consumed(21)
 
 
-async def test_producer_is_woken_although_a_wait_of_another_producer_was_cancelled() -> None:
+async def test_producer_is_woken_after_another_producer_was_cancelled() -> None:
     flow = FlowControl(0)
     flow.put += 1
     given_up, waiting = (asyncio.create_task(flow.wait(never)) for _ in range(2))
@@ -46,7 +46,7 @@ async def test_producer_is_woken_although_a_wait_of_another_producer_was_cancell
     assert given_up.cancelled()
 
 
-async def test_consumption_just_before_a_producer_waits_is_not_missed() -> None:
+async def test_producer_does_not_miss_a_consumption_just_before_its_wait() -> None:
     flow = FlowControl(0)
     flow.put += 1
 

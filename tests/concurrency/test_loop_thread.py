@@ -40,7 +40,7 @@ def test_loop_thread_with_monkey_patched_threads_raises_config_error(
     assert not loop_thread().is_stopped
 
 
-def test_threads_that_request_a_loop_thread_concurrently_share_one_loop_thread() -> None:
+def test_concurrent_threads_share_one_loop_thread() -> None:
     loop_thread().stop()
     together = threading.Barrier(8)
     found: list[LoopThread] = []
@@ -58,7 +58,7 @@ def test_threads_that_request_a_loop_thread_concurrently_share_one_loop_thread()
     assert len(set(found)) == 1
 
 
-def test_LoopThread_is_current_only_on_its_own_thread() -> None:
+def test_loop_thread_is_current_only_for_code_that_runs_on_it() -> None:
     thread = LoopThread()
 
     async def is_current() -> bool:
@@ -101,7 +101,7 @@ def test_callbacks_posted_to_the_loop_thread_are_called_in_order(thread: LoopThr
     assert called == list(range(1000))
 
 
-def test_callbacks_that_many_threads_post_are_all_called(thread: LoopThread) -> None:
+def test_loop_thread_calls_every_callback_that_many_threads_post(thread: LoopThread) -> None:
     called: list[int] = []
 
     def post() -> None:
@@ -117,7 +117,7 @@ def test_callbacks_that_many_threads_post_are_all_called(thread: LoopThread) -> 
     assert len(called) == 8000
 
 
-def test_system_exit_of_a_posted_callback_does_not_prevent_the_next_callback(thread: LoopThread) -> None:
+def test_system_exit_in_a_callback_does_not_prevent_the_next_callback(thread: LoopThread) -> None:
     begun, both_posted, called = threading.Event(), threading.Event(), threading.Event()
 
     def hold_up() -> None:
@@ -160,7 +160,7 @@ def test_loop_thread_cancels_running_tasks_when_it_stops() -> None:
     assert running.cancelled()
 
 
-def test_failing_stop_hook_of_the_loop_thread_does_not_prevent_the_next_hook(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_stop_hook_does_not_prevent_the_next_stop_hook(caplog: pytest.LogCaptureFixture) -> None:
     thread = LoopThread()
     ran: list[bool] = []
 
@@ -177,7 +177,7 @@ def test_failing_stop_hook_of_the_loop_thread_does_not_prevent_the_next_hook(cap
     assert "exception in the application's shutdown" in caplog.text
 
 
-def test_hanging_stop_hook_of_the_loop_thread_does_not_prevent_the_process_exit(
+def test_loop_thread_ends_although_a_stop_hook_hangs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_STOP_SECONDS", 0.05)
@@ -189,7 +189,7 @@ def test_hanging_stop_hook_of_the_loop_thread_does_not_prevent_the_process_exit(
     assert "the application's shutdown was cancelled after" in caplog.text
 
 
-def test_system_exit_of_a_task_does_not_end_the_loop_thread() -> None:
+def test_loop_thread_continues_after_SystemExit_in_a_task() -> None:
     thread = LoopThread()
 
     async def leave() -> None:
@@ -200,9 +200,7 @@ def test_system_exit_of_a_task_does_not_end_the_loop_thread() -> None:
     thread.stop()
 
 
-def test_exception_of_a_callback_on_the_loop_thread_is_logged(
-    thread: LoopThread, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_loop_thread_logs_the_exception_of_a_callback(thread: LoopThread, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise ValueError("a bug")
 

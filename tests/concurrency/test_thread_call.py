@@ -60,7 +60,7 @@ async def test_application_on_a_thread_sees_the_context_variables_of_its_request
     assert seen == ["of the request"]
 
 
-async def test_system_exit_on_a_worker_thread_fails_only_the_current_request() -> None:
+async def test_system_exit_on_a_worker_thread_fails_the_request() -> None:
     def app() -> None:
         raise SystemExit
 
@@ -80,7 +80,7 @@ async def test_queued_thread_call_is_skipped_if_its_client_has_disconnected() ->
     assert called == []
 
 
-async def test_function_returned_by_a_thread_call_runs_on_the_event_loop() -> None:
+async def test_thread_call_runs_a_returned_function_on_the_event_loop() -> None:
     done: list[str] = []
     Call(exchange()[0], lambda: lambda: done.append("done")).run()
     assert done == []
@@ -95,7 +95,7 @@ async def test_thread_call_holds_its_thread_until_the_application_returns() -> N
     assert (held, call.holds_thread()) == ([True], False)
 
 
-async def test_content_after_the_invalid_response_of_a_thread_call_is_dropped() -> None:
+async def test_thread_call_drops_content_after_an_invalid_response() -> None:
     made, gateway = exchange()
     call = Call(made)
     call._on_loop_send((0, b"", ()), b"x", True)
@@ -103,7 +103,7 @@ async def test_content_after_the_invalid_response_of_a_thread_call_is_dropped() 
     assert ([str(error) for error in call.failures], gateway.calls) == (["bad status"], [])
 
 
-async def test_worker_thread_above_the_high_water_mark_waits_for_the_client() -> None:
+async def test_worker_thread_waits_for_the_client_above_the_high_water_mark() -> None:
     made, _ = exchange()
     made.gateway = gateway = Slow()
     call = Call(made)
@@ -116,7 +116,7 @@ async def test_worker_thread_above_the_high_water_mark_waits_for_the_client() ->
     assert call._taken == call._sent
 
 
-async def test_worker_thread_that_waits_for_room_wakes_when_the_event_loop_is_closed() -> None:
+async def test_worker_thread_stops_waiting_when_the_event_loop_is_closed() -> None:
     loop = asyncio.new_event_loop()
     call = Call(exchange()[0])
     call._loop_calls = LoopCalls(loop)
@@ -126,14 +126,14 @@ async def test_worker_thread_that_waits_for_room_wakes_when_the_event_loop_is_cl
     assert call._over
 
 
-async def test_cancelled_thread_call_is_answered_with_503() -> None:
+async def test_cancelled_thread_call_gives_503() -> None:
     made, gateway = exchange()
     Call(made).cancel()
     await asyncio.sleep(0)
     assert gateway.calls == [(503, b"Service Unavailable\n", False)]
 
 
-def test_refused_thread_call_of_a_disconnected_client_sends_no_response() -> None:
+def test_refused_thread_call_sends_no_response_to_a_disconnected_client() -> None:
     made, gateway = exchange()
     made.disconnect()
     refuse(made)

@@ -26,7 +26,7 @@ def test_waker_wakes_the_thread_that_waits(kind: type[EventWaker | QueueWaker]) 
 
 
 @kinds
-def test_waiting_on_a_waker_that_was_woken_earlier_returns_at_once(kind: type[EventWaker | QueueWaker]) -> None:
+def test_wait_returns_at_once_if_the_waker_was_woken_before(kind: type[EventWaker | QueueWaker]) -> None:
     waker = kind()
     waker.wake()
     waker.wait()
@@ -56,7 +56,7 @@ def test_waker_uses_a_queue_on_systems_without_eventfd(monkeypatch: pytest.Monke
     assert isinstance(waker, QueueWaker)
 
 
-def test_eventfd_failure_raises_only_the_os_error(
+def test_waker_pool_raises_the_os_error_of_a_failed_eventfd(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def none_left(value: int, flags: int) -> int:

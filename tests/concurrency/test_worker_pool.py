@@ -103,7 +103,7 @@ def test_pool_of_zero_threads_raises_value_error() -> None:
         WorkerPool(threads=0)
 
 
-def test_C12_forked_process_has_worker_threads_of_its_own() -> None:
+def test_C12_forked_process_starts_new_worker_threads() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
 
@@ -131,7 +131,7 @@ def test_C12_forked_process_can_submit_a_job_to_the_pool() -> None:
     pool.shutdown()
 
 
-def test_C12_pool_shutdown_in_a_forked_child_keeps_the_parent_pool_running() -> None:
+def test_C12_pool_shutdown_in_a_forked_child_does_not_stop_the_parent_pool() -> None:
     pool = WorkerPool(threads=1)
     pool.submit(abs, 1).result(30)
 
@@ -144,7 +144,7 @@ def test_C12_pool_shutdown_in_a_forked_child_keeps_the_parent_pool_running() -> 
     pool.shutdown()
 
 
-async def test_pool_of_4_threads_with_2_queue_places_accepts_exactly_6_jobs() -> None:
+async def test_pool_accepts_as_many_jobs_as_it_has_threads_and_queue_places() -> None:
     pool = WorkerPool(threads=4, queue=2)
     release = threading.Event()
     for _ in range(6):
@@ -169,7 +169,7 @@ async def test_job_that_raises_does_not_end_its_worker_thread(caplog: pytest.Log
     pool.shutdown()
 
 
-async def test_pool_shutdown_with_cancel_futures_cancels_queued_jobs() -> None:
+async def test_pool_shutdown_may_cancel_queued_jobs() -> None:
     pool = WorkerPool(threads=1)
     begun, release = threading.Event(), threading.Event()
     pool.post(Calling(lambda: (begun.set(), release.wait())))
@@ -184,7 +184,7 @@ async def test_pool_shutdown_with_cancel_futures_cancels_queued_jobs() -> None:
     pool.shutdown()
 
 
-async def test_pool_shutdown_runs_jobs_that_are_queued_behind_a_blocked_job() -> None:
+async def test_pool_shutdown_runs_a_job_that_is_queued_behind_a_blocked_one() -> None:
     pool = WorkerPool(threads=2)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
     pool.post(Calling(lambda: (begun.set(), release.wait())))
@@ -208,7 +208,7 @@ def test_pool_does_not_run_a_cancelled_future() -> None:
     assert not ran.is_set()
 
 
-def test_pool_wakes_another_worker_for_a_job_of_a_second_event_loop() -> None:
+def test_pool_starts_a_second_worker_for_a_job_of_another_event_loop() -> None:
     pool = WorkerPool(threads=2)
     release = threading.Event()
 
@@ -268,7 +268,7 @@ async def test_C12_pool_in_a_forked_process_starts_without_threads(way: str) -> 
 
 
 @pytest.mark.parametrize(("computed", "alive"), [(1000, 1), (0, 2)], ids=["computes", "blocks in each job"])
-async def test_pool_wakes_no_second_worker_while_the_first_worker_makes_progress(computed: float, alive: int) -> None:
+async def test_pool_starts_no_second_worker_while_the_first_makes_progress(computed: float, alive: int) -> None:
     pool = WorkerPool(threads=2)
     begun, release = threading.Event(), threading.Event()
     pool.post(Calling(lambda: begun.set() or release.wait()))
@@ -284,7 +284,7 @@ async def test_pool_wakes_no_second_worker_while_the_first_worker_makes_progress
     pool.shutdown()
 
 
-def test_pool_does_not_take_back_a_job_that_a_worker_has_begun() -> None:
+def test_pool_does_not_take_back_a_started_job() -> None:
     pool = WorkerPool(threads=1)
     pool._take_back(Calling(int), RuntimeError("the worker pool has been shut down"))
     assert len(pool._jobs) == 0
@@ -308,7 +308,7 @@ class Detaching:
         raise AssertionError
 
 
-async def test_job_on_a_detached_worker_occupies_no_thread_of_the_pool() -> None:
+async def test_detached_worker_occupies_no_thread_of_the_pool() -> None:
     pool = WorkerPool(threads=1)
     jobs = [Detaching(pool) for _ in range(3)]
     for job in jobs:
@@ -336,7 +336,7 @@ async def test_detached_worker_ends_after_its_job() -> None:
     pool.shutdown()
 
 
-async def test_queued_job_runs_on_a_new_worker_if_its_worker_is_detached() -> None:
+async def test_queued_job_runs_on_a_new_worker_after_the_first_is_detached() -> None:
     pool = WorkerPool(threads=1)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
     running: list[int] = []

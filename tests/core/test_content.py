@@ -39,7 +39,7 @@ def test_taking_content_joins_small_pieces() -> None:
     assert content.buffered_bytes == 0
 
 
-def test_large_pieces_of_content_are_taken_without_a_copy() -> None:
+def test_taking_large_content_pieces_makes_no_copy() -> None:
     pieces = [bytes([number]) * 20000 for number in range(3)]
     content = content_of(*pieces)
     content.feed_eof()
@@ -57,18 +57,18 @@ def test_taken_content_is_no_longer_counted_as_buffered() -> None:
     assert counted == [30001, 10001, 0]
 
 
-def test_taking_content_before_any_has_arrived_returns_none() -> None:
+def test_take_returns_None_before_any_content_has_arrived() -> None:
     assert content_of().take() is None
 
 
-def test_taking_content_after_its_last_piece_returns_empty_bytes_each_time() -> None:
+def test_take_returns_empty_bytes_after_the_last_piece_of_content() -> None:
     content = content_of(b"a")
     content.feed_eof()
     content.take()
     assert (content.take(), content.take()) == ((b"", False), (b"", False))
 
 
-def test_taking_content_that_ended_early_raises_after_its_last_piece() -> None:
+def test_take_raises_after_the_last_piece_of_interrupted_content() -> None:
     content = content_of(b"a")
     content.break_off()
     assert content.take() == (b"a", True)
@@ -76,7 +76,7 @@ def test_taking_content_that_ended_early_raises_after_its_last_piece() -> None:
         content.take()
 
 
-def test_content_taken_as_a_whole_is_no_longer_buffered() -> None:
+def test_taking_all_content_empties_the_buffer() -> None:
     content = content_of(b"a" * 20000, b"b")
     assert content.take_whole() is None
     content.feed_eof()
@@ -103,7 +103,7 @@ async def test_receiver_is_woken_by_each_piece_of_content_and_by_the_end() -> No
     assert woken == [(b"a", True), (b"", False)]
 
 
-def test_content_taker_gets_earlier_and_later_content_and_the_end() -> None:
+def test_taker_receives_content_from_before_and_after_it_is_attached() -> None:
     content, taker = content_of(b"a"), Taker()
     content.pass_to(taker)
     content.feed(b"bc")
@@ -112,14 +112,14 @@ def test_content_taker_gets_earlier_and_later_content_and_the_end() -> None:
     assert taker.taken == [b"a", b"bc", True]
 
 
-def test_content_taker_is_notified_at_once_if_the_content_has_ended_early() -> None:
+def test_taker_of_interrupted_content_is_notified_at_once() -> None:
     content, taker = content_of(), Taker()
     content.break_off()
     content.pass_to(taker)
     assert taker.taken == [False]
 
 
-def test_NO_CONTENT_object_shared_by_requests_cannot_be_changed() -> None:
+def test_shared_NO_CONTENT_object_cannot_be_changed() -> None:
     taker = Taker()
     NO_CONTENT.feed(b"x")
     NO_CONTENT.break_off()

@@ -54,11 +54,11 @@ async def test_requests_are_not_counted_by_default() -> None:
     assert Conversation(channels_app).context.response_clock is None
 
 
-async def test_application_without_a_router_is_counted_as_one_route() -> None:
+async def test_application_without_a_router_counts_as_one_route() -> None:
     assert await counted(wsgi_app, GET, GET) == [("*", "", "wsgi", {"2xx": 2})]
 
 
-async def test_each_route_is_counted_with_the_kind_of_its_application() -> None:
+async def test_request_count_of_a_route_names_the_kind_of_its_application() -> None:
     table = Router(Route("/a/*", channels_app), Route("/b", asgi3_app), default=wsgi_app)
     assert await counted(table, get("/a"), get("/a/x"), get("/b"), get("/c")) == [
         ("/a/*", "", "channels", {"2xx": 2}),
@@ -67,11 +67,11 @@ async def test_each_route_is_counted_with_the_kind_of_its_application() -> None:
     ]
 
 
-async def test_request_without_a_matching_route_is_counted_for_the_router() -> None:
+async def test_unmatched_request_is_counted_for_the_router() -> None:
     assert await counted(Router(Route("/a", channels_app)), get("/b")) == [("*", "", "router", {"4xx": 1})]
 
 
-async def test_old_and_new_application_of_a_shift_are_both_counted() -> None:
+async def test_requests_to_both_applications_of_a_shift_are_counted() -> None:
     shift = Shift(wsgi_app, channels_app, weight=50, key=lambda exchange: exchange.path)
     requests = [get(f"/a/{number}") for number in range(20)]
     found = await counted(Router(Route("/a/*", shift)), *requests)

@@ -25,7 +25,7 @@ class RecordedConnection(RedisConnection):
         self.aborted = True
 
 
-async def test_closing_returns_even_if_the_driver_never_reports_connection_lost(
+async def test_connection_closes_even_if_the_driver_never_calls_connection_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.001)
@@ -42,7 +42,7 @@ async def test_replies_are_matched_to_commands_in_order() -> None:
     assert (await first, await second) == (b"1", b"2")
 
 
-async def test_reply_to_a_cancelled_command_is_not_matched_with_the_next_command() -> None:
+async def test_next_command_does_not_get_the_reply_to_a_cancelled_command() -> None:
     connection = RecordedConnection()
     first, second = connection.execute(b"ONE"), connection.execute(b"TWO")
     first.cancel()
@@ -77,7 +77,7 @@ async def test_a_command_on_a_lost_connection_raises_at_once() -> None:
     assert connection.sent == []
 
 
-async def test_only_the_first_of_two_abort_reasons_is_reported() -> None:
+async def test_connection_reports_only_the_first_of_two_abort_reasons() -> None:
     connection = RecordedConnection()
     connection.abort("enough")
     connection.abort("again")
@@ -92,7 +92,7 @@ async def test_an_unexpected_reply_aborts_the_connection() -> None:
     assert connection.aborted
 
 
-async def test_unexpected_error_reply_is_the_reported_reason_for_the_lost_connection() -> None:
+async def test_lost_connection_reports_an_unexpected_error_reply_as_reason() -> None:
     connection = RecordedConnection()
     connection.reply_received(RedisRefusal("ERR max number of clients reached"))
     connection.connection_lost("closed")
@@ -109,14 +109,14 @@ async def test_connection_in_push_mode_passes_every_reply_to_the_push_callback()
 
 
 @pytest.mark.parametrize("refusal", ["NOPERM x", "LOADING x", "BUSY x", "MASTERDOWN x"])
-async def test_transient_and_permission_errors_to_ping_prove_that_redis_is_alive(refusal: str) -> None:
+async def test_liveness_check_accepts_transient_and_permission_errors(refusal: str) -> None:
     connection = RecordedConnection()
     connection.send = lambda *command: connection.reply_received(RedisRefusal(refusal))  # type: ignore[method-assign]
     await connection.check_alive()
 
 
 @pytest.mark.parametrize("refusal", ["NOAUTH x", "DENIED x", "ERR max number of clients reached"])
-async def test_liveness_check_raises_if_redis_denies_access_or_has_too_many_clients(refusal: str) -> None:
+async def test_liveness_check_raises_for_a_login_error_or_too_many_clients(refusal: str) -> None:
     connection = RecordedConnection()
     connection.send = lambda *command: connection.reply_received(RedisRefusal(refusal))  # type: ignore[method-assign]
     with pytest.raises(RedisRefusal):
@@ -133,7 +133,7 @@ def take_steps(connection: RedisConnection, count: int) -> None:
         connection._take_step()
 
 
-async def test_one_ping_is_sent_after_a_second_without_a_byte() -> None:
+async def test_liveness_check_sends_one_ping_after_one_second_without_data() -> None:
     connection = RecordedConnection()
     connection.connection_made()
     take_steps(connection, 1)
@@ -165,7 +165,7 @@ async def test_a_received_byte_restarts_the_liveness_check() -> None:
     connection.connection_lost("done")
 
 
-async def test_long_block_of_the_event_loop_does_not_fail_the_liveness_check(
+async def test_blocked_event_loop_does_not_fail_the_liveness_check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_STEP_SECONDS", 0.001)

@@ -126,7 +126,7 @@ async def test_publishes_with_transient_errors_are_retried_in_order() -> None:
         await asyncio.gather(*publishing)
 
 
-async def test_new_publish_is_sent_after_earlier_publishes_that_are_retried() -> None:
+async def test_new_publish_waits_for_the_retries_of_earlier_publishes() -> None:
     async with conversation() as talk:
         publishing = await talk.publish(b"a", b"b")
         talk.answer(BUSY)
@@ -140,7 +140,7 @@ async def test_new_publish_is_sent_after_earlier_publishes_that_are_retried() ->
         await asyncio.gather(*publishing)
 
 
-async def test_publishes_that_redis_refuses_twice_keep_their_order() -> None:
+async def test_publishes_keep_their_order_after_two_refusals() -> None:
     async with conversation() as talk:
         publishing = await talk.publish(b"a", b"b", b"c")
         talk.answer(BUSY, BUSY, BUSY)
@@ -156,7 +156,7 @@ async def test_publishes_that_redis_refuses_twice_keep_their_order() -> None:
         await asyncio.gather(*publishing)
 
 
-async def test_refused_publish_is_not_retried_if_a_later_publish_was_accepted() -> None:
+async def test_refused_publish_raises_if_redis_has_accepted_a_later_publish() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, TAKEN)
@@ -167,7 +167,7 @@ async def test_refused_publish_is_not_retried_if_a_later_publish_was_accepted() 
         assert talk.texts == [b"a", b"b"]
 
 
-async def test_publish_is_retried_although_a_later_publish_to_a_second_group_succeeded() -> None:
+async def test_later_publish_to_a_second_group_does_not_prevent_a_retry() -> None:
     async with conversation() as talk:
         (first,) = await talk.publish(b"a")
         (second,) = await talk.publish(b"b", channel=b"other")
@@ -178,7 +178,7 @@ async def test_publish_is_retried_although_a_later_publish_to_a_second_group_suc
         await first
 
 
-async def test_publish_error_after_the_timeout_contains_the_refusal_of_redis(timeouts: Timeouts) -> None:
+async def test_publish_timeout_error_contains_the_refusal_from_redis(timeouts: Timeouts) -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY, BUSY)
@@ -218,7 +218,7 @@ async def test_cancelled_publish_is_not_retried() -> None:
         await second
 
 
-async def test_publish_that_waits_for_a_retry_raises_when_the_connection_is_lost() -> None:
+async def test_publish_awaiting_a_retry_raises_when_the_connection_is_lost() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY)
@@ -241,7 +241,7 @@ async def test_a_permanent_error_reply_to_a_publish_raises_at_once(said: str) ->
         assert (talk.texts, talk.metrics.publish_failures) == ([b"a"], 1)
 
 
-async def test_publish_that_redis_denies_on_retry_raises() -> None:
+async def test_retried_publish_raises_if_redis_denies_it() -> None:
     async with conversation() as talk:
         (publishing,) = await talk.publish(b"a")
         talk.answer(BUSY)
@@ -262,7 +262,7 @@ async def test_a_denied_publish_is_logged_once_with_group_and_command(caplog: py
         assert r"group 'se\ncret': Redis refuses PUBLISH: NOPERM no" in caplog.text
 
 
-async def test_number_of_messages_waiting_for_a_retry_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publisher_limits_the_messages_that_wait_for_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNANSWERED", 3)
     async with conversation() as talk:
         first = await talk.publish(b"a")
@@ -284,7 +284,7 @@ async def test_publish_raises_above_the_limit_of_unsent_bytes(monkeypatch: pytes
             await second
 
 
-async def test_publishes_that_wait_for_a_retry_raise_when_the_publisher_stops() -> None:
+async def test_publish_awaiting_a_retry_raises_when_the_publisher_stops() -> None:
     async with conversation(publish_timeout=0.01) as talk:
         talk.publisher._publish_timeout = 30.0
         (publishing,) = await talk.publish(b"a")

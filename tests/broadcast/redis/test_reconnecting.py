@@ -73,7 +73,7 @@ async def test_lost_redis_connection_is_replaced() -> None:
     await reconnecting.stop()
 
 
-async def test_starting_a_connection_returns_when_the_first_attempt_has_failed() -> None:
+async def test_start_returns_after_the_first_connection_attempt_fails() -> None:
     reconnecting = Recorded(refuse)
     await reconnecting.start()
     assert (reconnecting.current, reconnecting.failure_reason, reconnecting.attempts) == (None, "refused", 1)
@@ -81,9 +81,7 @@ async def test_starting_a_connection_returns_when_the_first_attempt_has_failed()
 
 
 @pytest.mark.parametrize("succeeds", [False, True])
-async def test_a_driver_that_swallows_a_cancellation_is_stopped(
-    succeeds: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_stop_ends_a_driver_that_swallows_cancellation(succeeds: bool, caplog: pytest.LogCaptureFixture) -> None:
     connections: list[RedisConnection] = []
     attempts = 0
 
@@ -128,7 +126,7 @@ async def test_the_number_of_logged_reasons_in_an_outage_is_limited(caplog: pyte
     assert len(caplog.messages) == 10
 
 
-async def test_an_unexpected_driver_exception_is_retried(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connection_is_retried_after_an_unexpected_driver_exception(caplog: pytest.LogCaptureFixture) -> None:
     failures = [ZeroDivisionError("a fault")]
 
     def fail_once() -> RedisConnection:
@@ -165,7 +163,7 @@ async def test_a_connection_attempt_is_limited_by_connect_timeout() -> None:
     await reconnecting.stop()
 
 
-async def test_the_method_retry_now_skips_the_delay_before_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requested_retry_skips_the_delay_before_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_DELAY_SECONDS", 1000.0)
     reconnecting = Recorded(refuse)
     await reconnecting.start()
@@ -189,7 +187,7 @@ async def test_stopping_a_connection_that_was_never_started_does_nothing() -> No
     await Recorded(ObedientConnection).stop()
 
 
-async def test_starting_returns_even_if_the_connection_never_becomes_ready(
+async def test_start_returns_even_if_the_connection_never_becomes_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Never(Recorded):
@@ -203,7 +201,7 @@ async def test_starting_returns_even_if_the_connection_never_becomes_ready(
     await reconnecting.stop()
 
 
-async def test_a_denied_connection_logs_one_error_and_is_retried_every_30_s(
+async def test_connection_that_redis_denies_logs_one_error_and_retries_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)
@@ -224,7 +222,7 @@ async def test_a_denied_connection_logs_one_error_and_is_retried_every_30_s(
     await reconnecting.stop()
 
 
-async def test_transient_redis_error_on_connecting_is_retried_soon(
+async def test_connection_is_retried_soon_after_a_transient_redis_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)

@@ -50,7 +50,7 @@ def message(channel: bytes, payload: bytes) -> bytes:
     ],
 )
 @pytest.mark.parametrize("piece", [0, 1, 2, 3])
-def test_a_reply_is_parsed_however_it_is_split(data: bytes, reply: Any, piece: int) -> None:
+def test_reply_split_at_any_point_is_parsed(data: bytes, reply: Any, piece: int) -> None:
     assert read(data, piece=piece) == [reply]
 
 
@@ -59,7 +59,7 @@ def test_a_reply_is_parsed_however_it_is_split(data: bytes, reply: Any, piece: i
     st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=1200)), max_size=8),
     st.integers(min_value=0, max_value=2**32),
 )
-def test_messages_are_parsed_however_they_are_split(messages: list[tuple[bytes, bytes]], seed: int) -> None:
+def test_messages_split_at_any_point_are_parsed(messages: list[tuple[bytes, bytes]], seed: int) -> None:
     data = b"".join(message(*each) for each in messages) + b"+end\r\n"
     replies: list[Any] = []
     reader = RedisReader(replies.append, max_payload_bytes=1000)
@@ -74,7 +74,7 @@ def test_messages_are_parsed_however_they_are_split(messages: list[tuple[bytes, 
 
 @settings(deadline=None)
 @given(st.binary(max_size=300))
-def test_random_bytes_raise_no_exception_except_NotRedis(data: bytes) -> None:
+def test_parser_raises_only_NotRedis_for_random_bytes(data: bytes) -> None:
     try:
         read(data)
     except NotRedis:
@@ -83,7 +83,7 @@ def test_random_bytes_raise_no_exception_except_NotRedis(data: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 60), st.binary(min_size=1, max_size=3))
-def test_mutated_replies_raise_no_exception_except_NotRedis(place: int, change: bytes) -> None:
+def test_parser_raises_only_NotRedis_for_mutated_replies(place: int, change: bytes) -> None:
     good = message(b"group", b"payload") + b":1\r\n-ERR x\r\n"
     try:
         read(good[:place] + change + good[place + len(change) :])
@@ -97,7 +97,7 @@ def test_oversized_payload_is_skipped_and_the_next_message_is_parsed(piece: int)
     assert read(data, piece=piece) == [[b"message", b"a", None], [b"message", b"a", b"y"]]
 
 
-def test_oversized_payload_is_reported_before_it_has_arrived() -> None:
+def test_oversized_payload_is_reported_before_all_of_it_arrives() -> None:
     assert read(message(b"a", b"x" * 5000)[:200]) == [[b"message", b"a", None]]
 
 
@@ -142,7 +142,7 @@ def test_a_closed_resp_reader_reports_no_more_replies() -> None:
     assert replies == [b"one"]
 
 
-def test_a_long_payload_in_many_pieces_is_joined_once() -> None:
+def test_long_payload_is_assembled_from_many_pieces() -> None:
     payload = b"x" * (1 << 20)
     data = message(b"a", payload)
     assert read(data, piece=4096, max_payload_bytes=1 << 20) == [[b"message", b"a", payload]]

@@ -109,7 +109,7 @@ print("done")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+py"])
-def test_a_forked_child_and_its_parent_have_separate_redis_connections(redis_server: RedisServer, scheme: str) -> None:
+def test_forked_child_and_parent_use_separate_redis_connections(redis_server: RedisServer, scheme: str) -> None:
     outcome = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", _FORK, redis_server.url.replace("redis", scheme, 1)],
         capture_output=True,

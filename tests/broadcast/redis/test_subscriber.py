@@ -107,7 +107,7 @@ async def test_after_a_reconnect_each_group_reports_a_gap_before_its_first_messa
         assert [gap.group for gap in talk.recorder.gaps] == ["a", "b"]
 
 
-async def test_a_late_acknowledgement_is_not_matched_with_a_new_subscription() -> None:
+async def test_late_acknowledgement_does_not_confirm_a_new_subscription() -> None:
     async with conversation() as talk:
         talk.subscribe("a")
         await settle()
@@ -158,7 +158,7 @@ async def test_an_unreported_gap_is_merged_with_the_next_gap() -> None:
         assert all(gap.since < time.time() - 99 for gap in talk.recorder.gaps)
 
 
-async def test_refused_subscribe_command_is_retried_separately_for_each_group() -> None:
+async def test_each_group_of_a_refused_subscribe_command_is_retried_alone() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b", "c")
         await settle()
@@ -170,7 +170,7 @@ async def test_refused_subscribe_command_is_retried_separately_for_each_group() 
         assert talk.recorder.payloads == [b"1", b"3"]
 
 
-async def test_an_unsubscribed_group_is_not_retried_after_a_refusal() -> None:
+async def test_refused_group_is_not_retried_after_it_is_unsubscribed() -> None:
     async with conversation() as talk:
         talk.subscribe("a", "b")
         await settle()
@@ -208,7 +208,7 @@ async def test_an_exception_in_on_gap_does_not_stop_messages(monkeypatch: pytest
 # Of a cluster.
 
 
-async def test_MOVED_reply_to_a_subscribe_calls_on_moved_and_begins_a_gap() -> None:
+async def test_subscriber_reports_a_moved_group_with_a_gap_after_a_MOVED_reply() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -218,7 +218,7 @@ async def test_MOVED_reply_to_a_subscribe_calls_on_moved_and_begins_a_gap() -> N
         assert not talk.subscriber.channels
 
 
-async def test_group_that_redis_unsubscribes_twice_is_reported_only_once_as_moved() -> None:
+async def test_subscriber_reports_a_moved_group_once_after_two_unsubscribe_pushes() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -229,7 +229,7 @@ async def test_group_that_redis_unsubscribes_twice_is_reported_only_once_as_move
         assert not talk.connection.aborted
 
 
-async def test_subscriber_reports_the_gap_of_a_moved_group_after_the_new_subscription() -> None:
+async def test_subscriber_reports_the_gap_of_a_moved_group_after_subscribing_again() -> None:
     async with conversation(SHARDED) as talk:
         entry = Subscription("a", b"a")
         entry.gap_since = 1.0

@@ -42,7 +42,7 @@ async def joined(talk: Conversation, *groups: str) -> None:
 
 
 @pytest.mark.parametrize("said", PASSING)
-async def test_a_subscription_with_a_transient_error_is_retried_and_leaves_no_gap(said: str) -> None:
+async def test_subscription_is_retried_without_a_gap_after_a_transient_error(said: str) -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -55,7 +55,7 @@ async def test_a_subscription_with_a_transient_error_is_retried_and_leaves_no_ga
         assert (talk.recorder.payloads, talk.recorder.gaps) == ([b"x"], [])
 
 
-async def test_unknown_error_code_that_begins_like_a_transient_code_is_a_denial() -> None:
+async def test_error_code_that_only_begins_with_BUSY_is_a_denial() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -64,7 +64,7 @@ async def test_unknown_error_code_that_begins_like_a_transient_code_is_a_denial(
         assert talk.metrics.denied_groups == 1
 
 
-async def test_subscriptions_with_a_transient_error_are_retried_in_one_command() -> None:
+async def test_groups_with_a_transient_error_are_retried_in_one_command() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -74,7 +74,7 @@ async def test_subscriptions_with_a_transient_error_are_retried_in_one_command()
         await subscribing
 
 
-async def test_reconnected_subscriber_is_fully_subscribed_only_after_its_last_group(
+async def test_reconnect_is_complete_only_after_the_last_group_is_subscribed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -94,7 +94,7 @@ async def test_reconnected_subscriber_is_fully_subscribed_only_after_its_last_gr
         assert talk.recorder.gap_calls == 1
 
 
-async def test_subscriber_is_not_fully_subscribed_until_a_refused_subscribe_succeeds() -> None:
+async def test_refused_group_makes_the_subscriber_incomplete_until_redis_accepts_it() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
         talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)
@@ -106,7 +106,7 @@ async def test_subscriber_is_not_fully_subscribed_until_a_refused_subscribe_succ
         assert changes == [False, True]
 
 
-async def test_subscribe_returns_while_redis_is_busy_and_a_gap_is_reported_later(
+async def test_subscribe_to_a_busy_redis_returns_and_reports_a_gap_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "SUBSCRIBE_SECONDS", 0.01)
@@ -158,7 +158,7 @@ async def test_a_group_that_is_unsubscribed_while_redis_is_busy_is_not_retried()
         assert talk.subscriber.all_subscribed
 
 
-async def test_subscribe_after_a_refused_unsubscribe_keeps_the_group_subscribed() -> None:
+async def test_retry_does_not_unsubscribe_a_group_that_was_joined_again() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.subscriber.unsubscribe([b"a"])
@@ -171,7 +171,7 @@ async def test_subscribe_after_a_refused_unsubscribe_keeps_the_group_subscribed(
         assert talk.connection.sent.count((b"UNSUBSCRIBE", b"a")) == 1
 
 
-async def test_denied_group_is_retried_but_its_refusal_is_logged_only_once(
+async def test_group_that_redis_denies_repeatedly_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -186,7 +186,7 @@ async def test_denied_group_is_retried_but_its_refusal_is_logged_only_once(
         assert r"group 'a\n' is not subscribed: Redis refuses SUBSCRIBE: NOPERM" in caplog.text
 
 
-async def test_denied_group_reports_a_gap_when_redis_later_accepts_the_subscription() -> None:
+async def test_denied_group_reports_a_gap_when_redis_accepts_it_later() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -199,7 +199,7 @@ async def test_denied_group_reports_a_gap_when_redis_later_accepts_the_subscript
         assert talk.metrics.denied_groups == 0
 
 
-async def test_subscriber_is_fully_subscribed_after_a_reconnect_despite_a_denied_group() -> None:
+async def test_denied_group_does_not_prevent_a_complete_reconnect() -> None:
     async with conversation() as talk:
         await joined(talk, "a", "b")
         talk.connection.abort("it fell")
@@ -209,7 +209,7 @@ async def test_subscriber_is_fully_subscribed_after_a_reconnect_despite_a_denied
         assert [gap.group for gap in talk.recorder.gaps] == ["a"]
 
 
-async def test_a_denied_group_does_not_delay_other_groups_at_the_next_reconnect(
+async def test_denied_group_does_not_delay_other_groups_after_a_reconnect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)
@@ -236,7 +236,7 @@ async def test_denials_of_many_groups_do_not_flood_the_log(caplog: pytest.LogCap
         assert len(caplog.records) == 100
 
 
-async def test_a_denied_group_that_is_joined_and_left_repeatedly_is_logged_once(
+async def test_denied_group_is_logged_once_although_it_is_joined_repeatedly(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with conversation() as talk:
@@ -252,7 +252,7 @@ async def test_a_denied_group_that_is_joined_and_left_repeatedly_is_logged_once(
         assert talk.metrics.denied_groups == 0
 
 
-async def test_busy_cluster_server_is_retried_without_looking_for_another_server() -> None:
+async def test_subscriber_retries_a_busy_cluster_server_without_changing_servers() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -263,7 +263,7 @@ async def test_busy_cluster_server_is_retried_without_looking_for_another_server
         assert (talk.moved, talk.recorder.gaps) == ([], [])
 
 
-async def test_released_group_is_not_retried_on_the_server_that_refused_it() -> None:
+async def test_subscriber_does_not_retry_a_group_after_releasing_it() -> None:
     async with conversation(SHARDED) as talk:
         talk.subscribe("a")
         await settle()
@@ -277,7 +277,7 @@ async def test_released_group_is_not_retried_on_the_server_that_refused_it() -> 
         assert talk.connection.sent.count((b"SSUBSCRIBE", b"a")) == 1
 
 
-async def test_gap_keeps_its_start_if_redis_refuses_to_subscribe_after_a_reconnect() -> None:
+async def test_gap_keeps_its_start_time_when_the_subscription_is_refused() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.connection.last_byte_at -= 100

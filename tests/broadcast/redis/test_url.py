@@ -26,7 +26,7 @@ _UNESCAPED = (
 
 @pytest.mark.parametrize("rest", _UNESCAPED)
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+py", "redis+sentinel", "redis+cluster"])
-def test_f4_error_for_an_unescaped_password_in_a_url_hides_the_password(scheme: str, rest: str) -> None:
+def test_f4_error_for_a_url_hides_its_unescaped_password(scheme: str, rest: str) -> None:
     for use in (backend_from_url, Publisher):
         with pytest.raises(ConfigError, match="^broadcast URL: ") as caught:
             use(f"{scheme}://:" + rest % "SECRET")
@@ -53,7 +53,7 @@ def test_the_last_value_of_a_repeated_url_option_is_used() -> None:
     assert parse_redis_url("redis+py://host?a=1&a=2&b=%26").options == {"a": "2", "b": "&"}
 
 
-def test_a_sentinel_url_contains_hosts_a_service_a_database_and_a_second_password() -> None:
+def test_sentinel_url_has_hosts_service_database_and_two_passwords() -> None:
     url = parse_redis_url("redis+sentinel://user:one@a,b:1/chat/3?sentinel_password=two")
     assert url.hosts == (("a", 26379), ("b", 1))
     assert (url.service, url.database, url.password, url.sentinel_password) == ("chat", 3, "one", "two")
