@@ -9,15 +9,12 @@ from types import CodeType
 from typing import Any, Final, NamedTuple
 
 from uvicorn.adapters import WSGIAdapter
-from uvicorn.interfaces.base import Interface
-from uvicorn.interfaces.detect import build_interface, guessed_from
+from uvicorn.interfaces.detect import guessed_from
 from uvicorn.interfaces.threaded import ThreadedInterface
-from uvicorn.routing.entries import Default, Entry, adapted
-from uvicorn.routing.interface import RouterInterface
+from uvicorn.routing.entries import HTTP, WEBSOCKET, Default
 from uvicorn.routing.keys import Key
-from uvicorn.routing.router import Router
-from uvicorn.routing.shift import Shift, ShiftInterface, Side
-from uvicorn.routing.table import HTTP, WEBSOCKET
+from uvicorn.routing.leaves import Leaf, leaves_of
+from uvicorn.routing.shift import Shift
 from uvicorn.settings import Settings
 
 _HEADINGS: Final = ("entry", "protocol", "kind", "application", "lane")
@@ -25,64 +22,6 @@ _HEADINGS: Final = ("entry", "protocol", "kind", "application", "lane")
 # A segment and a method that no table has, to represent all others.
 _OTHER_SEGMENT: Final = "/\ue000"
 _OTHER_METHOD: Final = "OTHER"
-
-
-class Leaf(NamedTuple):
-    """An application of a site, with the Routers and entries that lead to it."""
-
-    places: tuple[tuple[Router, Entry], ...]
-    app: Any
-    #: The adapters and middleware objects around the application.
-    wrappers: tuple[Any, ...]
-    interface: Interface
-    #: The Shifts above the application, each with the side that leads to it, `old` or `new`, and the number of places.
-    sides: tuple[tuple[Shift, str, int], ...] = ()
-
-    @property
-    def entry(self) -> Entry | None:
-        """The entry of the application. None if the application is the whole site."""
-        return self.places[-1][1] if self.places else None
-
-    @property
-    def path(self) -> str:
-        """The path below the root of the site, or a pattern such as `/shop/*`."""
-        moved, below = self.above
-        if self.entry is None or isinstance(self.entry, Default):
-            return f"{moved}{below}/*" if moved or below else "*"
-        return "".join(entry.prefix for _, entry in self.places[:-1] if entry.moves_root) + self.entry.path
-
-    @property
-    def above(self) -> tuple[str, str]:
-        """`(mounts, route)`. `mounts` joins the prefixes of all Mounts.
-
-        `route` is the prefix of the Route below the last Mount.
-        """
-        moved, below = "", ""
-        for _, entry in self.places:
-            if entry.moves_root:
-                moved, below = moved + entry.prefix, ""
-            elif not isinstance(entry, Default):
-                below = entry.prefix
-        return moved, below
-
-    @property
-    def is_django(self) -> bool:
-        return type(self.app).__module__.startswith("django.")
-
-    @property
-    def pool(self) -> tuple[object, ...]:
-        """A key for the pool of threads. Applications that share a pool have equal keys."""
-        own = next((entry for _, entry in reversed(self.places) if entry.threads is not None), None)
-        return id(self.app), own or adapted(self.wrappers[0] if self.wrappers else self.app)[1]
-
-    @property
-    def is_first(self) -> bool:
-        """False for the new application of a Shift. True for every other application."""
-        return all(side == "old" for _, side, depth in self.sides if depth == len(self.places))
-
-    def __str__(self) -> str:
-        where = repr(self.entry) if self.entry is not None else "the application"
-        return " ".join((where, *(side for _, side, _ in self.sides)))
 
 
 class Finding(NamedTuple):
@@ -97,44 +36,6 @@ class Finding(NamedTuple):
         return f"{'hint: ' * self.is_hint}{self.where}: {self.what}; {self.remedy}"
 
 
-def leaves_of(app: Any, settings: Settings, source: str) -> list[Leaf]:
-    """Return the applications of a site in the order of their entries. Raises InterfaceError for an unknown kind."""
-    return list(_leaves(app, build_interface(app, settings, source), settings, (), ()))
-
-
-def _leaves(
-    app: Any,
-    interface: Interface,
-    settings: Settings,
-    places: tuple[tuple[Router, Entry], ...],
-    sides: tuple[tuple[Shift, str, int], ...],
-) -> Iterator[Leaf]:
-    inner: Any = interface.app
-    if isinstance(interface, RouterInterface):
-        default = () if inner.default is None else (Default(inner.default),)
-        for entry in (*inner.entries, *default):
-            yield from _leaves(entry.app, entry.build(settings), settings, (*places, (inner, entry)), sides)
-    elif isinstance(interface, ShiftInterface):
-        for side in (Side("old", inner.old), Side("new", inner.new)):
-            below = (*sides, (inner, side.path, len(places)))
-            yield from _leaves(side.app, side.build(settings), settings, places, below)
-    else:
-        yield Leaf(places, *_inside(app), interface, sides)
-
-
-def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the innermost application, and the adapters and middleware objects around it."""
-    wrappers: list[Any] = []
-    while True:
-        inner = adapted(app)[0]
-        if inner is app and not inspect.isroutine(app) and not inspect.isclass(app):
-            inner = inspect.getattr_static(app, "__wrapped__", None) or app
-        if inner is app:
-            return app, tuple(wrappers)
-        wrappers.append(app)
-        app = inner
-
-
 def table_of(leaves: list[Leaf]) -> list[str]:
     """Return the lines of the table, and a last line with the number of threads."""
     rows = [_HEADINGS, *map(_row, leaves)]
@@ -147,8 +48,8 @@ def table_of(leaves: list[Leaf]) -> list[str]:
             else line
             for line, leaf in zip(lines, (None, *leaves), strict=True)
         ]
-    pools = {leaf.pool: leaf.interface for leaf in leaves if isinstance(leaf.interface, ThreadedInterface)}
-    threads = sum(interface.calls_at_a_time for interface in pools.values())
+    pools = {leaf.interface for leaf in leaves if isinstance(leaf.interface, ThreadedInterface)}
+    threads = sum(pool.calls_at_a_time for pool in pools)
     return [*lines, (f"up to {threads} threads a process" if threads else "no threads") + _connections(leaves)]
 
 
@@ -164,7 +65,7 @@ def _connections(leaves: list[Leaf]) -> str:
             if threads is not None and isinstance(wrapper, threads.DjangoThreads):
                 most[wrapper] = 2 * wrapper.threads
         if leaf.is_django and isinstance(leaf.interface, ThreadedInterface):
-            most[leaf.pool] = leaf.interface.calls_at_a_time
+            most[leaf.interface] = leaf.interface.calls_at_a_time
     databases = len(conf.settings.DATABASES) if most else 0
     return f"; Django: up to {sum(most.values()) * databases} database connections a process" if databases else ""
 
@@ -246,8 +147,7 @@ def _requests(leaf: Leaf) -> Iterator[tuple[str, str, str, str]]:
 
 def _reaches(leaf: Leaf, path: str, host: str, protocol: str, method: str) -> bool:
     for router, entry in leaf.places:
-        found = router.find(path, host=host, protocol=protocol, method=method)
-        if found is not entry and not (isinstance(found, Default) and isinstance(entry, Default)):
+        if router.find(path, host=host, protocol=protocol, method=method) is not entry:
             return False
         if entry.moves_root:
             path = path[len(entry.prefix) :]

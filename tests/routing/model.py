@@ -40,7 +40,7 @@ def random_entry(chance: random.Random) -> Entry:
     return Route(path, application, host=host, protocol=protocol, methods=methods)
 
 
-def random_table(chance: random.Random) -> tuple[list[Entry], Table[Entry], Entry | None]:
+def random_table(chance: random.Random) -> tuple[list[Entry], Table, Entry | None]:
     """Entries that make a table: those that take the same requests as an earlier one are left out."""
     entries: list[Entry] = []
     for _ in range(chance.randint(1, 30)):

@@ -269,7 +269,7 @@ async def test_M20_one_connection_may_send_requests_to_every_kind_of_application
 def interfaces_of(router: Router) -> list[Any]:
     interface = build_interface(router, Settings())
     assert isinstance(interface, RouterInterface)
-    return list(interface._interfaces.values())
+    return list(interface.interfaces.values())
 
 
 class Site:
@@ -284,7 +284,7 @@ def test_M20_equal_bound_methods_share_an_interface_even_inside_adapters() -> No
     )
     assert one is two is three
     nested, default = interfaces_of(Router(Mount("/a", Router(Route("/b", site.wsgi))), default=site.wsgi))
-    assert [*nested._interfaces.values()] == [default]
+    assert [*nested.interfaces.values()] == [default]
 
 
 def test_M20_each_application_has_its_own_interface_object() -> None:
@@ -551,7 +551,7 @@ def test_route_uses_the_server_settings_unless_it_has_its_own() -> None:
     interface: Any = build_interface(
         Router(Route("/a", wsgi_app, threads=2, interface="wsgi"), default=wsgi_app), settings
     )
-    one, other = interface._interfaces.values()
+    one, other = interface.interfaces.values()
     assert (one.settings.threads, one.settings.reply_seconds) == (2, 7.0)
     assert other.settings.threads == 5
     logging.getLogger("uvicorn.app").debug("%s", interface)

@@ -98,9 +98,10 @@ def test_M37_old_application_of_a_shift_shares_the_pool_of_the_default() -> None
         return wsgi_app(environ, start_response)
 
     interface = build_interface(Router(Route("/a", Shift(wsgi_app, new_site)), default=wsgi_app), Settings())
-    shift, default = interface._interfaces.values()  # type: ignore[attr-defined]
-    assert shift.sides["old"] is default
-    assert shift.sides["new"].executor is not default.executor
+    shift, default = interface.interfaces.values()  # type: ignore[attr-defined]
+    old, new = shift.interfaces.values()
+    assert old is default
+    assert new.executor is not default.executor
 
 
 async def test_M37_application_used_by_two_shifts_is_started_once() -> None:
@@ -204,7 +205,8 @@ async def test_M43_weight_function_runs_on_a_pool_thread_after_startup() -> None
     await until(lambda: len(conversation.responses()) == 1)
     await conversation.interface.startup()
     await until(lambda: threads)
-    kept = shift._function  # type: ignore[attr-defined]
+    kept = shift._function
+    assert kept is not None
     await until(lambda: kept.weight == 100)
     conversation.send(get("/x"))
     await until(lambda: len(conversation.responses()) == 2)
@@ -225,7 +227,7 @@ async def test_M43_weight_function_is_called_repeatedly_until_shutdown(monkeypat
     interface = build_interface(Router(default=Shift(asgi3_app, channels_app, weight=weight)), Settings())
     await interface.startup()
     await until(lambda: len(calls) > 2)
-    [shift] = interface._interfaces.values()  # type: ignore[attr-defined]
+    [shift] = interface.interfaces.values()  # type: ignore[attr-defined]
     timer = shift._timer
     await interface.shutdown(0)
     assert shift._timer is None and timer._handle.cancelled()

@@ -14,9 +14,10 @@ from uvicorn.fields import split_pairs
 from uvicorn.interfaces.asgi3 import ASGI3Interface
 from uvicorn.interfaces.environ import text_octets
 from uvicorn.interfaces.wsgi import WSGIInterface
+from uvicorn.routing.entries import HTTP, WEBSOCKET
 from uvicorn.routing.interface import RouterInterface
 from uvicorn.routing.matching import field_value, intended_method
-from uvicorn.routing.table import HTTP, WEBSOCKET, host_name
+from uvicorn.routing.table import host_name
 
 
 def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:

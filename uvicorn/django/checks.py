@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from inspect import getattr_static
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 import asgiref
 from asgiref.sync import iscoroutinefunction
@@ -17,10 +16,10 @@ from django.core.handlers.base import BaseHandler
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
+from uvicorn.django.site import inside
 from uvicorn.django.threads import DjangoThreads
 from uvicorn.errors import InterfaceError
-from uvicorn.interfaces.detect import build_interface, detect_interface
-from uvicorn.routing import Router, Shift
+from uvicorn.routing.leaves import Leaf, leaves_of
 from uvicorn.settings import Settings
 
 #: PostgreSQL's default `max_connections`, 100, without the 3 that it reserves for superusers.
@@ -53,17 +52,6 @@ def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckM
     return [Error(f"INSTALLED_APPS {fault}", hint=hint, id="uvicorn.E001")]
 
 
-class Leaf(NamedTuple):
-    """An asynchronous application without its middleware. `threads` is the DjangoThreads middleware, or None."""
-
-    app: Any
-    threads: DjangoThreads | None
-
-    @property
-    def is_django(self) -> bool:
-        return isinstance(self.app, ASGIHandler)
-
-
 def check_application(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
     """Return the errors and warnings about UVICORN_APPLICATION or ASGI_APPLICATION."""
     name = getattr(settings, "UVICORN_APPLICATION", None) or getattr(settings, "ASGI_APPLICATION", None)
@@ -73,34 +61,22 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
         app = import_string(name.replace(":", "."))
     except ImportError as error:
         return [Error(f"{name} cannot be imported: {error}", id="uvicorn.E004")]
-    router = _router(app)
-    leaves = [leaf for one in ([app] if router is None else router.applications) if (leaf := _leaf(one)) is not None]
-    found = [] if router is None else list(_script_name(router))
-    for leaf in leaves:
-        found += [*_atomic_requests(leaf), *_no_threads(leaf), *_middleware(leaf)]
-    return [*found, *_connections(leaves), *(_asgiref() if leaves else ())]
-
-
-def _router(app: Any) -> Router | None:
-    """Return the Router that serves `app`, or None."""
     try:
-        interface = build_interface(app, Settings())
+        leaves = leaves_of(app, Settings())
     except InterfaceError:
-        return None
-    if isinstance(interface.app, Shift):
-        return Router(default=interface.app)
-    return interface.app if isinstance(interface.app, Router) else None
+        return []
+    found = list(_script_name(leaves))
+    # Entries share the interface of their application.
+    asynchronous = {leaf.interface: leaf for leaf in leaves if leaf.interface.name in ("asgi3", "channels")}
+    for leaf in asynchronous.values():
+        found += [*_atomic_requests(leaf), *_no_threads(leaf), *_middleware(leaf)]
+    return [*found, *_connections(asynchronous.values()), *(_asgiref() if asynchronous else ())]
 
 
-def _script_name(router: Router) -> Iterator[CheckMessage]:
-    if settings.FORCE_SCRIPT_NAME is None:
-        return
-    for entry in router.entries:
-        apps = _inside(entry.app)
-        for app in apps:
-            if isinstance(app, Router):
-                yield from _script_name(app)
-        if entry.moves_root and any(isinstance(app, BaseHandler) for app in apps):
+def _script_name(leaves: list[Leaf]) -> Iterator[CheckMessage]:
+    mounts = dict.fromkeys(leaf.entry for leaf in leaves if _is_django(leaf.app))
+    for entry in mounts if settings.FORCE_SCRIPT_NAME is not None else ():
+        if entry is not None and entry.moves_root:
             yield Error(
                 f"{entry!r} gives Django the script name {entry.prefix!r}, and FORCE_SCRIPT_NAME ="
                 f" {settings.FORCE_SCRIPT_NAME!r} replaces that name in all URLs.",
@@ -109,27 +85,17 @@ def _script_name(router: Router) -> Iterator[CheckMessage]:
             )
 
 
-def _inside(app: Any) -> list[Any]:
-    """Return the applications inside middleware and adapters: two for a Shift, one for other applications."""
-    while (inner := getattr(app, "__wrapped__", getattr(app, "app", None))) is not None:
-        app = inner
-    return [*_inside(app.old), *_inside(app.new)] if isinstance(app, Shift) else [app]
+def _is_django(app: Any) -> bool:
+    return isinstance(app, BaseHandler) or ((inner := inside(app)) is not None and _is_django(inner))
 
 
-def _leaf(app: Any) -> Leaf | None:
-    threads = None
-    while getattr_static(app, "__wrapped__", None) is not None and not iscoroutinefunction(app):
-        threads = app if isinstance(app, DjangoThreads) else threads
-        app = app.__wrapped__
-    try:
-        return Leaf(app, threads) if detect_interface(app) in ("asgi3", "channels") else None
-    except InterfaceError:
-        return None
+def _threads(leaf: Leaf) -> DjangoThreads | None:
+    return next((wrapper for wrapper in reversed(leaf.wrappers) if isinstance(wrapper, DjangoThreads)), None)
 
 
 def _atomic_requests(leaf: Leaf) -> Iterator[CheckMessage]:
     aliases = {alias for alias, database in settings.DATABASES.items() if database.get("ATOMIC_REQUESTS")}
-    if aliases and leaf.is_django:
+    if aliases and isinstance(leaf.app, ASGIHandler):
         for name, view in _async_views(get_resolver()):
             if missing := aliases - getattr(view, "_non_atomic_requests", set()):
                 yield Error(
@@ -150,7 +116,7 @@ def _async_views(resolver: URLResolver) -> Iterator[tuple[str, Any]]:
 
 def _no_threads(leaf: Leaf) -> Iterator[CheckMessage]:
     kept = [alias for alias, database in settings.DATABASES.items() if database.get("CONN_MAX_AGE", 0) != 0]
-    if kept and leaf.threads is None:
+    if kept and _threads(leaf) is None:
         yield Warning(
             f"{_name(leaf.app)} runs coroutines outside of DjangoThreads, and CONN_MAX_AGE of {', '.join(kept)} is"
             " not 0. So broken connections are not replaced, and leaked connections are not closed.",
@@ -159,8 +125,8 @@ def _no_threads(leaf: Leaf) -> Iterator[CheckMessage]:
         )
 
 
-def _connections(leaves: list[Leaf]) -> Iterator[CheckMessage]:
-    own = sum({leaf.threads: leaf.threads.threads for leaf in leaves if leaf.threads is not None}.values())
+def _connections(leaves: Iterable[Leaf]) -> Iterator[CheckMessage]:
+    own = sum(threads.threads for threads in set(map(_threads, leaves)) if threads is not None)
     if not own:
         return
     processes = _number("WEB_CONCURRENCY", 1)
@@ -198,7 +164,7 @@ def _asgiref() -> Iterator[CheckMessage]:
 
 
 def _middleware(leaf: Leaf) -> Iterator[CheckMessage]:
-    if leaf.is_django:
+    if isinstance(leaf.app, ASGIHandler):
         sync_only = [name for name in settings.MIDDLEWARE if not getattr(import_string(name), "async_capable", False)]
         if sync_only:
             fault = f"{', '.join(sync_only)}: this middleware is synchronous, so each asynchronous view holds a thread."

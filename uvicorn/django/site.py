@@ -12,6 +12,11 @@ from django.utils.module_loading import import_string
 from uvicorn.routing import Route, Router
 
 
+def inside(app: Any) -> Any:
+    """Return the application that a middleware or an adapter declares, or None."""
+    return getattr(app, "__wrapped__", getattr(app, "app", None))
+
+
 def application() -> Any:
     for setting in ("UVICORN_APPLICATION", "ASGI_APPLICATION"):
         if name := getattr(settings, setting, None):

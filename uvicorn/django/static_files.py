@@ -11,7 +11,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.urls import resolve
 from django.utils.module_loading import import_string
 
-from uvicorn.django.site import static_prefix
+from uvicorn.django.site import inside, static_prefix
 from uvicorn.routing import Router, Shift
 
 # Packages whose middleware serves static files.
@@ -47,8 +47,7 @@ def _reaches_django(app: Any, path: str) -> bool:
         elif isinstance(app, Shift):
             app = app.old
         else:
-            # Middleware and adapters.
-            app = getattr(app, "__wrapped__", getattr(app, "app", None))
+            app = inside(app)
             if app is None:
                 return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, final
 
 from uvicorn.core.counts import Counts, Place
@@ -24,45 +24,47 @@ class OwningInterface(Interface):
 
     def __init__(self, app: Any, entries: Iterable[Entry], settings: Settings) -> None:
         super().__init__(app, settings)
-        self._interfaces = {entry: entry.build(settings) for entry in entries}
-        for entry, interface in self._interfaces.items():
+        self.interfaces = {entry: entry.build(settings) for entry in entries}
+        for entry, interface in self.interfaces.items():
             if isinstance(interface, OwningInterface):
                 interface.place(entry)
         self._applications = Applications()
         self._join(self._applications)
-        self.wants_counts = any(interface.wants_counts for interface in self._interfaces.values())
-        self.serves_websockets = any(interface.serves_websockets for interface in self._interfaces.values())
-        self.takes_over = any(interface.takes_over for interface in self._interfaces.values())
+        self.wants_counts = any(interface.wants_counts for interface in self.interfaces.values())
+        self.serves_websockets = any(interface.serves_websockets for interface in self.interfaces.values())
+        self.takes_over = any(interface.takes_over for interface in self.interfaces.values())
 
     def place(self, entry: Entry) -> None:
         """Record that an enclosing table serves this interface at `entry`."""
 
     def _join(self, applications: Applications) -> None:
         """Use one interface for all entries with equal applications."""
-        for entry, interface in self._interfaces.items():
+        for entry, interface in self.interfaces.items():
             if isinstance(interface, OwningInterface):
                 interface._join(applications)
             else:
-                self._interfaces[entry] = applications.shared(entry, interface)
+                self.interfaces[entry] = applications.shared(entry, interface)
 
     @property
     def parts(self) -> list[Interface]:
-        return list(dict.fromkeys(part for interface in self._interfaces.values() for part in interface.parts))
+        return list(dict.fromkeys(part for interface in self.interfaces.values() for part in interface.parts))
 
     async def startup(self) -> None:
         """Start each distinct application, in the order of the entries. Raises StartupError."""
         await self._applications.startup(self.settings.graceful_seconds)
-        self.begin()
+        for table in self._tables():
+            table.begin()
 
     async def shutdown(self, seconds: float) -> None:
         """Shut the applications down in reverse order, within `seconds` in total."""
-        self.end()
+        for table in self._tables():
+            table.end()
         await self._applications.shutdown(seconds)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
         """Count the requests of each application in `counts`, and the requests that the Router rejects."""
         counts.add(place, self.name)
-        for entry, interface in self._interfaces.items():
+        for entry, interface in self.interfaces.items():
             interface.counted_in(counts, self._place_of(entry, place))
 
     def _place_of(self, entry: Entry, place: Place) -> Place:
@@ -73,20 +75,21 @@ class OwningInterface(Interface):
             return place._replace(endpoint=endpoint)
         return place._replace(endpoint=endpoint, entry=entry.name or place.prefix + entry.label, prefix=prefix)
 
-    def begin(self) -> None:
-        """Begin background work, after the applications have started."""
-        for interface in self._interfaces.values():
+    def _tables(self) -> Iterator[OwningInterface]:
+        """Yield this interface and all nested tables."""
+        yield self
+        for interface in self.interfaces.values():
             if isinstance(interface, OwningInterface):
-                interface.begin()
+                yield from interface._tables()
+
+    def begin(self) -> None:
+        """Begin background work. Called after all applications have started."""
 
     def end(self) -> None:
         """End the background work."""
-        for interface in self._interfaces.values():
-            if isinstance(interface, OwningInterface):
-                interface.end()
 
     def contain_exits(self) -> None:
-        for interface in self._interfaces.values():
+        for interface in self.interfaces.values():
             interface.contain_exits()
 
 

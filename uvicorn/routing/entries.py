@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -13,8 +13,10 @@ from uvicorn.fields import is_token
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.interfaces.threaded import ThreadedInterface
-from uvicorn.routing.table import HTTP, WEBSOCKET
 from uvicorn.settings import Settings
+
+HTTP: Final = "http"
+WEBSOCKET: Final = "websocket"
 
 # A name, an IPv4 address, or an IPv6 address in brackets; without port.
 _HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
@@ -36,10 +38,14 @@ class Entry:
 
     path: str
     app: Any
+    #: The path without a final `/*`.
     prefix: str
+    #: Whether the entry takes no path below `prefix`.
     is_exact: bool = False
+    #: In lower case, without port and final dot. None for all hosts.
     host: str | None = None
     protocol: str | None = None
+    #: An entry with methods takes no WebSockets. None for all methods.
     methods: frozenset[str] | None = None
     threads: int | None = None
     interface: str = "auto"
@@ -102,6 +108,12 @@ def adapted(app: Any) -> tuple[Any, object]:
     return parts
 
 
+def mapped(app: Any, wrap: Callable[[Any], Any]) -> Any:
+    """Return `wrap(app)`. If `app` contains applications, return a copy of `app` with these applications wrapped."""
+    inside = getattr(app, "mapped", None)
+    return inside(wrap) if callable(inside) else wrap(app)
+
+
 class Route(Entry):
     """`Route("/a/b", app)` takes this path only. `Route("/a/*", app)` takes `/a` and every path below it.
 
@@ -126,11 +138,11 @@ class Route(Entry):
         name: str | None = None,
     ) -> None:
         where = f"Route({path!r:.200})"
-        check_path(where, path)
+        _check_path(where, path)
         prefix = path.removesuffix("/*")
         if "*" in prefix:
             raise ConfigError(f"{where}: expected '*' only at the end: '/prefix/*'")
-        host, (protocol, methods) = check_host(where, host), check_protocol(where, protocol, methods)
+        host, methods = _checked_host(where, host), _checked_methods(where, protocol, methods)
         super().__init__(path, app, prefix, prefix == path, host, protocol, methods, threads, interface, name)
 
 
@@ -165,14 +177,14 @@ class Mount(Entry):
             raise ConfigError(
                 f"{where}: this prefix takes every path; for every path write Route('/*', app) or default=app"
             )
-        check_path(where, prefix)
+        _check_path(where, prefix)
         if "*" in prefix:
             raise ConfigError(f"{where}: a Mount takes everything below its prefix; write it without '*'")
         if prefix.endswith("/"):
             raise ConfigError(
                 f"{where}: expected a prefix without a slash at its end; write Mount({prefix.rstrip('/')!r}, app)"
             )
-        host, (protocol, methods) = check_host(where, host), check_protocol(where, protocol, methods)
+        host, methods = _checked_host(where, host), _checked_methods(where, protocol, methods)
         super().__init__(prefix, app, prefix, False, host, protocol, methods, threads, interface, name)
 
 
@@ -191,8 +203,7 @@ class Default(Entry):
         return "Router(default=...)"
 
 
-def check_path(where: str, path: object) -> None:
-    """Raise ConfigError for a path or a prefix that no request can have."""
+def _check_path(where: str, path: object) -> None:
     if not isinstance(path, str) or not path.startswith("/"):
         raise ConfigError(f"{where}: expected a path that begins with '/', such as '/search' or '/search/*'")
     for pattern, reason in _WRONG:
@@ -200,8 +211,8 @@ def check_path(where: str, path: object) -> None:
             raise ConfigError(f"{where}: got {found[0]!r}; {reason}")
 
 
-def check_host(where: str, host: object) -> str | None:
-    """Return the host in lower case without its final dot. Raise ConfigError for a malformed host name."""
+def _checked_host(where: str, host: object) -> str | None:
+    """Return the host in lower case without its final dot. Raises ConfigError."""
     if host is None:
         return None
     text = host.lower().removesuffix(".") if isinstance(host, str) else ""
@@ -210,14 +221,11 @@ def check_host(where: str, host: object) -> str | None:
     return text
 
 
-def check_protocol(
-    where: str, protocol: str | None, methods: Iterable[str] | None
-) -> tuple[str | None, frozenset[str] | None]:
-    """Return the protocol and the methods. GET includes HEAD. Raise ConfigError for an invalid value."""
+def _checked_methods(where: str, protocol: str | None, methods: Iterable[str] | None) -> frozenset[str] | None:
     if protocol not in (None, HTTP, WEBSOCKET):
         raise ConfigError(f"{where}: protocol: expected 'http' or 'websocket', got {protocol!r:.100}")
     if methods is None:
-        return protocol, None
+        return None
     names = [] if isinstance(methods, (str, bytes)) or not isinstance(methods, Iterable) else list(methods)
     if not names or not all(
         isinstance(name, str) and is_token(name.encode("utf-8", "replace")) and name == name.upper() for name in names
@@ -225,4 +233,4 @@ def check_protocol(
         raise ConfigError(f"{where}: methods: expected upper-case names such as ('GET', 'POST'), got {methods!r:.200}")
     if protocol == WEBSOCKET:
         raise ConfigError(f"{where}: an entry with methods takes no websocket; leave out methods or protocol")
-    return protocol, frozenset(names) | ({"HEAD"} if "GET" in names else frozenset())
+    return frozenset(names) | ({"HEAD"} if "GET" in names else frozenset())

@@ -8,9 +8,9 @@ from typing import Any, final
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.interfaces.base import Interface
 from uvicorn.routing.applications import Applications, OwningInterface
-from uvicorn.routing.entries import Entry
+from uvicorn.routing.entries import HTTP, WEBSOCKET, Entry
 from uvicorn.routing.matching import Answer, find_entry, refusal
-from uvicorn.routing.table import HTTP, WEBSOCKET, Table
+from uvicorn.routing.table import Table
 from uvicorn.settings import Settings
 
 
@@ -31,13 +31,13 @@ class RouterInterface(OwningInterface):
 
     name = "router"
 
-    def __init__(self, router: Any, table: Table[Entry], settings: Settings) -> None:
+    def __init__(self, router: Any, table: Table, settings: Settings) -> None:
         self._table = table
         self._bounds = [] if table.has_hosts else table.any_host.bounds
         # For each range of paths the entry that takes all HTTP requests, and its interface. None if more than the path
         # decides.
         self._places: list[tuple[Entry, Interface] | None] = []
-        super().__init__(router, table.entries if table.default is None else (*table.entries, table.default), settings)
+        super().__init__(router, table.all, settings)
         # If all applications get handshakes as GET requests, and no entry is for WebSockets only, entries for HTTP and
         # entries with methods take them.
         self._handshake_protocol = (
@@ -49,7 +49,7 @@ class RouterInterface(OwningInterface):
             or table.has_methods
             or any(
                 interface.reads_fields
-                for interface in self._interfaces.values()
+                for interface in self.interfaces.values()
                 if isinstance(interface, RouterInterface)
             )
         )
@@ -57,7 +57,7 @@ class RouterInterface(OwningInterface):
     def _join(self, applications: Applications) -> None:
         super()._join(applications)
         certain = [None] if self._table.has_hosts else self._table.any_host.certain
-        self._places = [None if entry is None else (entry, self._interfaces[entry]) for entry in certain]
+        self._places = [None if entry is None else (entry, self.interfaces[entry]) for entry in certain]
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         endpoint = exchange.endpoint
@@ -86,7 +86,7 @@ class RouterInterface(OwningInterface):
         entry = self._table.find(path, host, protocol, method)
         if entry is None:
             return None
-        interface = self._interfaces[entry]
+        interface = self.interfaces[entry]
         prefix = entry.prefix if entry.moves_root else ""
         if not isinstance(interface, RouterInterface):
             return interface, prefix
@@ -107,4 +107,4 @@ class RouterInterface(OwningInterface):
         exchange.endpoint = endpoint.seen_by(
             entry, root_path + entry.prefix if entry.moves_root else endpoint.root_path
         )
-        return self._interfaces[entry]
+        return self.interfaces[entry]

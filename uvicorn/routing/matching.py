@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from uvicorn.core.exchange import ERROR_HEADERS
 from uvicorn.fields import Fields
-from uvicorn.routing.table import HTTP, Table, TableEntry, host_name
+from uvicorn.routing.entries import HTTP, Entry
+from uvicorn.routing.table import Table, host_name
 from uvicorn.types import Headers
-
-E = TypeVar("E", bound=TableEntry)
 
 
 class Answer(NamedTuple):
@@ -23,7 +22,7 @@ class Answer(NamedTuple):
 NOT_FOUND: Final = Answer(404, ERROR_HEADERS, b"Not Found\n")
 
 
-def find_entry(table: Table[E], path: str, fields: Fields, protocol: str, method: str) -> E | None:
+def find_entry(table: Table, path: str, fields: Fields, protocol: str, method: str) -> Entry | None:
     """Return the entry for a request. `path` is the part after the root path."""
     if method == "OPTIONS" and table.has_methods:
         method = intended_method(method, field_value(fields, b"access-control-request-method"))
@@ -31,7 +30,7 @@ def find_entry(table: Table[E], path: str, fields: Fields, protocol: str, method
     return table.find(path, host, protocol, method)
 
 
-def refusal(table: Table[E], path: str, fields: Fields, protocol: str) -> Answer:
+def refusal(table: Table, path: str, fields: Fields, protocol: str) -> Answer:
     """Return 405 if the path has entries for other methods, otherwise 404."""
     allowed = table.allowed_methods(path, host_name(field_value(fields, b"host"))) if protocol == HTTP else ()
     if not allowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from itertools import chain
 from typing import Any, Final, final
 from weakref import WeakKeyDictionary
 
@@ -11,11 +12,11 @@ from uvicorn.core.endpoint import is_below
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.fields import split_pairs
 from uvicorn.interfaces.detect import detect_interface
-from uvicorn.routing.entries import Default, Entry
+from uvicorn.routing.entries import HTTP, WEBSOCKET, Default, Entry, mapped
 from uvicorn.routing.interface import RouterInterface
 from uvicorn.routing.matching import find_entry, refusal
 from uvicorn.routing.shift import Shift
-from uvicorn.routing.table import HTTP, WEBSOCKET, Table, host_name
+from uvicorn.routing.table import Table, host_name
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 
@@ -43,7 +44,7 @@ class Router:
         for entry in entries:
             if not isinstance(entry, Entry):
                 raise ConfigError(f"Router: expected Route(...) or Mount(...), got {entry!r:.200}")
-        self._table: Table[Entry] = Table(entries, None if default is None else Default(default))
+        self._table = Table(entries, None if default is None else Default(default))
         # Of calls as a channels application: the entry of each client, for events without a path.
         self._entries: WeakKeyDictionary[Any, Entry] = WeakKeyDictionary()
 
@@ -56,10 +57,9 @@ class Router:
     def applications(self) -> list[Any]:
         """The distinct applications, also of nested Routers and Shifts, in the order of their startup."""
         found: list[Any] = []
-        for app in (*(entry.app for entry in self.entries), *(() if self.default is None else (self.default,))):
-            for inner in _applications_in(app):
-                if not any(known is inner or known == inner for known in found):
-                    found.append(inner)
+        for app in chain.from_iterable(_applications_in(entry.app) for entry in self._table.all):
+            if app not in found:
+                found.append(app)
         return found
 
     @property
@@ -76,23 +76,17 @@ class Router:
 
         Nested Routers and adapters are kept, with wrapped applications.
         """
-        wrapped: list[tuple[Any, Any]] = []
+        apps: list[Any] = []
+        wrapped: list[Any] = []
 
         def once(app: Any) -> Any:
-            for known, result in wrapped:
-                if known is app or known == app:
-                    return result
-            result = wrap(app)
-            wrapped.append((app, result))
-            return result
+            if app not in apps:
+                wrapped.append(wrap(app))
+                apps.append(app)
+            return wrapped[apps.index(app)]
 
-        def mapped(app: Any) -> Any:
-            inside = getattr(app, "mapped", None)
-            return inside(once) if callable(inside) else once(app)
-
-        default = self._table.default
-        entries = [entry.with_app(mapped(entry.app)) for entry in self.entries]
-        return Router(*entries, default=None if default is None else mapped(default.app))
+        entries = [entry.with_app(mapped(entry.app, once)) for entry in self.entries]
+        return Router(*entries, default=None if self.default is None else mapped(self.default, once))
 
     def __uvicorn_interface__(self, settings: Settings) -> RouterInterface:
         return RouterInterface(self, self._table, settings)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from copy import copy
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, NoReturn, final
 
 from uvicorn.core.counts import Counts, Place
@@ -16,7 +16,7 @@ from uvicorn.core.exchange import WAITING, HTTPExchange
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.base import Interface
 from uvicorn.routing.applications import OwningInterface
-from uvicorn.routing.entries import Entry
+from uvicorn.routing.entries import Entry, mapped
 from uvicorn.routing.keys import KeyFunction
 from uvicorn.routing.trial import TrialGateway, check_fallback
 from uvicorn.routing.weight import Timer, WeightFunction, check_weight, is_new
@@ -56,6 +56,8 @@ class Shift:
     key: KeyFunction | None = None
     name: str | None = None
     fallback: Iterable[int] | None = None
+    # Shared by the copies that `mapped` makes: the function is called once a second for all of them.
+    _function: WeightFunction | None = field(default=None, init=False)
 
     #: Why it cannot be called through one interface; see `uvicorn.interfaces.detect`.
     __uvicorn_no_kind__ = _NO_KIND
@@ -69,18 +71,15 @@ class Shift:
             )
         object.__setattr__(self, "fallback", check_fallback(self.fallback))
         has_key = self.key is not None
-        function = None
         if inspect.iscoroutinefunction(self.weight):
             raise ConfigError(f"Shift: weight: expected a number or a plain function, got {self.weight!r:.100}")
         if callable(self.weight):
-            function = WeightFunction(self.weight, has_key, self)
+            object.__setattr__(self, "_function", WeightFunction(self.weight, has_key, self))
         else:
             try:
                 check_weight(self.weight, has_key)
             except ConfigError as error:
                 raise ConfigError(f"Shift: {error}") from None
-        # Shared by the copies that `mapped` makes: the function is called once a second for all of them.
-        object.__setattr__(self, "_function", function)
         # Built to be checked: a mistake is an error when the module is imported.
         self.__uvicorn_interface__(Settings())
 
@@ -88,14 +87,11 @@ class Shift:
         """Return a copy of this Shift with wrapped applications."""
         shift = copy(self)
         for side in ("old", "new"):
-            app = getattr(self, side)
-            inside = getattr(app, "mapped", None)
-            object.__setattr__(shift, side, inside(wrap) if callable(inside) else wrap(app))
+            object.__setattr__(shift, side, mapped(getattr(self, side), wrap))
         return shift
 
     def __uvicorn_interface__(self, settings: Settings) -> ShiftInterface:
-        function: WeightFunction | None = getattr(self, "_function")  # noqa: B009 (set in __post_init__)
-        return ShiftInterface(self, function, settings)
+        return ShiftInterface(self, self._function, settings)
 
     def __call__(self, *arguments: Any) -> NoReturn:
         """Raise InterfaceError, because only servers and adapters of this package can serve a Shift."""
@@ -141,11 +137,6 @@ class ShiftInterface(OwningInterface):
         self._next_error = float("-inf")
         self._counts: Counts | None = None
 
-    @property
-    def sides(self) -> dict[str, Interface]:
-        """The interfaces of the two applications: `old` and `new`."""
-        return {side.path: self._interfaces[side] for side in (self._old, self._new)}
-
     def place(self, entry: Entry) -> None:
         """Use the path of the entry as the name of a Shift without a name."""
         self._name = self._given_name or entry.path
@@ -162,7 +153,6 @@ class ShiftInterface(OwningInterface):
         return place._replace(endpoint=place.endpoint.seen_by(entry, ""), side=side)
 
     def begin(self) -> None:
-        super().begin()
         if self._function is not None:
             self._timer = Timer(self._function)
 
@@ -170,7 +160,6 @@ class ShiftInterface(OwningInterface):
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
-        super().end()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         side, endpoint = self._choose(exchange), exchange.endpoint
@@ -208,7 +197,7 @@ class ShiftInterface(OwningInterface):
     def _place(self, exchange: HTTPExchange, side: Side, endpoint: Endpoint) -> Interface:
         # Each interface keeps what it needs for the next request at an endpoint of its own.
         exchange.endpoint = endpoint.seen_by(side, endpoint.root_path)
-        return self._interfaces[side]
+        return self.interfaces[side]
 
     def _key_of(self, exchange: HTTPExchange) -> str:
         """Return the key of a request, or "" if there is no key or the key function fails."""

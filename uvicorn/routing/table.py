@@ -9,53 +9,23 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Iterable, Iterator
-from typing import Final, Generic, Protocol, TypeVar, final
+from typing import final
 
 from uvicorn.errors import ConfigError
-
-HTTP: Final = "http"
-WEBSOCKET: Final = "websocket"
-
-
-class TableEntry(Protocol):
-    """The attributes of an entry that decide which requests the entry takes."""
-
-    @property
-    def prefix(self) -> str:
-        """The path without a final `/*`."""
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the entry takes `prefix` only, and no path below it."""
-
-    @property
-    def host(self) -> str | None:
-        """The host in lower case, without port and final dot, or None for all hosts."""
-
-    @property
-    def protocol(self) -> str | None:
-        """`http` or `websocket`, or None for both."""
-
-    @property
-    def methods(self) -> frozenset[str] | None:
-        """The methods that the entry takes. None means all methods. An entry with methods takes no WebSockets.
-
-        GET includes HEAD.
-        """
-
-
-E = TypeVar("E", bound=TableEntry)
+from uvicorn.routing.entries import HTTP, WEBSOCKET, Entry
 
 
 @final
-class Table(Generic[E]):
+class Table:
     """The entries and the default of one Router."""
 
-    def __init__(self, entries: Iterable[E], default: E | None = None) -> None:
+    def __init__(self, entries: Iterable[Entry], default: Entry | None = None) -> None:
         """Raise ConfigError if two equally specific entries take the same request."""
         self.entries = tuple(entries)
         self.default = default
-        by_host: dict[str | None, list[E]] = {None: []}
+        #: The entries and the default.
+        self.all = self.entries if default is None else (*self.entries, default)
+        by_host: dict[str | None, list[Entry]] = {None: []}
         for entry in self.entries:
             by_host.setdefault(entry.host, []).append(entry)
         #: The entries that have no host.
@@ -65,7 +35,7 @@ class Table(Generic[E]):
         self.has_hosts = bool(by_host)
         self.has_methods = any(entry.methods is not None for entry in self.entries)
 
-    def find(self, path: str, host: str, protocol: str, method: str) -> E | None:
+    def find(self, path: str, host: str, protocol: str, method: str) -> Entry | None:
         """Return the entry for a request, or None. `path` is decoded, and lacks the root path."""
         entry = None
         if self.has_hosts and (paths := self._hosts.get(host)) is not None:
@@ -94,7 +64,7 @@ def host_name(field: str) -> str:
 
 
 @final
-class Paths(Generic[E]):
+class Paths:
     """The entries for one host, or for all hosts.
 
     The possible paths, sorted as text, are divided into ranges. All paths of a range match the same entries, so a
@@ -103,16 +73,16 @@ class Paths(Generic[E]):
 
     __slots__ = ("bounds", "certain", "_candidates")
 
-    def __init__(self, entries: Iterable[E], default: E | None = None) -> None:
-        exact: dict[str, list[E]] = {}
-        prefixes: dict[str, list[E]] = {}
+    def __init__(self, entries: Iterable[Entry], default: Entry | None = None) -> None:
+        exact: dict[str, list[Entry]] = {}
+        prefixes: dict[str, list[Entry]] = {}
         for entry in entries:
             _add(entry, (exact if entry.is_exact else prefixes).setdefault(entry.prefix, []))
         last = () if default is None else (default,)
         #: The first path of each range, without the range of the smallest paths.
         self.bounds: list[str] = []
         # For each range the entries in the order in which they are asked.
-        self._candidates: list[tuple[E, ...]] = [last]
+        self._candidates: list[tuple[Entry, ...]] = [last]
         for path in sorted({bound for prefix in (*exact, *prefixes) for bound in _bounds(prefix)}):
             found = [*exact.get(path, ())]
             for prefix in _prefixes(path):
@@ -122,9 +92,9 @@ class Paths(Generic[E]):
                 self.bounds.append(path)
                 self._candidates.append(candidates)
         #: For each range the entry that takes all HTTP requests. None if the method decides, or if there is no entry.
-        self.certain: list[E | None] = [_certain(candidates) for candidates in self._candidates]
+        self.certain: list[Entry | None] = [_certain(candidates) for candidates in self._candidates]
 
-    def find(self, path: str, protocol: str, method: str) -> E | None:
+    def find(self, path: str, protocol: str, method: str) -> Entry | None:
         """Return the most specific entry that takes the request."""
         number = bisect(self.bounds, path)
         entry = self.certain[number]
@@ -137,7 +107,7 @@ class Paths(Generic[E]):
         return None
 
 
-def _add(entry: E, entries: list[E]) -> None:
+def _add(entry: Entry, entries: list[Entry]) -> None:
     """Insert `entry` by specificity, or raise ConfigError if an equally specific entry takes the same request."""
     for other in entries:
         if _rank(other) == _rank(entry) and _overlap(other, entry):
@@ -165,16 +135,16 @@ def _prefixes(path: str) -> Iterator[str]:
         yield path
 
 
-def _certain(candidates: Iterable[E]) -> E | None:
+def _certain(candidates: Iterable[Entry]) -> Entry | None:
     entry = next((entry for entry in candidates if entry.protocol != WEBSOCKET), None)
     return entry if entry is None or entry.methods is None else None
 
 
-def _rank(entry: TableEntry) -> tuple[bool, bool]:
+def _rank(entry: Entry) -> tuple[bool, bool]:
     return entry.protocol is None, entry.methods is None
 
 
-def _overlap(one: TableEntry, other: TableEntry) -> bool:
+def _overlap(one: Entry, other: Entry) -> bool:
     """Return whether two equally specific entries with the same path and host take the same request."""
     if one.protocol != other.protocol:
         return False
