@@ -123,7 +123,7 @@ def test_close_of_an_unfinished_send_closes_its_coroutine() -> None:
     assert ended == [1]
 
 
-def test_R4_channel_name_has_its_kind_and_is_unique() -> None:
+def test_R4_every_channel_name_is_unique_and_begins_with_reply_or_body() -> None:
     names = ChannelNames()
     made = [names.new(kind) for kind in ("reply", "reply", "body")]
     assert [name.split(".")[0] for name in made] == ["reply", "reply", "body"]
@@ -169,7 +169,7 @@ async def test_R5_send_from_a_thread_runs_on_the_event_loop_and_blocks_the_threa
     assert sent == [{"text": "a"}, "drained", {"text": "b"}]
 
 
-async def test_exception_of_a_send_from_a_thread_is_raised_in_that_thread() -> None:
+async def test_exception_of_a_send_is_raised_in_the_thread_that_sends() -> None:
     def send(message: dict[str, Any]) -> Sending:
         raise ValueError("boom")
 
@@ -177,7 +177,7 @@ async def test_exception_of_a_send_from_a_thread_is_raised_in_that_thread() -> N
         _ = await asyncio.to_thread(send_from_thread, asyncio.get_running_loop(), send, {})
 
 
-async def test_R6_send_from_a_thread_raises_after_client_disconnect() -> None:
+async def test_R6_send_from_a_thread_raises_after_the_client_disconnects() -> None:
     def send(message: dict[str, Any]) -> Sending:
         raise ChannelClosed("gone")
 

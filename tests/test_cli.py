@@ -207,7 +207,7 @@ def test_port_in_use_is_reported_on_one_line(run: Run) -> None:
         )
 
 
-def test_module_that_fails_to_import_prints_its_traceback_and_one_line(run: Run, folder: Path) -> None:
+def test_failed_import_of_a_module_prints_the_traceback_and_one_line(run: Run, folder: Path) -> None:
     (folder / "closed.py").write_text("def open_shop():\n    raise RuntimeError('no stock')\n\nopen_shop()\n")
     code, output, errors = run("closed:hello")
     # Newer interpreters underline the part of a line that failed.
@@ -325,7 +325,7 @@ def test_bind_option_takes_precedence_over_the_port_from_the_environment(monkeyp
     assert list(typed("--bind", "127.0.0.1:8002").addresses) == [Address("127.0.0.1", 8002)]
 
 
-def test_log_level_is_an_option() -> None:
+def test_log_level_option_sets_the_level_of_the_uvicorn_logger() -> None:
     typed("--log-level", "debug")
     assert logging.getLogger("uvicorn").level == logging.DEBUG
 
@@ -351,13 +351,13 @@ def test_installed_package_has_the_version_of_the_source() -> None:
     assert importlib.metadata.version("uvicorn") == uvicorn.__version__, "run: pip install --no-deps -e ."
 
 
-def test_environment_variable_uvicorn_version_is_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_UVICORN_VERSION_is_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # What a container image may well set for its own use.
     monkeypatch.setenv("UVICORN_VERSION", "1.2.3")
     assert "shp" in run("shp:hello")[2]
 
 
-def test_help_option_exits_0(run: Run) -> None:
+def test_help_option_exits_with_0(run: Run) -> None:
     assert run("--help")[0] == 0
 
 

@@ -151,7 +151,7 @@ def test_single_bind_value_gives_one_address() -> None:
     assert addresses(bind="127.0.0.1:8001") == (Address("127.0.0.1", 8001),)
 
 
-def test_several_bind_values_are_several_addresses() -> None:
+def test_several_bind_values_give_several_addresses() -> None:
     assert addresses(bind=["127.0.0.1:8001", "unix:web.sock"]) == (
         Address("127.0.0.1", 8001),
         Address(path="web.sock"),
@@ -273,7 +273,7 @@ def test_deleted_current_folder_is_reported_with_the_remedy(tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("folder")
-def test_second_load_of_a_config_does_not_extend_sys_path_again() -> None:
+def test_second_load_of_a_config_does_not_change_sys_path() -> None:
     config = uvicorn.Config("shop:serve")
     config.load()
     before = len(sys.path)
@@ -343,7 +343,7 @@ def test_error_for_an_unknown_log_level_lists_the_levels() -> None:
     assert complaint(log_level="loud") == expected
 
 
-def test_log_config_none_leaves_logging_unchanged() -> None:
+def test_log_config_of_None_leaves_logging_unchanged() -> None:
     before = logging.getLogger("uvicorn").handlers[:]
     uvicorn.Config(hello, log_config=None).configure_logging()
     assert logging.getLogger("uvicorn").handlers == before
@@ -388,7 +388,7 @@ def test_application_may_disable_a_single_uvicorn_logger(switched_off: Callable[
     assert [name for name in OURS if logging.getLogger(name).disabled] == ["uvicorn.access"]
 
 
-def test_config_does_not_enable_disabled_uvicorn_loggers_if_log_config_is_None(
+def test_disabled_uvicorn_loggers_stay_disabled_if_log_config_is_None(
     switched_off: Callable[..., Any],
 ) -> None:
     uvicorn.Config(switched_off(*OURS), factory=True, log_config=None).load()

@@ -39,7 +39,7 @@ def config(**options: Any) -> uvicorn.Config:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_keyword_of_the_public_release_is_an_attribute(name: str) -> None:
+def test_every_keyword_of_the_public_release_is_an_attribute_of_a_config(name: str) -> None:
     assert hasattr(config(), name)
 
 
@@ -239,9 +239,7 @@ def test_signatures_of_Config_and_run_contain_every_keyword(function: Any) -> No
         ({"http": H11Protocol, "ws": "none"}, "H11Protocol", "NoneType"),
     ],
 )
-def test_protocol_class_attributes_of_a_config_are_stand_in_classes(
-    keywords: dict[str, Any], http: str, ws: str
-) -> None:
+def test_protocol_classes_in_a_config_are_placeholders(keywords: dict[str, Any], http: str, ws: str) -> None:
     made = config(**keywords)
     chosen = made.http_protocol_class.__name__, getattr(made.ws_protocol_class, "__name__", "NoneType")
     assert chosen == (http, ws)
@@ -259,7 +257,7 @@ def test_log_level_0_keeps_the_level_in_the_log_config() -> None:
     assert logging.getLogger("uvicorn.error").getEffectiveLevel() == logging.DEBUG
 
 
-def test_config_reload_dirs_are_path_objects(tmp_path: Path) -> None:
+def test_reload_dirs_attribute_of_a_config_contains_Path_objects(tmp_path: Path) -> None:
     made = uvicorn.Config("shop:app", reload=True, reload_dirs=[str(tmp_path)], log_config=None)
     assert made.reload_dirs == [tmp_path.resolve()]
 

@@ -23,7 +23,7 @@ from uvicorn.errors import (
 
 
 @pytest.mark.parametrize("kind", [ConfigError, StartupError, ProtocolError, ClientDisconnected])
-def test_all_errors_of_the_project_are_subclasses_of_uvicorn_error(kind: type[Exception]) -> None:
+def test_every_public_error_is_a_subclass_of_UvicornError(kind: type[Exception]) -> None:
     assert issubclass(kind, UvicornError)
 
 

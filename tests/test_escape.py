@@ -33,7 +33,7 @@ def test_escaped_lines_keep_line_feeds_and_tabs() -> None:
     assert escaped_lines("a\n\tb\r\x1b") == "a\n\tb\\r\\x1b"
 
 
-def test_escaped_value_whose_str_raises_is_shown_by_its_type() -> None:
+def test_value_whose_str_method_raises_is_shown_as_its_type() -> None:
     class Broken:
         def __str__(self) -> str:
             raise ValueError

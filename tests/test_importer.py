@@ -129,7 +129,7 @@ ROUTER_OF_APP = (
         ("app = pages; application = Router(Route('/live', Shift(pages, live)))", "application"),
     ],
 )
-def test_M35_importer_chooses_the_router_that_contains_the_other_attribute(
+def test_M35_importer_chooses_the_router_that_contains_the_second_application(
     write: Write, names: str, served: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write("shop.py", ROUTER_OF_APP + names)
@@ -372,6 +372,6 @@ def test_import_from_string_raises_the_exception_of_a_module_unchanged(write: Wr
     assert caught.value.__suppress_context__
 
 
-def test_missing_module_raises_import_from_string_error(write: Write) -> None:
+def test_missing_module_raises_ImportFromStringError(write: Write) -> None:
     with pytest.raises(ImportFromStringError, match="no module 'shop'"):
         import_from_string("shop:app")

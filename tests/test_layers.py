@@ -172,7 +172,7 @@ def imports_of_the_package() -> dict[str, set[str]]:
     return imports
 
 
-def test_each_file_imports_only_what_its_layer_may() -> None:
+def test_each_file_imports_only_from_layers_that_its_layer_may_use() -> None:
     assert [line for file, source in FILES.items() for line in violations(file, source)] == []
 
 

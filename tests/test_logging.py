@@ -39,7 +39,7 @@ def record(**attributes: Any) -> logging.LogRecord:
     return made
 
 
-def test_access_line_has_client_request_line_status_size_and_duration() -> None:
+def test_access_line_contains_client_and_request_and_status_and_size_and_duration() -> None:
     fmt = "%(levelprefix)s|%(client_addr)s|%(request_line)s|%(status_code)s|%(size)d|%(duration).1f"
     line = AccessFormatter(fmt, use_colors=False).format(record(size=5, duration=1.23))
     assert line == "INFO:    |127.0.0.1:1|GET /tea HTTP/1.1|404 Not Found|5|1.2"
@@ -185,25 +185,25 @@ def test_log_config_may_be_an_open_file_or_a_config_parser(
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.yaml", "a.ini"])
-def test_invalid_log_config_file_is_a_config_error(tmp_path: Path, name: str) -> None:
+def test_invalid_log_config_file_raises_ConfigError(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{]")
     with pytest.raises(ConfigError, match=f"log_config: .*{name}' is not a logging configuration"):
         configure_logging(tmp_path / name, None)
 
 
 @pytest.mark.parametrize("config", [None, [], 7], ids=repr)
-def test_log_config_file_that_contains_no_dict_is_a_config_error(tmp_path: Path, config: Any) -> None:
+def test_log_config_file_without_a_dict_raises_ConfigError(tmp_path: Path, config: Any) -> None:
     (tmp_path / "a.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="log_config: expected a dict, the name of a file, an open .ini file"):
         configure_logging(tmp_path / "a.json", None)
 
 
-def test_missing_log_config_file_is_a_config_error(tmp_path: Path) -> None:
+def test_missing_log_config_file_raises_ConfigError(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"log_config: '.*missing.json' cannot be read: No such file"):
         configure_logging(tmp_path / "missing.json", None)
 
 
-def test_invalid_log_config_dict_is_a_config_error() -> None:
+def test_invalid_log_config_dict_raises_ConfigError() -> None:
     with pytest.raises(ConfigError, match="log_config: "):
         configure_logging({"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}, None)
 

@@ -97,7 +97,7 @@ async def test_reply_channel_can_join_a_group_while_messages_are_logged(
         await conversation.lose()
 
 
-async def test_level_trace_does_not_wrap_a_consumer_in_the_message_logger(caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_logger_does_not_wrap_a_consumer(caplog: pytest.LogCaptureFixture) -> None:
     async def consumer(message: dict[str, Any]) -> None: ...
 
     with caplog.at_level(TRACE_LOG_LEVEL, "uvicorn.asgi"):

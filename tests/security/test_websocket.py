@@ -272,7 +272,7 @@ async def test_E5_endless_empty_fragments_are_refused() -> None:
 
 
 @pytest.mark.any_loop
-async def test_E6_every_protocol_error_closes_with_its_code_and_is_reported_once() -> None:
+async def test_E6_application_gets_one_disconnect_with_the_close_code_of_a_protocol_error() -> None:
     answers = {}
     for name, (stream, _, compression) in INVALID.items():
         app = Recorder(nothing)
@@ -537,7 +537,7 @@ async def test_E9_the_application_gets_one_disconnect_for_an_accepted_websocket(
 
 
 @pytest.mark.parametrize("answer", [{"accept": False}, {"status": 401}, {"close": True}])
-async def test_E9_application_gets_no_disconnect_for_an_unaccepted_websocket(answer: Message) -> None:
+async def test_E9_application_gets_no_disconnect_after_it_rejects_a_websocket(answer: Message) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send(answer)
 

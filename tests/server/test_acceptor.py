@@ -155,7 +155,7 @@ class FailingSocket(socket.socket):
         return super().accept()
 
 
-async def test_connection_after_a_reset_connection_is_accepted_in_the_same_loop_iteration() -> None:
+async def test_reset_connection_does_not_delay_the_accept_of_the_next_connection() -> None:
     with FailingSocket(errno.ECONNABORTED) as sock, waiting_clients(sock, 3):
         async with accepting(sock) as (_, context):
             assert await accepted_on_each_turn(context, 3) == [3]
@@ -175,7 +175,7 @@ async def test_D10_server_without_free_descriptors_stops_accepting_and_logs_one_
     ]
 
 
-async def test_D10_accepting_pauses_after_any_os_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_D10_acceptor_pauses_after_any_OSError(caplog: pytest.LogCaptureFixture) -> None:
     with FailingSocket(*[errno.EPERM] * 100) as sock, waiting_clients(sock, 3):
         async with accepting(sock):
             await settle()
@@ -349,7 +349,7 @@ async def test_sockets_attribute_of_an_acceptor_is_empty_after_close() -> None:
             assert (before, acceptor.sockets) == ((sock,), ())
 
 
-async def test_clients_waiting_in_the_queue_of_a_stopping_server_get_a_response() -> None:
+async def test_stopping_server_responds_to_clients_in_the_accept_queue() -> None:
     sock = listening()
     server = uvicorn.Server(uvicorn.Config(hello, log_config=None, access_log=False))
     task = asyncio.create_task(server.serve([sock]))

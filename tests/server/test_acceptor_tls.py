@@ -143,7 +143,7 @@ async def test_D15_tls_handshake_ends_at_the_deadline_of_the_request_head(made: 
         assert await end_of(reader) == b""
 
 
-async def test_D15_tls_handshake_times_out_before_the_deadline_of_the_request_head(
+async def test_D15_connection_closes_after_the_tls_handshake_timeout(
     made: Certificates,
 ) -> None:
     async with serving(made, ssl_handshake_timeout=0.1) as server, plain_client(server) as (reader, _):

@@ -33,7 +33,7 @@ async def test_access_log_record_of_a_complete_response_has_outcome_complete(cap
     assert record.getMessage().endswith("ms")
 
 
-async def test_response_whose_client_disconnects_has_one_access_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_disconnect_during_a_response_gives_one_access_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(begun, access_log=True)
     conversation.send(GET)

@@ -31,7 +31,9 @@ def access_line(
     return record.getMessage()
 
 
-def test_access_line_has_client_request_status_size_and_duration(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_line_contains_client_and_request_and_status_and_size_and_duration(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert access_line(caplog, b"/shop/tea%20pot") == '192.0.2.7:51234 - "GET /shop/tea%20pot HTTP/1.1" 200 1234 5.6ms'
 
 
@@ -46,7 +48,7 @@ def test_access_log_record_has_the_attributes_size_and_duration(caplog: pytest.L
     assert vars(caplog.records[0])["duration"] == pytest.approx(5.6)
 
 
-def test_args_of_an_access_log_record_are_client_method_path_version_and_status(
+def test_access_log_record_has_the_five_arguments_of_an_access_formatter(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     access_line(caplog)
@@ -129,7 +131,7 @@ def test_warning_about_a_client_names_the_client(caplog: pytest.LogCaptureFixtur
     assert caplog.messages == ["192.0.2.7:51234 refused: malformed head (400)"]
 
 
-def test_B4_ten_thousand_warnings_in_a_second_are_ten_log_lines(caplog: pytest.LogCaptureFixture) -> None:
+def test_B4_ten_thousand_warnings_in_a_second_cause_ten_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     warnings = ClientWarnings()
     for _ in range(10_000):
         warnings.warn(CLIENT, "refused")

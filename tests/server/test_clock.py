@@ -20,20 +20,20 @@ class HandClock(Clock):
         return self.seconds
 
 
-def test_clock_now_is_the_time_of_the_last_tick() -> None:
+def test_current_time_of_a_clock_does_not_change_between_ticks() -> None:
     clock = HandClock()
     clock.seconds = 1001.5
     assert clock.now == 1000.0
 
 
-def test_tick_of_the_clock_sets_now_to_the_current_time() -> None:
+def test_tick_updates_the_current_time_of_a_clock() -> None:
     clock = HandClock()
     clock.seconds = 1001.5
     clock.tick()
     assert clock.now == 1001.5
 
 
-def test_clock_elapsed_is_the_time_between_the_last_two_ticks() -> None:
+def test_clock_measures_the_time_between_the_last_two_ticks() -> None:
     clock = HandClock()
     for clock.seconds in (1001.5, 1004.0):
         clock.tick()
@@ -105,22 +105,22 @@ def test_deadline_does_not_expire_before_its_time_has_passed() -> None:
     assert clock.seconds - really_began >= 5.0
 
 
-def test_clock_monotonic_returns_the_monotonic_time() -> None:
+def test_clock_reads_the_monotonic_time_of_the_system() -> None:
     before = time.monotonic()
     assert before <= Clock().monotonic() <= time.monotonic()
 
 
-def test_clock_unix_seconds_returns_the_time_of_day() -> None:
+def test_clock_reads_the_unix_time_of_the_system() -> None:
     before = time.time()
     assert before <= Clock().unix_seconds() <= time.time()
 
 
-def test_clock_jitter_returns_a_number_from_0_to_1() -> None:
+def test_jitter_is_a_number_from_0_to_1() -> None:
     clock = Clock()
     assert all(0 <= clock.jitter() <= 1 for _ in range(1000))
 
 
-def test_clock_jitter_returns_different_numbers() -> None:
+def test_jitter_differs_between_calls() -> None:
     clock = Clock()
     assert len({clock.jitter() for _ in range(100)}) > 50
 
@@ -185,7 +185,7 @@ def test_a_stopped_clock_does_not_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ticks == []
 
 
-def test_stopping_a_stopped_clock_does_nothing() -> None:
+def test_stopped_clock_may_be_stopped_again() -> None:
     clock = HandClock()
     clock.stop()
     clock.tick()

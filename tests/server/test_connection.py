@@ -63,7 +63,7 @@ async def test_a_cancelled_drain_call_leaves_no_waiter_behind() -> None:
     assert not connection._drainers
 
 
-async def test_last_send_returns_a_callback_only_while_writing_is_paused() -> None:
+async def test_await_of_a_send_is_tracked_only_while_writing_is_paused() -> None:
     connection = PlainConnection(Conversation(hello))
     assert connection.last_send() is None
     connection.pause_writing()
@@ -98,7 +98,7 @@ async def test_too_much_input_during_a_lingering_close_closes_the_connection() -
     assert closes == [0, 1]
 
 
-async def test_lingering_close_ends_after_linger_seconds() -> None:
+async def test_lingering_close_ends_after_its_time_limit() -> None:
     conversation = Conversation(hello)
     connection = PlainConnection(conversation)
     assert not connection.has_lingered()

@@ -104,7 +104,7 @@ def test_default_fields_omit_date_if_the_date_header_is_switched_off() -> None:
     with_context(use, date_header=False)
 
 
-def test_tick_frees_the_cached_websocket_frame() -> None:
+def test_clock_tick_frees_the_cached_websocket_frame() -> None:
     def use(context: ServerContext) -> None:
         text = "hello"
         frame = WebSocketCodec(cast(WebSocketSink, Client()), 1000, 10, None, context.last_frame).encode_text(text)

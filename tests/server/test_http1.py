@@ -338,7 +338,7 @@ async def test_address_in_a_message_is_host_and_port_or_none(name: Any, expected
     assert (recorder.messages[0]["server"], recorder.messages[0]["client"]) == (expected, expected)
 
 
-async def test_D7_pipelined_requests_of_a_client_that_reads_nothing_are_not_served() -> None:
+async def test_D7_pipelined_requests_wait_while_the_client_reads_no_response() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, write_buffer_bytes=1000)
     conversation.transport.client_takes = False
@@ -351,7 +351,7 @@ async def test_D7_pipelined_requests_of_a_client_that_reads_nothing_are_not_serv
     assert conversation.statuses == [200] * 100
 
 
-async def test_D7_later_requests_wait_while_the_client_reads_no_response() -> None:
+async def test_D7_requests_sent_one_by_one_wait_while_the_client_reads_no_response() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, write_buffer_bytes=1000)
     conversation.transport.client_takes = False
@@ -394,7 +394,7 @@ async def stream_first(message: dict[str, Any], channels: dict[str, Any]) -> Non
     await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
 
 
-async def test_exchange_ends_once_if_its_connection_is_reset() -> None:
+async def test_sends_after_a_connection_reset_do_not_end_the_exchange_twice() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

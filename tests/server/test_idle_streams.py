@@ -85,7 +85,9 @@ async def test_stopping_server_does_not_end_an_active_event_stream() -> None:
         [*EVENTS, [b"content-length", b"1000"]],
     ],
 )
-async def test_idle_streams_other_than_event_streams_keep_the_whole_grace_period(headers: list[list[bytes]]) -> None:
+async def test_stopping_server_ends_only_event_streams_before_the_grace_period_is_over(
+    headers: list[list[bytes]],
+) -> None:
     app = Stream(headers)
     conversation = await stopping(app)
     conversation.clock.advance(20)

@@ -253,7 +253,7 @@ def test_new_unix_socket_has_mode_0666(folder: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
 
 
-def test_file_of_a_unix_socket_is_removed_by_close_sockets(folder: Path) -> None:
+def test_close_sockets_removes_the_file_of_a_unix_socket(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         pass
@@ -269,7 +269,7 @@ def test_relative_unix_socket_is_removed_after_a_change_of_folder(
     assert not (folder / "web.sock").exists()
 
 
-def test_missing_unix_socket_file_is_ignored_by_close_sockets(folder: Path) -> None:
+def test_close_sockets_ignores_a_missing_unix_socket_file(folder: Path) -> None:
     path = folder / "web.sock"
     with listening(Address(path=str(path))):
         path.unlink()
@@ -339,7 +339,7 @@ def test_error_for_a_unix_socket_in_a_missing_folder_names_the_socket(folder: Pa
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: No such file or directory; ")
 
 
-def test_error_for_a_unix_socket_below_a_file_names_the_socket(folder: Path) -> None:
+def test_error_for_a_unix_socket_names_its_path_if_its_folder_is_a_file(folder: Path) -> None:
     (folder / "diary.txt").write_text("Dear diary")
     path = folder / "diary.txt" / "web.sock"
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: Not a directory; ")

@@ -92,7 +92,7 @@ async def handler(watched: Watched) -> None:
     block(watched)
 
 
-async def test_a_blocked_event_loop_is_logged_with_file_line_handler_and_duration(
+async def test_log_of_a_blocked_event_loop_has_file_and_line_and_handler_and_duration(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watched = await watched_loop()
@@ -132,7 +132,7 @@ async def test_event_loop_blocked_for_less_than_70_percent_of_the_limit_is_not_l
     assert places(caplog) == logged
 
 
-async def test_logged_blocking_time_includes_the_time_before_a_late_check(caplog: pytest.LogCaptureFixture) -> None:
+async def test_logged_duration_includes_the_blocked_time_before_a_late_check(caplog: pytest.LogCaptureFixture) -> None:
     watched = await watched_loop()
     watched.look(1.0)
     await watched.turn(0.51)
@@ -351,6 +351,6 @@ def test_reload_option_enables_the_loop_watch_unless_watch_loop_is_given(
     assert (config.watch_loop, config.settings.watch_loop_seconds) == (seconds, seconds)
 
 
-def test_watch_loop_rejects_a_negative_limit() -> None:
+def test_watch_loop_option_rejects_a_negative_number() -> None:
     with pytest.raises(ConfigError, match="^watch_loop: expected a number not below 0, got -1"):
         uvicorn.Config("app:app", log_config=None, watch_loop=-1)

@@ -50,7 +50,7 @@ async def values(app: Any, *requests: bytes) -> dict[str, float]:
     return samples(text_of((await served(app, *requests)).snapshot()))
 
 
-async def test_request_metrics_have_labels_for_entry_kind_and_status_class() -> None:
+async def test_request_metrics_have_labels_for_entry_and_kind_and_status_class() -> None:
     found = await values(Router(Route("/a/*", channels_app), default=wsgi_app), get("/a/x"), get("/b"), get("/c"))
     assert found["uvicorn_requests_total{entry=/a/*,kind=channels,status=2xx}"] == 1
     assert found["uvicorn_requests_total{entry=*,kind=wsgi,status=2xx}"] == 2

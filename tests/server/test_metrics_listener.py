@@ -149,7 +149,7 @@ class Exhausted:
         raise OSError(errno.EMFILE, "Too many open files")
 
 
-def test_metrics_listener_survives_running_out_of_file_descriptors() -> None:
+def test_metrics_listener_continues_after_it_runs_out_of_file_descriptors() -> None:
     listener = MetricsListener("127.0.0.1:0", bytes)
     listener._accept(Exhausted())
     assert answer(listener.sockets[0].getsockname(), SCRAPE).status == 200

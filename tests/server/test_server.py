@@ -81,7 +81,7 @@ def test_a_server_runs_in_a_thread() -> None:
     assert not thread.is_alive()
 
 
-async def test_startup_main_loop_and_shutdown_may_be_called_separately() -> None:
+async def test_startup_and_main_loop_and_shutdown_may_be_called_separately() -> None:
     app = Application()
     server = server_of(app)
     await server.startup()
@@ -366,7 +366,7 @@ def test_loaded_modules_are_exempt_from_garbage_collection_while_serving() -> No
 
 
 @pytest.mark.usefixtures("nothing_is_frozen")
-def test_objects_frozen_by_the_program_stay_frozen() -> None:
+def test_objects_that_the_program_has_frozen_with_gc_stay_frozen() -> None:
     gc.freeze()
     before = gc.get_freeze_count()
     server, frozen = looking_at_what_is_frozen()

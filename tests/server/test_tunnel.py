@@ -311,7 +311,7 @@ async def test_application_may_read_after_it_has_half_closed() -> None:
         assert await made.hear() == b""
 
 
-async def test_tunnel_closes_ws_close_timeout_after_the_application_has_half_closed(
+async def test_tunnel_of_a_half_closed_application_closes_after_ws_close_timeout(
     tls: Certificates | None,
 ) -> None:
     async with tunnelled(tls=tls, ws_close_timeout=3) as made:
@@ -457,7 +457,7 @@ async def test_tunnel_sends_all_bytes_of_a_large_socket_buffer_before_closing() 
         assert await made.reader.readexactly(len(sent)) == sent
 
 
-async def test_stop_between_two_frames_sends_a_close_frame_with_code_1012(tls: Certificates | None) -> None:
+async def test_server_stop_between_two_frames_sends_a_close_frame_with_code_1012(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         made.say(SWITCHED + HELLO)
         made.tunnel.stop()
@@ -474,7 +474,7 @@ async def test_stop_between_two_frames_sends_a_close_frame_with_code_1012(tls: C
     [b"", SWITCHED[:-1], SWITCHED + HELLO[:3], SWITCHED + CLOSE, b"HTTP/1.1 400 \r\n\r\n"],
     ids=["nothing", "part of the head", "part of a frame", "a close frame", "another response"],
 )
-async def test_stop_sends_no_close_frame_if_the_protocol_forbids_it(sent: bytes) -> None:
+async def test_server_stop_sends_no_close_frame_if_the_protocol_forbids_it(sent: bytes) -> None:
     async with tunnelled() as made:
         if sent:
             made.say(sent)
@@ -541,7 +541,7 @@ async def test_client_that_does_not_read_all_bytes_is_reset_after_ws_close_timeo
         await until(lambda: not made.context.connections)
 
 
-async def test_socket_takeover_may_be_retried_after_a_failure_without_free_descriptors(
+async def test_socket_takeover_may_be_retried_after_it_finds_no_free_descriptor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail() -> Any:

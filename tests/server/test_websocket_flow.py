@@ -54,7 +54,7 @@ async def test_protocol_error_received_while_reading_is_paused_is_logged(caplog:
     assert "websocket closed" in caplog.text
 
 
-async def test_close_frame_of_the_client_is_read_while_a_handler_still_runs() -> None:
+async def test_close_frame_of_the_client_is_read_while_a_handler_runs() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.receive":
             await channels["reply"].send({"close": 4001})
@@ -72,7 +72,7 @@ async def test_close_frame_of_the_client_is_read_while_a_handler_still_runs() ->
     await conversation.lose()
 
 
-async def test_application_close_drops_queued_messages_and_resumes_reading() -> None:
+async def test_close_by_the_application_drops_queued_messages() -> None:
     app = Held("websocket.receive")
     recorder = Recorder(app)
     conversation = await opened(recorder, ws_handlers=1, timeout_disconnect=0.0)
@@ -85,7 +85,7 @@ async def test_application_close_drops_queued_messages_and_resumes_reading() -> 
     await conversation.lose()
 
 
-async def test_pause_receiving_cancels_a_pending_resume() -> None:
+async def test_pause_of_receiving_cancels_a_scheduled_resume() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     connection = conversation.transport.protocol
@@ -127,7 +127,7 @@ async def test_websocket_message_sent_after_a_failed_write_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("ending", ["taken", "lost", "cancelled"])
-async def test_blocked_send_ends_when_the_client_reads_or_disconnects_or_the_task_is_cancelled(ending: str) -> None:
+async def test_blocked_send_ends_after_a_client_read_or_a_disconnect_or_a_cancellation(ending: str) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             waiting.append(asyncio.current_task())

@@ -123,7 +123,7 @@ async def states_of(seed: int) -> set[tuple[WebSocketPhase, SessionState, CodecS
     return seen | {scene.states}
 
 
-async def test_each_websocket_phase_has_exactly_the_session_and_codec_states_in_the_table() -> None:
+async def test_websocket_phases_match_the_table_of_session_and_codec_states() -> None:
     seen = set[tuple[WebSocketPhase, SessionState, CodecState | None]]().union(
         *[await states_of(n) for n in range(800)]
     )

@@ -14,7 +14,7 @@ from uvicorn.server.websocket_threads import WebSocketThreads
     ("threads", "threads_per_client", "ws_threads", "most"),
     [(16, 0, 5, 5), (16, 4, 200, 50), (16, 1, 2, 1), (4, 4, 5, 5), (4, 8, 5, 5)],
 )
-def test_W6_threads_per_client_limits_websockets_to_the_same_share_as_requests(
+def test_W6_client_gets_the_same_share_of_websocket_threads_as_of_request_threads(
     threads: int, threads_per_client: int, ws_threads: int, most: int
 ) -> None:
     counted = WebSocketThreads(
@@ -34,14 +34,14 @@ def test_W6_websocket_thread_that_has_ended_does_not_count_for_its_client() -> N
     assert (counted.refusal("192.0.2.1"), counted.count) == ("", 0)
 
 
-def test_W6_threads_per_client_does_not_apply_if_the_client_address_is_unknown() -> None:
+def test_W6_limit_of_threads_per_client_does_not_apply_without_a_client_address() -> None:
     counted = WebSocketThreads(build_settings({"threads": 2, "threads_per_client": 1, "ws_threads": 2}))
     counted.begin("")
     assert not counted.refusal("")
 
 
 @pytest.mark.parametrize(("limit", "is_logged"), [(849, True), (850, False), (-1, False)])
-def test_W6_too_low_descriptor_limit_is_logged_once_at_the_first_websocket(
+def test_W6_low_descriptor_limit_is_logged_once_at_the_first_websocket(
     limit: int, is_logged: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))

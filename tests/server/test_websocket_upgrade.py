@@ -151,7 +151,7 @@ async def test_r14_path_of_a_websocket_includes_the_root_path() -> None:
         [[b"x"]],
     ],
 )
-async def test_b1_invalid_field_in_an_accept_rejects_the_handshake_with_500(
+async def test_b1_invalid_field_in_an_accept_message_rejects_the_handshake_with_500(
     headers: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -176,7 +176,7 @@ async def test_server_field_of_an_accept_message_replaces_the_default_server_fie
 
 
 @pytest.mark.any_loop
-async def test_accept_after_the_client_has_disconnected_does_nothing() -> None:
+async def test_accept_message_after_a_client_disconnect_does_nothing() -> None:
     """A closing TLS transport reports its end to the HTTP connection, even if its protocol is replaced."""
     decided = asyncio.Event()
 

@@ -87,7 +87,7 @@ def test_worker_metrics_are_ignored_without_a_metrics_address(pair: tuple[Worker
     assert metrics.totals is None
 
 
-def test_metrics_line_of_a_worker_without_end_is_dropped(pair: tuple[Worker, socket.socket]) -> None:
+def test_endless_metrics_line_from_a_worker_is_dropped(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     for _ in range(40):
         channel.sendall(b"x" * 65536)

@@ -37,7 +37,7 @@ def check_refused(name: str) -> None:
     assert Client(deflate=agreed() if compression else None).send(stream).code == code
 
 
-def test_1_3_example_key_of_the_rfc_gives_its_example_accept_header() -> None:
+def test_1_3_example_key_in_the_rfc_gives_the_example_accept_field() -> None:
     asked = handshake()
     assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in asked.accept(None, [], DefaultFields(), compression=True)[0]
 
@@ -57,7 +57,7 @@ def test_4_2_2_a_response_without_a_common_subprotocol_has_no_subprotocol_field(
     assert b"protocol:" not in asked.accept(None, [], DefaultFields(), compression=True)[0]
 
 
-def test_4_4_a_handshake_of_another_version_is_answered_with_426() -> None:
+def test_4_4_handshake_with_a_websocket_version_other_than_13_gets_426() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         handshake((b"sec-websocket-version", b"25"), without=b"sec-websocket-version")
     assert caught.value.status_hint == 426
@@ -87,7 +87,7 @@ def test_5_4_fragments_out_of_order_are_refused(name: str) -> None:
     check_refused(name)
 
 
-def test_5_4_fragments_make_one_message() -> None:
+def test_5_4_fragments_are_joined_to_one_message() -> None:
     assert received(frame(TEXT_PART, b"Hel") + frame(LAST, b"lo")) == [("text", "Hello")]
 
 

@@ -68,7 +68,7 @@ def test_short_message_above_the_size_limit_closes_with_1009(first: int) -> None
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_each_invalid_stream_raises_with_its_close_code(name: str) -> None:
+def test_invalid_stream_of_frames_raises_an_error_with_the_right_close_code(name: str) -> None:
     stream, code, compression = INVALID[name]
     assert Client(deflate=agreed() if compression else None).send(stream).code == code
 
@@ -106,7 +106,7 @@ def test_codec_counts_the_missing_bytes_of_a_frame_above_the_limit(piece: int, m
     assert (client.code, client.codec.announced_bytes) == (1009, 70_000 + mask)
 
 
-def test_received_bytes_of_a_rejected_frame_reduce_its_missing_bytes() -> None:
+def test_count_of_missing_bytes_of_a_rejected_frame_falls_as_bytes_arrive() -> None:
     for sent in (600, 2000, 3000):
         client = Client(max_message_bytes=1000).send(
             frame(BINARY, bytes(2000))[: 8 + sent] + bytes(max(0, sent - 2000))
@@ -248,7 +248,7 @@ def test_sink_may_pause_and_resume_the_codec_during_a_call() -> None:
     assert sink.count == 7
 
 
-def test_on_busy_is_called_after_every_256_frames_in_one_read() -> None:
+def test_sink_is_notified_after_every_256_frames_in_a_row() -> None:
     client = Client()
     pauses: list[int] = []
 

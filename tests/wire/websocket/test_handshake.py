@@ -36,7 +36,7 @@ def test_a_minimal_handshake_is_parsed() -> None:
     assert (asked.host, asked.origin, asked.subprotocols) == ("example.com", None, [])
 
 
-def test_the_origin_field_is_the_origin_of_the_handshake() -> None:
+def test_parsed_handshake_contains_the_origin() -> None:
     assert handshake((b"origin", b"https://example.com")).origin == "https://example.com"
 
 
@@ -61,7 +61,7 @@ def test_upgrade_and_connection_tokens_are_found_in_a_list_in_any_case(name: byt
 @pytest.mark.parametrize(
     ("method", "version", "has_content"), [("POST", "1.1", False), ("GET", "1.0", False), ("GET", "1.1", True)]
 )
-def test_handshake_that_is_no_GET_or_not_http_1_1_or_has_content_is_rejected(
+def test_handshake_must_be_a_GET_request_in_http_1_1_without_content(
     method: str, version: str, has_content: bool
 ) -> None:
     headers = [
@@ -211,7 +211,7 @@ def test_an_offered_subprotocol_is_in_the_response() -> None:
 
 
 @pytest.mark.parametrize("subprotocol", ["c", "", "A", "a, b", "a\r\nx: y", 1, b"a"])
-def test_accept_with_a_subprotocol_that_was_not_offered_raises(subprotocol: Any) -> None:
+def test_handshake_response_rejects_a_subprotocol_that_the_client_did_not_offer(subprotocol: Any) -> None:
     with pytest.raises(LocalProtocolError, match="subprotocol: expected one of "):
         accepted((b"sec-websocket-protocol", b"a, b"), subprotocol=subprotocol)
 
@@ -248,7 +248,7 @@ def test_handshake_response_has_the_server_or_date_field_of_the_application(name
         b"sec-websocket-anything",
     ],
 )
-def test_accept_with_a_field_that_only_the_server_may_set_raises(name: bytes) -> None:
+def test_handshake_response_rejects_a_field_that_only_the_server_may_set(name: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="only the server may set it in a handshake"):
         accepted(headers=[(name, b"x")])
 
@@ -259,30 +259,30 @@ def test_error_for_a_subprotocol_header_recommends_the_key_subprotocol() -> None
 
 
 @pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\n", b"\0", b"\x7f"])
-def test_accept_with_a_control_character_in_a_field_raises(value: bytes) -> None:
+def test_handshake_response_rejects_a_control_character_in_a_field(value: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="control character"):
         accepted(headers=[(b"x", value)])
 
 
 @pytest.mark.parametrize("value", ["text", 1, None])
-def test_accept_with_a_field_value_other_than_bytes_raises(value: Any) -> None:
+def test_handshake_response_rejects_a_field_value_other_than_bytes(value: Any) -> None:
     with pytest.raises(LocalProtocolError, match="expected a value of bytes"):
         accepted(headers=[(b"x", value)])
 
 
 @pytest.mark.parametrize("headers", [[(b"a", b"b", b"c")], [b"a"], 1, [1], [([], b"a")]])
-def test_accept_with_headers_that_are_not_pairs_raises(headers: Any) -> None:
+def test_handshake_response_rejects_headers_that_are_not_pairs(headers: Any) -> None:
     with pytest.raises(LocalProtocolError, match="expected \\[name, value\\] pairs"):
         accepted(headers=headers)
 
 
 @pytest.mark.parametrize("name", [b"a b", b"", b"a\r\n", "text"])
-def test_accept_with_an_invalid_field_name_raises(name: Any) -> None:
+def test_handshake_response_rejects_an_invalid_field_name(name: Any) -> None:
     with pytest.raises(LocalProtocolError, match="header name: expected"):
         accepted(headers=[(name, b"a")])
 
 
-def test_handshake_can_be_accepted_after_an_invalid_accept() -> None:
+def test_handshake_can_be_accepted_after_an_invalid_response_was_rejected() -> None:
     asked = handshake()
     with pytest.raises(LocalProtocolError):
         asked.accept("unknown", [], DefaultFields(), compression=True)
