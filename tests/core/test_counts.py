@@ -89,7 +89,7 @@ async def test_routes_below_mounts_are_counted_under_their_whole_path() -> None:
     ]
 
 
-async def test_routes_of_a_router_that_is_mounted_twice_are_counted_separately() -> None:
+async def test_router_mounted_twice_has_separate_counts_for_each_mount() -> None:
     inner = Router(Route("/x", channels_app))
     found = await counted(Router(Mount("/a", inner), Mount("/b", inner)), get("/a/x"), get("/b/x"), get("/b/x"))
     assert [(entry[0], entry[3]) for entry in found] == [("/a/x", {"2xx": 1}), ("/b/x", {"2xx": 2})]
@@ -106,7 +106,7 @@ async def test_routes_with_the_same_path_are_counted_under_different_names() -> 
     assert [entry[0] for entry in found] == ["GET,HEAD /a", "b.example/a", "the rest"]
 
 
-async def test_request_abandoned_by_the_client_is_counted_without_a_status() -> None:
+async def test_request_whose_client_disconnects_is_counted_without_a_status() -> None:
     conversation = Conversation(never, metrics=METRICS)
     conversation.send(GET)
     await conversation.lose()
@@ -116,7 +116,7 @@ async def test_request_abandoned_by_the_client_is_counted_without_a_status() -> 
     await conversation.interface.shutdown(0)
 
 
-async def test_sent_bytes_are_counted_once_if_the_client_abandons_the_next_request() -> None:
+async def test_disconnect_in_the_next_request_does_not_count_sent_bytes_twice() -> None:
     async def app(message: Any, channels: Any) -> None:
         if message["path"] == "/never":
             await asyncio.Event().wait()
@@ -144,7 +144,7 @@ async def test_content_bytes_of_requests_and_responses_are_counted() -> None:
     await conversation.interface.shutdown(0)
 
 
-async def test_content_omitted_from_a_response_to_HEAD_is_not_counted() -> None:
+async def test_content_omitted_for_a_HEAD_request_is_not_counted() -> None:
     conversation = Conversation(channels_app, metrics=METRICS)
     conversation.send(get("/x", method=b"HEAD"))
     await settle()
@@ -174,7 +174,7 @@ async def test_every_request_is_counted_once_with_its_content(method: str, statu
 
 
 @pytest.mark.parametrize("status", [204, 304])
-async def test_content_that_a_status_forbids_is_not_counted(status: int) -> None:
+async def test_content_is_not_counted_if_the_response_status_forbids_it(status: int) -> None:
     async def app(message: Any, channels: Any) -> None:
         await channels["reply"].send({"status": status, "content": b"1234567"})
 
@@ -186,7 +186,7 @@ async def test_content_that_a_status_forbids_is_not_counted(status: int) -> None
     assert counts.entries[0].sent == 0
 
 
-async def test_tick_releases_the_memory_of_counted_requests_and_keeps_their_numbers() -> None:
+async def test_periodic_cleanup_keeps_the_counts_of_requests() -> None:
     conversation = Conversation(channels_app, metrics=METRICS)
     conversation.send(GET * 3)
     await until(lambda: len(conversation.responses()) == 3)
@@ -199,7 +199,7 @@ async def test_tick_releases_the_memory_of_counted_requests_and_keeps_their_numb
     assert statuses(entry) == {"2xx": 3}
 
 
-async def test_status_that_is_a_float_is_counted() -> None:
+async def test_response_with_a_float_status_is_counted() -> None:
     async def app(message: Any, channels: Any) -> None:
         await channels["reply"].send({"status": 404.0, "content": b""})
 
@@ -219,7 +219,7 @@ async def test_content_bytes_of_a_GET_request_are_counted() -> None:
     assert counts.entries[0].received == 5
 
 
-async def test_request_duration_is_added_to_its_histogram_bucket_and_to_the_sum() -> None:
+async def test_request_duration_is_added_to_a_histogram_bucket_and_the_sum() -> None:
     async def slow(message: Any, channels: Any) -> None:
         conversation.clock.advance(3)
         await channels["reply"].send({"status": 200, "content": b""})
@@ -274,7 +274,7 @@ def fall_back(counts: Counts, path: str) -> None:
     counts.fell_back(HTTPExchange(HTTPGateway(), Endpoint(), "GET", path.encode(), "1.1", ((), ()), False))
 
 
-def test_M50_fallbacks_are_counted_by_path() -> None:
+def test_M50_shift_counts_its_fallbacks_by_path() -> None:
     counts = Counts()
     counts.add(Place(Endpoint(), "/account/*"), "shift")
     for path in ("/account/avatar", "/account/avatar", "/account/name"):
@@ -282,7 +282,7 @@ def test_M50_fallbacks_are_counted_by_path() -> None:
     assert counts.fallbacks == {("/account/*", "/account/avatar"): 2, ("/account/*", "/account/name"): 1}
 
 
-def test_M50_fallbacks_of_all_paths_after_the_first_thousand_are_counted_together() -> None:
+def test_M50_fallbacks_above_a_thousand_paths_share_one_count() -> None:
     counts = Counts()
     counts.add(Place(Endpoint()), "shift")
     for number in range(1500):
@@ -301,7 +301,7 @@ def test_M50_fallback_path_is_truncated_to_200_characters() -> None:
 
 
 @pytest.mark.parametrize("weight", [0, 100])
-async def test_M50_request_served_by_a_fallback_is_counted_for_the_old_side(weight: int) -> None:
+async def test_M50_fallback_response_is_counted_for_the_old_application(weight: int) -> None:
     async def unknown(message: Any, channels: Any) -> None:
         await channels["reply"].send({"status": 404, "content": b""})
 

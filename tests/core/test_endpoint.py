@@ -10,7 +10,7 @@ from uvicorn import forks
 from uvicorn.core.endpoint import Endpoint, is_below
 
 
-def test_endpoint_knows_that_it_was_created_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_detects_a_fork_after_its_creation(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = Endpoint()
     assert not endpoint.is_parents
     monkeypatch.setattr(forks, "forks", forks.forks + 1)
@@ -20,7 +20,7 @@ def test_endpoint_knows_that_it_was_created_before_a_fork(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("path", "below"), [("/app", True), ("/app/", True), ("/app/x", True), ("/apple", False), ("/", False)]
 )
-def test_path_below_a_root_path_is_recognized_by_whole_segments(path: str, below: bool) -> None:
+def test_root_path_matches_only_whole_segments_of_a_path(path: str, below: bool) -> None:
     assert is_below(path, "/app") is below
 
 
@@ -28,13 +28,11 @@ def test_path_below_a_root_path_is_recognized_by_whole_segments(path: str, below
     ("root_path_cut", "path", "cut"),
     [("auto", "/x", True), ("auto", "/app/x", False), ("yes", "/app/x", True), ("no", "/x", False)],
 )
-def test_root_path_cut_option_determines_whether_the_root_path_counts_as_removed(
-    root_path_cut: str, path: str, cut: bool
-) -> None:
+def test_endpoint_detects_whether_the_proxy_removed_the_root_path(root_path_cut: str, path: str, cut: bool) -> None:
     assert Endpoint(root_path="/app", root_path_cut=root_path_cut).is_cut(path) is cut
 
 
-def test_endpoint_of_a_route_is_reused_by_later_requests_to_that_route() -> None:
+def test_requests_to_one_route_share_a_nested_endpoint() -> None:
     endpoint = Endpoint("https", "/base", ("s", 1), ("c", 2))
     endpoint.template = {"of": "another application"}
     seen = endpoint.seen_by("/shop", "/base/shop")
@@ -52,7 +50,7 @@ def test_new_route_or_root_path_replaces_the_nested_endpoint(entry: str, root_pa
     assert seen.context is None
 
 
-def test_releasing_an_endpoint_also_releases_its_nested_endpoints() -> None:
+def test_endpoint_releases_its_nested_endpoints() -> None:
     endpoint = Endpoint()
     inner = endpoint.seen_by("/shop", "/shop").seen_by("/cart", "/shop")
     endpoint.context = inner.context = copy_context()
@@ -60,6 +58,6 @@ def test_releasing_an_endpoint_also_releases_its_nested_endpoints() -> None:
     assert endpoint.context is None and inner.context is None
 
 
-def test_attribute_via_lists_the_routes_of_a_request_in_order() -> None:
+def test_endpoint_lists_the_routes_of_a_request_in_order() -> None:
     assert Endpoint().via == ""
     assert Endpoint().seen_by("/shop", "").seen_by("", "").seen_by("cart", "").via == " via /shop via cart"

@@ -79,7 +79,7 @@ def exchange(has_content: bool = False) -> tuple[HTTPExchange, RecordingGateway]
     return HTTPExchange(gateway, Endpoint(), "GET", b"/a?b", "1.1", ((), ()), has_content), gateway
 
 
-def test_exchange_headers_are_new_lists_on_each_access() -> None:
+def test_exchange_returns_a_new_list_of_headers_each_time() -> None:
     fields = (b"host", b"a"), (b"x", b"1")
     made = HTTPExchange(RecordingGateway(), Endpoint(), "GET", b"/", "1.1", fields, False)
     made.headers[1][1] = b"changed"
@@ -186,7 +186,7 @@ def test_error_for_response_content_of_type_str_shows_its_value() -> None:
         made.write("x")  # type: ignore[arg-type]
 
 
-async def test_receiving_from_a_request_without_content_returns_the_end_at_once() -> None:
+async def test_receive_returns_the_end_at_once_for_a_request_without_content() -> None:
     made, gateway = exchange()
     assert await made.receive() == (b"", False)
     assert gateway.calls == []
@@ -208,9 +208,7 @@ class Taker:
 
 @pytest.mark.parametrize(("end", "whole"), [("feed_eof", True), ("half_close", False), ("disconnect", False)])
 @pytest.mark.parametrize("passed_after", [0, 1, 2, 3])
-def test_content_taker_may_be_added_before_or_after_the_end_of_the_content(
-    passed_after: int, end: str, whole: bool
-) -> None:
+def test_exchange_passes_all_content_to_a_taker_added_at_any_time(passed_after: int, end: str, whole: bool) -> None:
     made, _ = exchange(has_content=True)
     taker = Taker()
     steps: list[Callable[[], object]] = [
@@ -226,7 +224,7 @@ def test_content_taker_may_be_added_before_or_after_the_end_of_the_content(
     assert taker.taken == [b"a", b"b", whole]
 
 
-def test_content_above_the_high_water_mark_of_the_taker_counts_as_buffered() -> None:
+def test_content_that_the_taker_has_not_handled_counts_as_buffered() -> None:
     made, gateway = exchange(has_content=True)
     made.pass_content(Taker())
     made.content.feed(b"1234")
@@ -238,7 +236,7 @@ def test_content_above_the_high_water_mark_of_the_taker_counts_as_buffered() -> 
     assert (made.content.buffered_bytes, gateway.calls) == (0, ["taken", "taken", "want"])
 
 
-def test_pass_content_asks_the_gateway_for_content_even_if_all_has_arrived() -> None:
+def test_exchange_asks_the_gateway_for_content_when_a_taker_is_added_late() -> None:
     made, gateway = exchange(has_content=True)
     made.content.feed(b"all")
     made.content.feed_eof()
@@ -256,7 +254,7 @@ async def test_receiving_from_an_exchange_returns_when_content_arrives() -> None
 
 
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "break_off", "respond"])
-async def test_receiving_raises_after_the_last_piece_of_incomplete_content(end: str) -> None:
+async def test_receive_raises_after_the_last_piece_of_incomplete_content(end: str) -> None:
     made, gateway = exchange(has_content=True)
     made.content.feed(b"a")
     ENDS[end](made)
@@ -288,7 +286,7 @@ def file(tmp_path: Path) -> Iterator[FileIO]:
         yield opened
 
 
-async def test_calling_write_file_sends_the_file_as_content_and_ends_the_response(file: FileIO) -> None:
+async def test_write_file_sends_the_file_and_ends_the_response(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     await made.write_file(file, 70000)
     assert b"".join(content for content, _ in gateway.calls) == CONTENT[:70000]
@@ -303,13 +301,13 @@ async def test_write_file_aborts_the_response_if_the_file_has_become_shorter(fil
     assert (made.state, gateway.calls[-1]) == (CLOSED, "abort")
 
 
-async def test_file_is_not_read_if_the_client_has_disconnected_before_write_file(file: FileIO) -> None:
+async def test_write_file_reads_nothing_after_the_client_has_disconnected(file: FileIO) -> None:
     made, gateway = in_state(CLOSED)
     await made.write_file(file, 10)
     assert (gateway.calls, file.tell()) == ([], 0)
 
 
-async def test_calling_write_file_before_the_response_head_raises(file: FileIO) -> None:
+async def test_write_file_before_the_response_head_raises(file: FileIO) -> None:
     made, gateway = in_state(WAITING)
     with pytest.raises(LocalProtocolError, match="WAITING"):
         await made.write_file(file, 10)
@@ -327,7 +325,7 @@ def test_invalid_trailers_close_the_exchange() -> None:
     assert made.state == CLOSED
 
 
-async def test_draining_a_gateway_without_flow_control_returns_at_once() -> None:
+async def test_drain_returns_at_once_for_a_gateway_without_flow_control() -> None:
     made, gateway = exchange()
     assert not made.write_paused
     await made.drain()
@@ -339,7 +337,7 @@ def test_abort_after_a_complete_response_does_nothing() -> None:
     assert gateway.calls == []
 
 
-async def test_content_reaches_the_second_receive_if_the_first_receive_is_cancelled() -> None:
+async def test_second_receive_gets_the_content_if_the_first_is_cancelled() -> None:
     made, _ = exchange(has_content=True)
     cancelled, waiting = (asyncio.create_task(made.receive()) for _ in range(2))
     await asyncio.sleep(0)
@@ -349,7 +347,7 @@ async def test_content_reaches_the_second_receive_if_the_first_receive_is_cancel
     assert cancelled.cancelled()
 
 
-def test_exchange_ends_once_if_the_client_disconnects_while_trailers_are_sent() -> None:
+def test_exchange_ends_once_if_the_client_disconnects_during_the_trailers() -> None:
     class Gone(RecordingGateway):
         def send_trailers(self, exchange: HTTPExchange, headers: Iterable[Sequence[bytes]]) -> None:
             exchange.disconnect()

@@ -42,7 +42,7 @@ class Listener:
 
 
 @pytest.mark.parametrize("end", ["disconnect", "respond"])
-def test_end_listener_of_an_exchange_is_notified_of_the_end_once(end: str) -> None:
+def test_exchange_notifies_its_end_listener_once(end: str) -> None:
     made, _ = exchange()
     made.end_listeners = listener = Listener()
     ENDS[end](made)
@@ -50,7 +50,7 @@ def test_end_listener_of_an_exchange_is_notified_of_the_end_once(end: str) -> No
     assert listener.ended == [made]
 
 
-def test_on_end_callbacks_are_called_after_the_end_listener_is_notified() -> None:
+def test_end_listener_is_notified_before_the_on_end_callbacks() -> None:
     made, _ = exchange()
     made.end_listeners = listener = Listener()
     seen: list[int] = []
@@ -60,7 +60,7 @@ def test_on_end_callbacks_are_called_after_the_end_listener_is_notified() -> Non
     assert seen == [1, 1]
 
 
-def test_half_closed_exchange_runs_its_close_callbacks_but_not_its_end_callbacks() -> None:
+def test_half_closed_exchange_calls_only_its_close_callbacks() -> None:
     made, _ = exchange()
     called: list[str] = []
     made.on_end(lambda exchange: called.append("end"))
@@ -70,7 +70,7 @@ def test_half_closed_exchange_runs_its_close_callbacks_but_not_its_end_callbacks
 
 
 @pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
-def test_on_close_callbacks_are_not_called_again_by_a_later_disconnect(end: str) -> None:
+def test_later_disconnect_does_not_repeat_the_on_close_callbacks(end: str) -> None:
     made, _ = exchange()
     called: list[str] = []
     made.on_close(lambda: called.append("first"))
@@ -101,7 +101,7 @@ def fail() -> None:
     ],
     ids=["on_end", "on_close"],
 )
-def test_exception_in_an_exchange_callback_is_logged_and_later_callbacks_run(
+def test_exchange_logs_the_exception_of_a_callback_and_runs_the_next(
     register: Callable[[HTTPExchange, Callable[[], object]], None], logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, _ = exchange()
@@ -123,7 +123,7 @@ async def test_wait_disconnect_returns_when_the_exchange_ends(end: str) -> None:
     await made.wait_disconnect()
 
 
-async def test_cancelling_one_wait_for_a_disconnect_does_not_end_another_wait() -> None:
+async def test_cancelled_wait_for_a_disconnect_does_not_end_another_wait() -> None:
     made, _ = exchange()
     first = asyncio.ensure_future(made.wait_disconnect())
     second = asyncio.ensure_future(made.wait_disconnect())
@@ -134,7 +134,7 @@ async def test_cancelling_one_wait_for_a_disconnect_does_not_end_another_wait() 
     await second
 
 
-def test_exception_in_an_on_end_callback_does_not_prevent_the_other_callbacks(caplog: pytest.LogCaptureFixture) -> None:
+def test_on_end_callback_that_raises_does_not_prevent_the_next_callback(caplog: pytest.LogCaptureFixture) -> None:
     made, _ = exchange()
     ended: list[HTTPExchange] = []
 

@@ -15,23 +15,23 @@ def head(endpoint: Endpoint, target: bytes = b"/", fields: Fields = ((), ())) ->
     return HTTPExchange(HTTPGateway(), endpoint, "GET", target, "1.1", fields, has_content=False)
 
 
-def test_headers_of_a_request_are_new_lists_on_each_access() -> None:
+def test_request_returns_a_new_list_of_headers_each_time() -> None:
     made = head(Endpoint(), fields=((b"host", b"accept"), (b"x.example", b"*/*")))
     made.headers.clear()
     assert made.headers == [[b"host", b"x.example"], [b"accept", b"*/*"]]
 
 
-def test_client_and_scheme_of_a_direct_request_come_from_the_connection() -> None:
+def test_direct_request_gets_client_and_scheme_from_the_connection() -> None:
     made = head(Endpoint(scheme="https", client=("192.0.2.1", 5)))
     assert (made.client, made.scheme) == (("192.0.2.1", 5), "https")
 
 
-def test_client_and_scheme_of_a_forwarded_request_come_from_the_proxy() -> None:
+def test_forwarded_request_gets_client_and_scheme_from_the_proxy() -> None:
     made = head(Endpoint(client=("192.0.2.1", 5)))
     made.forwarded = (("198.51.100.7", 0), "https")
     assert (made.client, made.scheme) == (("198.51.100.7", 0), "https")
 
 
 @pytest.mark.parametrize(("target", "root_path"), [(b"/app/x", "/app"), (b"/other", ""), (b"*", "")])
-def test_request_path_outside_the_configured_root_path_has_an_empty_root_path(target: bytes, root_path: str) -> None:
+def test_request_has_the_root_path_only_if_its_path_begins_with_it(target: bytes, root_path: str) -> None:
     assert head(Endpoint(root_path="/app", root_path_cut="no"), target).root_path == root_path

@@ -47,7 +47,7 @@ def test_unsent_messages_of_unawaited_sends_are_bounded() -> None:
     assert client.shortage(1) == ""
 
 
-def test_awaited_send_does_not_count_towards_the_limits_of_unawaited_sends() -> None:
+def test_awaited_send_does_not_count_against_the_unawaited_limit() -> None:
     client = Client()
     for _ in range(20):
         assert client.shortage(400, messages=1) == ""
@@ -56,13 +56,13 @@ def test_awaited_send_does_not_count_towards_the_limits_of_unawaited_sends() -> 
     assert client.shortage(901) == "over 1000 unread bytes that were not awaited"
 
 
-def test_awaited_send_above_the_high_water_mark_does_not_count_as_unawaited() -> None:
+def test_awaiting_the_last_send_frees_the_whole_unawaited_limit() -> None:
     client = Client()
     client.sends.last_send()()
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_bytes_that_the_client_has_read_no_longer_count_as_unsent() -> None:
+def test_bytes_read_by_the_client_no_longer_count_as_unsent() -> None:
     client = Client()
     client.send(900)
     client.take(500)
@@ -72,7 +72,7 @@ def test_bytes_that_the_client_has_read_no_longer_count_as_unsent() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_partly_read_awaited_send_leaves_the_count_of_unawaited_bytes_unchanged() -> None:
+def test_partly_read_awaited_send_does_not_change_the_unawaited_count() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)
@@ -81,7 +81,7 @@ def test_partly_read_awaited_send_leaves_the_count_of_unawaited_bytes_unchanged(
     assert client.shortage(101) == "over 1000 unread bytes that were not awaited"
 
 
-def test_results_of_pending_sends_may_be_awaited_late_and_in_any_order() -> None:
+def test_sends_may_be_awaited_late_and_in_any_order() -> None:
     client = Client()
     client.send(800)
     first = client.sends.last_send()
@@ -97,7 +97,7 @@ def test_results_of_pending_sends_may_be_awaited_late_and_in_any_order() -> None
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_awaiting_a_send_that_the_client_has_already_read_changes_no_count() -> None:
+def test_awaiting_a_send_after_the_client_has_read_it_changes_no_count() -> None:
     client = Client()
     client.send(10)
     last = client.sends.last_send()
@@ -115,7 +115,7 @@ def test_pings_of_the_server_do_not_count_as_unsent_messages() -> None:
     assert client.shortage(messages=1) == ""
 
 
-def test_one_limit_covers_unsent_bytes_of_awaited_and_unawaited_sends() -> None:
+def test_awaited_and_unawaited_sends_share_one_limit_of_unsent_bytes() -> None:
     client = Client()
     client.sends.last_send()()
     for _ in range(9):
@@ -125,7 +125,7 @@ def test_one_limit_covers_unsent_bytes_of_awaited_and_unawaited_sends() -> None:
 
 
 @pytest.mark.parametrize("awaited", [True, False])
-def test_one_oversized_send_does_not_use_up_the_limit_of_unawaited_sends(awaited: bool) -> None:
+def test_oversized_send_does_not_use_up_the_limit_of_later_sends(awaited: bool) -> None:
     client = Client()
     assert client.shortage(50_000) == ""
     client.send(50_000, awaited)
@@ -136,7 +136,7 @@ def test_one_oversized_send_does_not_use_up_the_limit_of_unawaited_sends(awaited
     assert client.shortage(1) == "over 1000 unread bytes that were not awaited"
 
 
-def test_only_one_large_unawaited_send_is_exempt_from_the_limit() -> None:
+def test_second_oversized_unawaited_send_exceeds_the_limit() -> None:
     client = Client()
     for size in (2000, 3000):
         assert client.shortage(size) == ""
@@ -144,7 +144,7 @@ def test_only_one_large_unawaited_send_is_exempt_from_the_limit() -> None:
     assert client.shortage(4000) == "over 1000 unread bytes that were not awaited"
 
 
-def test_oversized_send_is_not_counted_after_the_client_has_read_the_bytes() -> None:
+def test_oversized_send_stops_counting_when_the_client_has_read_it() -> None:
     client = Client()
     client.send(50_000, awaited=True)
     client.take(50_100)
@@ -153,6 +153,6 @@ def test_oversized_send_is_not_counted_after_the_client_has_read_the_bytes() -> 
     assert client.shortage(1) == "over 10000 unread bytes"
 
 
-def test_last_send_of_a_gateway_without_flow_control_returns_none() -> None:
+def test_gateway_without_flow_control_has_no_last_send() -> None:
     assert HTTPGateway().last_send() is None
     assert WebSocketGateway().last_send() is None

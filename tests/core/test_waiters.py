@@ -20,14 +20,14 @@ async def test_waking_waiters_wakes_every_waiting_coroutine() -> None:
     assert not waiters
 
 
-async def test_coroutine_that_waits_after_a_wake_is_not_woken() -> None:
+async def test_wake_does_not_reach_a_coroutine_that_waits_later() -> None:
     waiters = Waiters()
     waiters.wake()
     future = waiters.add()
     assert (bool(waiters), future.done()) == (True, False)
 
 
-async def test_cancelled_wait_is_removed_and_other_waiters_are_woken() -> None:
+async def test_cancelled_wait_does_not_prevent_the_wake_of_another_waiter() -> None:
     waiters = Waiters()
     cancelled = asyncio.ensure_future(waiters.wait(waiters.add()))
     other = waiters.add()
@@ -47,7 +47,7 @@ async def test_waiters_are_empty_after_the_only_wait_is_cancelled() -> None:
     assert not waiters
 
 
-async def test_waking_waiters_ignores_a_future_that_is_done() -> None:
+async def test_wake_ignores_a_cancelled_waiter() -> None:
     waiters = Waiters()
     waiters.add().cancel()
     waiters.wake()

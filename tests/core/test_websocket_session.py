@@ -139,14 +139,14 @@ def test_state_table_of_the_session_has_every_event() -> None:
 
 
 @pytest.mark.parametrize("state", [OPEN, CLOSING])
-def test_disconnecting_the_handshake_request_does_not_change_the_session_state(state: SessionState) -> None:
+def test_disconnect_of_the_handshake_request_does_not_affect_the_session(state: SessionState) -> None:
     made = Made(state)
     assert (made.request.state, made.request.status) == (COMPLETE, 101)
     made.request.disconnect()
     assert made.session.state == state
 
 
-def test_handshake_can_be_accepted_after_an_invalid_accept_has_raised() -> None:
+def test_session_may_be_accepted_after_an_invalid_accept() -> None:
     made = Made()
     with pytest.raises(LocalProtocolError, match="bad subprotocol"):
         made.session.accept("bad")
@@ -162,7 +162,7 @@ def test_accept_after_client_disconnect_leaves_the_session_closed() -> None:
 
 
 @pytest.mark.parametrize("data", [b"x", bytearray(b"x"), memoryview(b"x")])
-def test_binary_message_of_any_bytes_type_is_sent_as_bytes(data: Any) -> None:
+def test_session_sends_any_bytes_type_as_bytes(data: Any) -> None:
     made = Made(OPEN)
     made.session.send_bytes(data)
     assert [(type(sent), sent) for sent in made.gateway.calls] == [(bytes, b"x")]
@@ -193,7 +193,7 @@ def test_websocket_message_of_the_wrong_type_raises_and_is_not_sent(send: Any, e
         (None, "x", "expected 'bytes' as bytes, got str"),
     ],
 )
-def test_websocket_message_can_be_checked_before_the_handshake_ends(text: Any, data: Any, expected: str) -> None:
+def test_websocket_message_can_be_checked_without_a_session(text: Any, data: Any, expected: str) -> None:
     if expected:
         with pytest.raises(LocalProtocolError, match=expected):
             check_message(text, data)
@@ -217,7 +217,7 @@ def test_7_4_close_with_a_reserved_code_raises(code: Any) -> None:
 
 
 @pytest.mark.parametrize("reason", ["é" * 62, "a" * 124, b"bye", None, "\ud800"])
-def test_5_5_close_with_a_malformed_reason_raises_and_keeps_the_session_open(reason: Any) -> None:
+def test_5_5_close_with_a_malformed_reason_raises(reason: Any) -> None:
     made = Made(OPEN)
     with pytest.raises(LocalProtocolError, match="expected a close reason"):
         made.session.close(1000, reason)
@@ -229,7 +229,7 @@ class Code(IntEnum):
     NORMAL = 1000
 
 
-def test_websocket_close_code_may_be_a_member_of_an_enumeration() -> None:
+def test_websocket_close_code_may_be_an_enum_member() -> None:
     made = Made(OPEN)
     made.session.close(Code.NORMAL)
     check_close(Code.NORMAL, "")
@@ -263,7 +263,7 @@ def test_exception_in_a_session_callback_does_not_prevent_the_next_callback(capl
     assert "on_close" in caplog.text
 
 
-def test_on_end_callbacks_of_a_session_are_called_before_on_disconnect() -> None:
+def test_session_runs_its_end_callbacks_before_it_notifies_the_listener() -> None:
     made = Made(OPEN)
     called: list[int] = []
     made.session.on_end(lambda: called.append(len(made.listener.calls)))
@@ -302,7 +302,7 @@ def test_repr_of_a_session_shows_path_and_state() -> None:
     assert repr(Made(CLOSING).session) == "<websocket '/chat' CLOSING>"
 
 
-def test_gateway_and_listener_methods_without_a_default_raise_not_implemented_error() -> None:
+def test_gateway_and_listener_methods_raise_NotImplementedError_by_default() -> None:
     session = Made().session
     calls: tuple[Callable[[], object], ...] = (
         lambda: WebSocketGateway().send_accept(session, None, ()),

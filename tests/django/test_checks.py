@@ -98,7 +98,7 @@ def test_wsgi_and_invalid_applications_are_not_checked() -> None:
 
 
 @pytest.mark.parametrize("setting", ["UVICORN_APPLICATION", "ASGI_APPLICATION"])
-def test_uvicorn_application_and_asgi_application_settings_are_both_checked(setting: str) -> None:
+def test_checks_read_UVICORN_APPLICATION_and_ASGI_APPLICATION(setting: str) -> None:
     with override_settings(**{setting: f"{HERE}.bare", "DATABASES": {"default": {"CONN_MAX_AGE": 60}}}):
         assert [message.id for message in found()] == ["uvicorn.W001"]
 
@@ -135,9 +135,7 @@ def test_check_w001_reports_persistent_connections_without_django_threads(applic
 @pytest.mark.parametrize(
     ("application", "age"), [("in_threads", 60), ("django_in_threads", None), ("bare", 0), ("in_more_threads", 60)]
 )
-def test_check_w001_ignores_sites_with_django_threads_or_without_conn_max_age(
-    application: str, age: int | None
-) -> None:
+def test_check_w001_ignores_django_threads_and_sites_without_conn_max_age(application: str, age: int | None) -> None:
     databases = {"default": {"CONN_MAX_AGE": age, "ENGINE": "django.db.backends.sqlite3"}}
     assert ids(f"{HERE}.{application}", databases=databases) == []
 
@@ -195,7 +193,7 @@ def test_check_w003_reports_synchronous_middleware_around_asynchronous_views(
         ("django_in_threads", "django.contrib.auth.middleware.LoginRequiredMiddleware", []),
     ],
 )
-def test_check_w004_reports_middleware_that_does_not_run_for_non_django_applications(
+def test_check_w004_reports_middleware_that_misses_non_django_applications(
     application: str, middleware: str, expected: list[str]
 ) -> None:
     assert ids(f"{HERE}.{application}", MIDDLEWARE=[middleware]) == expected
@@ -208,16 +206,14 @@ def test_hint_of_check_w004_explains_when_to_silence_the_check() -> None:
 
 
 @pytest.mark.parametrize(("application", "expected"), [("in_threads", True), ("protected", False)])
-def test_hint_of_check_w004_proposes_login_required_unless_the_application_has_it(
-    application: str, expected: bool
-) -> None:
+def test_check_w004_proposes_login_required_if_the_application_lacks_it(application: str, expected: bool) -> None:
     with override_settings(UVICORN_APPLICATION=f"{HERE}.{application}", MIDDLEWARE=[f"{HERE}.Async"]):
         (message,) = found()
     assert ("login_required" in (message.hint or "")) == expected
 
 
 @pytest.mark.parametrize(("version", "expected"), [("3.8.1", ["uvicorn.W005"]), ("3.9.0", []), ("4.0", [])])
-def test_check_w005_reports_an_asgiref_that_shares_context_between_requests(
+def test_check_w005_reports_an_asgiref_version_that_shares_context(
     version: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asgiref, "__version__", version)
@@ -230,9 +226,7 @@ def test_check_e003_reports_a_mounted_django_site_with_force_script_name(applica
 
 
 @pytest.mark.parametrize(("application", "name"), [("mounted", None), ("not_mounted", "/forced"), ("bare", "/forced")])
-def test_check_e003_ignores_unmounted_sites_and_sites_without_force_script_name(
-    application: str, name: str | None
-) -> None:
+def test_check_e003_needs_both_a_mount_and_force_script_name(application: str, name: str | None) -> None:
     assert ids(f"{HERE}.{application}", FORCE_SCRIPT_NAME=name) == []
 
 

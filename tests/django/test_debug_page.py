@@ -58,7 +58,7 @@ async def test_exception_is_logged_even_if_debug_is_on(caplog: pytest.LogCapture
     assert [type(record.exc_info[1]) for record in caplog.records if record.exc_info] == [LookupError]
 
 
-async def test_response_that_has_begun_is_aborted_with_and_without_debug() -> None:
+async def test_started_response_is_aborted_without_a_debug_page() -> None:
     with override_settings(DEBUG=True):
         conversation = await asked(late_app)
     assert b"LookupError" not in conversation.received and conversation.transport.aborted

@@ -86,7 +86,7 @@ def request_with(**attributes: Any) -> HttpRequest:
         ({"session": object()}, {}, False),
     ],
 )
-def test_session_middleware_leaves_no_thread_state_unless_it_saves_the_session(
+def test_session_middleware_changes_thread_state_only_if_it_saves_the_session(
     attributes: dict[str, Any], changed: dict[str, Any], expected: bool
 ) -> None:
     with override_settings(**changed):
@@ -96,7 +96,7 @@ def test_session_middleware_leaves_no_thread_state_unless_it_saves_the_session(
 @pytest.mark.parametrize(
     ("used", "added", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
 )
-def test_message_middleware_changes_thread_state_only_if_messages_were_used_or_added(
+def test_message_middleware_changes_thread_state_only_if_messages_are_used(
     used: bool, added: bool, expected: bool
 ) -> None:
     request = request_with(_messages=SimpleNamespace(used=used, added_new=added))
@@ -113,7 +113,7 @@ def test_message_middleware_changes_thread_state_only_if_messages_were_used_or_a
         ({"FILE_UPLOAD_HANDLERS": ["site.Handler"]}, False),
     ],
 )
-def test_csrf_middleware_leaves_no_thread_state_unless_it_calls_site_code(
+def test_csrf_middleware_changes_thread_state_only_if_it_calls_site_code(
     changed: dict[str, Any], expected: bool
 ) -> None:
     with override_settings(**changed):
@@ -162,7 +162,7 @@ def test_custom_path_converter_is_assumed_to_change_thread_state(converter: None
     assert not leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
 
 
-def test_middleware_that_resolves_django_path_converters_leaves_no_thread_state() -> None:
+def test_middleware_with_built_in_path_converters_changes_no_thread_state() -> None:
     assert leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page")))
     assert leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
 
@@ -178,7 +178,7 @@ def test_middleware_that_resolves_django_path_converters_leaves_no_thread_state(
         ([lambda: None], False),
     ],
 )
-def test_response_that_closes_site_objects_is_assumed_to_change_thread_state(closes: list[Any], expected: bool) -> None:
+def test_closing_a_response_with_site_objects_may_change_thread_state(closes: list[Any], expected: bool) -> None:
     response: Any = HttpResponse()
     response._resource_closers = closes
     assert leaves_nothing(partial(print, "loop", partial(response.close))) is expected
@@ -188,7 +188,7 @@ def test_response_that_closes_site_objects_is_assumed_to_change_thread_state(clo
 
 
 @pytest.mark.parametrize("middleware", [LoginRequiredMiddleware, FetchFromCacheMiddleware])
-def test_django_middleware_that_uses_the_database_is_assumed_to_change_thread_state(middleware: type) -> None:
+def test_database_middleware_of_django_is_assumed_to_change_thread_state(middleware: type) -> None:
     name = "process_view" if middleware is LoginRequiredMiddleware else "process_request"
     assert not leaves_nothing(hook(middleware, name, HttpRequest()))
 

@@ -55,7 +55,7 @@ def app_of(work: Callable[[], Any]) -> Callable[..., Any]:
     return app
 
 
-async def test_concurrent_requests_see_their_own_tenant_while_websocket_events_run(threads_of: Make) -> None:
+async def test_request_sees_only_its_tenant_while_websocket_events_run(threads_of: Make) -> None:
     # All threads are taken before any request reads back what its middleware has left.
     together = asyncio.Barrier(4)
 
@@ -89,7 +89,7 @@ async def test_120_concurrent_requests_release_their_own_advisory_locks(threads_
     assert answers == [(200, "True")] * 120
 
 
-async def test_concurrent_channels_requests_see_only_their_own_user(threads_of: Make) -> None:
+async def test_concurrent_channels_requests_do_not_mix_up_users(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
     seen: list[set[str]] = []
 
@@ -103,7 +103,7 @@ async def test_concurrent_channels_requests_see_only_their_own_user(threads_of: 
     assert seen == [set()] * 120
 
 
-async def test_requests_find_their_own_user_in_tasks_and_nested_sync_async_calls(threads_of: Make) -> None:
+async def test_nested_tasks_and_calls_see_the_user_of_their_request(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def read() -> set[str]:
@@ -121,7 +121,7 @@ async def test_requests_find_their_own_user_in_tasks_and_nested_sync_async_calls
     assert await asyncio.gather(*(get(site, user=user) for user in users)) == [(200, user) for user in users]
 
 
-async def test_request_finds_its_own_user_inside_a_nested_ThreadSensitiveContext(threads_of: Make) -> None:
+async def test_nested_ThreadSensitiveContext_sees_the_user_of_its_request(threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def view(request: HttpRequest) -> HttpResponse:
@@ -134,7 +134,7 @@ async def test_request_finds_its_own_user_inside_a_nested_ThreadSensitiveContext
     assert await asyncio.gather(*(get(site, user=user) for user in users)) == [(200, user) for user in users]
 
 
-async def test_task_of_an_ended_request_shares_no_thread_with_open_requests(threads_of: Make) -> None:
+async def test_task_that_outlives_its_request_uses_no_thread_of_an_open_request(threads_of: Make) -> None:
     ended = asyncio.Event()
     tasks: list[asyncio.Task[int]] = []
 
@@ -161,7 +161,7 @@ async def test_task_of_an_ended_request_shares_no_thread_with_open_requests(thre
     assert of_requests
 
 
-async def test_call_in_the_context_of_an_ended_request_shares_no_thread_with_open_requests(threads_of: Make) -> None:
+async def test_call_in_an_old_context_uses_no_thread_of_an_open_request(threads_of: Make) -> None:
     kept: list[contextvars.Context] = []
 
     async def keep() -> None:
@@ -196,7 +196,7 @@ async def test_language_that_a_request_activates_is_not_active_in_the_next_reque
     assert languages == ["en-us", "de"] * 2
 
 
-async def test_context_variables_of_the_caller_are_restored_after_a_request(threads_of: Make) -> None:
+async def test_request_restores_the_context_variables_of_its_caller(threads_of: Make) -> None:
     before = set(contextvars.copy_context())
     await call(threads_of(app_of(lambda: run("SELECT 1"))))
     from asgiref.sync import SyncToAsync
@@ -223,9 +223,7 @@ def end_queries(admin: Admin) -> None:
     admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'")
 
 
-async def test_request_cancelled_in_a_query_keeps_its_thread_until_the_query_ends(
-    threads_of: Make, admin: Admin
-) -> None:
+async def test_cancelled_request_keeps_its_thread_until_its_query_ends(threads_of: Make, admin: Admin) -> None:
     site = threads_of(app_of(lambda: run("SELECT pg_sleep(60)")), threads=1)
     task = asyncio.create_task(call(site))
     await slow_query(admin, task)
@@ -240,7 +238,7 @@ async def test_request_cancelled_in_a_query_keeps_its_thread_until_the_query_end
     await waiting
 
 
-async def test_transaction_of_a_cancelled_request_does_not_stay_open(threads_of: Make, admin: Admin) -> None:
+async def test_cancelled_request_leaves_no_open_transaction(threads_of: Make, admin: Admin) -> None:
     entered = asyncio.Event()
 
     async def stay() -> None:
@@ -266,7 +264,9 @@ async def test_transaction_of_a_cancelled_request_does_not_stay_open(threads_of:
 
 
 @pytest.mark.parametrize("releases", [False, True], ids=["ended", "released"])
-async def test_task_of_an_ended_request_cannot_commit_half_of_a_transaction(releases: bool, threads_of: Make) -> None:
+async def test_task_that_outlives_its_request_cannot_commit_half_a_transaction(
+    releases: bool, threads_of: Make
+) -> None:
     ended = asyncio.Event()
     tasks: list[asyncio.Task[Any]] = []
 
@@ -293,7 +293,7 @@ async def test_task_of_an_ended_request_cannot_commit_half_of_a_transaction(rele
     assert not await sync_to_async(Row.objects.filter(number__gte=1000).exists)()
 
 
-async def test_failed_statement_in_a_transaction_does_not_reach_the_next_request(threads_of: Make) -> None:
+async def test_failed_transaction_does_not_affect_the_next_request(threads_of: Make) -> None:
     async def fail() -> None:
         await sync_to_async(transaction.atomic("kept").__enter__)()
         await run("SELECT no_such_column")
@@ -306,7 +306,7 @@ async def test_failed_statement_in_a_transaction_does_not_reach_the_next_request
     await call(following)
 
 
-async def test_unread_rows_of_an_abandoned_iteration_do_not_reach_the_next_request(threads_of: Make) -> None:
+async def test_unread_rows_of_one_request_do_not_reach_the_next_request(threads_of: Make) -> None:
     async def abandon() -> None:
         async for _ in Row.objects.using("kept").aiterator(chunk_size=2):
             break
@@ -323,7 +323,7 @@ async def test_unread_rows_of_an_abandoned_iteration_do_not_reach_the_next_reque
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])
-async def test_iteration_stays_on_one_thread_while_other_requests_use_other_threads(
+async def test_row_iteration_stays_on_one_thread_during_concurrent_requests(
     kind: str, threads_of: Make, admin: Admin
 ) -> None:
     """CONN_MAX_AGE is 0, so giving the connection back would close it with its unread rows."""
@@ -359,7 +359,7 @@ async def test_streaming_response_releases_its_thread_when_the_client_disconnect
     site.lanes.requests.join()
 
 
-async def test_call_after_a_closed_database_connection_opens_a_new_connection(threads_of: Make) -> None:
+async def test_database_call_reconnects_after_the_application_closes_connections(threads_of: Make) -> None:
     async def close() -> None:
         await sync_to_async(leave_traces)("x")
         await sync_to_async(connections.close_all)()
@@ -370,7 +370,7 @@ async def test_call_after_a_closed_database_connection_opens_a_new_connection(th
     await call(site)
 
 
-async def test_calling_release_thread_rolls_back_the_open_transaction_of_the_request(threads_of: Make) -> None:
+async def test_release_thread_rolls_back_the_open_transaction_of_a_request(threads_of: Make) -> None:
     async def stream() -> None:
         await sync_to_async(transaction.atomic("kept").__enter__)()
         release_thread()
@@ -389,7 +389,7 @@ async def test_calling_release_thread_rolls_back_the_open_transaction_of_the_req
 # Threads, processes and event loops
 
 
-async def test_system_exit_in_a_call_does_not_end_the_thread_or_later_requests(threads_of: Make) -> None:
+async def test_SystemExit_in_a_call_does_not_end_its_thread(threads_of: Make) -> None:
     async def leave() -> None:
         with pytest.raises(SystemExit):
             await sync_to_async(sys.exit)(3)
@@ -400,7 +400,7 @@ async def test_system_exit_in_a_call_does_not_end_the_thread_or_later_requests(t
     assert site.lanes.requests.alive == 1
 
 
-async def test_forked_child_opens_its_own_database_connections(threads_of: Make, postgres: Any) -> None:
+async def test_forked_child_opens_new_database_connections(threads_of: Make, postgres: Any) -> None:
     def fork() -> int:
         process = execute("SELECT pg_backend_pid()")
 
@@ -420,7 +420,7 @@ async def test_forked_child_opens_its_own_database_connections(threads_of: Make,
 
 
 @pytest.mark.parametrize(("returns", "code"), [(True, 1), (False, 7)], ids=["returns", "exits"])
-async def test_forked_child_does_not_use_the_database_connections_of_its_parent(
+async def test_forked_child_exits_although_its_parent_has_database_connections(
     returns: bool, code: int, threads_of: Make, postgres: Any
 ) -> None:
     """Otherwise the child would close the parent's connections at the end of the call, and then wait for ever."""
@@ -440,7 +440,7 @@ async def test_forked_child_does_not_use_the_database_connections_of_its_parent(
     await call(threads_of(app_of(work)), "websocket")
 
 
-async def test_event_loops_on_two_threads_share_the_threads_of_one_application(threads_of: Make) -> None:
+async def test_two_event_loops_share_the_threads_of_one_application(threads_of: Make) -> None:
     seen: list[set[str]] = []
 
     async def app(message: Any, channels: Any) -> None:
@@ -457,7 +457,7 @@ async def test_event_loops_on_two_threads_share_the_threads_of_one_application(t
     assert seen == [set()] * 80
 
 
-async def test_inner_application_run_by_async_to_sync_uses_the_thread_of_its_caller(threads_of: Make) -> None:
+async def test_async_to_sync_runs_an_inner_application_on_the_calling_thread(threads_of: Make) -> None:
     """`async_to_sync` gives the inner application the caller's thread, as tests with transactions need it."""
     threads: list[int] = []
 
@@ -477,7 +477,7 @@ async def test_inner_application_run_by_async_to_sync_uses_the_thread_of_its_cal
     assert threads[0] == threads[1]
 
 
-async def test_nested_request_is_refused_if_the_outer_request_holds_the_only_thread(
+async def test_nested_request_is_refused_while_its_outer_request_holds_the_only_thread(
     threads_of: Make,
 ) -> None:
     depth: list[int] = []
@@ -497,7 +497,7 @@ async def test_nested_request_is_refused_if_the_outer_request_holds_the_only_thr
     assert sent[0]["status"] == 503
 
 
-async def test_forked_process_starts_without_leases_although_the_lock_was_held(threads_of: Make) -> None:
+async def test_forked_process_starts_without_leased_threads(threads_of: Make) -> None:
     site = threads_of(app_of(lambda: sync_to_async(int)("5")), threads=1)
     await call(site)
     await until(lambda: not site.lanes.requests.leases)
@@ -550,7 +550,7 @@ async def test_request_finds_the_user_that_the_login_middleware_has_looked_up(th
 
 
 @pytest.mark.parametrize("what", ["the session is saved", "the request is finished"])
-async def test_signal_receivers_see_no_state_that_another_event_left_on_the_thread(what: str, threads_of: Make) -> None:
+async def test_signal_receivers_see_no_thread_state_of_an_earlier_event(what: str, threads_of: Make) -> None:
     seen: list[Any] = []
 
     def receive(**named: Any) -> None:

@@ -61,9 +61,7 @@ async def wait_for_threads(site: DjangoThreads) -> None:
 
 
 @pytest.mark.parametrize("alias", [*ALIASES, "unlimited"])
-async def test_120_concurrent_requests_share_no_tenant_or_lock_under_any_connection_setting(
-    alias: str, unlimited: None, threads_of: Make
-) -> None:
+async def test_120_concurrent_requests_share_no_tenant_or_lock(alias: str, unlimited: None, threads_of: Make) -> None:
     together = asyncio.Barrier(4)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -110,7 +108,7 @@ async def test_concurrent_requests_with_two_databases_see_only_their_own_tenant(
 
 
 @pytest.mark.parametrize("cancels_twice", [False, True])
-async def test_cancelling_one_request_at_any_step_does_not_mix_up_tenants(
+async def test_cancelled_request_does_not_mix_up_tenants_of_other_requests(
     cancels_twice: bool, threads_of: Make
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -65,7 +65,7 @@ def test_no_thread_is_started_before_it_is_needed(lanes: Lanes) -> None:
     assert lanes.requests.alive == lanes.calls.alive == 0
 
 
-def test_request_has_one_thread_to_itself(lanes: Lanes) -> None:
+def test_each_request_runs_all_its_calls_on_a_separate_thread(lanes: Lanes) -> None:
     one, other = Lease(lanes, is_request=True), Lease(lanes, is_request=True)
     threads = [lease.submit(thread).result() for lease in (one, other, one, other)]
     one.end()
@@ -90,7 +90,7 @@ def test_websocket_event_frees_its_thread_after_each_call(lanes: Lanes) -> None:
     assert lanes.calls.alive == 1
 
 
-def test_call_after_the_end_of_a_request_runs_on_another_thread(lanes: Lanes) -> None:
+def test_call_after_a_request_ends_runs_on_a_different_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     of_the_request = lease.submit(thread).result()
     lease.end()
@@ -99,7 +99,7 @@ def test_call_after_the_end_of_a_request_runs_on_another_thread(lanes: Lanes) ->
     wait_until_idle(lanes.calls)
 
 
-def test_thread_stays_in_use_until_a_call_that_outlives_its_request_ends(lanes: Lanes) -> None:
+def test_thread_stays_in_use_while_a_call_outlives_its_request(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     blocker = Blocker(lease)
     lease.end()
@@ -116,7 +116,7 @@ def test_thread_continues_after_a_call_raises_an_exception(lanes: Lanes) -> None
     lease.end()
 
 
-def test_event_loop_on_a_leased_thread_runs_its_calls_on_another_thread(lanes: Lanes) -> None:
+def test_call_from_an_event_loop_on_a_leased_thread_uses_another_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
 
     def run_a_loop() -> int:
@@ -129,7 +129,7 @@ def test_event_loop_on_a_leased_thread_runs_its_calls_on_another_thread(lanes: L
     lease.end()
 
 
-async def test_stop_iteration_raised_by_a_call_becomes_a_runtime_error(lanes: Lanes) -> None:
+async def test_StopIteration_in_a_call_becomes_RuntimeError(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     with pytest.raises(RuntimeError, match="StopIteration"):
         await asyncio.wrap_future(lease.submit(next, iter(())))
@@ -153,7 +153,7 @@ async def test_call_is_refused_if_no_thread_becomes_free_in_time(
         blocker.release()
 
 
-async def test_thread_pool_counts_running_calls_and_refused_calls(lanes: Lanes) -> None:
+async def test_thread_pool_counts_running_and_refused_calls(lanes: Lanes) -> None:
     blockers = take_all(lanes, True)
     lease = Lease(lanes, is_request=True)
     with pytest.raises(RequestRefused):
@@ -177,7 +177,7 @@ async def test_second_call_of_a_refused_request_is_refused_at_once(lanes: Lanes)
         blocker.release()
 
 
-async def test_websocket_events_have_threads_while_requests_hold_all_request_threads(lanes: Lanes) -> None:
+async def test_requests_cannot_take_the_threads_of_websocket_events(lanes: Lanes) -> None:
     blockers = take_all(lanes, True)
     assert await asyncio.wrap_future(Lease(lanes, is_request=False).submit(int, "5")) == 5
     for blocker in blockers:
@@ -198,7 +198,7 @@ async def test_cancelled_call_does_not_run_when_a_thread_becomes_free() -> None:
     assert not called
 
 
-async def test_call_is_not_refused_while_an_earlier_call_of_its_request_runs() -> None:
+async def test_call_is_not_refused_while_its_request_holds_a_thread() -> None:
     lane = Lane(1, wait=0)
     blocker = Blocker(Lease(Lanes(lane, lane), is_request=True))
     lease = Lease(Lanes(lane, lane), is_request=True)
@@ -218,9 +218,7 @@ async def test_call_is_not_refused_while_an_earlier_call_of_its_request_runs() -
 
 @pytest.mark.parametrize("is_request", [True, False])
 @pytest.mark.parametrize("cancels", [True, False])
-async def test_refused_calls_are_freed_while_all_threads_are_busy(
-    lanes: Lanes, is_request: bool, cancels: bool
-) -> None:
+async def test_refused_calls_leave_no_lease_behind(lanes: Lanes, is_request: bool, cancels: bool) -> None:
     blockers = take_all(lanes, is_request)
     for _ in range(3):
         lease = Lease(lanes, is_request=is_request)
@@ -237,7 +235,7 @@ async def test_refused_calls_are_freed_while_all_threads_are_busy(
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-async def test_event_handler_with_refused_calls_gets_a_thread_when_one_is_free(lanes: Lanes) -> None:
+async def test_event_gets_a_free_thread_after_its_earlier_calls_were_refused(lanes: Lanes) -> None:
     blockers = take_all(lanes, False)
     lease = Lease(lanes, is_request=False)
     for _ in range(2):
@@ -249,7 +247,7 @@ async def test_event_handler_with_refused_calls_gets_a_thread_when_one_is_free(l
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-def test_closed_thread_pool_still_runs_calls_and_may_be_opened_again(lanes: Lanes) -> None:
+def test_closed_thread_pool_continues_to_run_calls(lanes: Lanes) -> None:
     """Tasks may run after the shutdown, and a program may serve an application twice."""
     lane = lanes.calls
     for _ in range(3):
@@ -271,7 +269,7 @@ def test_forked_process_starts_its_own_threads(lanes: Lanes) -> None:
 # What is open on a thread when a call has ended
 
 
-def test_thread_is_kept_while_an_event_has_an_open_transaction(lanes: Lanes, admin: Admin) -> None:
+def test_event_keeps_its_thread_while_a_transaction_is_open(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=False)
     atomic = transaction.atomic(using="kept")
     first = lease.submit(lambda: (atomic.__enter__(), thread())[1]).result()
@@ -281,7 +279,7 @@ def test_thread_is_kept_while_an_event_has_an_open_transaction(lanes: Lanes, adm
     lease.end()
 
 
-def test_event_lease_keeps_its_thread_until_the_submitted_iterator_is_exhausted(lanes: Lanes) -> None:
+def test_event_keeps_its_thread_until_its_iterator_is_exhausted(lanes: Lanes) -> None:
     def generate() -> Iterator[int]:
         yield thread()
         yield thread()
@@ -295,7 +293,7 @@ def test_event_lease_keeps_its_thread_until_the_submitted_iterator_is_exhausted(
     wait_until_idle(lanes.calls)
 
 
-def test_websocket_event_keeps_its_thread_until_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
+def test_event_keeps_its_thread_until_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     iterator = (number for number in range(9))
     lease.submit(submitted(next, iterator)).result()
@@ -328,7 +326,7 @@ async def test_thread_is_kept_until_the_finally_block_of_a_freed_iterator_ends()
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
-def test_connection_that_fails_to_close_does_not_fail_a_later_call(
+def test_failed_close_of_a_connection_does_not_fail_a_later_call(
     lanes: Lanes, admin: Admin, error: type[BaseException]
 ) -> None:
     def leave() -> None:
@@ -370,9 +368,7 @@ def test_unread_rows_of_an_ended_request_do_not_reach_the_next_request(
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
-def test_database_connection_is_closed_if_another_thread_frees_an_unfinished_iterator(
-    lanes: Lanes, admin: Admin
-) -> None:
+def test_iterator_freed_on_another_thread_closes_the_database_connection(lanes: Lanes, admin: Admin) -> None:
     """The iterator's `finally` may be using the connection at that time."""
     lease = Lease(lanes, is_request=False)
     iterator = (execute("SELECT pg_backend_pid()") for _ in range(9))
@@ -384,9 +380,7 @@ def test_database_connection_is_closed_if_another_thread_frees_an_unfinished_ite
     lease.end()
 
 
-def test_leased_thread_that_frees_an_unfinished_iterator_keeps_its_database_connection(
-    lanes: Lanes, admin: Admin
-) -> None:
+def test_iterator_freed_on_the_leased_thread_keeps_the_database_connection(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=False)
     iterators = [(execute("SELECT pg_backend_pid()") for _ in range(9))]
     process = lease.submit(submitted(next, iterators[0])).result()
@@ -447,7 +441,7 @@ def sqlite(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
 @pytest.mark.parametrize("is_request", [True, False])
-def test_raw_sql_transaction_that_is_left_open_is_rolled_back(
+def test_raw_sql_transaction_left_open_is_rolled_back(
     alias: str, is_request: bool, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease, lane = Lease(lanes, is_request=is_request), lanes.requests if is_request else lanes.calls
@@ -462,7 +456,7 @@ def test_raw_sql_transaction_that_is_left_open_is_rolled_back(
 
 
 @pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
-def test_transaction_begun_and_committed_by_sql_keeps_the_connection(
+def test_transaction_committed_by_raw_sql_keeps_the_connection(
     alias: str, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = Lease(lanes, is_request=False)
@@ -473,7 +467,7 @@ def test_transaction_begun_and_committed_by_sql_keeps_the_connection(
     lease.end()
 
 
-def test_failed_raw_sql_transaction_does_not_affect_later_calls_on_the_thread(lanes: Lanes, admin: Admin) -> None:
+def test_failed_raw_sql_transaction_does_not_affect_the_next_request(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=True)
     lease.submit(execute, "BEGIN").result()
     assert isinstance(lease.submit(execute, "SELECT no_such_column").exception(), DatabaseError)
@@ -491,7 +485,7 @@ def test_connection_with_an_unreadable_state_counts_as_outside_a_transaction() -
     assert not in_transaction(SimpleNamespace(connection=Broken(), in_atomic_block=False, autocommit=True))
 
 
-def test_manual_transaction_that_a_request_leaves_open_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
+def test_transaction_begun_with_autocommit_off_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=True)
     lease.submit(transaction.set_autocommit, False, "kept").result()
     lease.submit(execute, "CREATE TABLE of_an_open_transaction (number int)").result()
@@ -501,13 +495,13 @@ def test_manual_transaction_that_a_request_leaves_open_is_rolled_back(lanes: Lan
     assert following.submit(execute, "SELECT to_regclass('of_an_open_transaction')").result() is None
 
 
-def test_transaction_that_a_single_call_leaves_open_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
+def test_transaction_left_open_by_a_single_call_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
     once(lanes).submit(transaction.atomic(using="kept").__enter__).result()
     wait_until_idle(lanes.calls)
     assert once(lanes).submit(lambda: connections["kept"].in_atomic_block).result() is False
 
 
-def test_connection_with_conn_max_age_zero_is_closed_when_the_request_ends(lanes: Lanes, admin: Admin) -> None:
+def test_request_end_closes_a_connection_with_conn_max_age_zero(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=True)
     process = lease.submit(execute, "SELECT pg_backend_pid()", "default").result()
     assert lease.submit(execute, "SELECT pg_backend_pid()", "default").result() == process
@@ -519,7 +513,7 @@ def test_connection_with_conn_max_age_zero_is_closed_when_the_request_ends(lanes
     following.end()
 
 
-def test_threads_close_their_connections_when_they_end(admin: Admin) -> None:
+def test_ending_threads_close_their_database_connections(admin: Admin) -> None:
     lane = Lane(1, wait=60)
     lease = Lease(Lanes(lane, lane), is_request=True)
     process = lease.submit(execute, "SELECT pg_backend_pid()", "kept").result()

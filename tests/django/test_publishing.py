@@ -67,7 +67,7 @@ def test_message_is_dropped_after_a_rollback(published_messages: Published, save
     assert published_messages == []
 
 
-def test_message_that_the_caller_changes_before_the_commit_is_sent_unchanged(published_messages: Published) -> None:
+def test_publish_on_commit_ignores_later_changes_to_the_message(published_messages: Published) -> None:
     with transaction.atomic():
         message = {"text": "saved"}
         publish_on_commit("news", message)
@@ -91,7 +91,7 @@ def nothing_listens(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-def test_save_while_redis_is_down_succeeds_with_one_log_line(
+def test_saves_during_a_redis_outage_succeed_with_one_log_line(
     nothing_listens: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
@@ -100,7 +100,7 @@ def test_save_while_redis_is_down_succeeds_with_one_log_line(
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_published_messages_fixture_keeps_the_broadcast_url_of_the_environment(
+def test_published_messages_fixture_does_not_change_the_broadcast_url(
     nothing_listens: str, published_messages: Published, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_on_commit("news", {"text": "saved"})
@@ -108,14 +108,14 @@ def test_published_messages_fixture_keeps_the_broadcast_url_of_the_environment(
     assert published_messages and caplog.records
 
 
-def test_publishing_on_commit_in_a_process_without_clients_logs_no_warning(
+def test_publish_on_commit_logs_no_warning_without_clients(
     published_messages: Published, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_on_commit("news", {"text": "saved"})
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
-def test_messages_that_fail_after_a_commit_are_logged_once_a_minute(
+def test_failed_messages_after_a_commit_are_logged_once_a_minute(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", "redis://localhost")
@@ -238,7 +238,7 @@ def project(tmp_path: Path) -> Path:
         (["pytest", "-q", "-p", "no:cacheprovider"], "2 passed"),
     ],
 )
-def test_pytest_plugin_lets_tests_of_a_site_pass_without_redis(
+def test_pytest_plugin_lets_site_tests_pass_without_redis(
     project: Path, nothing_listens: str, command: list[str], outcome: str
 ) -> None:
     done = subprocess.run([sys.executable, "-m", *command], cwd=project, capture_output=True, text=True, check=False)

@@ -56,7 +56,7 @@ def source(request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
 # request_of
 
 
-def test_django_request_has_the_method_query_cookies_and_fields_of_its_message(
+def test_django_request_contains_the_data_of_its_message(
     source: Callable[..., dict[str, Any]],
 ) -> None:
     headers = {"cookie": "a=1; b=2", "user-agent": "test", "accept-language": "de"}
@@ -75,7 +75,7 @@ def test_unknown_host_raises_when_get_host_is_called() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True), ("ws", False), ("wss", True)])
-def test_handshake_becomes_a_get_request_that_is_secure_for_https_and_wss(scheme: str, secure: bool) -> None:
+def test_websocket_handshake_becomes_a_secure_request_for_https_or_wss(scheme: str, secure: bool) -> None:
     message = message_of("websocket.connect", scheme=scheme)
     del message["method"]
     request = request_of(message)
@@ -112,13 +112,13 @@ async def test_script_prefix_is_restored_when_the_request_has_ended(threads_of: 
     assert get_script_prefix() == "/"
 
 
-async def test_user_of_a_request_is_the_user_of_its_session(session_key: str) -> None:
+async def test_request_has_the_user_of_its_session(session_key: str) -> None:
     request = request_of(message_of(headers={"cookie": f"sessionid={session_key}"}))
     assert (await request.auser()).username == "ada"
 
 
 @pytest.mark.parametrize("cookie", ["", "sessionid=", "sessionid=unknown"])
-async def test_user_of_a_request_without_a_session_is_anonymous(cookie: str, postgres: Path) -> None:
+async def test_request_without_a_session_has_an_anonymous_user(cookie: str, postgres: Path) -> None:
     assert (await request_of(message_of(headers={"cookie": cookie})).auser()).is_anonymous
 
 
@@ -130,7 +130,7 @@ async def test_session_signed_with_an_old_secret_key_stays_valid(session_key: st
     assert await sync_to_async(SessionStore().exists)(session_key)
 
 
-def test_django_request_on_a_site_without_sessions_has_no_session_attribute() -> None:
+def test_request_has_no_session_attribute_on_a_site_without_sessions() -> None:
     with override_settings(INSTALLED_APPS=["django.contrib.contenttypes"]):
         assert not hasattr(request_of(message_of()), "session")
 
@@ -221,7 +221,7 @@ async def test_csrf_exempt_handler_needs_no_token(session_key: str) -> None:
     assert reply.messages[0]["status"] == 200
 
 
-async def test_login_required_decorator_adds_no_second_vary_field_and_changes_no_chunk(session_key: str) -> None:
+async def test_login_required_adds_no_second_vary_field(session_key: str) -> None:
     async def app(message: Any, channels: Any) -> None:
         # Other attributes of the reply channel are its own.
         assert channels["reply"].messages == []
@@ -235,7 +235,7 @@ async def test_login_required_decorator_adds_no_second_vary_field_and_changes_no
     assert reply.messages[1] == {"content": b"end"}
 
 
-async def test_login_required_passes_events_after_the_handshake_to_the_handler() -> None:
+async def test_login_required_passes_websocket_messages_to_the_handler() -> None:
     received = []
 
     async def app(message: Any, channels: Any) -> None:
@@ -250,7 +250,7 @@ def test_login_required_does_not_change_the_detected_interface(app: Any, name: s
     assert detect_interface(login_required(app)) == name
 
 
-async def test_user_of_a_request_is_checked_on_the_thread_of_the_request(threads_of: Make, session_key: str) -> None:
+async def test_login_required_checks_the_user_on_the_thread_of_the_request(threads_of: Make, session_key: str) -> None:
     site = threads_of(login_required(handler), threads=1)
     keys = message_of(headers={"cookie": f"sessionid={session_key}"})
     del keys["channel"], keys["path"]

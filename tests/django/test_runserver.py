@@ -122,23 +122,21 @@ def test_runserver_serves_pages_websockets_and_static_files(project: Path) -> No
 
 
 @pytest.mark.parametrize(("option", "status"), [("--nostatic", 404), ("--insecure", 200)])
-def test_runserver_options_nostatic_and_insecure_decide_whether_static_files_are_served(
-    option: str, status: int, project: Path
-) -> None:
+def test_runserver_options_decide_whether_static_files_are_served(option: str, status: int, project: Path) -> None:
     settings = project / "project" / "settings.py"
     settings.write_text(f"{settings.read_text()}\nDEBUG = {option == '--nostatic'}\nALLOWED_HOSTS = ['*']\n")
     with runserver(project, "--noreload", option) as server:
         assert server.get("/static/admin/css/base.css")[0] == status
 
 
-def test_runserver_nostatic_logs_nothing_about_static_files(project: Path) -> None:
+def test_runserver_without_static_files_logs_nothing_about_them(project: Path) -> None:
     with runserver(project, "--noreload", "--nostatic") as server:
         assert server.get("/hello")[0] == 200
         assert "static" not in server.stderr
 
 
 @pytest.mark.parametrize(("options", "expected"), [((), "True"), (("--nothreading",), "False")])
-def test_runserver_nothreading_calls_the_site_on_one_thread(
+def test_runserver_option_decides_whether_the_site_runs_on_several_threads(
     options: tuple[str, ...], expected: str, project: Path
 ) -> None:
     with runserver(project, "--noreload", *options) as server:
@@ -151,7 +149,7 @@ def test_runserver_reports_unapplied_migrations(project: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/page", "/async-page"])
-def test_changed_template_is_rendered_by_the_next_request_without_a_restart(path: str, project: Path) -> None:
+def test_changed_template_takes_effect_without_a_restart(path: str, project: Path) -> None:
     with runserver(project) as server:
         before = server.get(path)
         (project / "templates" / "page.txt").write_text("second")
@@ -169,7 +167,7 @@ def test_runserver_restarts_when_a_module_changes(project: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--noreload",)], ids=["reloader", "noreload"])
-def test_ctrl_c_closes_websockets_with_1012_and_ends_runserver_without_a_traceback(
+def test_ctrl_c_closes_websockets_and_ends_runserver_without_a_traceback(
     options: tuple[str, ...], project: Path
 ) -> None:
     with runserver(project, *options) as server, connect(f"ws://127.0.0.1:{server.port}/echo") as websocket:

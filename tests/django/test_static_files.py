@@ -87,26 +87,26 @@ def loaded(project: Path, app: str = "project.wsgi:application") -> str:
 
 
 @pytest.mark.parametrize("app", ["project.wsgi", "project.asgi:application"])
-def test_reload_logs_that_static_files_of_a_django_project_are_not_served(app: str, project: Path) -> None:
+def test_server_with_reload_warns_once_about_unserved_static_files(app: str, project: Path) -> None:
     with running_server(project, app, "--reload") as server:
         assert server.get("/static/admin/css/base.css")[0] == 404
         assert server.stderr.count(f"WARNING {LINE}\n") == 1
 
 
-def test_without_reload_no_line_about_static_files_is_logged(project: Path) -> None:
+def test_server_without_reload_logs_nothing_about_static_files(project: Path) -> None:
     with running_server(project, "project.wsgi", env={"DJANGO_SETTINGS_MODULE": "project.settings"}) as server:
         assert "static files" not in server.stderr
 
 
 @pytest.mark.parametrize("name", UNSERVED)
-def test_reload_logs_that_no_application_serves_the_static_files(name: str, project: Path) -> None:
+def test_reload_warns_if_no_application_serves_the_static_files(name: str, project: Path) -> None:
     add(project, UNSERVED[name])
     line = LINE.replace("/static/", "/my-files/") if name == "another prefix" else LINE
     assert f" WARNING {line}\n" in loaded(project)
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_reload_does_not_mention_static_files_that_are_served_or_unused(name: str, project: Path) -> None:
+def test_reload_logs_nothing_about_static_files_that_are_served_or_unused(name: str, project: Path) -> None:
     add(project, SERVED[name])
     assert "static files" not in loaded(project)
 
@@ -116,7 +116,7 @@ def test_reload_with_an_asgi_static_files_handler_logs_nothing_about_static_file
     assert "static files" not in loaded(project, "project.asgi:application")
 
 
-def test_reload_logs_that_static_files_are_not_served_behind_django_threads(project: Path) -> None:
+def test_reload_warns_about_unserved_static_files_behind_django_threads(project: Path) -> None:
     add(project, {"asgi": f"{OURS}application = DjangoThreads(application)\n"})
     assert LINE in loaded(project, "project.asgi:application")
 

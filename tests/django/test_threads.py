@@ -185,7 +185,7 @@ async def test_locked_rows_stay_locked_across_an_await(do: Do, alias: str, admin
 
 @pytest.mark.any_loop
 @places()
-async def test_all_queries_of_a_gather_return_their_results(do: Do, alias: str) -> None:
+async def test_concurrent_queries_in_a_gather_return_the_right_results(do: Do, alias: str) -> None:
     async def work() -> list[int]:
         return await asyncio.gather(*(run(f"SELECT {number}", alias) for number in range(20)))
 
@@ -194,7 +194,7 @@ async def test_all_queries_of_a_gather_return_their_results(do: Do, alias: str) 
 
 @pytest.mark.any_loop
 @places()
-async def test_nested_sync_to_async_and_async_to_sync_calls_use_one_connection(do: Do) -> None:
+async def test_nested_sync_and_async_calls_use_one_database_connection(do: Do) -> None:
     async def work() -> bool:
         def outer() -> bool:
             process = execute("SELECT pg_backend_pid()")
@@ -218,7 +218,7 @@ async def test_calls_of_one_request_share_a_database_connection(place: Any, thre
 
 @pytest.mark.parametrize("alias", ["kept", "checked"])
 @pytest.mark.parametrize("place", ["asgi", "django"])
-async def test_concurrent_requests_and_events_open_at_most_two_connections_per_thread(
+async def test_concurrent_work_opens_at_most_two_connections_per_thread(
     alias: str, place: str, threads_of: Make, admin: Admin
 ) -> None:
     most = 0
@@ -278,7 +278,7 @@ async def test_open_websocket_holds_no_thread_and_no_connection(kind: str, threa
     await socket
 
 
-async def test_thread_released_by_a_request_is_free_while_the_request_continues(threads_of: Make, admin: Admin) -> None:
+async def test_released_thread_is_free_while_its_request_continues(threads_of: Make, admin: Admin) -> None:
     async def stream() -> None:
         await run("SELECT 1")
         release_thread()
@@ -289,7 +289,7 @@ async def test_thread_released_by_a_request_is_free_while_the_request_continues(
     await call(site)
 
 
-async def test_the_function_release_thread_does_nothing_outside_of_a_request() -> None:
+async def test_releasing_the_thread_outside_of_a_request_does_nothing() -> None:
     release_thread()
 
 
@@ -298,7 +298,7 @@ async def test_the_function_release_thread_does_nothing_outside_of_a_request() -
 
 @pytest.mark.parametrize(("alias", "most"), [("default", 0), ("kept", 1), ("checked", 0), ("pooled", 1)])
 @pytest.mark.parametrize("place", ["asgi", "django", "event"])
-async def test_losing_a_database_connection_fails_at_most_one_call(
+async def test_lost_database_connection_fails_at_most_one_call(
     alias: str, most: int, place: str, threads_of: Make, admin: Admin
 ) -> None:
     failures = 0
@@ -355,7 +355,7 @@ class Holding:
 
 
 @pytest.mark.parametrize("interface", ["asgi", "channels"])
-async def test_request_that_finds_no_thread_is_answered_with_503(
+async def test_request_gets_503_if_no_thread_is_free(
     interface: str, threads_of: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     work = Holding()
@@ -363,9 +363,7 @@ async def test_request_that_finds_no_thread_is_answered_with_503(
     await check_overload(site, work, caplog)
 
 
-async def test_request_to_django_that_finds_no_thread_is_answered_with_503(
-    threads_of: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_django_request_gets_503_if_no_thread_is_free(threads_of: Make, caplog: pytest.LogCaptureFixture) -> None:
     work = Holding()
     contents: list[Any] = []
 
@@ -408,7 +406,7 @@ async def get_or_nothing(app: Any) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("interface", ["asgi", "channels"])
-async def test_handshake_that_finds_no_thread_is_answered_with_503(interface: str, threads_of: Make) -> None:
+async def test_handshake_gets_503_if_no_thread_is_free(interface: str, threads_of: Make) -> None:
     work = Holding()
     site = threads_of(app_of(work) if interface == "asgi" else on_event(work), threads=1, wait=0)
     sent: list[dict[str, Any]] = []
@@ -434,7 +432,7 @@ async def hold_calls(site: DjangoThreads) -> Callable[[], None]:
     return release.set
 
 
-async def test_ThreadsBusy_is_raised_if_an_event_finds_no_free_thread(threads_of: Make) -> None:
+async def test_event_raises_ThreadsBusy_if_no_thread_is_free(threads_of: Make) -> None:
     site = threads_of(on_event(lambda: run("SELECT 1")), threads=1, wait=0)
     release = await hold_calls(site)
     with pytest.raises(ThreadsBusy):
@@ -442,7 +440,7 @@ async def test_ThreadsBusy_is_raised_if_an_event_finds_no_free_thread(threads_of
     release()
 
 
-async def test_request_refused_inside_a_task_group_gets_503(threads_of: Make) -> None:
+async def test_request_in_a_task_group_gets_503_if_no_thread_is_free(threads_of: Make) -> None:
     work = Holding()
 
     async def grouped() -> None:
@@ -457,7 +455,7 @@ async def test_request_refused_inside_a_task_group_gets_503(threads_of: Make) ->
     await holder
 
 
-async def test_request_refused_after_the_start_of_its_response_raises(threads_of: Make) -> None:
+async def test_request_raises_ThreadsBusy_after_its_response_has_started(threads_of: Make) -> None:
     work = Holding()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -516,12 +514,12 @@ def test_django_threads_rejects_an_invalid_number_of_threads(threads: Any) -> No
 
 
 @pytest.mark.parametrize("wait", [-1, "5", float("inf")])
-def test_django_threads_rejects_an_invalid_number_of_seconds_to_wait(wait: Any) -> None:
+def test_django_threads_rejects_an_invalid_waiting_time(wait: Any) -> None:
     with pytest.raises(ConfigError, match="wait: expected seconds"):
         DjangoThreads(hello, wait=wait)
 
 
-async def test_middleware_with_variable_arguments_gets_3_arguments_for_asgi_and_2_for_channels(
+async def test_middleware_with_variable_arguments_is_called_as_asgi_or_channels(
     threads_of: Make,
 ) -> None:
     class Middleware:
@@ -572,7 +570,7 @@ async def test_threads_of_an_application_end_at_its_shutdown() -> None:
     await site.shutdown()
 
 
-def test_metrics_report_the_number_of_django_threads_of_each_route() -> None:
+def test_metrics_report_the_django_threads_of_each_route() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         """An application that is never called."""
 

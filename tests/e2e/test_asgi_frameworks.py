@@ -61,7 +61,7 @@ def test_framework_streams_a_download(site: Host) -> None:
     assert (answer.status, answer.complete, answer.content == BIG) == (200, True, True)
 
 
-def test_framework_event_stream_opens_at_once_and_sends_each_event_at_once(site: Host) -> None:
+def test_framework_event_stream_sends_each_event_at_once(site: Host) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=LONGEST_WAIT)
     try:
         connection.request("GET", "/events")
@@ -88,7 +88,7 @@ def test_framework_stream_ends_when_its_client_disconnects(site: Host) -> None:
     site.wait_for_line("the endless stream has ended")
 
 
-def test_exception_of_a_view_gives_the_500_page_of_the_framework(site: Host) -> None:
+def test_framework_responds_500_when_its_view_raises(site: Host) -> None:
     assert ask(site.port, "/fail").status == 500
     assert ask(site.port, "/json").status == 200
 
@@ -116,7 +116,7 @@ def test_disconnect_during_an_upload_is_not_logged_as_an_error(site: Host) -> No
 
 
 @of("starlette", "fastapi", "django", "litestar", "blacksheep")
-def test_a_framework_websocket_gets_the_close_code(site: Host) -> None:
+def test_framework_websocket_receives_the_close_code_of_the_client(site: Host) -> None:
     with connect(f"ws://127.0.0.1:{site.port}/echo", open_timeout=LONGEST_WAIT) as websocket:
         websocket.send("hello")
         websocket.recv(LONGEST_WAIT)
@@ -131,7 +131,7 @@ def test_lifespan_state_is_passed_to_requests(site: Host) -> None:
 
 @of("starlette")
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-def test_framework_file_response_passes_through_middleware(site: Host, coding: str) -> None:
+def test_file_response_passes_through_the_middleware_of_the_framework(site: Host, coding: str) -> None:
     answer = ask(site.port, "/behind/file", fields=[("Accept-Encoding", coding)])
     content = gzip.decompress(answer.content) if coding == "gzip" else answer.content
     assert content.decode() == Path(FILE).with_name("asgi_starlette.py").read_text()
@@ -150,12 +150,12 @@ def test_framework_receives_a_form_with_a_file(site: Host) -> None:
 
 
 @of("django")
-def test_http_consumer_of_channels_is_served(site: Host) -> None:
+def test_http_consumer_of_django_channels_is_served(site: Host) -> None:
     assert ask(site.port, "/consumed", method="POST", content=b"abc").content == b"cba"
 
 
 @of("django")
-def test_synchronous_consumers_of_channels_exchange_messages(site: Host) -> None:
+def test_synchronous_consumers_of_django_channels_exchange_messages(site: Host) -> None:
     url = f"ws://127.0.0.1:{site.port}/threaded"
     with connect(url, open_timeout=LONGEST_WAIT) as first, connect(url, open_timeout=LONGEST_WAIT) as second:
         first.send('{"n": 1}')

@@ -67,7 +67,7 @@ def visit(site: Host, path: str, leave: Callable[[socket.socket], None]) -> str:
 
 @of(LISTENING, "3600")
 @either_end
-def test_idle_stream_ends_at_the_disconnect_if_the_framework_awaits_http_disconnect(
+def test_idle_stream_ends_when_the_framework_receives_http_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/idle", leave))
@@ -75,7 +75,7 @@ def test_idle_stream_ends_at_the_disconnect_if_the_framework_awaits_http_disconn
 
 @of([*LISTENING, *NOT_LISTENING], "3600")
 @either_end
-def test_busy_stream_is_closed_at_its_next_send_after_the_disconnect(
+def test_busy_stream_ends_at_its_next_send_after_a_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     for _ in range(5):
@@ -84,7 +84,7 @@ def test_busy_stream_is_closed_at_its_next_send_after_the_disconnect(
 
 @of(NOT_LISTENING, "0.1")
 @either_end
-def test_idle_stream_ends_after_timeouts_if_the_framework_ignores_http_disconnect(
+def test_idle_stream_ends_by_timeout_if_the_framework_ignores_disconnects(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/idle", leave))
@@ -92,7 +92,7 @@ def test_idle_stream_ends_after_timeouts_if_the_framework_ignores_http_disconnec
 
 @of(["falcon"], "3600")
 @either_end
-def test_busy_stream_of_server_sent_events_is_closed_after_the_disconnect(
+def test_busy_server_sent_event_stream_ends_after_a_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/sse/busy", leave))
@@ -100,7 +100,7 @@ def test_busy_stream_of_server_sent_events_is_closed_after_the_disconnect(
 
 @of(["falcon"], "0.1")
 @either_end
-def test_idle_falcon_event_stream_ends_after_a_disconnect_and_the_timeouts(
+def test_idle_falcon_event_stream_ends_by_timeout_after_a_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/sse/idle", leave))

@@ -186,7 +186,7 @@ def skip_if_there_is_a_redis() -> None:
             pytest.skip("somebody has a Redis on port 6379")
 
 
-def test_without_redis_one_process_uses_memory_and_logs_one_line(document: Path) -> None:
+def test_one_process_without_redis_uses_memory_and_logs_one_line(document: Path) -> None:
     skip_if_there_is_a_redis()
     with running_server(document, "app:chat_server") as server:
         with talk(server) as first, talk(server) as second:
@@ -197,7 +197,7 @@ def test_without_redis_one_process_uses_memory_and_logs_one_line(document: Path)
 
 
 @pytest.mark.parametrize("asgi_worker", [False, True], ids=["ours", "gunicorn's"])
-def test_starlette_site_broadcasts_on_our_server_and_on_another_server(
+def test_starlette_site_broadcasts_on_our_server_and_on_gunicorn(
     asgi_worker: bool, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "site_app.py").write_text(STARLETTE)
@@ -223,7 +223,9 @@ def test_starlette_site_broadcasts_on_our_server_and_on_another_server(
     ],
     ids=["uvicorn", "gunicorn"],
 )
-def test_two_workers_do_not_fall_back_to_the_memory_backend(program: tuple[str, ...], options: tuple[str, ...]) -> None:
+def test_server_with_two_workers_never_uses_the_memory_backend(
+    program: tuple[str, ...], options: tuple[str, ...]
+) -> None:
     skip_if_there_is_a_redis()
     folder = EXAMPLES / "broadcast"
     with running_server(folder, "app:chat_server", *options, program=program, addresses=0, env=CLEAN) as server:
@@ -231,9 +233,7 @@ def test_two_workers_do_not_fall_back_to_the_memory_backend(program: tuple[str, 
         assert WARNING not in server.stderr
 
 
-def test_B12_process_adds_and_discards_a_member_connected_to_a_second_process(
-    tmp_path: Path, redis_server: RedisServer
-) -> None:
+def test_B12_process_adds_and_discards_a_member_of_a_second_process(tmp_path: Path, redis_server: RedisServer) -> None:
     (tmp_path / "inviting.py").write_text(INVITING)
     with ExitStack() as stack:
         first, second = (
@@ -254,7 +254,7 @@ def test_B12_process_adds_and_discards_a_member_connected_to_a_second_process(
         assert hear(guest, 1) == ["and again"]
 
 
-def test_restart_of_redis_reports_one_gap_to_each_member(attentive: Path, redis_server: RedisServer) -> None:
+def test_redis_restart_reports_one_gap_to_each_member(attentive: Path, redis_server: RedisServer) -> None:
     with running_server(attentive, "attentive:app", env=carried_by(redis_server)) as server:
         with talk(server) as first, talk(server) as second:
             first.send("before")
@@ -271,7 +271,7 @@ def test_restart_of_redis_reports_one_gap_to_each_member(attentive: Path, redis_
         assert "Traceback" not in server.stderr
 
 
-def test_member_added_while_redis_is_down_gets_a_gap_and_later_messages(attentive: Path, tmp_path: Path) -> None:
+def test_member_added_while_redis_is_down_gets_a_gap(attentive: Path, tmp_path: Path) -> None:
     redis_server = RedisServer(tmp_path)
     redis_server.start()
     redis_server.kill()
@@ -288,7 +288,7 @@ def test_member_added_while_redis_is_down_gets_a_gap_and_later_messages(attentiv
             redis_server.kill()
 
 
-def test_B8_clients_that_disconnect_leave_no_members_behind(attentive: Path, redis_server: RedisServer) -> None:
+def test_B8_disconnected_clients_leave_no_members_behind(attentive: Path, redis_server: RedisServer) -> None:
     with running_server(attentive, "attentive:app", "--no-access-log", env=carried_by(redis_server)) as server:
 
         def cycle(number: int) -> None:
@@ -372,7 +372,7 @@ def members_page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
         yield page
 
 
-def test_management_command_publishes_to_a_page_of_the_django_example(
+def test_django_example_command_publishes_to_an_open_page(
     browser: Browser, redis_server: RedisServer, django_data: dict[str, str]
 ) -> None:
     variables = django_data | carried_by(redis_server)
@@ -383,7 +383,7 @@ def test_management_command_publishes_to_a_page_of_the_django_example(
             expect(page.locator("#news")).to_have_text("Lunch is ready\n", timeout=LONGEST_WAIT * 1000)
 
 
-def test_view_publishes_to_the_pages_of_all_members_of_the_django_example(
+def test_django_example_view_publishes_to_the_pages_of_all_members(
     browser: Browser, redis_server: RedisServer, django_data: dict[str, str]
 ) -> None:
     variables = django_data | carried_by(redis_server)

@@ -81,7 +81,7 @@ def looks(page: Page) -> list[str]:
     ]
 
 
-def test_showcase_chat_page_has_the_layout_of_the_front_page(browser: Browser) -> None:
+def test_chat_page_of_the_showcase_looks_like_the_front_page(browser: Browser) -> None:
     with running_server(EXAMPLES, "showcase:app", env={"PYTHONDONTWRITEBYTECODE": "1"}) as server:
         pages = [browser.new_page() for _ in range(2)]
         for page in pages:
@@ -115,7 +115,7 @@ chat_server = BroadcastMiddleware(threaded(chat), url="memory://")
 """
 
 
-def test_threaded_chat_function_works_in_two_browser_windows(browser: Browser, tmp_path: Path) -> None:
+def test_synchronous_chat_function_works_in_two_browser_windows(browser: Browser, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
     (tmp_path / "plain.py").write_text(PLAIN_CHAT)
     with running_server(tmp_path, "plain:chat_server") as server:

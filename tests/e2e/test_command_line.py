@@ -131,7 +131,7 @@ def test_application_is_served_on_each_event_loop(folder: Path, loop: str) -> No
 
 
 @pytest.mark.parametrize("name", ["application", "app"])
-def test_module_name_without_an_attribute_serves_application_or_app(folder: Path, name: str) -> None:
+def test_module_name_alone_serves_the_attribute_application_or_app(folder: Path, name: str) -> None:
     (folder / "shop.py").write_text(HELLO + f"\n{name} = hello\n")
     with running_server(folder, "shop") as server:
         assert server.get() == (200, "hello")
@@ -190,7 +190,7 @@ def test_fd_option_serves_an_inherited_socket(folder: Path, option: str) -> None
             assert server.get(port=inherited.getsockname()[1]) == (200, "hello")
 
 
-def test_each_address_of_several_bind_options_is_served(folder: Path) -> None:
+def test_server_listens_on_each_address_of_several_bind_options(folder: Path) -> None:
     with running_server(
         folder, "app:hello", "--bind", "127.0.0.1:0", "--bind", "unix:web.sock", "-b", "127.0.0.1:0", addresses=3
     ) as server:
@@ -236,7 +236,7 @@ def test_access_log_is_switched_off_by_the_environment(folder: Path) -> None:
 # What is logged
 
 
-def test_startup_log_names_the_address_and_the_interface(folder: Path) -> None:
+def test_startup_log_contains_the_server_address(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         assert re.search(
             r" INFO    Uvicorn running on http://127\.0\.0\.1:[0-9]+ \(Press CTRL\+C to quit\)\n$", server.stderr
@@ -357,7 +357,7 @@ def hangups_not_ignored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hangups_not_ignored")
-def test_hangups_of_a_terminal_let_the_request_in_flight_finish(patient: Path) -> None:
+def test_repeated_terminal_hangup_lets_the_request_in_flight_finish(patient: Path) -> None:
     # A shell that ends passes the signal on, so that it may arrive twice.
     with running_server(patient, "app") as server, half_a_request(server) as client:
         server.send_signal(signal.SIGHUP)
@@ -519,7 +519,7 @@ def test_error_for_a_port_in_use_is_one_line_with_the_remedy(folder: Path) -> No
         )
 
 
-def test_server_is_not_affected_if_a_second_server_wants_its_port(folder: Path) -> None:
+def test_second_server_on_the_same_port_does_not_affect_the_first(folder: Path) -> None:
     with running_server(folder, "app:hello") as server:
         mistake(folder, "app:hello", "--port", str(server.port))
         assert server.get() == (200, "hello")
@@ -559,12 +559,12 @@ def test_error_for_a_missing_folder_is_one_line_with_the_remedy(folder: Path) ->
     assert "nowhere" in mistake(folder, "app:hello", "--app-dir", "nowhere", "--uds", "missing/web.sock")
 
 
-def test_error_for_an_uninstalled_event_loop_is_one_line_with_the_remedy(folder: Path) -> None:
+def test_error_for_an_uninstalled_event_loop_proposes_asyncio(folder: Path) -> None:
     (folder / "uvloop.py").write_text("raise ImportError('not for this machine')\n")
     assert "--loop asyncio" in mistake(folder, "app:hello", "--loop", "uvloop", "--bind", "127.0.0.1:0")
 
 
-def test_error_for_a_module_that_raises_is_a_traceback_and_one_line(folder: Path) -> None:
+def test_module_that_raises_gives_a_traceback_and_one_error_line(folder: Path) -> None:
     (folder / "app.py").write_text("import settings\n")
     (folder / "settings.py").write_text("def load():\n    raise RuntimeError('no secret')\n\n\nload()\n")
     ended = run_command(folder, "app:hello")
@@ -586,7 +586,7 @@ def test_error_for_a_module_that_raises_is_a_traceback_and_one_line(folder: Path
     )
 
 
-def test_error_for_a_missing_import_of_the_application_names_the_module(folder: Path) -> None:
+def test_error_names_the_module_that_the_application_cannot_import(folder: Path) -> None:
     (folder / "app.py").write_text("import warehouse_that_is_missing\n")
     assert run_command(folder, "app:hello").stderr.splitlines()[-1] == (
         "uvicorn: cannot import 'app:hello': module 'app' needs 'warehouse_that_is_missing', which is not installed"
@@ -632,7 +632,7 @@ def test_uvicorn_run_returns_after_the_server_was_stopped(folder: Path) -> None:
         assert server.stdout == "and after that\n"
 
 
-def test_uvicorn_run_exits_with_one_line_if_the_port_is_in_use(
+def test_uvicorn_run_prints_one_error_line_if_the_port_is_in_use(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(SystemExit) as caught:
@@ -674,7 +674,7 @@ async def get(sock: socket.socket) -> bytes:
         writer.close()
 
 
-def test_server_can_be_awaited_beside_other_tasks_until_should_exit_is_set() -> None:
+def test_should_exit_ends_a_server_that_runs_beside_other_tasks() -> None:
     async def main() -> bytes:
         server, sock = listening(hello)
         serving = asyncio.create_task(server.serve([sock]))
@@ -686,7 +686,7 @@ def test_server_can_be_awaited_beside_other_tasks_until_should_exit_is_set() -> 
     assert asyncio.run(main()).endswith(b"hello")
 
 
-def test_server_serve_opens_the_configured_sockets(folder: Path) -> None:
+def test_serve_method_opens_the_configured_unix_socket(folder: Path) -> None:
     path = folder / "web.sock"
 
     class Telling:
@@ -704,14 +704,14 @@ def test_server_serve_opens_the_configured_sockets(folder: Path) -> None:
     assert found == [True]
 
 
-def test_server_serve_returns_at_once_if_should_exit_was_set_before() -> None:
+def test_serve_method_returns_at_once_if_should_exit_is_already_set() -> None:
     server, sock = listening(hello)
     server.should_exit = True
     asyncio.run(asyncio.wait_for(server.serve([sock]), LONGEST_WAIT))
     assert sock.fileno() == -1
 
 
-def test_attribute_started_is_still_True_after_the_server_has_stopped() -> None:
+def test_started_attribute_remains_True_after_the_server_has_stopped() -> None:
     async def main() -> list[bool]:
         server, sock = listening(hello)
         told = [server.started]
@@ -725,7 +725,7 @@ def test_attribute_started_is_still_True_after_the_server_has_stopped() -> None:
     assert asyncio.run(main()) == [False, True, True]
 
 
-def test_server_can_be_run_and_stopped_on_other_threads() -> None:
+def test_server_may_run_on_one_thread_and_be_stopped_from_another() -> None:
     server, sock = listening(hello)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
     thread.start()
@@ -761,7 +761,7 @@ def test_a_stopped_server_restores_signal_handlers() -> None:
         signal.signal(signal.SIGTERM, own)
 
 
-def test_force_exit_resets_requests_in_flight() -> None:
+def test_force_exit_attribute_resets_requests_in_flight() -> None:
     async def main() -> int:
         arrived = asyncio.Event()
 
@@ -872,9 +872,7 @@ def test_D10_server_recovers_after_running_out_of_file_descriptors(few_descripto
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_D10_server_without_free_descriptors_stops_without_a_flood_of_log_lines(
-    few_descriptors: Path, loop: str
-) -> None:
+def test_D10_server_without_free_descriptors_logs_few_lines(few_descriptors: Path, loop: str) -> None:
     with running_server(few_descriptors, "app:hello", "--loop", loop) as server:
         exhaust(server)
         get_at_last(server)
@@ -882,7 +880,7 @@ def test_D10_server_without_free_descriptors_stops_without_a_flood_of_log_lines(
         assert len(server.stderr.splitlines()) < 20
 
 
-def test_server_leaves_no_descriptor_open(patient: Path) -> None:
+def test_stopped_server_leaves_no_descriptor_open(patient: Path) -> None:
     # Warnings are on in the process: what it leaves behind would be told on stderr.
     with running_server(patient, "app", "--uds", "web.sock") as server:
         with socket.socket(socket.AF_UNIX) as client:
@@ -894,7 +892,7 @@ def test_server_leaves_no_descriptor_open(patient: Path) -> None:
         assert "Warning" not in server.stderr
 
 
-def test_server_keeps_the_current_folder(folder: Path) -> None:
+def test_server_does_not_change_the_working_directory(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import os\n\n\nasync def app(message, channels):\n"
         "    await channels['reply'].send({'status': 200, 'content': os.getcwd().encode()})\n"

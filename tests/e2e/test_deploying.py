@@ -104,7 +104,7 @@ def read(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
     return answer
 
 
-def test_clients_of_a_systemd_socket_wait_while_the_server_restarts(folder: Path) -> None:
+def test_systemd_socket_lets_clients_wait_while_the_server_restarts(folder: Path) -> None:
     with activation_socket(folder) as listening:
         early = ask(folder)
         with activated(folder, listening) as server:
@@ -200,7 +200,7 @@ def test_nginx_forwards_the_client_address_the_scheme_and_the_host_field(folder:
             assert read(connection) == (200, b"http 127.0.0.1 example.org:8080")
 
 
-def test_nginx_forwards_websockets_from_pages_of_the_same_site(folder: Path) -> None:
+def test_nginx_forwards_websockets_of_the_same_origin(folder: Path) -> None:
     with behind_nginx(folder) as port:
         with connect(f"ws://127.0.0.1:{port}/", origin=Origin(f"http://127.0.0.1:{port}")) as client:
             client.send("hello")
@@ -217,7 +217,7 @@ def dockerfile() -> dict[str, list[str]]:
     return instructions
 
 
-def test_the_commands_of_the_dockerfile_install_and_serve_the_application(folder: Path) -> None:
+def test_dockerfile_commands_install_and_serve_the_application(folder: Path) -> None:
     (folder / "requirements.txt").write_text("")
     source = folder / "source"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "tests", "bench", "*.egg-info"))
@@ -256,7 +256,7 @@ def pod() -> dict[str, Any]:
     return spec
 
 
-def test_the_probes_of_kubernetes_are_answered(folder: Path) -> None:
+def test_server_answers_the_kubernetes_probes(folder: Path) -> None:
     (container,) = pod()["containers"]
     program, *arguments = (word.replace("--port=8000", "--port=0") for word in container["args"])
     assert program == "uvicorn" and "--port=0" in arguments
@@ -269,7 +269,7 @@ def test_the_probes_of_kubernetes_are_answered(folder: Path) -> None:
     assert ports == {port["containerPort"] for port in container["ports"]} == {8000}
 
 
-def test_kubernetes_grace_period_is_longer_than_the_shutdown_of_the_server() -> None:
+def test_kubernetes_grace_period_exceeds_the_server_shutdown_time() -> None:
     (container,) = pod()["containers"]
     pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod()["terminationGracePeriodSeconds"] > pause + grace_seconds(container["args"])

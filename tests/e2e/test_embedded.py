@@ -120,7 +120,7 @@ def program(folder: Path, source: str) -> Sequence[str]:
     return ["main.py"]
 
 
-def test_embedded_server_logs_the_same_lines_as_the_command(folder: Path) -> None:
+def test_embedded_server_writes_an_access_log_line(folder: Path) -> None:
     with running_server(folder, program=program(folder, ONE)) as server:
         server.get()
         server.wait_for_line('"GET / HTTP/1.1" 200', "stdout")
@@ -132,7 +132,7 @@ def test_program_continues_after_uvicorn_run_returns(folder: Path) -> None:
         assert "after" in server.stdout
 
 
-def test_server_run_raises_keyboard_interrupt_after_a_graceful_stop_by_ctrl_c(folder: Path) -> None:
+def test_server_run_raises_KeyboardInterrupt_after_ctrl_c(folder: Path) -> None:
     with running_server(folder, program=program(folder, INTERRUPTED)) as server:
         assert server.stop(signal.SIGINT) == 0
         assert server.stdout == "interrupted in run True None\n"
@@ -147,27 +147,27 @@ def test_uvicorn_run_returns_after_ctrl_c(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
-def test_a_signal_stops_two_servers_of_one_event_loop(folder: Path, number: int, code: int) -> None:
+def test_one_signal_stops_two_servers_on_one_event_loop(folder: Path, number: int, code: int) -> None:
     with running_server(folder, program=program(folder, TWO), addresses=2) as server:
         assert server.stop(number) == code
         assert server.stderr.count("Finished server process") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_a_program_that_runs_the_server_beside_other_tasks(folder: Path, number: int) -> None:
+def test_signal_ends_a_program_whose_server_runs_beside_other_tasks(folder: Path, number: int) -> None:
     with running_server(folder, program=program(folder, BESIDE)) as server:
         assert server.stop(number) != 0
         assert "Finished server process" in server.stderr
 
 
-def test_signal_handler_of_the_program_is_called_after_the_server_has_stopped(folder: Path) -> None:
+def test_program_signal_handler_runs_after_the_server_has_stopped(folder: Path) -> None:
     with running_server(folder, program=program(folder, HANDLED)) as server:
         assert server.stop() == 0
         assert "mine 15" in server.stdout
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_program_signal_handler_is_restored_after_the_application_replaced_it(folder: Path, loop: str) -> None:
+def test_server_restores_a_program_signal_handler_that_the_application_replaced(folder: Path, loop: str) -> None:
     with running_server(folder, program=program(folder, RELEASED.format(loop=loop))) as server:
         assert server.stop(signal.SIGINT) == 0
         assert server.stdout == "mine 2\nafter\n"
@@ -181,13 +181,13 @@ def test_program_may_configure_logging_after_creating_config(folder: Path) -> No
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_LOGGING_CONFIG_changed_in_place_is_applied(folder: Path, workers: int) -> None:
+def test_change_to_LOGGING_CONFIG_in_place_takes_effect(folder: Path, workers: int) -> None:
     with running_server(folder, program=program(folder, CHANGED.format(workers=workers))) as server:
         server.get()
         server.wait_for_line("MINE INFO:     127.0.0.1:", "stdout")
 
 
-def test_modules_beside_a_script_have_priority_over_modules_in_the_current_folder(folder: Path) -> None:
+def test_modules_beside_the_script_precede_modules_in_the_current_folder(folder: Path) -> None:
     (folder / "inner").mkdir()
     (folder / "inner" / "app.py").write_text(APP.replace("hello", "inner"))
     (folder / "inner" / "main.py").write_text("import uvicorn\nuvicorn.run('app:app', port=0)\n")
@@ -208,7 +208,7 @@ def test_application_in_a_package_may_use_relative_imports(folder: Path, options
         assert server.get() == (200, "hello")
 
 
-def test_log_reports_that_workers_do_not_run_the_script_again(folder: Path) -> None:
+def test_workers_log_an_error_if_they_cannot_unpickle_the_configuration(folder: Path) -> None:
     source = (
         "import logging, uvicorn\n"
         "class Mine(logging.Filter): ...\n"
@@ -235,7 +235,7 @@ def test_workers_use_the_factory_and_the_env_file(folder: Path, arguments: Seque
         assert server.get() == (200, "tea")
 
 
-def test_reload_ignores_web_concurrency(folder: Path) -> None:
+def test_reload_starts_one_process_despite_WEB_CONCURRENCY(folder: Path) -> None:
     (folder / "app.py").write_text(
         "from uvicorn import process_count\n"
         "async def app(message, channels):\n"

@@ -86,7 +86,7 @@ def test_hello_example_answers() -> None:
         assert server.get() == (200, "Hello, world")
 
 
-def test_flask_front_page_shows_its_worker_thread_and_its_source(flask_site: ServerProcess) -> None:
+def test_flask_front_page_shows_the_worker_thread_and_the_source_code(flask_site: ServerProcess) -> None:
     page = Browser(flask_site).get("/")
     assert page.status == 200
     assert "uvicorn-worker-" in page.text
@@ -100,7 +100,7 @@ def test_flask_pages_have_no_broken_links(flask_site: ServerProcess) -> None:
     assert {link: browser.get(link).status for link in links} == dict.fromkeys(links, 200)
 
 
-def test_flask_form_redirects_to_the_new_note_and_shows_a_message_once(flask_site: ServerProcess) -> None:
+def test_flask_form_redirects_and_shows_its_message_once(flask_site: ServerProcess) -> None:
     browser = Browser(flask_site)
     page = browser.submit("/notes", {"text": "naïve <b>"})
     assert (page.status, page.url) == (200, "/notes")
