@@ -771,7 +771,7 @@ async def test_channels_application_that_raises_while_streaming_aborts_the_conne
     assert not conversation.responses()[0].complete
 
 
-async def test_channels_application_that_raises_after_its_reply_is_only_logged(
+async def test_channels_exception_after_the_reply_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -796,7 +796,7 @@ async def test_channels_handler_that_cancels_itself_gives_500(caplog: pytest.Log
     assert "cancelled before its response was complete" in caplog.text
 
 
-async def test_plain_function_served_as_channels_gives_500_and_logs_the_expected_type(
+async def test_channels_application_that_is_no_coroutine_function_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = Conversation(lambda message, channels: None, interface="channels")
@@ -828,7 +828,7 @@ async def test_reply_may_come_from_another_task_after_the_handler_has_returned()
     assert conversation.responses()[0].content == b"late"
 
 
-async def test_dropping_the_last_reference_to_the_reply_channel_gives_500_at_once(
+async def test_channels_handler_that_returns_without_a_reply_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -841,7 +841,7 @@ async def test_dropping_the_last_reference_to_the_reply_channel_gives_500_at_onc
     assert "the handler returned and sent no reply" in caplog.text
 
 
-async def test_response_that_is_returned_instead_of_sent_gives_500_and_is_logged(
+async def test_channels_handler_that_returns_its_response_logs_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> Any:
@@ -882,7 +882,7 @@ async def test_malformed_reply_gives_500_and_logs_the_expected_message(
         (b"tick", "expected a chunk without 'status', got bytes in state STREAMING"),
     ],
 )
-async def test_malformed_chunk_raises_and_does_not_complete_the_response(
+async def test_malformed_chunk_aborts_the_channels_response(
     chunk: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -896,7 +896,7 @@ async def test_malformed_chunk_raises_and_does_not_complete_the_response(
     assert said in caplog.text
 
 
-async def test_dropping_the_reply_channel_after_the_handler_has_returned_gives_500() -> None:
+async def test_unused_reply_channel_gives_500_when_it_is_garbage_collected() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -966,7 +966,7 @@ async def test_repr_of_channels_shows_name_path_and_state() -> None:
     assert repr(reply) == f"<ReplyChannel {reply.name} of <GET '/' COMPLETE>>"
 
 
-async def test_R5_result_of_a_blocked_send_has_the_methods_of_a_coroutine() -> None:
+async def test_R5_waiting_send_has_the_coroutine_methods_send_throw_and_close() -> None:
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
@@ -992,7 +992,7 @@ async def test_R5_result_of_a_blocked_send_has_the_methods_of_a_coroutine() -> N
     await conversation.lose()
 
 
-async def test_freeing_a_reply_channel_after_a_late_reply_sends_no_second_response() -> None:
+async def test_garbage_collected_reply_channel_sends_no_second_response() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1008,7 +1008,7 @@ async def test_freeing_a_reply_channel_after_a_late_reply_sends_no_second_respon
     assert conversation.statuses == [200]
 
 
-async def test_handler_that_dropped_its_reply_channel_early_gives_500_when_it_returns() -> None:
+async def test_channels_handler_that_deletes_its_reply_channel_gives_500() -> None:
     may_return = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1023,7 +1023,7 @@ async def test_handler_that_dropped_its_reply_channel_early_gives_500_when_it_re
     assert conversation.statuses == [500]
 
 
-async def test_dropping_the_reply_channel_after_a_disconnect_logs_no_missing_reply(
+async def test_missing_reply_is_not_logged_when_the_client_disconnects(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     kept: list[Any] = []
@@ -1040,7 +1040,7 @@ async def test_dropping_the_reply_channel_after_a_disconnect_logs_no_missing_rep
     assert "sent no reply" not in caplog.text
 
 
-def test_freeing_a_reply_channel_after_its_event_loop_has_closed_sends_nothing() -> None:
+def test_reply_channel_that_outlives_the_event_loop_sends_nothing() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1066,7 +1066,7 @@ async def test_reply_after_the_event_loop_has_closed_is_dropped() -> None:
     await asyncio.to_thread(recorder.channels[0]["reply"].send, {"content": b"x"})
 
 
-async def test_method_offer_text_returns_False_on_an_http_reply_channel() -> None:
+async def test_http_reply_channel_declines_a_text_message() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)

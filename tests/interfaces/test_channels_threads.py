@@ -145,7 +145,7 @@ async def test_context_variables_of_middleware_are_set_on_the_worker_thread() ->
     await app.shutdown()
 
 
-async def test_plain_function_that_returns_a_coroutine_is_awaited() -> None:
+async def test_threaded_wrapper_awaits_a_coroutine_that_the_function_returns() -> None:
     async def answer(message: Message, channels: Channels) -> None:
         await channels["reply"].send({"status": 200, "content": (await channels["body"].receive())["content"]})
 
@@ -178,7 +178,7 @@ async def test_threaded_request_gets_503_when_the_queue_of_the_pool_is_full() ->
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, StopIteration])
-async def test_exception_of_a_threaded_request_is_logged_and_answered_with_500(
+async def test_exception_of_a_threaded_application_gives_500(
     error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: Message, channels: Channels) -> None:
@@ -218,7 +218,7 @@ async def test_send_to_a_slow_client_blocks_the_worker_thread_until_the_client_r
         await until(lambda: len(sent) == 40)
 
 
-async def test_send_after_the_client_has_left_raises_channel_closed() -> None:
+async def test_threaded_send_raises_ChannelClosed_after_a_disconnect() -> None:
     left = threading.Event()
     raised: list[BaseException] = []
 
@@ -239,7 +239,7 @@ async def test_send_after_the_client_has_left_raises_channel_closed() -> None:
         assert isinstance(raised[0], ChannelClosed)
 
 
-async def test_queued_request_of_a_disconnected_client_does_not_call_the_application(
+async def test_threaded_application_is_not_called_for_a_disconnected_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     release = threading.Semaphore(0)
@@ -266,7 +266,7 @@ async def test_queued_request_of_a_disconnected_client_does_not_call_the_applica
         assert not caplog.messages
 
 
-async def test_threaded_receive_after_a_disconnect_returns_closed_true() -> None:
+async def test_threaded_body_receive_returns_closed_after_a_disconnect() -> None:
     received: list[Any] = []
     app = threaded(lambda message, channels: received.append(channels["body"].receive()))
     async with http(app) as conversation:
@@ -277,7 +277,7 @@ async def test_threaded_receive_after_a_disconnect_returns_closed_true() -> None
         assert received == [{"closed": True, "more_content": False}]
 
 
-async def test_threaded_client_at_its_thread_limit_waits_while_other_clients_are_served() -> None:
+async def test_client_at_its_thread_limit_does_not_delay_another_client() -> None:
     release = threading.Semaphore(0)
 
     def app(message: Message, channels: Channels) -> None:
@@ -301,7 +301,7 @@ async def test_threaded_client_at_its_thread_limit_waits_while_other_clients_are
         assert not application.held
 
 
-async def test_cancelled_threaded_request_does_not_block_the_next_waiting_request() -> None:
+async def test_threaded_request_runs_after_a_waiting_request_is_cancelled() -> None:
     release = threading.Semaphore(0)
 
     def app(message: Message, channels: Channels) -> None:
@@ -320,7 +320,7 @@ async def test_cancelled_threaded_request_does_not_block_the_next_waiting_reques
 
 
 @pytest.mark.parametrize("rate", [0, 1])
-async def test_min_response_rate_applies_while_a_threaded_response_occupies_a_thread(rate: int) -> None:
+async def test_min_response_rate_watches_a_response_that_holds_a_thread(rate: int) -> None:
     release = threading.Event()
     watched: list[Any] = []
 
@@ -351,7 +351,7 @@ async def test_threaded_websocket_application_echoes_messages() -> None:
         assert conversation.heard == ["one", "two"]
 
 
-async def test_threaded_events_of_a_connection_are_handled_one_after_another_in_order() -> None:
+async def test_threaded_websocket_events_are_handled_one_at_a_time_in_order() -> None:
     app = Blocking()
     async with opened(threaded(app)) as conversation:
         await conversation.say("1", "2", "3")
@@ -375,7 +375,7 @@ async def test_threaded_application_gets_10000_messages_of_a_connection_in_order
     assert received[1:10_001] == list(map(str, range(10_000)))
 
 
-async def test_events_of_other_connections_are_handled_while_an_event_blocks() -> None:
+async def test_blocked_threaded_event_does_not_delay_another_websocket() -> None:
     blocking = Blocking()
 
     def app(message: Message, channels: Channels) -> None:
@@ -427,7 +427,7 @@ async def test_websocket_messages_wait_for_a_thread_when_the_pool_queue_is_full(
     assert app.events.count("disconnect") == 6
 
 
-async def test_cancelled_threaded_event_does_not_block_the_next_waiting_connection() -> None:
+async def test_threaded_event_runs_after_a_waiting_event_is_cancelled() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     loop = asyncio.get_running_loop()
@@ -461,7 +461,7 @@ async def test_threaded_handshake_gets_503_when_the_queue_of_the_pool_is_full() 
         await until(lambda: "waits" in app.events)
 
 
-async def test_threaded_websocket_that_sends_endlessly_after_a_disconnect_ends_after_1000_sends(
+async def test_threaded_handler_ends_after_1000_sends_to_a_disconnected_websocket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(channels_websocket, "_DISCONNECT_SECONDS", 3600.0)
@@ -503,7 +503,7 @@ async def test_exception_of_a_threaded_event_is_logged_and_the_websocket_stays_o
         assert "a bad message" in caplog.text
 
 
-async def test_disconnect_event_follows_a_threaded_handler_that_exceeds_its_timeout() -> None:
+async def test_disconnect_event_waits_for_a_threaded_handler_beyond_timeout_disconnect() -> None:
     app = Blocking()
     async with opened(threaded(app), timeout_disconnect=0.01) as conversation:
         await conversation.say("held", "dropped")
@@ -517,7 +517,7 @@ async def test_disconnect_event_follows_a_threaded_handler_that_exceeds_its_time
 
 
 @pytest.mark.parametrize(("error", "logged"), [(ValueError("too late"), True), (ChannelClosed("too late"), False)])
-async def test_exception_of_a_cancelled_threaded_handler_is_logged_unless_it_is_ChannelClosed(
+async def test_cancelled_threaded_handler_logs_exceptions_except_ChannelClosed(
     error: BaseException, logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
@@ -538,7 +538,7 @@ async def test_exception_of_a_cancelled_threaded_handler_is_logged_unless_it_is_
 
 
 @pytest.mark.parametrize("returns_coroutine", [True, False])
-async def test_result_of_a_call_whose_handler_was_cancelled_is_dropped(returns_coroutine: bool) -> None:
+async def test_result_of_a_cancelled_threaded_call_is_dropped(returns_coroutine: bool) -> None:
     release = threading.Event()
 
     async def never_awaited() -> None: ...
@@ -557,7 +557,7 @@ async def test_result_of_a_call_whose_handler_was_cancelled_is_dropped(returns_c
     await application.shutdown()
 
 
-async def test_cancelled_receive_of_a_threaded_application_raises_channel_closed() -> None:
+async def test_cancelled_threaded_body_receive_raises_ChannelClosed() -> None:
     class Cancelled:
         async def receive(self) -> None:
             raise ChannelClosed("gone")
@@ -567,7 +567,7 @@ async def test_cancelled_receive_of_a_threaded_application_raises_channel_closed
         await asyncio.to_thread(body.receive)
 
 
-async def test_threaded_application_joins_groups_and_sends_to_them_without_await() -> None:
+async def test_threaded_application_sends_to_a_group_without_await() -> None:
     def app(message: Message, channels: Channels) -> None:
         if message["channel"] == "websocket.connect":
             channels["groups"].send({"group": "all", "add": channels["reply"].name})
@@ -623,7 +623,7 @@ class Coroutines:
 
 
 @pytest.mark.parametrize("app", [coroutine_function, Coroutines()])
-def test_coroutine_function_is_rejected_by_threaded(app: Any) -> None:
+def test_threaded_wrapper_rejects_a_coroutine_function(app: Any) -> None:
     with pytest.raises(ConfigError, match="a coroutine function, which needs no threads"):
         threaded(app)
 
@@ -647,7 +647,7 @@ def test_thread_count_of_a_threaded_wrapper_overrides_the_server_setting(threads
     assert app.pool.threads == expected
 
 
-async def test_threaded_wrapper_runs_the_hooks_and_ends_its_threads_at_shutdown() -> None:
+async def test_threaded_wrapper_runs_startup_and_shutdown_hooks() -> None:
     class App:
         def __init__(self) -> None:
             self.hooks: list[str] = []
@@ -675,7 +675,7 @@ async def test_threaded_wrapper_runs_the_hooks_and_ends_its_threads_at_shutdown(
     assert app.hooks == ["startup", "shutdown", "shutdown"]
 
 
-async def test_threaded_call_still_queued_at_shutdown_is_cancelled() -> None:
+async def test_shutdown_cancels_a_queued_threaded_call() -> None:
     app = Blocking()
     application = threaded(app, threads=1)
     replies = [type("Reply", (), {})() for _ in range(2)]
@@ -691,7 +691,7 @@ async def test_threaded_call_still_queued_at_shutdown_is_cancelled() -> None:
         await tasks[1]
 
 
-async def test_queued_threaded_event_raises_if_the_pool_shuts_down_before_its_turn(
+async def test_queued_threaded_event_raises_when_the_thread_pool_shuts_down(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Blocking()
@@ -710,7 +710,7 @@ async def test_queued_threaded_event_raises_if_the_pool_shuts_down_before_its_tu
         await second
 
 
-def test_threaded_calls_on_four_event_loops_all_complete_under_threads_per_client() -> None:
+def test_threaded_calls_of_four_event_loops_complete() -> None:
     calls: list[str] = []
     application = threaded(lambda message, channels: calls.append(message["channel"]), threads=3)
     application.__uvicorn_interface__(Settings(thread_queue=5, threads_per_client=2))
@@ -741,7 +741,7 @@ def test_threaded_calls_on_four_event_loops_all_complete_under_threads_per_clien
     asyncio.run(application.shutdown())
 
 
-async def test_queued_threaded_disconnect_event_is_dropped_at_the_end_of_shutdown(
+async def test_threaded_disconnect_handler_is_not_called_after_the_shutdown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = Blocking()
@@ -802,7 +802,7 @@ async def test_threaded_send_need_not_be_awaited() -> None:
     assert returned == [DONE]
 
 
-async def test_error_for_a_plain_channels_function_recommends_threaded(
+async def test_error_for_a_plain_channels_function_recommends_the_threaded_wrapper(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.ERROR):

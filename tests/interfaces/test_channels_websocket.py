@@ -78,7 +78,7 @@ async def test_channels_websocket_messages_have_all_expected_keys() -> None:
     }
 
 
-async def test_handlers_of_a_websocket_share_the_reply_channel_but_get_separate_dicts() -> None:
+async def test_websocket_handlers_share_one_reply_channel() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     await conversation.say("a")
@@ -126,7 +126,7 @@ async def test_reply_of_the_connect_handler_accepts_or_rejects_the_handshake(
     assert (conversation.status, conversation.heard, conversation.close_code) == (status, heard, code)
 
 
-async def test_empty_text_and_bytes_are_sent_as_messages_after_accept() -> None:
+async def test_empty_text_and_empty_bytes_are_sent_as_websocket_messages() -> None:
     conversation = await opened(Answering({"accept": True}, {"text": ""}, {"bytes": b""}))
     assert conversation.heard == ["", b""]
 
@@ -140,7 +140,7 @@ async def test_channels_accept_sends_the_subprotocol_and_headers_of_the_applicat
     assert conversation.response.headers["set-cookie"] == "a=1"
 
 
-async def test_channels_accept_of_an_unoffered_subprotocol_gives_500_and_is_logged(
+async def test_channels_accept_of_an_unoffered_subprotocol_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = await opened(Answering({"accept": True, "subprotocol": "c"}), subprotocols=["a"])
@@ -148,7 +148,7 @@ async def test_channels_accept_of_an_unoffered_subprotocol_gives_500_and_is_logg
     assert "subprotocol" in caplog.text
 
 
-async def test_channels_accept_with_a_subprotocol_header_gives_500_and_is_logged(
+async def test_channels_accept_with_a_subprotocol_header_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     answer = {"accept": True, "headers": [[b"sec-websocket-protocol", b"a"]]}
@@ -173,7 +173,7 @@ async def test_channels_streamed_response_rejects_the_handshake() -> None:
 @pytest.mark.parametrize(
     "messages", [({"status": 401, "body": b"who?"},), ({"status": 401, "more_content": True}, {"body": b""})]
 )
-async def test_content_under_a_wrong_key_in_a_response_to_a_handshake_is_logged(
+async def test_denial_response_with_content_under_a_wrong_key_is_logged(
     messages: tuple[Message, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     await opened(Answering(*messages))
@@ -288,7 +288,7 @@ async def test_websocket_reading_pauses_at_the_limit_ws_handlers() -> None:
     waiting[-1].cancel()
 
 
-async def test_websocket_reading_pauses_while_messages_in_handlers_exceed_1_MiB_in_total() -> None:
+async def test_websocket_reading_pauses_while_unhandled_messages_exceed_1_MiB() -> None:
     app = Held("websocket.receive")
     conversation = await opened(app)
     await conversation.say("a" * (1 << 19), b"b" * (1 << 19))
@@ -303,7 +303,7 @@ async def test_websocket_reading_pauses_while_messages_in_handlers_exceed_1_MiB_
     await conversation.lose()
 
 
-async def test_single_websocket_message_may_exceed_the_limit_for_unhandled_messages() -> None:
+async def test_websocket_handler_gets_a_single_message_of_16_MiB() -> None:
     app = Held("websocket.receive")
     conversation = await opened(app)
     await conversation.say(b"a" * (16 << 20))
@@ -314,7 +314,7 @@ async def test_single_websocket_message_may_exceed_the_limit_for_unhandled_messa
     await conversation.lose()
 
 
-async def test_messages_are_handled_one_after_another_if_ws_handlers_is_1() -> None:
+async def test_websocket_messages_are_handled_one_at_a_time_if_ws_handlers_is_1() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -354,7 +354,7 @@ async def test_lost_websocket_connection_has_close_code_1006() -> None:
     assert app.messages[-1]["code"] == 1006
 
 
-async def test_websocket_closed_by_the_application_disconnects_after_the_client_close_frame() -> None:
+async def test_application_that_closes_a_websocket_gets_a_disconnect_event() -> None:
     app = Answering({"accept": True, "close": 4002, "reason": "so long"})
     conversation = await opened(app)
     assert conversation.close_code == 4002
@@ -373,7 +373,7 @@ async def test_client_messages_after_the_close_frame_of_the_server_are_ignored()
     assert app.events == ["connect"]
 
 
-async def test_websocket_send_by_another_task_is_dropped_after_a_disconnect() -> None:
+async def test_websocket_send_outside_its_handler_is_dropped_after_a_disconnect() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     reply = app.channels[0]["reply"]
@@ -422,7 +422,7 @@ async def test_task_started_by_a_websocket_handler_is_cancelled_after_the_discon
     assert tasks[0].cancelled()
 
 
-async def test_in_memory_chat_continues_while_clients_connect_and_disconnect() -> None:
+async def test_in_memory_chat_delivers_messages_while_clients_come_and_go() -> None:
     clients: set[Any] = set()
 
     async def chat_server(message: Message, channels: Channels) -> None:
@@ -445,7 +445,7 @@ async def test_in_memory_chat_continues_while_clients_connect_and_disconnect() -
     assert len(clients) == 2
 
 
-async def test_websocket_send_from_a_task_of_another_client_does_not_wait() -> None:
+async def test_websocket_send_outside_its_handler_does_not_wait_for_a_slow_client() -> None:
     log: list[str] = []
     channel: list[Any] = []
 
@@ -515,7 +515,7 @@ async def test_invalid_websocket_message_raises_an_error_that_names_the_reason(m
     await conversation.lose()
 
 
-async def test_connect_reply_with_a_misspelled_key_gives_500_and_is_not_accepted(
+async def test_connect_reply_with_a_misspelled_accept_key_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:

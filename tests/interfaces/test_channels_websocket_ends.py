@@ -59,7 +59,7 @@ class Ticking:
 @pytest.mark.parametrize(
     "answer", [{"accept": False}, {"status": 401}, {"status": 401, "more_content": True}], ids=["no", "401", "begun"]
 )
-async def test_background_task_of_a_rejected_websocket_ends_when_the_connection_is_lost(answer: Message) -> None:
+async def test_disconnect_cancels_the_background_task_of_a_rejected_websocket(answer: Message) -> None:
     app = Ticking(answer)
     conversation = await opened(app)
     await conversation.lose()
@@ -67,7 +67,7 @@ async def test_background_task_of_a_rejected_websocket_ends_when_the_connection_
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_background_task_ends_after_the_connect_handler_if_the_client_has_left() -> None:
+async def test_background_task_is_cancelled_if_the_client_leaves_before_accept() -> None:
     app = Ticking(waits=True)
     conversation = await opened(app, timeout_disconnect=0.0)
     await conversation.lose()
@@ -75,7 +75,7 @@ async def test_background_task_ends_after_the_connect_handler_if_the_client_has_
     assert app.task is not None and app.task.cancelled()
 
 
-async def test_connect_handler_may_continue_after_it_has_rejected_the_handshake() -> None:
+async def test_connect_handler_may_continue_after_a_rejection() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -87,7 +87,7 @@ async def test_connect_handler_may_continue_after_it_has_rejected_the_handshake(
     assert (conversation.status, log) == (403, ["cleaned up"])
 
 
-async def test_websocket_reply_channel_stays_usable_until_the_disconnect_handler_returns() -> None:
+async def test_websocket_reply_channel_is_open_until_the_disconnect_handler_returns() -> None:
     gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     replies: list[Any] = []
     over: list[bool] = []
@@ -107,7 +107,7 @@ async def test_websocket_reply_channel_stays_usable_until_the_disconnect_handler
     assert (over, replies[0].over) == ([False], True)
 
 
-async def test_ws_handlers_limit_is_not_exceeded_when_all_handlers_end_together() -> None:
+async def test_ws_handlers_limit_holds_when_all_handlers_end_at_once() -> None:
     gates: list[asyncio.Event] = [asyncio.Event()]
     running = most = 0
 
@@ -169,7 +169,7 @@ async def test_cancelled_connect_handler_gives_500_and_is_logged(caplog: pytest.
 
 
 @pytest.mark.parametrize("answer", [{"accept": 0}, {"accept": 0, "text": "a"}, {"accept": ""}])
-async def test_accept_with_a_false_value_rejects_the_handshake(answer: Message) -> None:
+async def test_reply_with_a_falsy_accept_value_rejects_the_handshake(answer: Message) -> None:
     async def app(message: Message, channels: Channels) -> None:
         await channels["reply"].send(answer)
 
@@ -208,7 +208,7 @@ async def test_invalid_handshake_response_raises_and_sends_nothing(answer: Messa
 
 
 @pytest.mark.parametrize("message", [{"text": "a", "close": 999}, {"text": "a", "close": True, "reason": "\ud800"}])
-async def test_websocket_message_with_an_invalid_close_raises_and_sends_nothing(message: Message) -> None:
+async def test_websocket_message_with_an_invalid_close_value_raises(message: Message) -> None:
     app = Recorder(silent)
     conversation = await opened(app)
     with pytest.raises(LocalProtocolError):
@@ -220,7 +220,7 @@ async def test_websocket_message_with_an_invalid_close_raises_and_sends_nothing(
 
 
 @pytest.mark.parametrize("message", ["hello", None, ["text"]])
-async def test_malformed_websocket_message_raises_and_names_the_expected_form(message: Any) -> None:
+async def test_websocket_send_of_anything_but_a_dict_raises(message: Any) -> None:
     app = Recorder(silent)
     conversation = await opened(app)
     with pytest.raises(LocalProtocolError, match=f"expected a dict, got {type(message).__name__}"):
@@ -295,7 +295,7 @@ async def test_websocket_handler_that_raises_synchronously_is_logged_once(
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_no_queued_message_is_handled_after_the_client_has_disconnected() -> None:
+async def test_disconnect_drops_queued_websocket_messages() -> None:
     held = Held("websocket.receive")
     conversation = await opened(held, ws_handlers=1)
     await conversation.say("a", "b")
@@ -305,7 +305,7 @@ async def test_no_queued_message_is_handled_after_the_client_has_disconnected() 
     assert len(held.waiting) == 1
 
 
-async def test_denial_response_may_end_after_ws_accept_timeout() -> None:
+async def test_channels_denial_response_can_stream_beyond_ws_accept_timeout() -> None:
     loop = asyncio.get_running_loop()
     time_is_up: asyncio.Future[None] = loop.create_future()
 
@@ -365,7 +365,7 @@ async def test_websocket_reply_channel_is_ready_while_it_is_open_and_not_paused(
     assert (reply.is_ready, waiting[1].done()) == (True, True)
 
 
-async def test_method_offer_text_succeeds_only_if_the_websocket_can_send_now() -> None:
+async def test_reply_channel_declines_offered_text_unless_the_websocket_is_ready() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)
@@ -383,7 +383,7 @@ async def test_method_offer_text_succeeds_only_if_the_websocket_can_send_now() -
     assert not reply.offer_text("late")
 
 
-async def test_break_off_gives_503_before_accept_and_close_code_1013_after_accept() -> None:
+async def test_breaking_off_a_slow_websocket_gives_503_or_close_code_1013() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     refused = await opened(app)

@@ -86,7 +86,7 @@ async def test_consumer_requests_on_one_connection_are_answered_in_order(way: Ca
 
 
 @WAYS
-async def test_R9_consumer_message_has_the_request_keys_and_the_whole_content(
+async def test_R9_consumer_message_has_the_request_keys_and_all_content(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     message = await message_of(
@@ -111,7 +111,7 @@ async def test_R9_consumer_message_has_the_request_keys_and_the_whole_content(
 
 @WAYS
 @pytest.mark.parametrize("alias", ["content", "message"])
-async def test_R9_consumer_finds_the_request_keys_also_under_content_and_under_message(
+async def test_R9_consumer_message_repeats_the_request_keys_in_content_and_message(
     alias: str, way: Callable[[Consumer], Consumer]
 ) -> None:
     message = await message_of(way, request(POST, b"content-length: 2", content=b"ab"))
@@ -146,7 +146,7 @@ async def test_R9_consumer_messages_share_no_mutable_object(way: Callable[[Consu
         chunked(b"4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n"),
     ],
 )
-async def test_R9_content_that_arrives_in_pieces_is_whole_when_the_consumer_is_called(
+async def test_R9_consumer_is_called_after_all_content_has_arrived(
     stream: bytes, way: Callable[[Consumer], Consumer]
 ) -> None:
     conversation = Conversation(way(echo))
@@ -159,7 +159,7 @@ async def test_R9_content_that_arrives_in_pieces_is_whole_when_the_consumer_is_c
 
 
 @WAYS
-async def test_R9_client_that_expects_100_continue_gets_100_before_the_consumer_is_called(
+async def test_R9_client_gets_100_continue_before_the_consumer_is_called(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     conversation = Conversation(way(echo))
@@ -188,7 +188,7 @@ async def test_consumer_content_above_the_limit_gives_413(
 
 @WAYS
 @pytest.mark.parametrize("coded", [True, False])
-async def test_consumer_content_above_the_limit_gives_413_before_all_content_has_arrived(
+async def test_consumer_upload_gets_413_as_soon_as_it_exceeds_the_limit(
     coded: bool, way: Callable[[Consumer], Consumer]
 ) -> None:
     stream = chunked(b"65\r\n" + b"x" * 101) if coded else request(POST, b"content-length: 101", content=b"x")
@@ -201,7 +201,7 @@ async def test_consumer_content_above_the_limit_gives_413_before_all_content_has
 
 
 @WAYS
-async def test_consumer_upload_announced_above_the_limit_gives_413_without_100_continue(
+async def test_large_consumer_upload_gets_413_instead_of_100_continue(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     stream = request(POST, b"content-length: 101", b"expect: 100-continue")
@@ -224,7 +224,7 @@ async def test_consumer_is_not_called_if_the_client_disconnects_during_the_uploa
 
 
 @WAYS
-async def test_client_that_half_closes_during_its_upload_to_a_consumer_gets_400(
+async def test_consumer_client_that_half_closes_during_its_upload_gets_400(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     conversation = Conversation(way(echo))
@@ -280,7 +280,7 @@ async def test_consumer_that_raises_while_streaming_aborts_the_response(way: Cal
 
 
 @WAYS
-async def test_consumer_that_returns_without_a_reply_gives_500_at_once(
+async def test_consumer_that_returns_without_a_reply_gives_500(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (await talk(way(lambda message: None))).statuses == [500]
@@ -288,7 +288,7 @@ async def test_consumer_that_returns_without_a_reply_gives_500_at_once(
 
 
 @WAYS
-async def test_consumer_that_returns_before_its_last_chunk_aborts_the_response_at_once(
+async def test_consumer_that_returns_before_its_last_chunk_aborts_the_response(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     def stop(message: dict[str, Any]) -> None:
@@ -300,7 +300,7 @@ async def test_consumer_that_returns_before_its_last_chunk_aborts_the_response_a
 
 
 @WAYS
-async def test_reply_may_come_after_the_consumer_has_returned(way: Callable[[Consumer], Consumer]) -> None:
+async def test_consumer_may_reply_after_it_has_returned(way: Callable[[Consumer], Consumer]) -> None:
     replies: list[Any] = []
     conversation = Conversation(way(lambda message: replies.append(message["reply_channel"])))
     conversation.send(GET)
@@ -323,7 +323,7 @@ async def test_consumer_reply_that_never_comes_gives_500_after_reply_timeout(
 
 
 @WAYS
-async def test_R4_each_consumer_request_has_a_reply_channel_of_its_own(way: Callable[[Consumer], Consumer]) -> None:
+async def test_R4_each_consumer_request_has_a_separate_reply_channel(way: Callable[[Consumer], Consumer]) -> None:
     replies: list[Any] = []
 
     def keep(message: dict[str, Any]) -> None:
@@ -350,9 +350,7 @@ async def test_R5_send_of_a_consumer_may_be_awaited(way: Callable[[Consumer], Co
 
 @WAYS
 @pytest.mark.parametrize("outcome", ["replied", "lost"])
-async def test_R15_consumer_on_close_callback_is_called_once_after_reply_or_disconnect(
-    outcome: str, way: Callable[[Consumer], Consumer]
-) -> None:
+async def test_R15_consumer_on_close_callback_is_called_once(outcome: str, way: Callable[[Consumer], Consumer]) -> None:
     closed: list[str] = []
     begun: list[Any] = []
 
@@ -373,7 +371,7 @@ async def test_R15_consumer_on_close_callback_is_called_once_after_reply_or_disc
 
 
 @WAYS
-async def test_late_chunk_of_a_consumer_response_is_ignored_with_one_warning(
+async def test_chunks_after_the_end_of_a_consumer_response_log_one_warning(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: dict[str, Any]) -> None:

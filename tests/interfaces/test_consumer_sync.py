@@ -169,7 +169,7 @@ async def test_R6_endless_sync_consumer_ends_when_its_client_disconnects(
     assert caplog.text == ""
 
 
-async def test_R6_send_of_another_thread_to_a_disconnected_client_is_dropped() -> None:
+async def test_R6_consumer_message_to_a_disconnected_client_is_dropped() -> None:
     replies: list[Any] = []
 
     def app(message: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ async def test_R6_send_of_another_thread_to_a_disconnected_client_is_dropped() -
     await conversation.interface.shutdown(1)
 
 
-async def test_R6_thread_that_waits_in_send_is_released_when_the_client_disconnects() -> None:
+async def test_R6_disconnect_releases_a_thread_that_waits_in_send() -> None:
     replies: list[Any] = []
 
     def app(message: dict[str, Any]) -> None:
@@ -205,7 +205,7 @@ async def test_R6_thread_that_waits_in_send_is_released_when_the_client_disconne
     await conversation.interface.shutdown(1)
 
 
-async def test_sync_consumer_channel_does_not_block_the_event_loop_thread() -> None:
+async def test_awaited_send_of_a_sync_consumer_does_not_block_the_event_loop() -> None:
     replies: list[Any] = []
     conversation = Conversation(lambda message: replies.append(message["reply_channel"]), interface="consumer")
     conversation.transport.client_takes = False
@@ -242,7 +242,7 @@ async def test_chunks_sent_by_several_threads_do_not_mix() -> None:
     assert sorted(content[start : start + 9] for start in range(0, 72, 9)) == [b"%d" % n * 9 for n in range(8)]
 
 
-async def test_change_of_content_after_send_does_not_affect_the_response() -> None:
+async def test_sync_consumer_may_change_its_content_buffer_after_send() -> None:
     def app(message: dict[str, Any]) -> None:
         content = bytearray(b"first")
         message["reply_channel"].send({"status": 200, "content": content, "more_content": True})
@@ -299,7 +299,7 @@ async def test_sync_consumer_may_send_a_valid_response_after_an_invalid_response
     [{"status": 99}, {"status": "200"}, {"status": 200, "headers": 5}, {"status": 200, "headers": [[b"a", b"b\r\n"]]}],
 )
 @pytest.mark.parametrize("more_content", [True, False])
-async def test_sync_consumer_response_with_an_invalid_field_gives_500_and_is_logged(
+async def test_sync_consumer_response_with_an_invalid_field_gives_500(
     reply: dict[str, Any], more_content: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(message: dict[str, Any]) -> None:
@@ -336,7 +336,7 @@ async def test_coroutine_returned_by_a_plain_consumer_runs_on_the_event_loop() -
     assert threads == [threading.get_ident()]
 
 
-async def test_coroutine_returned_by_a_plain_consumer_gives_500_if_it_raises() -> None:
+async def test_plain_consumer_gives_500_if_its_coroutine_raises() -> None:
     async def app(message: dict[str, Any]) -> None:
         raise ValueError
 
@@ -363,7 +363,7 @@ async def test_C9_full_thread_queue_rejects_requests_with_503_and_retry_after() 
     await conversation.interface.shutdown(1)
 
 
-async def test_queued_consumer_calls_are_answered_with_503_at_pool_shutdown() -> None:
+async def test_shutdown_answers_queued_consumer_requests_with_503() -> None:
     begun, release = threading.Event(), threading.Event()
 
     def app(message: dict[str, Any]) -> None:
@@ -385,7 +385,7 @@ async def test_queued_consumer_calls_are_answered_with_503_at_pool_shutdown() ->
     assert conversation.statuses == [200]
 
 
-async def test_queued_consumer_call_is_dropped_if_its_client_disconnects() -> None:
+async def test_sync_consumer_is_not_called_for_a_disconnected_client() -> None:
     begun, release = threading.Event(), threading.Event()
     paths: list[str] = []
 
@@ -422,7 +422,7 @@ def test_send_of_a_sync_consumer_raises_ChannelClosed_after_the_loop_has_closed(
     assert [type(error) for error in raised] == [ChannelClosed]
 
 
-async def test_sync_consumer_gets_all_of_a_large_upload_that_follows_the_head_immediately() -> None:
+async def test_sync_consumer_gets_64_KiB_of_content_received_with_the_head() -> None:
     content = bytes(range(256)) * 256
     stream = request(POST, b"content-length: %d" % len(content), content=content)
     conversation = Conversation(
@@ -466,7 +466,7 @@ async def test_sync_consumer_that_returns_after_a_disconnect_logs_nothing(
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="a task that is started later raises out of the event loop")
-async def test_system_exit_in_a_coroutine_returned_by_a_plain_consumer_gives_500() -> None:
+async def test_system_exit_in_the_coroutine_of_a_plain_consumer_gives_500() -> None:
     async def app(message: dict[str, Any]) -> None:
         raise SystemExit
 
@@ -475,7 +475,7 @@ async def test_system_exit_in_a_coroutine_returned_by_a_plain_consumer_gives_500
     assert (await talk(lambda message: app(message))).statuses == [500]
 
 
-async def test_sync_consumer_blocked_in_send_is_released_when_the_event_loop_stops() -> None:
+async def test_stopped_event_loop_releases_a_sync_consumer_that_blocks_in_send() -> None:
     class Stopping(Untaken):
         def wait(self, function: object) -> bool:
             return False

@@ -179,15 +179,15 @@ def test_error_for_an_ambiguous_application_lists_the_interfaces() -> None:
     assert undecided(make_app).endswith("; pass --interface channels, consumer, wsgi, asgi3 or asgi2")
 
 
-def test_error_for_an_undetectable_interface_shows_the_application_import_string() -> None:
+def test_interface_detection_error_shows_the_import_string() -> None:
     assert undecided(make_app).startswith("cannot detect the interface of 'app:make_app': ")
 
 
-def test_error_for_an_application_without_a_readable_signature_names_the_reason() -> None:
+def test_interface_detection_error_reports_an_unreadable_signature() -> None:
     assert "its signature cannot be read" in undecided(dict)
 
 
-def test_object_that_cannot_be_called_is_rejected_as_an_application() -> None:
+def test_application_that_is_not_callable_is_rejected() -> None:
     with pytest.raises(InterfaceError, match=r"^'app:thing' is not callable: .* got int 3$"):
         detect_interface(3, "'app:thing'")
 
@@ -205,7 +205,7 @@ def test_channels_application_gets_the_channels_interface() -> None:
     assert isinstance(build_interface(channels_app, Settings()), ChannelsInterface)
 
 
-def test_app_attribute_of_a_built_interface_is_the_application() -> None:
+def test_interface_keeps_the_application_in_its_app_attribute() -> None:
     assert build_interface(channels_app, Settings()).app is channels_app
 
 
@@ -273,7 +273,7 @@ async def coroutine_wsgi_app(environ: Any, start_response: Any) -> Any: ...
         ),
     ],
 )
-def test_application_that_does_not_fit_the_configured_interface_is_rejected_at_startup(
+def test_application_that_does_not_fit_the_configured_interface_is_rejected(
     app: Any, interface: str, said: str
 ) -> None:
     with pytest.raises(InterfaceError) as raised:
@@ -320,7 +320,7 @@ def test_application_that_fits_the_configured_interface_is_served(app: Any, inte
     assert build_interface(app, Settings(interface=interface)).name == interface
 
 
-def test_coroutine_function_with_one_parameter_is_not_asgi_2() -> None:
+def test_coroutine_function_with_a_scope_parameter_is_not_detected_as_asgi_2() -> None:
     async def app(scope: Any) -> None: ...
 
     with pytest.raises(InterfaceError, match=r"it takes \(scope\)"):
@@ -353,7 +353,7 @@ def test_choices_for_the_interface_setting_are_auto_and_every_interface_name() -
     assert set(field.metadata["choices"]) == {"auto", *INTERFACE_NAMES}
 
 
-def test_middleware_object_has_the_interface_of_the_application_it_wraps() -> None:
+def test_middleware_has_the_interface_of_its_wrapped_application() -> None:
     class Middleware:
         def __init__(self, app: Any) -> None:
             self.__wrapped__ = app

@@ -55,7 +55,7 @@ def test_malformed_server_port_becomes_the_default_port_of_the_scheme(port: Any)
 
 
 @pytest.mark.parametrize("port", ["", "x", None])
-def test_client_address_is_kept_if_the_environ_has_no_valid_client_port(port: Any) -> None:
+def test_client_address_is_kept_when_REMOTE_PORT_is_invalid(port: Any) -> None:
     exchange = read(REMOTE_ADDR="1.2.3.4", REMOTE_PORT=port)
     assert exchange.endpoint.client == ("1.2.3.4", 0)
     environ = build_environ(exchange)
@@ -69,7 +69,7 @@ def test_environ_of_a_unix_socket_has_no_client_and_no_port() -> None:
 
 
 @pytest.mark.parametrize("target", ["http://a.example/x%2Fy?q", "/other", "x", "%2Fx"])
-def test_raw_uri_that_contradicts_path_info_is_replaced_by_the_path(target: str) -> None:
+def test_RAW_URI_that_differs_from_PATH_INFO_is_ignored(target: str) -> None:
     exchange = read(RAW_URI=target, PATH_INFO="/x/y", QUERY_STRING="q")
     assert (exchange.raw_path, exchange.query_string) == (b"/x/y", b"q")
 
@@ -86,7 +86,7 @@ def test_raw_uri_that_contradicts_path_info_is_replaced_by_the_path(target: str)
         ("", "b", "/a?b"),
     ],
 )
-def test_question_mark_without_a_query_is_kept_in_the_raw_uri(raw: str, query: str, target: str) -> None:
+def test_REQUEST_URI_keeps_a_question_mark_without_a_query(raw: str, query: str, target: str) -> None:
     environ = build_environ(read(RAW_URI=raw, PATH_INFO="/a", QUERY_STRING=query))
     assert (environ["REQUEST_URI"], environ["QUERY_STRING"]) == (target, query)
 
@@ -102,13 +102,13 @@ def test_question_mark_without_a_query_is_kept_in_the_raw_uri(raw: str, query: s
         ("/caf\xe9", "", "/caf\xe9", b"/caf%E9"),
     ],
 )
-def test_raw_uri_that_contradicts_the_path_is_rebuilt_from_the_path(
+def test_request_target_is_built_from_PATH_INFO_when_RAW_URI_differs(
     raw: str, script_name: str, path: str, target: bytes
 ) -> None:
     assert read(RAW_URI=raw, SCRIPT_NAME=script_name, PATH_INFO=path).target == target
 
 
-def test_raw_uri_that_matches_the_path_in_environ_is_kept() -> None:
+def test_RAW_URI_that_matches_the_path_is_kept() -> None:
     assert read(REQUEST_URI="/x%2fy?q", PATH_INFO="/x/y").raw_path == b"/x%2fy"
 
 
@@ -130,17 +130,17 @@ def test_environ_fields_with_empty_values_are_kept() -> None:
     assert build_environ(exchange)["HTTP_X"] == ""
 
 
-def test_content_length_and_content_type_of_environ_override_HTTP_prefixed_keys() -> None:
+def test_CONTENT_LENGTH_and_CONTENT_TYPE_override_HTTP_prefixed_keys() -> None:
     exchange = read(CONTENT_LENGTH=5, CONTENT_TYPE="text/x", HTTP_CONTENT_LENGTH="6", HTTP_CONTENT_TYPE="text/y")
     assert fields(exchange) == {b"content-length": b"5", b"content-type": b"text/x"}
 
 
-def test_environ_has_the_first_of_two_content_lengths() -> None:
+def test_environ_has_one_of_two_equal_content_lengths() -> None:
     environ = build_environ(exchange_of(b"/", (b"content-length", b"5"), (b"content-length", b"5")))
     assert environ["CONTENT_LENGTH"] == "5"
 
 
-def test_environs_of_requests_with_the_same_field_names_have_their_own_values() -> None:
+def test_environs_with_equal_field_names_keep_separate_values() -> None:
     environs = [build_environ(exchange_of(b"/", (b"x-same-names", value))) for value in (b"1", b"2")]
     assert [environ["HTTP_X_SAME_NAMES"] for environ in environs] == ["1", "2"]
 
@@ -151,7 +151,7 @@ def test_repeated_field_is_joined_in_the_environ_of_each_request() -> None:
         assert environ["HTTP_X_TWICE"] == "1,2"
 
 
-def test_field_with_an_underscore_in_its_name_is_left_out_of_each_environ() -> None:
+def test_environ_omits_a_field_with_an_underscore_in_its_name() -> None:
     for _ in range(2):
         environ = build_environ(exchange_of(b"/", (b"x-real-ip", b"good"), (b"x_real_ip", b"evil")))
         assert environ["HTTP_X_REAL_IP"] == "good"
@@ -163,7 +163,7 @@ def test_environ_is_built_when_the_cache_of_field_names_is_full() -> None:
     assert len(_KEYS) <= _MOST_KEYS
 
 
-def test_long_names_of_a_request_are_not_cached() -> None:
+def test_long_field_names_are_not_cached() -> None:
     name = b"x" * (_KEYS_BYTES + 1)
     assert build_environ(exchange_of(b"/", (name, b"1")))["HTTP_" + name.decode().upper()] == "1"
     assert (name,) not in _KEYS
@@ -197,13 +197,13 @@ def test_request_content_length_is_derived_from_the_environ(environ: dict[str, A
     assert content_length(environ) == length
 
 
-def test_environ_keys_that_the_wsgi_host_added_are_passed_on() -> None:
+def test_custom_environ_keys_of_the_wsgi_host_are_passed_on() -> None:
     own = object()
     environ = build_environ(read(REMOTE_USER="me", **{"test.own": own, "wsgi.run_once": True}))
     assert (environ["REMOTE_USER"], environ["test.own"], environ["wsgi.run_once"]) == ("me", own, False)
 
 
-def test_environs_with_equal_keys_keep_separate_values() -> None:
+def test_requests_from_environs_with_equal_keys_keep_separate_values() -> None:
     for value in ("a", "b"):
         exchange = read(HTTP_X=value, REMOTE_USER=value)
         assert (exchange.headers, exchange.endpoint.environ) == ([[b"x", value.encode()]], {"REMOTE_USER": value})

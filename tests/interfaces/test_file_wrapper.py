@@ -159,7 +159,7 @@ async def test_server_reads_a_file_that_sendfile_cannot_send(
     assert (response.complete, response.content == content, sent_by_the_kernel) == (True, True, [])
 
 
-async def test_over_tls_a_wsgi_file_is_not_sent_by_the_kernel(
+async def test_wsgi_file_over_tls_is_not_sent_by_the_kernel(
     path: Path, tmp_path: Path, sent_by_the_kernel: list[int]
 ) -> None:
     certificates = Certificates(tmp_path)
@@ -184,9 +184,7 @@ async def test_wsgi_file_shorter_than_its_content_length_aborts_the_response(pat
     assert not response.complete
 
 
-async def test_file_returned_after_wsgi_write_is_sent_after_the_written_content(
-    path: Path, sent_by_the_kernel: list[int]
-) -> None:
+async def test_wsgi_file_is_sent_after_the_bytes_passed_to_write(path: Path, sent_by_the_kernel: list[int]) -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [("Content-Length", "100000")])(b"first")
         return environ["wsgi.file_wrapper"](open(path, "rb"))
@@ -197,7 +195,7 @@ async def test_file_returned_after_wsgi_write_is_sent_after_the_written_content(
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
-async def test_wsgi_file_is_not_sent_with_a_status_without_content(path: Path, status: str) -> None:
+async def test_wsgi_file_is_not_sent_with_status_204_or_304(path: Path, status: str) -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response(status, [])
         return environ["wsgi.file_wrapper"](open(path, "rb"))
@@ -235,7 +233,7 @@ async def test_wsgi_file_with_an_invalid_response_head_gives_500_and_is_closed(p
     await until(lambda: opened[0].closed)
 
 
-async def test_disconnect_during_a_wsgi_file_frees_the_worker_and_closes_the_file(tmp_path: Path) -> None:
+async def test_disconnect_during_a_wsgi_file_response_closes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.touch()
     os.truncate(path, 64 << 20)
@@ -253,7 +251,7 @@ async def test_disconnect_during_a_wsgi_file_frees_the_worker_and_closes_the_fil
         await until(lambda: opened and opened[0].closed)
 
 
-async def test_access_line_counts_the_bytes_that_the_kernel_has_sent(
+async def test_access_log_counts_the_bytes_of_a_file_sent_by_the_kernel(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "uvicorn.access")
@@ -264,7 +262,7 @@ async def test_access_line_counts_the_bytes_that_the_kernel_has_sent(
     assert [record.__dict__["size"] for record in caplog.records] == [len(CONTENT)]
 
 
-async def test_werkzeug_range_response_reads_only_the_requested_range_of_the_file(path: Path) -> None:
+async def test_werkzeug_range_response_reads_only_the_requested_bytes(path: Path) -> None:
     wrapped: list[Any] = []
 
     class Watched(FileWrapper):
@@ -300,7 +298,7 @@ def test_file_wrapper_is_seekable_if_its_file_is_seekable(path: Path) -> None:
         assert not FileWrapper(pipe).seekable()
 
 
-def test_file_with_seek_and_tell_but_without_seekable_is_seekable() -> None:
+def test_file_wrapper_is_seekable_if_its_file_has_seek_and_tell() -> None:
     class Old:
         def read(self, size: int) -> bytes:
             return b""

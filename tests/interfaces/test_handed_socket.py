@@ -66,7 +66,7 @@ async def client_of(app: Callable[..., Any], request: bytes = HANDSHAKE, **optio
         await task
 
 
-async def test_W5_first_call_of_a_socket_method_takes_the_connection_over() -> None:
+async def test_W5_first_socket_method_call_takes_over_the_connection() -> None:
     def use(environ: dict[str, Any]) -> bytes:
         with environ["werkzeug.socket"] as sock:
             sock.sendall(SWITCHED)
@@ -80,12 +80,12 @@ async def test_W5_first_call_of_a_socket_method_takes_the_connection_over() -> N
     assert app.returned == b"hello"
 
 
-async def test_W5_unused_socket_leaves_the_response_to_the_application() -> None:
+async def test_W5_application_that_does_not_use_its_socket_sends_a_response() -> None:
     async with client_of(Call(lambda environ: environ["werkzeug.socket"])) as (reader, _):
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
 
 
-async def test_W5_repr_or_copy_or_attribute_lookup_leaves_the_connection_with_the_server() -> None:
+async def test_W5_repr_and_copy_of_the_socket_do_not_take_over_the_connection() -> None:
     def use(environ: dict[str, Any]) -> bool:
         sock = environ["werkzeug.socket"]
         shown = repr(sock), str(sock), f"{environ}"
@@ -155,7 +155,7 @@ async def test_W5_concurrent_use_of_the_socket_by_threads_causes_one_takeover() 
     assert app.returned == 1
 
 
-async def test_W5_bytes_of_one_send_stay_together_while_another_thread_sends() -> None:
+async def test_W5_concurrent_sends_of_two_threads_do_not_interleave() -> None:
     long, short = b"x" * (1 << 20), b"\0"
 
     def use(environ: dict[str, Any]) -> None:
@@ -207,7 +207,7 @@ async def test_W5_close_waits_for_a_send_of_another_thread() -> None:
     assert call.returned
 
 
-async def test_W5_socket_is_blocking_although_a_default_timeout_is_set() -> None:
+async def test_W5_socket_is_blocking_despite_a_default_socket_timeout() -> None:
     def use(environ: dict[str, Any]) -> Any:
         socket.setdefaulttimeout(5)
         try:
@@ -237,7 +237,7 @@ async def test_W4_disallowed_origin_gets_403_when_the_application_uses_the_socke
     assert isinstance(app.error, ClientDisconnected)
 
 
-async def test_W6_socket_access_raises_and_sends_503_if_ws_threads_are_exhausted() -> None:
+async def test_W6_handshake_gets_503_when_every_websocket_thread_holds_a_socket() -> None:
     leave = threading.Event()
 
     def use(environ: dict[str, Any]) -> None:
@@ -256,7 +256,7 @@ async def test_W6_socket_access_raises_and_sends_503_if_ws_threads_are_exhausted
         leave.set()
 
 
-async def test_W2_return_after_socket_use_closes_with_1000_and_sends_no_response() -> None:
+async def test_W2_application_that_returns_after_using_its_socket_closes_with_1000() -> None:
     app = Call(lambda environ: environ["werkzeug.socket"].sendall(SWITCHED))
     async with client_of(app) as (reader, _):
         assert await reader.read() == SWITCHED + b"\x88\x02\x03\xe8"
@@ -275,7 +275,7 @@ async def test_W2_exception_after_use_of_the_socket_sends_close_code_1011(
 
 
 @pytest.mark.parametrize("error", [ConnectionError(), StopIteration()])
-async def test_W2_connection_error_or_stop_iteration_after_the_close_frame_logs_no_warning(
+async def test_W2_ConnectionError_and_StopIteration_after_the_close_frame_log_no_warning(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     def use(environ: dict[str, Any]) -> None:
@@ -290,7 +290,7 @@ async def test_W2_connection_error_or_stop_iteration_after_the_close_frame_logs_
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_W2_value_error_after_the_close_frame_of_the_application_is_logged(
+async def test_W2_ValueError_after_the_close_frame_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def use(environ: dict[str, Any]) -> None:
@@ -319,7 +319,7 @@ async def test_W2_exception_after_the_client_has_closed_is_logged_at_debug(caplo
     assert [record.levelname for record in caplog.records if record.exc_info] == ["DEBUG"]
 
 
-async def test_W7_stopping_server_ends_the_socket_stream_and_closes_with_1012() -> None:
+async def test_W7_stopping_server_closes_the_socket_with_1012() -> None:
     def use(environ: dict[str, Any]) -> bytes:
         sock = environ["werkzeug.socket"]
         sock.sendall(SWITCHED)
@@ -339,7 +339,7 @@ async def test_W7_stopping_server_ends_the_socket_stream_and_closes_with_1012() 
     assert app.returned == b""
 
 
-async def test_werkzeug_socket_raises_after_the_application_accepted_the_websocket() -> None:
+async def test_application_that_accepted_the_websocket_cannot_use_the_werkzeug_socket() -> None:
     errors: list[BaseException] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
@@ -358,7 +358,7 @@ async def test_werkzeug_socket_raises_after_the_application_accepted_the_websock
     await site.end()
 
 
-def test_handed_socket_has_the_methods_of_a_socket() -> None:
+def test_werkzeug_socket_has_the_methods_of_a_socket() -> None:
     made = HandedSocket.__new__(HandedSocket)
     made._socket = None
     for name in ("recv", "send", "sendall", "recv_into", "fileno", "shutdown", "settimeout", "makefile", "getpeername"):

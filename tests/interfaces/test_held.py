@@ -93,7 +93,7 @@ async def test_plain_middleware_that_returns_a_coroutine_is_served(caplog: Log) 
     assert caplog.messages == []
 
 
-async def test_plain_middleware_may_return_the_awaitable_of_send() -> None:
+async def test_plain_channels_function_may_return_the_result_of_send() -> None:
     received = await answers(lambda message, channels: channels["reply"].send(HELLO), "channels", GET, GET)
     assert received.count(b"HTTP/1.1 200 ") == 2
 
@@ -132,7 +132,7 @@ async def test_plain_function_that_raises_gives_500(caplog: Log) -> None:
     assert caplog.text.count("ValueError: boom") == 1
 
 
-def test_dropped_HEAD_response_of_a_plain_function_resets_the_exchange() -> None:
+def test_incomplete_HEAD_response_of_a_plain_function_is_discarded() -> None:
     exchange = HTTPExchange(HTTPGateway(), Endpoint(), "HEAD", b"/", "1.1", ((), ()), False)
     call_held(exchange, lambda: exchange.respond(200, more_content=True), ())
     assert (exchange.state, exchange.status, exchange.ended_early) == (WAITING, 0, False)
@@ -185,17 +185,17 @@ def test_trailers_of_a_plain_function_are_sent_after_the_function_returns() -> N
     assert calls == ["returned", "response", "trailers"]
 
 
-def test_abort_by_a_plain_function_takes_effect_after_the_function_returns() -> None:
+def test_connection_is_aborted_after_the_plain_function_returns() -> None:
     _, calls = held(lambda made: made.abort("gone wrong"))
     assert calls == ["returned", "abort"]
 
 
-def test_gateway_is_asked_for_content_before_a_plain_function_returns() -> None:
+def test_plain_function_requests_content_from_the_gateway_at_once() -> None:
     _, calls = held(lambda made: made.gateway.want_content(made), lambda made: made.gateway.content_taken(made))
     assert calls == ["want", "taken", "returned"]
 
 
-def test_invalid_content_of_a_plain_function_closes_a_started_response() -> None:
+def test_invalid_content_of_a_plain_function_closes_the_response() -> None:
     made = HTTPExchange(RecordingGateway(), Endpoint(), "GET", b"/", "1.1", ((), ()), has_content=False)
 
     def app() -> None:

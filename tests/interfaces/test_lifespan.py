@@ -102,7 +102,7 @@ async def test_request_scope_has_no_state_without_lifespan(lifespan: str) -> Non
     assert "state" not in app.scopes[-1]
 
 
-async def test_application_is_not_called_for_its_lifespan_if_lifespan_is_off() -> None:
+async def test_application_is_not_called_at_startup_if_lifespan_is_off() -> None:
     app = App()
     interface = interface_of(app, lifespan="off")
     await interface.startup()
@@ -131,7 +131,7 @@ async def test_application_without_lifespan_support_is_rejected_if_lifespan_is_o
         await interface_of(app, lifespan="on").startup()
 
 
-async def test_application_that_raises_after_lifespan_startup_is_served_with_a_warning(
+async def test_application_that_raises_during_lifespan_startup_is_served_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +143,7 @@ async def test_application_that_raises_after_lifespan_startup_is_served_with_a_w
     assert "no database" in caplog.text
 
 
-async def test_application_that_answers_lifespan_with_http_events_is_served_without_lifespan(
+async def test_application_that_answers_lifespan_with_http_events_is_served(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,7 +161,7 @@ async def test_failed_lifespan_startup_raises_startup_error_with_the_reason() ->
         await interface_of(App("lifespan.startup.failed", "lifespan.shutdown.complete")).startup()
 
 
-async def test_cancelled_lifespan_startup_cancels_the_call_of_the_application() -> None:
+async def test_lifespan_startup_can_be_cancelled() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -220,7 +220,7 @@ async def test_lifespan_exception_between_startup_and_shutdown_is_logged_once(
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_application_that_receives_after_lifespan_shutdown_does_not_delay_the_shutdown(
+async def test_application_that_receives_again_after_lifespan_shutdown_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -242,7 +242,7 @@ def test_application_that_raises_system_exit_in_lifespan_startup_is_not_served()
         run(interface_of(app).startup())
 
 
-async def test_second_answer_to_a_lifespan_event_raises_in_the_application(caplog: pytest.LogCaptureFixture) -> None:
+async def test_second_answer_to_a_lifespan_event_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -255,7 +255,7 @@ async def test_second_answer_to_a_lifespan_event_raises_in_the_application(caplo
     assert "lifespan.startup is already answered" in caplog.text
 
 
-async def test_startup_attribute_of_an_asgi_application_is_not_called() -> None:
+async def test_startup_method_of_an_asgi_application_is_not_called() -> None:
     class Framework(App):
         async def startup(self) -> None:
             raise AssertionError("called by the server")

@@ -93,7 +93,7 @@ async def test_log_line_for_an_invalid_response_ends_with_the_error_message(
 @pytest.mark.any_loop
 @pytest.mark.parametrize("kind", [sending, consumer_sending], ids=["channels", "consumer on a thread"])
 @pytest.mark.parametrize("mistake", RESPONSES)
-async def test_traceback_for_an_invalid_response_has_frames_of_the_application_only(
+async def test_traceback_of_an_invalid_response_omits_the_frames_of_the_server(
     kind: Callable[[Any], Callable[..., Any]], mistake: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, text = await logged(kind(RESPONSES[mistake][0]), caplog)
@@ -130,7 +130,7 @@ async def test_log_line_for_a_returned_response_shows_the_keys_of_the_response(
         ("body", "channels['body'] exists only if the request has content: use channels.get('body')"),
     ],
 )
-async def test_key_error_for_a_missing_channel_is_logged_with_an_explanation(
+async def test_log_line_explains_a_KeyError_for_a_missing_channel(
     name: str, sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: Message, channels: Message) -> None:
@@ -141,7 +141,7 @@ async def test_key_error_for_a_missing_channel_is_logged_with_an_explanation(
 
 
 @pytest.mark.any_loop
-async def test_key_error_of_an_application_dict_is_logged_without_an_explanation(
+async def test_log_line_does_not_explain_a_KeyError_of_an_application_dict(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Message) -> None:
@@ -154,9 +154,7 @@ async def test_key_error_of_an_application_dict_is_logged_without_an_explanation
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("arguments", [(), ([],), (1,)])
-async def test_key_error_of_an_application_is_logged_whatever_its_arguments(
-    arguments: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_KeyError_without_a_string_argument_is_logged(arguments: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: Message, channels: Message) -> None:
         raise KeyError(*arguments)
 
@@ -231,7 +229,7 @@ def test_error_for_a_wrong_channels_signature_shows_the_parameters(app: Any, fou
         (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12), "two empty lines before a request, or the "),
     ],
 )
-async def test_proxy_protocol_is_named_in_the_log_with_the_remedy(
+async def test_proxy_protocol_header_is_logged_with_a_remedy(
     header: bytes, found: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     conversation = Conversation(Recorder(sending({"status": 200})))
@@ -247,7 +245,7 @@ async def test_proxy_protocol_is_named_in_the_log_with_the_remedy(
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("part", [1, 100], ids=["in parts", "at once"])
-async def test_tls_client_hello_on_a_plain_http_port_is_named_in_the_log(
+async def test_tls_handshake_on_a_plain_http_port_is_explained_in_the_log(
     part: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     # The beginning of a ClientHello.

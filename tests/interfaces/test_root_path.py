@@ -19,14 +19,14 @@ SEGMENTS = st.lists(st.sampled_from(["api", "admin", "a", ""]), max_size=4).map(
 
 
 @given(target=SEGMENTS)
-def test_path_is_root_path_plus_target_if_a_proxy_removed_the_root_path(target: str) -> None:
+def test_path_includes_the_root_path_that_a_proxy_removed(target: str) -> None:
     endpoint = Endpoint(root_path="/api", root_path_cut="yes")
     made = HTTPExchange(HTTPGateway(), endpoint, "GET", target.encode(), "1.1", ((), ()), False)
     assert (made.path, made.raw_path) == ("/api" + target, b"/api" + target.encode())
 
 
 @given(one=SEGMENTS, other=SEGMENTS)
-def test_two_different_request_targets_never_map_to_one_path(one: str, other: str) -> None:
+def test_different_request_targets_map_to_different_paths(one: str, other: str) -> None:
     for cut in ("yes", "no"):
         endpoint = Endpoint(root_path="/api", root_path_cut=cut)
         paths = [
@@ -43,7 +43,7 @@ def wsgi_paths(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 @pytest.mark.parametrize("cut", ["yes", "no", "auto"])
 @pytest.mark.parametrize("target", [b"/api/show", b"/show", b"/apiary", b"/api", b"/"])
-async def test_script_name_plus_path_info_equals_the_path_of_a_channels_message(cut: str, target: bytes) -> None:
+async def test_SCRIPT_NAME_plus_PATH_INFO_equals_the_path_of_a_channels_message(cut: str, target: bytes) -> None:
     recorder = Recorder(hello)
     channels = Conversation(recorder, root_path="/api", root_path_cut=cut)
     channels.send(request(b"GET " + target + b" HTTP/1.1"))

@@ -46,7 +46,7 @@ async def response_to(request: bytes, app: Callable[..., Any], **settings: Any) 
 # What is not taken over
 
 
-async def test_W3_ordinary_response_to_a_handshake_does_not_depend_on_the_ws_setting() -> None:
+async def test_W3_http_response_to_a_handshake_is_identical_with_websockets_off() -> None:
     served = await response_to(HANDSHAKE, Call(ignore), date_header=False)
     assert served == await response_to(HANDSHAKE, Call(ignore), date_header=False, ws=False)
     assert served.endswith(b"ordinary")
@@ -63,7 +63,7 @@ async def test_W3_half_closed_client_gets_the_ordinary_response_to_its_handshake
     await conversation.interface.shutdown(1)
 
 
-async def test_takeover_for_a_half_closed_client_raises_client_disconnected() -> None:
+async def test_websocket_accept_for_a_half_closed_client_raises_ClientDisconnected() -> None:
     closed = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -91,7 +91,7 @@ async def test_takeover_for_a_half_closed_client_raises_client_disconnected() ->
     ],
     ids=["other version", "POST", "no upgrade", "--ws none", "--ws-threads 0"],
 )
-async def test_W1_environ_has_no_websocket_for_invalid_handshakes_or_switched_off_websockets(
+async def test_W1_environ_has_no_websocket_if_the_server_cannot_accept_it(
     request_bytes: bytes, settings: dict[str, Any]
 ) -> None:
     environs: list[dict[str, Any]] = []
@@ -105,7 +105,7 @@ async def test_W1_environ_has_no_websocket_for_invalid_handshakes_or_switched_of
     assert "uvicorn.websocket" not in environs[0]
 
 
-async def test_W6_environ_has_no_websocket_if_the_user_provides_the_executor() -> None:
+async def test_W6_adapter_with_a_custom_executor_offers_no_websocket() -> None:
     # No thread of it can be replaced.
     call = Call(ignore)
     with ThreadPoolExecutor(1) as executor:
@@ -113,7 +113,7 @@ async def test_W6_environ_has_no_websocket_if_the_user_provides_the_executor() -
     assert not call.thread
 
 
-async def test_W3_write_without_a_takeover_sends_the_ordinary_response() -> None:
+async def test_W3_wsgi_write_answers_a_handshake_with_an_ordinary_response() -> None:
     response = await response_to(HANDSHAKE, wsgi_apps.write)
     assert response.startswith(b"HTTP/1.1 200 ")
 
@@ -127,7 +127,7 @@ def generated() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("content", [[b"late"], [], ["no bytes"], None, generated()])
-async def test_W2_return_after_the_takeover_closes_with_1000_and_sends_no_response(
+async def test_W2_websocket_closes_with_1000_when_the_wsgi_application_returns(
     content: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     site = await opened(Call(lambda websocket: websocket.accept(), content))
@@ -151,7 +151,7 @@ async def test_W2_wsgi_response_close_is_called_after_the_takeover() -> None:
     await site.end()
 
 
-async def test_W2_status_500_after_the_takeover_closes_with_1011_and_sends_no_response() -> None:
+async def test_W2_websocket_closes_with_1011_if_the_wsgi_application_sends_500() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["uvicorn.websocket"].accept()
         write = start_response("500 Internal Server Error", [("Content-Length", "4")])
@@ -170,7 +170,9 @@ def stop(websocket: WSGIWebSocket) -> None:
     raise StopIteration
 
 
-async def test_W2_stop_iteration_after_the_takeover_closes_with_1000(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W2_StopIteration_after_the_takeover_closes_the_websocket_with_1000(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     site = await opened(Call(stop))
     assert await site.close_frame() == 1000
     assert caplog.text == ""
@@ -178,7 +180,7 @@ async def test_W2_stop_iteration_after_the_takeover_closes_with_1000(caplog: pyt
 
 
 @pytest.mark.parametrize("error", [ValueError("wrong"), SystemExit(3), OSError("no file")])
-async def test_W2_exception_after_the_takeover_is_logged_once_and_closes_with_1011(
+async def test_W2_exception_after_the_takeover_closes_the_websocket_with_1011(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def serve(websocket: WSGIWebSocket) -> None:
@@ -207,7 +209,7 @@ async def test_W2_exception_after_the_disconnect_is_logged_at_debug(caplog: pyte
     await site.end()
 
 
-async def test_W2_exception_after_close_by_the_application_is_logged_and_keeps_the_code(
+async def test_W2_exception_after_close_does_not_change_the_close_code(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def serve(websocket: WSGIWebSocket) -> None:
@@ -222,7 +224,7 @@ async def test_W2_exception_after_close_by_the_application_is_logged_and_keeps_t
     await site.end()
 
 
-async def test_W2_generator_is_closed_at_the_first_yield_after_a_takeover() -> None:
+async def test_W2_wsgi_generator_that_yields_after_the_takeover_is_closed() -> None:
     steps: list[str] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -240,7 +242,7 @@ async def test_W2_generator_is_closed_at_the_first_yield_after_a_takeover() -> N
     await site.end()
 
 
-async def test_W2_taken_over_handshake_has_one_access_line_with_101() -> None:
+async def test_W2_wsgi_websocket_has_one_access_log_line_with_status_101() -> None:
     lines: list[tuple[int, str]] = []
     site = Site(Call(echo))
     site.context.response_clock = site.clock.monotonic
@@ -292,7 +294,7 @@ async def test_W4_takeover_from_a_foreign_origin_gets_403(caplog: pytest.LogCapt
     await site.end()
 
 
-async def test_W4_each_use_of_a_rejected_takeover_raises_ClientDisconnected() -> None:
+async def test_W4_use_of_a_rejected_websocket_raises_ClientDisconnected() -> None:
     errors: list[str] = []
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -326,7 +328,9 @@ async def test_W4_wsgi_application_may_return_without_start_response_after_a_403
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-async def test_return_without_start_response_after_a_disconnect_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_wsgi_application_without_start_response_logs_no_error_after_a_disconnect(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         websocket = environ["uvicorn.websocket"]
         half_closed.wait()
@@ -342,7 +346,7 @@ async def test_return_without_start_response_after_a_disconnect_logs_no_error(ca
     await site.end()
 
 
-async def test_W4_exception_after_a_403_at_the_takeover_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W4_exception_after_a_rejected_origin_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "uvicorn.app")
     site = await opened(Call(lambda websocket: websocket.receive()), origin="http://evil.example")
     assert await site.answer() == 403
@@ -385,7 +389,7 @@ async def answered_handshake(site: Site) -> FakeTransport:
     return transport
 
 
-async def test_W6_takeover_above_ws_threads_gets_503_until_a_thread_is_free(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W6_handshake_above_ws_threads_gets_503_until_a_websocket_ends(caplog: pytest.LogCaptureFixture) -> None:
     call = Call(echo)
     site = await opened(call, ws_threads=1)
     assert await site.answer() == 101
@@ -401,7 +405,7 @@ async def test_W6_takeover_above_ws_threads_gets_503_until_a_thread_is_free(capl
     await site.interface.shutdown(30)
 
 
-async def test_W6_takeover_above_threads_per_client_gets_503(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W6_handshake_above_threads_per_client_gets_503(caplog: pytest.LogCaptureFixture) -> None:
     site = await opened(Call(echo), threads=2, threads_per_client=1, ws_threads=2)
     assert await site.answer() == 101
     transport = await answered_handshake(site)
@@ -410,7 +414,7 @@ async def test_W6_takeover_above_threads_per_client_gets_503(caplog: pytest.LogC
     await site.end()
 
 
-async def test_W6_ws_thread_of_a_disconnected_client_is_counted_until_the_handler_ends() -> None:
+async def test_W6_websocket_thread_counts_until_its_handler_ends() -> None:
     proceed = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -427,7 +431,7 @@ async def test_W6_ws_thread_of_a_disconnected_client_is_counted_until_the_handle
     await site.end()
 
 
-async def test_W6_takeover_by_a_helper_thread_detaches_the_worker_of_the_application() -> None:
+async def test_W6_accept_on_a_helper_thread_detaches_the_worker_thread() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         taking = threading.Thread(target=websocket.accept)
         taking.start()
@@ -441,7 +445,7 @@ async def test_W6_takeover_by_a_helper_thread_detaches_the_worker_of_the_applica
 
 
 @pytest.mark.parametrize("content", [(b"ordinary",), {b"ordi": 1, b"nary": 2}], ids=["whole", "pieces"])
-async def test_takeover_from_a_second_thread_during_the_response_either_succeeds_or_raises(
+async def test_accept_on_a_second_thread_succeeds_or_raises_during_the_response(
     caplog: pytest.LogCaptureFixture, content: Any
 ) -> None:
     refused: list[ClientDisconnected] = []
@@ -470,7 +474,7 @@ async def test_takeover_from_a_second_thread_during_the_response_either_succeeds
     assert not caplog.records
 
 
-async def test_W6_takeover_after_the_application_has_responded_detaches_no_thread() -> None:
+async def test_W6_accept_after_the_response_detaches_no_thread() -> None:
     kept: list[WSGIWebSocket] = []
     site = await opened(Call(kept.append), threads=1)
     assert await site.answer() == 200
@@ -480,7 +484,7 @@ async def test_W6_takeover_after_the_application_has_responded_detaches_no_threa
     await site.end()
 
 
-async def test_websocket_of_a_wsgi_client_does_not_count_towards_threads_per_client() -> None:
+async def test_wsgi_websocket_does_not_count_towards_threads_per_client() -> None:
     site = await opened(Call(echo), threads_per_client=1)
     assert await site.answer() == 101
     http, transport = site.connect()
@@ -495,7 +499,7 @@ async def test_websocket_of_a_wsgi_client_does_not_count_towards_threads_per_cli
     await site.end()
 
 
-async def test_W6_takeover_without_a_free_descriptor_gets_503(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W6_handshake_gets_503_when_no_file_descriptor_is_free(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise OSError(errno.EMFILE, "too many open files")
 
