@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers import settle, until
 from uvicorn.broadcast.redis import reconnecting as module
-from uvicorn.broadcast.redis.connection import ConnectFailed, RedisConnection, connect_error
+from uvicorn.broadcast.redis.connection import ConnectFailed, RedisConnection, connect_refused
 from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection
 from uvicorn.broadcast.redis.resp import RedisRefusal
 
@@ -207,7 +207,7 @@ async def test_connection_that_redis_denies_logs_one_error_and_retries_later(
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)
 
     def deny() -> RedisConnection:
-        raise connect_error(RedisRefusal("WRONGPASS invalid username-password pair"), "") or AssertionError
+        raise connect_refused(RedisRefusal("WRONGPASS invalid username-password pair"))
 
     reconnecting = Recorded(deny)
     await reconnecting.start()
@@ -228,7 +228,7 @@ async def test_connection_is_retried_soon_after_a_transient_redis_error(
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)
 
     def refuse_for_now() -> RedisConnection:
-        raise connect_error(RedisRefusal("BUSY a script"), "SELECT") or AssertionError
+        raise connect_refused(RedisRefusal("BUSY a script"), "SELECT")
 
     reconnecting = Recorded(refuse_for_now)
     await reconnecting.start()

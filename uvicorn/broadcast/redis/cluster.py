@@ -14,7 +14,7 @@ from redis.crc import key_slot
 from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage, Receiver
 from uvicorn.broadcast.redis.connection import ConnectFailed, first_reply
 from uvicorn.broadcast.redis.reconnecting import drop_inherited, is_cancelled
-from uvicorn.broadcast.redis.redis_py import connect_to, driver_options
+from uvicorn.broadcast.redis.redis_py import connect_to, connected, driver_options
 from uvicorn.broadcast.redis.resp import RedisRefusal
 from uvicorn.broadcast.redis.standalone import RedisServer, redis_server
 from uvicorn.broadcast.redis.subscriber import logger
@@ -159,11 +159,9 @@ class ClusterBackend(Backend):
         await self._apply_owners(await first_reply(hosts, self._options.connect_timeout, self._fetch_owners))
 
     async def _fetch_owners(self, host: str, port: int) -> dict[int, Place]:
-        connection = await connect_to(host, port, self._driver)
-        try:
-            ranges: Any = await connection.execute(b"CLUSTER", b"SLOTS")
-        finally:
-            await connection.close("done")
+        async with connected(host, port, self._driver) as connection:
+            await connection.send_command("CLUSTER", "SLOTS")
+            ranges: Any = await connection.read_response(disable_decoding=True)
         owners = {}
         for first, last, master, *_ in ranges:
             # A server that does not announce its own name has the name by which we have reached it.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
 from uvicorn.broadcast.redis.resp import RedisRefusal, Reply
@@ -41,12 +42,23 @@ class ConnectionLost(Exception):
     """The connection was lost before the reply."""
 
 
-def connect_error(error: BaseException, command: str) -> ConnectFailed | None:
-    """Return a ConnectFailed for an error reply to `command` or for a ConnectionLost, otherwise None."""
-    if isinstance(error, RedisRefusal):
-        command = "AUTH" if error.code == "WRONGPASS" else command
-        return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {error}", error.is_denied)
-    return ConnectFailed(str(error)) if isinstance(error, ConnectionLost) else None
+def connect_refused(refusal: RedisRefusal, command: str = "") -> ConnectFailed:
+    command = "AUTH" if refusal.code == "WRONGPASS" else command
+    return ConnectFailed(f"Redis refuses{f' {command}' if command else ''}: {refusal}", refusal.is_denied)
+
+
+@asynccontextmanager
+async def closed_on_failure(connection: RedisConnection, command: str = "") -> AsyncIterator[None]:
+    """Close `connection` if the block raises. An error reply and ConnectionLost become ConnectFailed."""
+    try:
+        yield
+    except BaseException as error:
+        await connection.close("connecting failed")
+        if isinstance(error, RedisRefusal):
+            raise connect_refused(error, command) from None
+        if isinstance(error, ConnectionLost):
+            raise ConnectFailed(str(error)) from None
+        raise
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
@@ -73,6 +85,8 @@ class RedisConnection:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        #: `host:port` of a server that redis-py has connected to, otherwise ''.
+        self.place = ""
         #: Done when the connection has ended. The result is the reason.
         self.lost: asyncio.Future[str] = self._loop.create_future()
         #: A `time.monotonic()`: uvloop updates its own clock only once in each iteration of the event loop.

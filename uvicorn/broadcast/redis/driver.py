@@ -1,4 +1,4 @@
-"""Connections of the driver asyncio_redis."""
+"""Connections that use the protocol of the driver asyncio_redis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import cast
 from asyncio_redis import RedisProtocol
 from asyncio_redis.encoders import BytesEncoder
 
-from uvicorn.broadcast.redis.connection import RedisConnection, connect_error
+from uvicorn.broadcast.redis.connection import RedisConnection, closed_on_failure
 from uvicorn.broadcast.redis.resp import NotRedis, RedisReader
 from uvicorn.broadcast.redis.url import RedisAddress
 
@@ -19,7 +19,7 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
 
     # The original parser cannot parse acknowledgements, loses authentication errors, and queues pushes without bound.
 
-    def __init__(self, connection: AsyncioRedisConnection) -> None:
+    def __init__(self, connection: DriverConnection) -> None:
         super().__init__(encoder=BytesEncoder(), enable_typechecking=False)
         self.transport: asyncio.Transport
         self._connection = connection
@@ -50,10 +50,12 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]
         )
 
 
-class AsyncioRedisConnection(RedisConnection):
+class DriverConnection(RedisConnection):
     def __init__(self) -> None:
         super().__init__()
         self.protocol = _Protocol(self)
+        #: redis-py's writer, which would close the transport when it is freed. Otherwise None.
+        self.writer: asyncio.StreamWriter | None = None
 
     @property
     def unsent_bytes(self) -> int:
@@ -71,26 +73,19 @@ class AsyncioRedisConnection(RedisConnection):
         return int(self.protocol.transport.get_extra_info("socket").fileno())
 
 
-async def connect(address: RedisAddress) -> AsyncioRedisConnection:
+async def connect(address: RedisAddress) -> DriverConnection:
     """Connect and log in, without a timeout. Raises ConnectFailed or OSError."""
     loop = asyncio.get_running_loop()
-    connection = AsyncioRedisConnection()
+    connection = DriverConnection()
     if address.path:
         await loop.create_unix_connection(lambda: connection.protocol, address.path)
     else:
         await loop.create_connection(lambda: connection.protocol, address.host, address.port, ssl=address.tls)
         # For middleboxes. The liveness check does not depend on it.
         connection.protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    command = b"PING"
-    try:
-        for login in address.login_commands():
-            command = login[0]
-            await connection.execute(*login)
-        command = b"PING"
+    for command in address.login_commands():
+        async with closed_on_failure(connection, command[0].decode()):
+            await connection.execute(*command)
+    async with closed_on_failure(connection, "PING"):
         await connection.check_alive()
-    except BaseException as error:
-        await connection.close("connecting failed")
-        if (failed := connect_error(error, command.decode())) is not None:
-            raise failed from None
-        raise
     return connection

@@ -11,8 +11,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from uvicorn.broadcast.backend import Backend, BackendMetrics, BackendOptions, OnGap, OnMessage, Receiver
-from uvicorn.broadcast.redis.connection import ConnectFailed, connect_error, first_reply
-from uvicorn.broadcast.redis.redis_py import DriverOptions, RedisPyConnection, connect_to, driver_options
+from uvicorn.broadcast.redis.connection import ConnectFailed, RedisConnection, closed_on_failure, first_reply
+from uvicorn.broadcast.redis.redis_py import DriverOptions, connect_to, driver_options
 from uvicorn.broadcast.redis.resp import NOT_MASTER, is_master
 from uvicorn.broadcast.redis.standalone import RedisBackend
 from uvicorn.broadcast.redis.subscriber import Subscriber
@@ -64,11 +64,11 @@ class SentinelBackend(RedisBackend):
             connection = reconnecting.current
             if connection is None:
                 reconnecting.retry_now()
-            elif isinstance(connection, RedisPyConnection) and connection.place != f"{words[3]}:{words[4]}":
+            elif connection.place != f"{words[3]}:{words[4]}":
                 connection.abort("the sentinels have named another master")
 
 
-async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyConnection:
+async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisConnection:
     timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), _SENTINEL_TIMEOUT)
     options = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "driver_info": None, **timeouts}
     sentinel = Sentinel(url.hosts, sentinel_kwargs={**options, "password": url.sentinel_password or None})
@@ -81,15 +81,10 @@ async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisPyCon
             with suppress(RedisError, OSError):
                 await client.aclose()
     connection = await connect_to(host, port, driver)
-    try:
+    async with closed_on_failure(connection, "ROLE"):
         # A server that has just been deposed would accept messages, but has no subscribers.
         if not is_master(await connection.execute(b"ROLE")):
             raise ConnectFailed(NOT_MASTER)
-    except BaseException as error:
-        await connection.close("the server is not the master")
-        if (failed := connect_error(error, "ROLE")) is not None:
-            raise failed from None
-        raise
     return connection
 
 
