@@ -139,11 +139,11 @@ def test_default_address_is_port_8000_of_127_0_0_1() -> None:
     assert addresses() == (Address("127.0.0.1", 8000),)
 
 
-def test_host_without_a_port_has_the_default_port() -> None:
+def test_address_with_only_a_host_has_the_default_port() -> None:
     assert addresses(host="0.0.0.0") == (Address("0.0.0.0", 8000),)
 
 
-def test_port_without_a_host_has_the_default_host() -> None:
+def test_address_with_only_a_port_has_the_default_host() -> None:
     assert addresses(port=0) == (Address("127.0.0.1", 0),)
 
 
@@ -158,7 +158,7 @@ def test_several_bind_values_give_several_addresses() -> None:
     )
 
 
-def test_empty_bind_means_the_default_address() -> None:
+def test_empty_bind_option_means_the_default_address() -> None:
     assert addresses(bind=()) == (Address("127.0.0.1", 8000),)
 
 
@@ -178,7 +178,7 @@ def test_keyword_fd_gives_the_address_of_an_open_descriptor() -> None:
         ({"uds": "web.sock", "fd": 3}, Address(descriptor=3)),
     ],
 )
-def test_fd_overrides_uds_and_both_override_host_and_port(options: dict[str, Any], address: Address) -> None:
+def test_fd_option_overrides_uds_and_uds_overrides_host_and_port(options: dict[str, Any], address: Address) -> None:
     assert addresses(**options) == (address,)
 
 
@@ -258,7 +258,7 @@ def test_relative_app_dir_becomes_an_absolute_path_at_the_start_of_sys_path(
     assert sys.path[0] == str(folder)
 
 
-def test_current_folder_is_appended_to_sys_path_without_app_dir(folder: Path) -> None:
+def test_current_folder_is_appended_to_sys_path_if_app_dir_is_not_set(folder: Path) -> None:
     uvicorn.Config("shop:serve").load()
     assert sys.path[-1] == str(folder)
 

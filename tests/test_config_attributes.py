@@ -44,7 +44,7 @@ def test_every_keyword_of_the_public_release_is_an_attribute_of_a_config(name: s
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_setting_is_an_attribute_of_config_with_the_given_value(name: str) -> None:
+def test_config_attribute_of_every_setting_has_the_value_that_the_caller_passes(name: str) -> None:
     value = other_value(FIELDS[name])
     assert getattr(config(**{name: value}), name) == value
 
@@ -57,7 +57,7 @@ def test_every_attribute_of_a_config_may_be_changed(name: str) -> None:
     assert (made.settings, getattr(made, name)) == (config(**{name: value}).settings, value)
 
 
-def test_config_attribute_of_an_omitted_setting_is_its_default() -> None:
+def test_config_attribute_of_an_omitted_setting_has_the_default_value() -> None:
     assert (config().backlog, config().ws_max_queue, config().max_header_bytes) == (2048, 32, 65536)
 
 
@@ -86,7 +86,7 @@ def test_headers_attribute_of_a_config_may_be_changed() -> None:
     assert made.encoded_headers == [(b"x-tea", b"green"), (b"x-cup", b"1")]
 
 
-def test_configure_logging_applies_the_changed_log_level_of_a_config() -> None:
+def test_configure_logging_method_applies_a_changed_log_level() -> None:
     made = uvicorn.Config(hello)
     made.log_level = "debug"
     made.configure_logging()
@@ -162,12 +162,14 @@ def test_new_certificate_of_a_config_replaces_the_tls_context(certificate: Path)
     assert made.ssl is not first
 
 
-def test_should_reload_is_true_only_if_the_application_is_given_by_name() -> None:
+def test_should_reload_attribute_is_true_only_for_an_application_given_by_name() -> None:
     assert (config(reload=True).should_reload, uvicorn.Config("app:app", reload=True).should_reload) == (False, True)
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, False), ({"reload": True}, True), ({"workers": 2}, True)])
-def test_use_subprocess_is_true_with_several_workers_or_with_reload(options: dict[str, Any], expected: bool) -> None:
+def test_use_subprocess_attribute_is_true_with_several_workers_or_with_reload(
+    options: dict[str, Any], expected: bool
+) -> None:
     assert config(**options).use_subprocess is expected
 
 
@@ -184,7 +186,7 @@ def test_error_for_an_unknown_keyword_is_a_TypeError_and_a_ConfigError() -> None
     assert isinstance(caught.value, ConfigError)
 
 
-def test_functions_run_and_Config_declare_the_same_keyword_types() -> None:
+def test_uvicorn_run_and_Config_declare_the_same_keyword_types() -> None:
     explicit = set(inspect.signature(uvicorn.Config).parameters) - {"app", "settings"}
     compatible = {"h11_max_incomplete_event_size", "http2", "reset_contextvars"}
     assert set(SettingOptions.__annotations__) == {*FIELDS, *compatible}
@@ -218,7 +220,7 @@ def test_class_without_parameters_is_called_as_a_factory() -> None:
     assert isinstance(uvicorn.Config(Application, log_config=None).load_app(), Application)
 
 
-def test_workers_have_no_effect_with_reload(caplog: pytest.LogCaptureFixture) -> None:
+def test_workers_option_has_no_effect_with_reload(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
         made = config(reload=True, workers=4)
     assert (made.workers, caplog.messages) == (1, ['"workers" flag is ignored when reloading is enabled.'])
@@ -251,7 +253,7 @@ def test_ssl_context_factory_that_returns_None_is_rejected() -> None:
         made.ssl_context()
 
 
-def test_log_level_0_keeps_the_level_in_the_log_config() -> None:
+def test_log_level_of_0_keeps_the_level_in_the_log_config() -> None:
     log_config = {"version": 1, "disable_existing_loggers": False, "loggers": {"uvicorn": {"level": "DEBUG"}}}
     uvicorn.Config(hello, log_config=log_config, log_level=0)
     assert logging.getLogger("uvicorn.error").getEffectiveLevel() == logging.DEBUG
@@ -277,7 +279,7 @@ def test_reload_dirs_are_ignored_with_a_warning_if_reload_is_off_or_impossible(
 
 
 @pytest.mark.parametrize("variable", ["0", ""])
-def test_workers_0_means_one_worker(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_option_of_0_means_one_worker(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", variable)
     assert (config().workers, config(workers=0).workers) == (1, 1)
 
@@ -293,11 +295,11 @@ def test_access_logger_has_no_handlers_if_the_access_log_is_off() -> None:
     assert logging.getLogger("uvicorn.access").handlers == []
 
 
-def test_get_loop_factory_returns_None_if_loop_is_none() -> None:
+def test_config_has_no_loop_factory_with_the_loop_option_none() -> None:
     assert config(loop="none").get_loop_factory() is None
 
 
-def test_forwarded_allow_ips_is_read_from_the_environment_with_localhost_as_default(
+def test_default_of_forwarded_allow_ips_is_the_environment_variable_or_localhost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)

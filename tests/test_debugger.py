@@ -53,7 +53,7 @@ def test_pin_of_the_debugger_is_logged(caplog: pytest.LogCaptureFixture) -> None
     assert caplog.messages[-1].endswith(f"enter the PIN {app.pin}")
 
 
-async def test_M20_debug_shows_exceptions_of_all_wsgi_applications_of_a_router(
+async def test_M20_debugger_shows_exceptions_of_every_wsgi_application_in_a_router(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     table = uvicorn.Router(uvicorn.Route("/live", hello), uvicorn.Route("/a", failing, threads=1), default=failing)
@@ -95,7 +95,7 @@ def test_all_debuggers_of_a_router_use_the_pin_in_the_log(caplog: pytest.LogCapt
         ({"workers": 2}, "got 2 workers"),
     ],
 )
-def test_debug_is_rejected_with_several_workers_or_a_public_address(where: dict[str, Any], found: str) -> None:
+def test_debug_option_is_rejected_with_several_workers_or_a_public_address(where: dict[str, Any], found: str) -> None:
     with pytest.raises(ConfigError, match="^debug: expected one worker that listens on 127.0.0.1") as caught:
         interface_of(failing, **where)
     assert str(caught.value).endswith(found)
@@ -110,7 +110,7 @@ def listening_on(address: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("public", ["0.0.0.0", "/socket"])
-async def test_debug_rejects_a_listening_socket_outside_loopback(public: str, tmp_path: Path) -> None:
+async def test_debug_option_rejects_a_listening_socket_outside_loopback(public: str, tmp_path: Path) -> None:
     address = f"{tmp_path}{public}" if public.startswith("/") else public
     sockets = [listening_on("127.0.0.1"), listening_on(address)]
     found = describe(sockets[1]).removeprefix("http://")
@@ -121,7 +121,7 @@ async def test_debug_rejects_a_listening_socket_outside_loopback(public: str, tm
     assert (str(caught.value).partition("; got ")[2], site.awaited) == (found, [])
 
 
-async def test_server_with_debug_serves_sockets_on_loopback() -> None:
+async def test_server_with_the_debug_option_serves_sockets_on_loopback() -> None:
     server = uvicorn.Server(uvicorn.Config(failing, debug=True, log_config=None))
     task = asyncio.create_task(server.serve([listening_on("127.0.0.1")]))
     await until(lambda: server.started or task.done())
@@ -141,7 +141,7 @@ def test_debugger_without_a_pin_logs_that_every_user_can_run_code(
     ]
 
 
-def test_debug_has_no_effect_on_a_channels_application(caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_option_has_no_effect_on_a_channels_application(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="uvicorn.error"):
         assert interface_of(hello).app is hello
     assert caplog.messages == ["debug has no effect: the debugger is for WSGI applications, not for interface channels"]

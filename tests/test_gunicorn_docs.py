@@ -27,7 +27,7 @@ def test_every_gunicorn_setting_that_the_docs_call_honoured_has_a_test() -> None
     assert {name for name, honoured in ROWS.items() if honoured == "yes"} - set(COVERED) == set()
 
 
-def test_gunicorn_settings_with_a_warning_are_the_settings_documented_as_ignored() -> None:
+def test_gunicorn_settings_that_cause_a_warning_are_documented_as_ignored() -> None:
     assert {name for name, honoured in ROWS.items() if honoured == "no"} == set(gunicorn_settings.IGNORED)
 
 

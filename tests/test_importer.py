@@ -365,7 +365,7 @@ def test_error_for_a_package_with_a_missing_import_names_the_missing_module(writ
 # What other programs call
 
 
-def test_import_from_string_raises_the_exception_of_a_module_unchanged(write: Write) -> None:
+def test_import_from_string_function_does_not_change_the_exception_of_a_module(write: Write) -> None:
     write("shop.py", "1 / 0")
     with pytest.raises(ZeroDivisionError) as caught:
         import_from_string("shop:app")

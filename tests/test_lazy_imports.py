@@ -41,7 +41,7 @@ _NOT_NEEDED = {
 }
 
 
-def test_server_imports_no_unneeded_module_for_a_channels_application() -> None:
+def test_server_imports_only_needed_modules_for_a_channels_application() -> None:
     output = subprocess.check_output([sys.executable, "-c", _SERVE_ONE_REQUEST], text=True)
     assert _NOT_NEEDED.isdisjoint(output.split())
 

@@ -113,7 +113,7 @@ def test_formatter_subclass_may_replace_the_colours_and_text_of_status_codes() -
     assert Marked("%(status_code)s", use_colors=True).format(record()) == "status <404 Not Found>"
 
 
-def test_use_colors_turns_colours_on_in_the_formatters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_use_colors_option_turns_colours_on_in_the_formatters(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LOGGING_CONFIG, True)
     logging.getLogger("uvicorn.test").warning("x")
     assert "\x1b[" in capsys.readouterr().err

@@ -236,7 +236,7 @@ def test_thread_does_not_wait_for_a_loop_that_closed_with_queued_calls(
     assert worker.submit(outcome_of, function, calls).result(LONGEST_WAIT) == expected
 
 
-def test_post_returns_False_after_a_loop_has_closed_with_queued_calls(loop: asyncio.AbstractEventLoop) -> None:
+def test_post_to_a_loop_that_closed_with_queued_calls_returns_False(loop: asyncio.AbstractEventLoop) -> None:
     calls = LoopCalls.of(loop)
     assert calls.post(lambda: None)
     loop.close()
@@ -277,7 +277,7 @@ def collecting() -> Iterator[Callable[[int, Callable[[], object]], None]]:
 
 
 @pytest.mark.parametrize("allocations", [1, 2, 3])
-def test_waiting_threads_wake_if_garbage_collection_ends_another_wait(
+def test_loop_end_wakes_all_waiting_threads_during_a_garbage_collection(
     allocations: int,
     loop: asyncio.AbstractEventLoop,
     collecting: Callable[[int, Callable[[], object]], None],

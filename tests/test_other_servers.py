@@ -109,7 +109,7 @@ def test_ws_ping_interval_of_None_turns_pings_off() -> None:
     assert config(ws_ping_interval=None).settings.ws_ping_interval == 0
 
 
-def test_forwarded_allow_ips_may_be_a_list() -> None:
+def test_forwarded_allow_ips_option_may_be_a_list() -> None:
     assert config(forwarded_allow_ips=["10.0.0.1", "::1"]).settings.forwarded_allow_ips == "10.0.0.1,::1"
 
 
@@ -162,7 +162,7 @@ def test_invalid_header_in_the_configuration_raises_ConfigError(headers: Any) ->
 # Factories and environment
 
 
-def test_load_calls_the_factory_to_get_the_application() -> None:
+def test_config_load_calls_the_application_factory() -> None:
     made: Interface = config(lambda: hello, factory=True).load()
     assert made.app is hello
 

@@ -34,7 +34,7 @@ def test_uvicorn_utils_exports_the_same_adapter_classes_as_uvicorn() -> None:
     assert (utils.ASGIAdapter, utils.WSGIAdapter) == (uvicorn.ASGIAdapter, uvicorn.WSGIAdapter)
 
 
-def test_environ_to_message_gives_the_same_message_as_the_wsgi_adapter() -> None:
+def test_conversion_of_an_environ_gives_the_same_message_as_the_wsgi_adapter() -> None:
     seen: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -103,11 +103,13 @@ class Body:
         ({"body": b"inline, "}, {"body": Body(b"channel")}, b"inline, channel"),
     ],
 )
-def test_read_body_returns_the_whole_content(message: dict[str, Any], channels: dict[str, Any], content: bytes) -> None:
+def test_function_read_body_returns_the_whole_content(
+    message: dict[str, Any], channels: dict[str, Any], content: bytes
+) -> None:
     assert asyncio.run(read_body(message, channels)) == content
 
 
-def test_read_body_raises_if_the_content_is_incomplete() -> None:
+def test_function_read_body_raises_if_the_content_is_incomplete() -> None:
     raised: list[BaseException] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -190,7 +190,7 @@ async def test_D10_server_without_free_descriptors_accepts_again_after_a_pause(m
             await until(lambda: len(context.connections) == 3)
 
 
-async def test_acceptor_that_is_closed_while_accepting_is_paused_does_not_retry() -> None:
+async def test_acceptor_that_is_closed_during_a_pause_does_not_retry() -> None:
     with FailingSocket(errno.EMFILE) as sock, waiting_clients(sock, 1):
         async with accepting(sock) as (acceptor, _):
             await until(lambda: sock.attempts)
@@ -364,7 +364,7 @@ async def test_stopping_server_responds_to_clients_in_the_accept_queue() -> None
     assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 100
 
 
-async def test_socket_is_closed_if_connection_made_closes_the_transport() -> None:
+async def test_socket_is_closed_if_the_protocol_closes_the_transport_at_once() -> None:
     class Closing(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             transport.close()

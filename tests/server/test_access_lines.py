@@ -23,7 +23,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name == "uvicorn.access"]
 
 
-async def test_access_log_record_of_a_complete_response_has_outcome_complete(caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_log_record_of_a_complete_response_has_the_outcome_complete(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     conversation = Conversation(hello, access_log=True)
     conversation.send(GET)
@@ -116,7 +118,7 @@ async def test_access_line_reports_an_invalid_trailer_field(caplog: pytest.LogCa
     assert "expected a token" in record.outcome  # type: ignore[attr-defined]
 
 
-async def test_upload_that_is_rejected_midway_has_one_access_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_upload_that_is_rejected_midway_gives_one_access_line(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["body"].receive()
         await asyncio.sleep(3600)

@@ -63,7 +63,7 @@ async def test_on_close_calls_its_callback_at_once_if_the_client_has_half_closed
 
 
 @pytest.mark.parametrize("begins", [False, True])
-async def test_exchange_with_a_half_closed_client_is_aborted_after_timeout_half_closed(begins: bool) -> None:
+async def test_half_closed_timeout_aborts_the_exchange(begins: bool) -> None:
     app = Waiting(begins=begins)
     conversation = Conversation(app)
     conversation.send(GET)
@@ -78,7 +78,7 @@ async def test_exchange_with_a_half_closed_client_is_aborted_after_timeout_half_
     await conversation.interface.tasks.finish(0)
 
 
-async def test_half_closed_connection_is_reset_immediately_if_timeout_half_closed_is_0() -> None:
+async def test_half_closed_connection_is_reset_at_once_with_a_timeout_of_0() -> None:
     app = Waiting()
     conversation = Conversation(app, timeout_half_closed=0)
     conversation.send(GET)
@@ -100,7 +100,7 @@ async def test_abort_of_a_half_closed_exchange_cancels_the_handler() -> None:
     assert app.ended == [asyncio.CancelledError]
 
 
-async def test_half_closed_client_gets_a_response_that_ends_before_timeout_half_closed() -> None:
+async def test_half_closed_client_gets_a_response_that_ends_before_the_timeout() -> None:
     go = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -220,7 +220,7 @@ async def test_application_gets_ClientDisconnected_for_truncated_pipelined_conte
     assert conversation.context.requests == 0
 
 
-async def test_queued_request_is_not_served_after_timeout_half_closed() -> None:
+async def test_queued_request_is_not_served_after_the_half_closed_timeout() -> None:
     app = Waiting()
     conversation = Conversation(app)
     conversation.send(GET * 3)
@@ -232,7 +232,7 @@ async def test_queued_request_is_not_served_after_timeout_half_closed() -> None:
     await conversation.interface.tasks.finish(0)
 
 
-async def test_pipelined_requests_share_one_timeout_half_closed() -> None:
+async def test_pipelined_requests_share_one_half_closed_timeout() -> None:
     replies: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

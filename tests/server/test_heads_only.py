@@ -136,7 +136,7 @@ async def test_asgi_receive_returns_http_disconnect_after_a_response_without_con
     await conversation.interface.tasks.finish(0)
 
 
-async def test_handler_that_continues_after_its_response_is_cancelled_after_timeout_disconnect() -> None:
+async def test_timeout_disconnect_cancels_a_handler_that_continues_after_its_response() -> None:
     app = Endless()
     conversation = Conversation(app, timeout_disconnect=0)
     conversation.send(HEAD)
@@ -147,7 +147,7 @@ async def test_handler_that_continues_after_its_response_is_cancelled_after_time
     await conversation.lose()
 
 
-async def test_handler_that_continues_after_its_response_is_cancelled_when_the_server_stops() -> None:
+async def test_stopping_server_cancels_a_handler_that_continues_after_its_response() -> None:
     app = Endless()
     conversation = Conversation(app)
     conversation.send(HEAD)

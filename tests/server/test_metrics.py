@@ -69,7 +69,7 @@ async def test_metrics_of_the_router_appear_after_a_request_without_a_matching_r
     assert found["uvicorn_requests_total{entry=*,kind=router,status=4xx}"] == 1
 
 
-async def test_duration_histogram_is_cumulative_up_to_the_number_of_requests() -> None:
+async def test_last_bucket_of_the_duration_histogram_counts_all_requests() -> None:
     found = await values(channels_app, GET, GET, GET)
     buckets = [value for name, value in found.items() if "_duration_seconds_bucket" in name]
     assert buckets == sorted(buckets)
@@ -199,7 +199,7 @@ async def test_metrics_of_two_processes_are_added_up() -> None:
     assert found["uvicorn_processes"] == found["uvicorn_connections"] == 2
 
 
-async def test_metrics_of_an_ended_process_keep_its_counters_without_its_gauges() -> None:
+async def test_counters_of_an_ended_process_stay_in_the_metrics_without_its_gauges() -> None:
     totals = await totals_of_two()
     totals.end(2)
     found = samples(totals.text())

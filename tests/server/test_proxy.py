@@ -82,13 +82,13 @@ def test_C7_scheme_is_read_from_the_forwarded_field_of_each_request() -> None:
     assert schemes == ["https", "http", "http", "https"]
 
 
-def test_C7_long_value_of_x_forwarded_for_is_not_cached() -> None:
+def test_C7_long_X_Forwarded_For_value_is_not_cached() -> None:
     trusted = TrustedPeers("10.0.0.0/8")
     assert trusted.client((b"1.2.3.4" + b", 10.0.0.1" * 50, b""), PROXY, "http")[0] == ("1.2.3.4", 0)
     assert not trusted._found
 
 
-async def test_C7_repeated_x_forwarded_for_fields_form_one_list() -> None:
+async def test_C7_repeated_X_Forwarded_For_fields_form_one_list() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder, forwarded_allow_ips="*")
     conversation.send(request(b"GET / HTTP/1.1", b"x-forwarded-for: 9.9.9.9", b"X-Forwarded-For: 1.2.3.4, unknown"))
@@ -132,7 +132,7 @@ def test_C7_client_is_the_first_forwarded_address_if_all_peers_are_trusted() -> 
     assert client_of("*", "9.9.9.9, 1.2.3.4") == ("9.9.9.9", 0)
 
 
-def test_C7_at_most_a_hundred_addresses_of_x_forwarded_for_are_parsed() -> None:
+def test_C7_at_most_a_hundred_X_Forwarded_For_addresses_are_parsed() -> None:
     assert client_of("*", "9.9.9.9, " + ", ".join(["::1"] * 100)) == ("::1", 0)
 
 
@@ -143,7 +143,7 @@ def test_C7_at_most_a_hundred_addresses_of_x_forwarded_for_are_parsed() -> None:
         ((b"http, https",), "https"), ((b"https", b"http"), "http"), ((b"gopher",), "http"), ((b"",), "http"),
     ],
 )  # fmt: skip
-def test_C7_scheme_is_the_last_valid_value_of_x_forwarded_proto(protocols: tuple[bytes, ...], scheme: str) -> None:
+def test_C7_scheme_is_the_last_value_of_X_Forwarded_Proto(protocols: tuple[bytes, ...], scheme: str) -> None:
     assert scheme_of(*protocols) == scheme
 
 
@@ -153,7 +153,7 @@ def test_C7_a_malformed_trusted_address_is_rejected(text: str) -> None:
         TrustedPeers(text)
 
 
-def test_C7_FORWARDED_ALLOW_IPS_applies_if_the_option_is_not_given(
+def test_C7_variable_FORWARDED_ALLOW_IPS_applies_if_the_option_is_not_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")

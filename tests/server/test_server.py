@@ -177,7 +177,7 @@ async def test_signal_during_startup_ends_the_server_and_reaches_the_previous_ha
     assert (server.started, passed_on) == (False, [signal.SIGTERM])
 
 
-async def test_log_of_a_failed_startup_shows_only_lines_of_the_application(
+async def test_traceback_of_a_failed_startup_has_only_lines_of_the_application(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -236,7 +236,7 @@ async def test_server_starts_with_a_configuration_that_is_already_loaded() -> No
     await server.shutdown()
 
 
-async def test_factory_of_a_configuration_is_called_once() -> None:
+async def test_application_factory_is_called_once() -> None:
     made: list[Application] = []
 
     def make() -> Application:

@@ -15,7 +15,7 @@ def config(**options: Any) -> uvicorn.Config:
     return uvicorn.Config(hello, port=0, log_config=None, **options)
 
 
-async def test_on_tick_of_a_server_subclass_is_called_until_it_returns_True() -> None:
+async def test_overridden_method_on_tick_is_called_until_it_returns_True() -> None:
     counters: list[int] = []
 
     class Ticking(uvicorn.Server):
@@ -27,7 +27,7 @@ async def test_on_tick_of_a_server_subclass_is_called_until_it_returns_True() ->
     assert counters == [0, 1, 2]
 
 
-async def test_server_stops_if_an_on_tick_override_sets_should_exit() -> None:
+async def test_server_stops_if_the_overridden_method_on_tick_sets_should_exit() -> None:
     class Ticking(uvicorn.Server):
         async def on_tick(self, counter: int) -> bool:
             self.should_exit = True
@@ -38,7 +38,7 @@ async def test_server_stops_if_an_on_tick_override_sets_should_exit() -> None:
     assert server.should_exit
 
 
-async def test_main_loop_override_may_call_on_tick() -> None:
+async def test_overridden_main_loop_may_call_the_method_on_tick() -> None:
     class Looping(uvicorn.Server):
         async def main_loop(self) -> None:
             assert not await self.on_tick(0)
@@ -50,7 +50,7 @@ async def test_main_loop_override_may_call_on_tick() -> None:
     assert server.should_exit
 
 
-async def test_startup_and_shutdown_overrides_are_called_with_the_sockets() -> None:
+async def test_overridden_startup_and_shutdown_methods_are_called_with_the_sockets() -> None:
     calls: list[tuple[str, Any]] = []
 
     class Stepping(uvicorn.Server):
@@ -69,7 +69,7 @@ async def test_startup_and_shutdown_overrides_are_called_with_the_sockets() -> N
     assert calls == [("startup", sockets), ("shutdown", sockets)]
 
 
-async def test_last_notified_is_set_when_the_notify_callback_is_called() -> None:
+async def test_server_records_the_time_of_the_last_notify_callback() -> None:
     server: uvicorn.Server
 
     async def notify() -> None:

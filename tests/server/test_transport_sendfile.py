@@ -193,7 +193,7 @@ async def test_client_that_receives_no_byte_of_a_file_is_reset_after_the_timeout
     assert isinstance(app.errors[0], OSError)
 
 
-async def test_cancelled_handler_aborts_its_response_with_a_file(file: Path) -> None:
+async def test_cancellation_of_a_handler_aborts_its_file_response(file: Path) -> None:
     task: list[asyncio.Task[None]] = []
     files = Files(file)
 

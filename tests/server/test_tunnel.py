@@ -143,7 +143,7 @@ async def tunnelled(
         await settle()
 
 
-async def test_bytes_of_client_and_application_pass_through_unchanged(tls: Certificates | None) -> None:
+async def test_tunnel_does_not_change_bytes_of_the_client_or_the_application(tls: Certificates | None) -> None:
     async with tunnelled(tls=tls) as made:
         made.say(SWITCHED + HELLO)
         assert await made.reader.readexactly(len(SWITCHED + HELLO)) == SWITCHED + HELLO

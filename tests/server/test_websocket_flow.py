@@ -188,7 +188,7 @@ async def test_text_and_binary_messages_reach_the_listener() -> None:
     await conversation.lose()
 
 
-async def test_reading_pauses_after_each_message_if_one_read_has_several() -> None:
+async def test_reading_pauses_after_each_of_several_messages_in_one_packet() -> None:
     app = Held("websocket.receive")
     conversation = await opened(app, ws_handlers=1)
     conversation.send(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(TEXT, b"3"))

@@ -47,7 +47,7 @@ def test_gunicorn_setting_is_translated_to_a_uvicorn_setting(changed: dict[str, 
 
 
 @pytest.mark.parametrize(("given", "limit"), [(4095, 4095), (0, 65536)])
-def test_gunicorn_limit_request_line_of_0_becomes_65536(given: int, limit: int) -> None:
+def test_gunicorn_setting_limit_request_line_of_0_becomes_65536(given: int, limit: int) -> None:
     assert settings_of(limit_request_line=given).limits.max_request_line_bytes == limit
 
 
@@ -70,7 +70,7 @@ def test_gunicorn_defaults_for_header_limits_do_not_change_the_uvicorn_limits() 
     assert settings_of().limits == Limits()
 
 
-def test_gunicorn_limit_request_fields_limits_the_number_of_header_fields() -> None:
+def test_gunicorn_setting_limit_request_fields_limits_the_number_of_header_fields() -> None:
     assert settings_of(limit_request_fields=7).limits.max_header_fields == 7
 
 

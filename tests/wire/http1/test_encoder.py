@@ -165,7 +165,7 @@ def test_trailers_are_left_out_of_a_response_that_is_not_chunked(headers: Any) -
     assert response.trailers([[b"x-sum", b"1"]]) == b""
 
 
-def test_trailers_raise_if_the_content_is_shorter_than_content_length() -> None:
+def test_trailers_are_rejected_if_the_content_is_shorter_than_content_length() -> None:
     response = encoder()
     start(response, more_content=True, headers=[[b"content-length", b"3"]])
     with pytest.raises(LocalProtocolError, match="the app sent 0 bytes and stopped"):
@@ -200,7 +200,7 @@ def test_trailer_field_that_must_precede_the_content_is_rejected(name: bytes) ->
         (3, "trailers: expected .name, value. pairs of bytes"),
     ],
 )
-def test_invalid_trailers_raise(headers: Any, message: str) -> None:
+def test_invalid_trailers_are_rejected(headers: Any, message: str) -> None:
     response = encoder()
     start(response, more_content=True)
     with pytest.raises(LocalProtocolError, match=message):
@@ -299,12 +299,12 @@ def test_headers_that_are_not_pairs_are_rejected(headers: Any) -> None:
 
 
 @pytest.mark.parametrize(("length", "message"), [(b"1", "sent 2 bytes$"), (b"3", "sent 2 bytes and stopped$")])
-def test_complete_response_that_contradicts_its_content_length_raises(length: bytes, message: str) -> None:
+def test_complete_response_that_contradicts_its_content_length_is_rejected(length: bytes, message: str) -> None:
     with pytest.raises(LocalProtocolError, match=message):
         start(encoder(), b"ab", headers=[[b"content-length", length]])
 
 
-def test_two_content_length_headers_raise() -> None:
+def test_response_with_two_content_length_headers_is_rejected() -> None:
     with pytest.raises(LocalProtocolError, match="header content-length: expected one field, got two"):
         start(encoder(), b"ab", headers=[[b"content-length", b"2"]] * 2)
 

@@ -35,7 +35,7 @@ def test_length_of_a_frame_is_encoded_in_the_shortest_form(length: int, start: b
     assert frame(0x82, data) == b"\x82" + start + data
 
 
-def test_control_frame_with_more_than_125_bytes_raises() -> None:
+def test_control_frame_with_more_than_125_bytes_is_rejected() -> None:
     assert control_frame(9, b"a" * 125) == b"\x89\x7d" + b"a" * 125
     with pytest.raises(LocalProtocolError, match="at most 125 bytes, got 126"):
         control_frame(9, b"a" * 126)
@@ -69,7 +69,7 @@ def test_malformed_close_frame_is_rejected(payload: bytes, code: int) -> None:
     assert caught.value.code == code
 
 
-def test_frame_cache_is_empty_after_a_call_of_forget() -> None:
+def test_frame_cache_is_empty_after_a_call_of_its_forget_method() -> None:
     cache = FrameCache()
     assert (cache.message, cache.frame) == (None, b"")
     cache.message, cache.frame = "a", frame(0x81, b"a")
@@ -101,7 +101,7 @@ def test_text_is_sent_as_utf_8() -> None:
     assert MessageEncoder().encode_text("\N{EURO SIGN}") == b"\x81\x03" + EURO
 
 
-def test_encoding_a_text_message_with_a_lone_surrogate_raises() -> None:
+def test_text_message_with_a_lone_surrogate_is_rejected() -> None:
     with pytest.raises(LocalProtocolError, match="surrogates not allowed"):
         MessageEncoder().encode_text("\ud800")
 
@@ -112,7 +112,7 @@ def test_ping_and_pong_frames_contain_their_data() -> None:
     assert codec.encode_pong(b"b" * 125) == b"\x8a\x7d" + b"b" * 125
 
 
-def test_a_ping_with_126_bytes_raises() -> None:
+def test_ping_with_126_bytes_is_rejected() -> None:
     with pytest.raises(LocalProtocolError, match="at most 125 bytes, got 126"):
         MessageEncoder().encode_ping(bytes(126))
 
@@ -126,12 +126,12 @@ def test_close_frame_with_code_1005_is_empty() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 2999, 5000, "1000", None, True])
-def test_a_close_code_that_must_not_be_sent_raises(code: Any) -> None:
+def test_close_code_that_must_not_be_sent_is_rejected(code: Any) -> None:
     with pytest.raises(LocalProtocolError, match="close code: expected"):
         MessageEncoder().encode_close(code, "")
 
 
-def test_a_close_reason_over_123_bytes_raises() -> None:
+def test_close_reason_above_123_bytes_is_rejected() -> None:
     with pytest.raises(LocalProtocolError, match="at most 123 bytes of UTF-8, got 124"):
         MessageEncoder().encode_close(1000, "r" * 124)
 

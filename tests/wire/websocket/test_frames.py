@@ -206,7 +206,7 @@ def test_input_during_a_pause_is_kept_until_resume() -> None:
     assert client.calls == [("text", "one"), ("text", "two"), ("close", 1000, "")]
 
 
-def test_resume_raises_a_protocol_error_received_during_a_pause() -> None:
+def test_resumed_codec_raises_a_protocol_error_received_during_the_pause() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"one") + b"\xff")
@@ -215,7 +215,7 @@ def test_resume_raises_a_protocol_error_received_during_a_pause() -> None:
     assert client.calls == [("text", "one")]
 
 
-def test_resume_with_an_empty_buffer_delivers_nothing() -> None:
+def test_resumed_codec_with_an_empty_buffer_delivers_nothing() -> None:
     client = Client()
     client.codec.pause()
     client.codec.pause()
@@ -293,7 +293,7 @@ def test_count_of_buffered_bytes_includes_an_incomplete_message_and_header() -> 
     assert client.codec.buffered_bytes == 6
 
 
-def test_pause_does_not_copy_the_remaining_buffer() -> None:
+def test_paused_codec_does_not_copy_the_remaining_buffer() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"a") * 20_000)
