@@ -141,7 +141,7 @@ def test_failed_application_startup_is_logged_with_its_traceback(run: Run, folde
     assert "RuntimeError: no database" in run("failing", "--port", "0")[2]
 
 
-def test_command_prints_a_last_line_about_a_failed_application_startup(run: Run, folder: Path) -> None:
+def test_last_printed_line_reports_a_failed_application_startup(run: Run, folder: Path) -> None:
     (folder / "failing.py").write_text(FAILING_APP)
     assert run("failing", "--port", "0")[2].splitlines()[-1] == ("uvicorn: the application's startup failed, see above")
 

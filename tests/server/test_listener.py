@@ -339,7 +339,7 @@ def test_error_for_a_unix_socket_in_a_missing_folder_names_the_socket(folder: Pa
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: No such file or directory; ")
 
 
-def test_error_for_a_unix_socket_names_its_path_if_its_folder_is_a_file(folder: Path) -> None:
+def test_error_for_a_unix_socket_whose_folder_is_a_file_names_the_socket(folder: Path) -> None:
     (folder / "diary.txt").write_text("Dear diary")
     path = folder / "diary.txt" / "web.sock"
     assert complaint(Address(path=str(path))).startswith(f"cannot listen on unix:{path}: Not a directory; ")

@@ -403,7 +403,7 @@ async def test_stopping_server_waits_one_second_for_the_end_of_a_rejected_messag
     await settle()
 
 
-async def test_rest_of_a_client_message_is_discarded_after_the_server_closes() -> None:
+async def test_rest_of_a_client_message_is_discarded_after_the_server_close_frame() -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_drain_bytes=1000)
     conversation.send(frame(BINARY, bytes(500_000))[:1000])

@@ -161,7 +161,7 @@ async def test_drain_returns_at_once_if_no_bytes_are_unsent() -> None:
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, 256), (1000, 10)])
-async def test_r17_unsent_messages_and_bytes_of_a_client_are_limited(size: int, most: int) -> None:
+async def test_r17_unsent_messages_and_bytes_to_a_client_are_limited(size: int, most: int) -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_unsent_bytes=10_000)
     conversation.transport.client_takes = False

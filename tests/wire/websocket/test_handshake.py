@@ -89,7 +89,7 @@ def test_a_handshake_without_a_required_field_gets_400(name: bytes) -> None:
         (b"sec-websocket-version", b"13"),
     ],
 )
-def test_handshake_that_repeats_a_field_gets_400(name: bytes, value: bytes) -> None:
+def test_handshake_that_repeats_the_host_or_key_or_version_field_gets_400(name: bytes, value: bytes) -> None:
     assert refusal((name, value)).status_hint == 400
 
 
