@@ -514,7 +514,7 @@ async def test_W6_handshake_gets_503_when_no_file_descriptor_is_free(caplog: pyt
 # The end of the server
 
 
-async def test_W7_receive_raises_with_1012_when_the_server_stops() -> None:
+async def test_W7_websocket_receive_raises_with_1012_when_the_server_stops() -> None:
     call = Call(lambda websocket: websocket.receive())
     site = await opened(call)
     assert await site.answer() == 101
@@ -526,7 +526,7 @@ async def test_W7_receive_raises_with_1012_when_the_server_stops() -> None:
     await site.end()
 
 
-async def test_W7_shutdown_stops_waiting_for_a_handler_after_timeout_disconnect() -> None:
+async def test_W7_shutdown_waits_at_most_timeout_disconnect_for_a_handler() -> None:
     release = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -552,7 +552,7 @@ async def test_W7_shutdown_waits_until_websocket_handlers_have_ended() -> None:
     assert site.interface.executor.detached == 0  # type: ignore[attr-defined]
 
 
-async def test_takeover_after_the_client_has_disconnected_raises_client_disconnected() -> None:
+async def test_websocket_accept_after_a_disconnect_raises_ClientDisconnected() -> None:
     gone = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:

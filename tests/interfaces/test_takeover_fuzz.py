@@ -65,7 +65,7 @@ class RandomCall:
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_random_conversation_leaves_no_thread_and_no_connection_behind(
+async def test_random_wsgi_websocket_traffic_leaves_no_thread_and_no_connection(
     seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)

@@ -17,7 +17,7 @@ from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 
 
-def test_worker_threads_can_be_ended_without_a_running_event_loop() -> None:
+def test_interface_ends_its_worker_threads_without_an_event_loop() -> None:
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
     assert pool is not None
@@ -34,7 +34,7 @@ def test_worker_threads_can_be_ended_without_a_running_event_loop() -> None:
     assert pool.alive == 0
 
 
-def test_ending_workers_waits_only_a_bounded_time_for_a_blocked_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interface_stops_waiting_for_a_blocked_worker_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooled, "_CLOSE_SECONDS", 0.02)
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
@@ -46,7 +46,7 @@ def test_ending_workers_waits_only_a_bounded_time_for_a_blocked_thread(monkeypat
     release.set()
 
 
-def test_executor_that_the_user_passed_is_not_shut_down() -> None:
+def test_interface_does_not_shut_down_the_executor_of_the_caller() -> None:
     with ThreadPoolExecutor(1) as executor:
         WSGIInterface(wsgi_apps.app, Settings(), executor).end_workers()
         assert executor.submit(abs, -1).result(30) == 1
@@ -64,7 +64,7 @@ class CancellingExecutor(Executor):
         return future
 
 
-async def test_request_gets_503_if_the_executor_rejects_its_call(caplog: pytest.LogCaptureFixture) -> None:
+async def test_adapter_answers_503_if_the_executor_rejects_the_call(caplog: pytest.LogCaptureFixture) -> None:
     conversation = Conversation(ASGIAdapter(wsgi_apps.app, executor=FullExecutor()))
     conversation.send(GET)
     await settle()
@@ -73,7 +73,7 @@ async def test_request_gets_503_if_the_executor_rejects_its_call(caplog: pytest.
     await conversation.lose()
 
 
-async def test_request_gets_503_if_the_executor_cancels_its_call() -> None:
+async def test_adapter_answers_503_if_the_executor_cancels_the_call() -> None:
     conversation = Conversation(ASGIAdapter(wsgi_apps.app, executor=CancellingExecutor()))
     conversation.send(GET)
     await settle()

@@ -83,7 +83,7 @@ class Clients:
 
 
 @pytest.mark.parametrize("kind", ["wsgi", "consumer", "adapter", "executor"])
-async def test_requests_above_the_thread_limit_of_a_client_do_not_delay_other_clients(kind: str) -> None:
+async def test_client_above_its_thread_limit_does_not_delay_another_client(kind: str) -> None:
     app = Blocking()
     with ThreadPoolExecutor(8) as executor:
         apps = {
@@ -158,7 +158,7 @@ async def test_threads_per_client_does_not_apply_to_a_unix_socket() -> None:
     await clients.end()
 
 
-async def test_client_with_too_many_waiting_requests_gets_503_but_other_clients_do_not() -> None:
+async def test_client_with_too_many_waiting_requests_gets_503() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, thread_queue=1)
     for name in ("a1", "a2", "a3", "b1", "b2"):
@@ -169,7 +169,7 @@ async def test_client_with_too_many_waiting_requests_gets_503_but_other_clients_
     await clients.end()
 
 
-async def test_request_that_the_pool_rejects_does_not_count_towards_threads_per_client() -> None:
+async def test_rejected_request_does_not_count_towards_threads_per_client() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads=1, thread_queue=0)
     clients.ask("a1")
@@ -185,7 +185,7 @@ async def test_request_that_the_pool_rejects_does_not_count_towards_threads_per_
     await clients.end()
 
 
-async def test_request_queued_at_the_client_thread_limit_is_dropped_on_disconnect() -> None:
+async def test_disconnect_drops_a_request_that_waits_for_threads_per_client() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2", "a3"):
@@ -199,7 +199,7 @@ async def test_request_queued_at_the_client_thread_limit_is_dropped_on_disconnec
     await clients.end()
 
 
-async def test_requests_queued_at_the_thread_limit_get_503_when_the_pool_ends() -> None:
+async def test_shutdown_answers_503_to_a_request_that_waits_for_threads_per_client() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2"):
@@ -221,7 +221,7 @@ class Job:
         pass
 
 
-def test_forked_process_starts_with_no_threads_counted_for_any_client(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fork_resets_the_thread_count_of_each_client(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = ClientShares(1, 10)
     assert shares.take(SharedJob(Job(), "a", shares, lambda job: True))
     monkeypatch.setattr(forks, "forks", forks.forks + 1)
@@ -229,7 +229,7 @@ def test_forked_process_starts_with_no_threads_counted_for_any_client(monkeypatc
 
 
 @pytest.mark.parametrize("end", ["run", "cancel"])
-def test_client_is_no_longer_counted_after_its_last_job(end: str) -> None:
+def test_client_is_not_counted_after_its_last_call(end: str) -> None:
     shares = ClientShares(2, 10)
     posted: list[SharedJob] = []
 
@@ -245,7 +245,7 @@ def test_client_is_no_longer_counted_after_its_last_job(end: str) -> None:
     assert (posted, shares._taken, shares._waiting) == ([jobs[2]], {}, {})
 
 
-def test_waiting_jobs_whose_event_loop_has_closed_are_skipped() -> None:
+def test_call_of_a_closed_event_loop_does_not_delay_the_next_waiting_call() -> None:
     shares = ClientShares(1, 2000)
     posted: list[SharedJob] = []
 

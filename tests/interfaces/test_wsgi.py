@@ -101,11 +101,11 @@ async def test_C1_field_with_an_underscore_in_its_name_never_reaches_the_environ
     assert environ["HTTP_X_FORWARDED_FOR"] == "good"
 
 
-async def test_C2_proxy_field_never_becomes_http_proxy() -> None:
+async def test_C2_proxy_header_does_not_become_HTTP_PROXY() -> None:
     assert "HTTP_PROXY" not in await environ_of(asking("show", b"Proxy: evil:80"))
 
 
-async def test_C3_client_cannot_set_environ_keys_without_the_http_prefix() -> None:
+async def test_C3_client_can_only_set_environ_keys_with_the_HTTP_prefix() -> None:
     fields = (b"Content_Length: 5", b"wsgi.input: x", b"remote-user: admin", b"script-name: /x")
     environ = await environ_of(asking("show", *fields))
     assert "REMOTE_USER" not in environ
@@ -114,7 +114,7 @@ async def test_C3_client_cannot_set_environ_keys_without_the_http_prefix() -> No
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("octets", [b"%ff", b"%E2%82%AC", b"%00", b"%25%34", b"%2F", b"a%zz", b"%c3"])
-async def test_C4_path_info_has_the_bytes_that_the_client_sent(octets: bytes) -> None:
+async def test_C4_PATH_INFO_has_the_percent_decoded_bytes_of_the_client(octets: bytes) -> None:
     environ = await environ_of(request(b"GET /" + octets + b"/show HTTP/1.1"))
     assert environ["PATH_INFO"].encode("latin-1") == unquote_to_bytes(b"/" + octets + b"/show")
 
@@ -131,7 +131,7 @@ async def test_C4_path_info_has_the_bytes_that_the_client_sent(octets: bytes) ->
         (b"/api/show", "auto", "/show"),
     ],
 )
-async def test_C6_script_name_and_path_info_make_up_the_path(target: bytes, cut: str, path_info: str) -> None:
+async def test_C6_SCRIPT_NAME_and_PATH_INFO_make_up_the_path(target: bytes, cut: str, path_info: str) -> None:
     environ = await environ_of(request(b"GET " + target + b" HTTP/1.1"), root_path="/api", root_path_cut=cut)
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/api", path_info)
 
@@ -182,7 +182,7 @@ async def test_wsgi_generator_that_never_calls_start_response_gives_500() -> Non
 
 
 @pytest.mark.parametrize("empty", [[b""], [b"", b""]])
-async def test_empty_wsgi_content_does_not_send_the_response_head(empty: list[bytes]) -> None:
+async def test_wsgi_application_may_yield_empty_bytes_before_start_response(empty: list[bytes]) -> None:
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         yield from empty
         start_response("201 Created", [])
@@ -251,7 +251,7 @@ async def test_wsgi_errors_joins_the_parts_of_a_line(caplog: pytest.LogCaptureFi
     ]
 
 
-def test_lines_of_one_write_to_wsgi_errors_are_one_log_record(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_write_to_wsgi_errors_makes_one_log_record(caplog: pytest.LogCaptureFixture) -> None:
     errors = ErrorLog()
     errors.write("Traceback (most recent call last):\n  File 'a.py', line 1\n\nValueError: boom\n")
     assert [record.getMessage() for record in caplog.records] == [
@@ -289,7 +289,7 @@ def test_wsgi_errors_does_not_recurse_if_a_log_handler_writes_to_it(
     assert capsys.readouterr().err == "wsgi.errors: something odd\nwsgi.errors: another\n"
 
 
-def test_wsgi_errors_goes_to_stderr_if_the_application_has_disabled_our_logger(
+def test_wsgi_errors_goes_to_stderr_if_the_uvicorn_logger_is_disabled(
     app_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # As `logging.config.dictConfig` does to all existing loggers by default.
@@ -298,7 +298,7 @@ def test_wsgi_errors_goes_to_stderr_if_the_application_has_disabled_our_logger(
     assert capsys.readouterr().err == "something odd\n"
 
 
-def test_wsgi_errors_is_discarded_if_our_logger_is_disabled_and_stderr_is_closed(
+def test_wsgi_errors_is_discarded_without_logger_and_stderr(
     app_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app_logger.disabled = True
@@ -334,7 +334,7 @@ class Indexed:
         return [b"a", b"b"][index]
 
 
-async def test_wsgi_iterable_that_only_has_getitem_is_served() -> None:
+async def test_wsgi_iterable_without_an_iter_method_is_served() -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [])
         return Indexed()
@@ -351,7 +351,7 @@ async def test_wsgi_iterable_that_only_has_getitem_is_served() -> None:
         (None, "the application returned NoneType None, expected an iterable of bytes (PEP 3333)"),
     ],
 )
-async def test_wsgi_application_without_an_iterable_gives_500_and_logs_the_expected_type(
+async def test_wsgi_application_that_does_not_return_an_iterable_gives_500(
     returned: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def app(environ: Any, start_response: Any) -> Any:
@@ -385,7 +385,7 @@ async def test_connection_is_kept_if_the_client_does_not_wait_for_100_continue()
 
 @pytest.mark.parametrize("way", ["direct", "adapter"])
 @pytest.mark.parametrize("target", ["/a?", "/a??", "/a?b", "/a"])
-async def test_raw_uri_in_environ_is_the_request_target_byte_for_byte(target: str, way: str) -> None:
+async def test_RAW_URI_and_REQUEST_URI_are_the_unchanged_request_target(target: str, way: str) -> None:
     seen: list[tuple[str, str, str]] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:

@@ -55,7 +55,7 @@ TOO_LONG: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("way", ALL_WAYS)
 @pytest.mark.parametrize("kind", TOO_LONG)
-async def test_wsgi_content_is_cut_at_content_length_and_the_connection_is_kept(kind: str, way: str) -> None:
+async def test_wsgi_content_is_truncated_at_content_length(kind: str, way: str) -> None:
     conversation = Conversation(served(TOO_LONG[kind](), way))
     conversation.send(GET)
     await until(lambda: conversation.received and not conversation.context.requests)
@@ -67,7 +67,7 @@ async def test_wsgi_content_is_cut_at_content_length_and_the_connection_is_kept(
 
 
 @pytest.mark.parametrize("way", ALL_WAYS)
-async def test_wsgi_iterable_beyond_its_content_length_is_closed_without_iterating_further(way: str) -> None:
+async def test_wsgi_iterable_is_closed_when_it_exceeds_content_length(way: str) -> None:
     taken: list[int] = []
 
     def pieces() -> Iterator[bytes]:
@@ -85,7 +85,7 @@ async def test_wsgi_iterable_beyond_its_content_length_is_closed_without_iterati
 
 
 @pytest.mark.parametrize("way", ALL_WAYS)
-async def test_wsgi_content_beyond_content_length_is_warned_about_once_per_application(
+async def test_wsgi_content_beyond_content_length_logs_one_warning_per_application(
     way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     conversation = Conversation(served(app_of([b"0123456789 and more"], LENGTH), way))
@@ -117,7 +117,7 @@ async def test_wsgi_generator_runs_to_its_end_after_sending_content_length_bytes
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_wsgi_write_beyond_content_length_raises_and_the_response_is_complete(way: str) -> None:
+async def test_wsgi_write_beyond_content_length_raises(way: str) -> None:
     raised: list[Exception] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -140,7 +140,7 @@ async def test_wsgi_content_length_of_0_is_sent(content: Any) -> None:
     assert (response.status, response.content, response.complete) == (200, b"", True)
 
 
-async def test_wsgi_HEAD_response_keeps_its_content_length_and_excess_content_logs_nothing(
+async def test_wsgi_HEAD_response_with_excess_content_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     head = request(b"HEAD / HTTP/1.1")

@@ -29,7 +29,7 @@ def fresh() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("path", ["closed", "failing", "big"])
-async def test_C10_wsgi_close_is_called_once_however_the_iterable_ends(path: str, way: str) -> None:
+async def test_C10_close_method_of_a_wsgi_iterable_is_called_once(path: str, way: str) -> None:
     await response_of(asking(path), way)
     assert wsgi_apps.closed == [path]
 
@@ -71,14 +71,14 @@ async def test_wsgi_application_waits_for_a_slow_client() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C10_wsgi_close_runs_on_the_thread_that_has_iterated(way: str) -> None:
+async def test_C10_close_method_of_a_wsgi_iterable_runs_on_the_iterating_thread(way: str) -> None:
     kept = Kept([b"a", b"b"])
     await response_of(GET, way, app_of(kept))
     assert kept.closed == [kept.iterated]
     assert kept.iterated != threading.get_ident()
 
 
-async def test_C10_exception_in_wsgi_close_is_logged_and_the_response_is_complete(
+async def test_C10_exception_in_the_close_method_of_a_wsgi_iterable_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     response = await response_of(GET, app=app_of(Kept([b"a"], fails=True)))
@@ -87,7 +87,7 @@ async def test_C10_exception_in_wsgi_close_is_logged_and_the_response_is_complet
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C10_wsgi_generator_with_an_invalid_response_head_is_stopped_and_closed(way: str) -> None:
+async def test_C10_wsgi_generator_is_closed_after_an_invalid_response_head(way: str) -> None:
     kept = Kept(wsgi_apps.endless())
     response = await response_of(GET, way, app_of(kept, [("Content-Length", "x")]))
     assert response.status == 500
@@ -95,13 +95,13 @@ async def test_C10_wsgi_generator_with_an_invalid_response_head_is_stopped_and_c
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_C10_wsgi_generator_that_exceeds_its_content_length_is_stopped_and_closed(way: str) -> None:
+async def test_C10_wsgi_generator_that_exceeds_its_content_length_is_closed(way: str) -> None:
     kept = Kept(wsgi_apps.endless())
     await response_of(GET, way, app_of(kept, [("Content-Length", "1500")]))
     await until(lambda: kept.closed)
 
 
-async def test_C10_queued_wsgi_call_is_dropped_if_its_client_disconnects() -> None:
+async def test_C10_wsgi_application_is_not_called_for_a_disconnected_client() -> None:
     calls: list[str] = []
     release = threading.Event()
 
@@ -125,7 +125,7 @@ async def test_C10_queued_wsgi_call_is_dropped_if_its_client_disconnects() -> No
 
 
 @pytest.mark.parametrize("way", ["direct", "messages"])
-async def test_queued_wsgi_calls_are_answered_with_503_at_pool_shutdown(way: str) -> None:
+async def test_shutdown_answers_queued_wsgi_requests_with_503(way: str) -> None:
     begun, release = threading.Event(), threading.Event()
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -155,7 +155,7 @@ async def test_queued_wsgi_calls_are_answered_with_503_at_pool_shutdown(way: str
     await conversation.interface.shutdown(1)
 
 
-async def test_shutdown_waits_until_the_close_method_of_a_wsgi_iterable_has_run() -> None:
+async def test_shutdown_waits_for_the_close_method_of_a_wsgi_iterable() -> None:
     kept = Kept(wsgi_apps.endless())
     conversation = Conversation(app_of(kept))
     conversation.transport.client_takes = False
@@ -207,7 +207,7 @@ def test_C10_wsgi_iterable_is_closed_after_the_event_loop_has_closed() -> None:
     assert len(kept.closed) == 1
 
 
-def test_C10_unsent_file_is_closed_if_the_event_loop_is_closed() -> None:
+def test_C10_wsgi_file_is_closed_if_the_event_loop_closes_before_the_send() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [])
         calls._wakes = ClosingLoop(loop)
@@ -227,7 +227,7 @@ class SendsFiles(HTTPGateway):
     sends_files = True
 
 
-async def test_wsgi_call_that_is_cancelled_after_a_disconnect_sends_nothing() -> None:
+async def test_cancelled_wsgi_call_of_a_disconnected_client_sends_nothing() -> None:
     loop = asyncio.get_running_loop()
     exchange = HTTPExchange(HTTPGateway(), Endpoint(loop=loop), "GET", b"/", "1.1", ((), ()), has_content=False)
     exchange.disconnect()

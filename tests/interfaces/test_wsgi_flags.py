@@ -58,7 +58,7 @@ async def test_wsgi_multithread_depends_on_the_threads_of_the_adapter(threads: i
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_wsgi_multithread_depends_on_the_threads_of_the_given_executor(workers: int) -> None:
+async def test_wsgi_multithread_is_true_for_an_executor_with_several_threads(workers: int) -> None:
     with ThreadPoolExecutor(workers) as executor:
         assert await flags_of(ASGIAdapter(flags, executor=executor)) == (workers > 1, False)
 
@@ -77,7 +77,7 @@ async def test_wsgi_multiprocess_is_true_if_the_server_has_several_processes(
     assert ast.literal_eval(content.decode()) == (True, count == 2)
 
 
-async def test_wsgi_multiprocess_behind_another_server_follows_web_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wsgi_multiprocess_follows_WEB_CONCURRENCY_in_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "3")
     assert await flags_of(ASGI3Adapter(flags)) == (True, True)
     monkeypatch.setattr(process_count, "count", 1)
@@ -85,13 +85,13 @@ async def test_wsgi_multiprocess_behind_another_server_follows_web_concurrency(m
 
 
 @pytest.mark.parametrize("said", [True, False])
-def test_wsgi_multiprocess_of_the_host_reaches_an_application_behind_two_adapters(said: bool) -> None:
+def test_wsgi_multiprocess_of_the_host_passes_through_two_adapters(said: bool) -> None:
     adapter = WSGIAdapter(ASGIAdapter(flags, threads=1))
     answer = call(adapter, environ_of(**{"wsgi.multiprocess": said, "wsgi.multithread": True}))
     assert ast.literal_eval(answer.content.decode()) == (False, said)
 
 
-def test_host_flag_wsgi_multiprocess_reaches_an_adapter_inside_a_channels_application() -> None:
+def test_wsgi_multiprocess_of_the_host_reaches_an_adapter_in_a_channels_application() -> None:
     inner = ASGIAdapter(flags)
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

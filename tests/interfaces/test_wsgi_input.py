@@ -74,7 +74,7 @@ def wanted_at_least(gateway: Silent, count: int) -> bool:
 
 
 @pytest.mark.parametrize(("pushes_content", "asked"), [(False, 2), (True, 0)])
-async def test_wsgi_input_asks_only_once_for_content_that_the_gateway_pushes(pushes_content: bool, asked: int) -> None:
+async def test_wsgi_input_does_not_request_content_that_the_gateway_pushes(pushes_content: bool, asked: int) -> None:
     reading = Reading(lambda reader: reader.read(3))
     gateway = reading.gateway
     gateway.pushes_content = pushes_content
@@ -124,7 +124,7 @@ async def test_wsgi_input_returns_arrived_content_before_it_raises_for_a_disconn
     assert seen == [b"some"]
 
 
-async def test_only_wsgi_input_beyond_128_KiB_counts_as_buffered_bytes() -> None:
+async def test_wsgi_input_beyond_128_KiB_counts_as_buffered() -> None:
     may_go_on, may_end = threading.Event(), threading.Event()
 
     def work(reader: ContentReader) -> None:

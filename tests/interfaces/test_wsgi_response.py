@@ -27,7 +27,7 @@ def test_malformed_wsgi_status_is_rejected(status: Any) -> None:
         encode_response(status, [])
 
 
-def test_parsing_the_same_wsgi_status_twice_gives_the_same_result() -> None:
+def test_repeated_wsgi_status_is_parsed_identically() -> None:
     assert [encode_response("299 Odd", [])[:2] for _ in range(2)] == [(299, b"Odd")] * 2
 
 
@@ -57,7 +57,7 @@ def test_malformed_wsgi_header_raises_in_start_response(field: Any) -> None:
         encode_response("200 OK", [field])
 
 
-def test_malformed_wsgi_header_is_rejected_each_time() -> None:
+def test_repeated_malformed_wsgi_header_is_rejected() -> None:
     for _ in range(2):
         with pytest.raises(LocalProtocolError):
             encode_response("200 OK", [("a b", "c")])
@@ -105,42 +105,42 @@ def test_wsgi_header_name_is_encoded_when_the_cache_of_names_is_full() -> None:
 
 
 @pytest.mark.parametrize("status", [199, 1000, "200", None])
-def test_decode_response_rejects_a_malformed_status_code(status: Any) -> None:
+def test_response_head_with_a_malformed_status_code_is_rejected(status: Any) -> None:
     with pytest.raises(LocalProtocolError, match="status: expected an int"):
         decode_response(status, b"", [], "")
 
 
 @pytest.mark.parametrize("reason", ["Nope", b"a\nb", 5])
-def test_decode_response_rejects_a_malformed_reason_phrase(reason: Any) -> None:
+def test_response_head_with_a_malformed_reason_phrase_is_rejected(reason: Any) -> None:
     with pytest.raises(LocalProtocolError, match="status_text: expected bytes without control characters, got"):
         decode_response(200, reason, [], "OK")
 
 
 @pytest.mark.parametrize("field", [(b"content-length", 5), (5, b"x"), (b"content-length", 1 << 40)])
-def test_decode_response_rejects_a_number_in_a_header(field: Any) -> None:
+def test_response_head_with_a_number_in_a_header_is_rejected(field: Any) -> None:
     with pytest.raises(LocalProtocolError, match=r"headers: expected \[name, value\] pairs of bytes, got \[\("):
         decode_response(200, b"", [field], "OK")
 
 
 @pytest.mark.parametrize("field", [(b"a b", b"c"), (b"a", b"\n"), ("a", "b"), (b"a",), 3])
-def test_malformed_header_of_a_message_is_rejected(field: Any) -> None:
+def test_response_head_with_a_malformed_header_is_rejected(field: Any) -> None:
     with pytest.raises(LocalProtocolError):
         decode_response(200, b"", [field], "OK")
 
 
-def test_header_names_are_decoded_even_if_the_name_cache_is_full() -> None:
+def test_header_names_are_decoded_when_the_name_cache_is_full() -> None:
     names = [b"X-M-%d" % number for number in range(1000)]
     fields = decode_response(200, b"", [(name, b"") for name in names], "OK")[1]
     assert fields == [(name.decode().lower(), "") for name in names]
 
 
 @pytest.mark.parametrize("part", [bytearray(b"x"), memoryview(b"x")])
-def test_header_field_may_be_bytes_bytearray_or_memoryview(part: object) -> None:
+def test_header_part_given_as_bytearray_or_memoryview_becomes_bytes(part: object) -> None:
     assert field_octets(part) == b"x"
 
 
 @pytest.mark.parametrize("part", ["text", 5, None])
-def test_header_field_that_is_not_bytes_raises_type_error(part: object) -> None:
+def test_header_part_that_is_not_bytes_raises_TypeError(part: object) -> None:
     with pytest.raises(TypeError):
         field_octets(part)
 
@@ -150,7 +150,7 @@ def test_header_of_a_message_may_be_bytes_bytearray_or_memoryview(value: Any) ->
     assert decode_response(200, b"", [(value, value)], "OK")[1] == [("x", "X")]
 
 
-def test_cache_of_decoded_response_headers_is_bounded_and_returns_equal_headers() -> None:
+def test_cache_of_decoded_response_headers_is_bounded() -> None:
     for number in range(1000):
         field = (b"X-%d" % number, b"V")
         assert [decode_response(200, b"", [field], "OK")[1] for _ in range(2)] == [[(f"x-{number}", "V")]] * 2

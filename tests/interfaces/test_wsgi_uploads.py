@@ -157,7 +157,7 @@ async def test_C11_wsgi_input_reads_like_a_file(expression: str, result: Any, la
 
 
 @pytest.mark.parametrize("expression", ["read()", "read(50)", "readline()", "readlines()"])
-async def test_C11_every_way_of_reading_an_incomplete_wsgi_upload_raises(expression: str) -> None:
+async def test_C11_every_read_method_raises_for_an_incomplete_wsgi_upload(expression: str) -> None:
     raised: list[BaseException] = []
     begun = threading.Event()
 
@@ -181,7 +181,7 @@ async def test_C11_every_way_of_reading_an_incomplete_wsgi_upload_raises(express
     await conversation.interface.shutdown(1)
 
 
-async def test_C11_worker_that_waits_for_content_is_freed_when_the_client_disconnects() -> None:
+async def test_C11_disconnect_ends_a_wsgi_input_read_that_waits_for_content() -> None:
     begun, raised = threading.Event(), threading.Event()
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -200,7 +200,7 @@ async def test_C11_worker_that_waits_for_content_is_freed_when_the_client_discon
     await conversation.interface.shutdown(1)
 
 
-async def test_C11_reading_from_the_client_pauses_while_the_worker_reads_slowly() -> None:
+async def test_C11_server_stops_reading_while_the_wsgi_application_reads_slowly() -> None:
     begun, release = threading.Event(), threading.Event()
     seen: list[bytes] = []
 

@@ -27,7 +27,7 @@ def send_endlessly(websocket: WSGIWebSocket) -> None:
         websocket.send(b"x" * 70_000)
 
 
-async def test_W1_received_and_sent_messages_are_text_or_bytes() -> None:
+async def test_W1_wsgi_websocket_echoes_text_and_bytes() -> None:
     site = await opened(Call(echo))
     assert await site.answer() == 101
     await site.say("text", b"bytes")
@@ -50,7 +50,7 @@ async def test_W1_accept_answers_with_the_chosen_subprotocol() -> None:
     await site.end()
 
 
-async def test_accept_succeeds_after_an_accept_with_an_unknown_subprotocol_raised() -> None:
+async def test_wsgi_application_can_accept_after_an_invalid_accept() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         with pytest.raises(LocalProtocolError, match="subprotocol: expected"):
             websocket.accept("other")
@@ -85,7 +85,7 @@ async def test_W1_receive_returns_none_after_its_timeout() -> None:
     await site.end()
 
 
-async def test_W1_client_disconnected_has_the_code_and_reason_of_the_client() -> None:
+async def test_W1_ClientDisconnected_has_the_close_code_and_reason_of_the_client() -> None:
     call = Call(lambda websocket: websocket.receive())
     site = await opened(call)
     await site.answer()
@@ -117,7 +117,7 @@ async def test_receive_returns_messages_that_arrived_before_the_disconnect() -> 
 
 
 @pytest.mark.parametrize("method", ["receive", "send"])
-async def test_receive_and_send_raise_client_disconnected_each_time_after_the_disconnect(method: str) -> None:
+async def test_receive_and_send_raise_ClientDisconnected_after_the_disconnect(method: str) -> None:
     gone = threading.Event()
     codes: list[int] = []
 
@@ -170,7 +170,7 @@ async def test_send_after_close_raises_client_disconnected() -> None:
     await site.end()
 
 
-async def test_closing_a_wsgi_websocket_twice_or_after_the_disconnect_raises_nothing() -> None:
+async def test_repeated_close_of_a_wsgi_websocket_raises_nothing() -> None:
     gone = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -200,7 +200,7 @@ async def test_closing_a_wsgi_websocket_twice_or_after_the_disconnect_raises_not
         (lambda websocket: websocket.send("\ud800"), "lone surrogate"),
     ],
 )
-async def test_misuse_of_the_websocket_before_accept_raises_and_permits_a_normal_response(
+async def test_wsgi_application_may_respond_after_a_failed_websocket_call(
     misuse: Callable[[WSGIWebSocket], Any], message: str
 ) -> None:
     def serve(websocket: WSGIWebSocket) -> None:
@@ -226,7 +226,7 @@ async def test_later_changes_to_a_sent_bytearray_are_not_transmitted() -> None:
     await site.end()
 
 
-async def test_W8_second_thread_that_receives_gets_local_protocol_error() -> None:
+async def test_W8_receive_raises_while_another_thread_receives() -> None:
     errors: list[LocalProtocolError] = []
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -243,7 +243,7 @@ async def test_W8_second_thread_that_receives_gets_local_protocol_error() -> Non
     await site.end()
 
 
-async def test_W8_messages_that_several_threads_send_arrive_whole() -> None:
+async def test_W8_messages_of_several_threads_arrive_whole() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         websocket.accept()
 
@@ -323,7 +323,7 @@ async def test_reading_pauses_while_messages_wait_for_receive(setting: dict[str,
     await site.end()
 
 
-async def test_silent_client_of_a_wsgi_application_is_pinged() -> None:
+async def test_silent_client_of_a_wsgi_websocket_is_pinged() -> None:
     site = await opened(Call(echo))
     await site.answer()
     site.clock.advance(21)
@@ -332,7 +332,7 @@ async def test_silent_client_of_a_wsgi_application_is_pinged() -> None:
     await site.end()
 
 
-async def test_message_above_ws_max_size_closes_the_websocket_of_a_wsgi_application() -> None:
+async def test_wsgi_websocket_closes_after_a_message_above_ws_max_size() -> None:
     call = Call(lambda websocket: websocket.receive())
     site = await opened(call, ws_max_size=200)
     await site.answer()
@@ -344,7 +344,7 @@ async def test_message_above_ws_max_size_closes_the_websocket_of_a_wsgi_applicat
     await site.end()
 
 
-async def test_second_accept_of_a_wsgi_websocket_does_nothing() -> None:
+async def test_implicit_accept_does_nothing_after_an_explicit_accept() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         websocket.accept()
         websocket._accept_once()
@@ -354,7 +354,7 @@ async def test_second_accept_of_a_wsgi_websocket_does_nothing() -> None:
     await site.end()
 
 
-async def test_receive_raises_if_werkzeug_socket_has_taken_over_the_connection() -> None:
+async def test_wsgi_websocket_receive_raises_after_use_of_the_werkzeug_socket() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         websocket._takeover.take(lambda: websocket._session.accept())
         websocket.receive()
@@ -402,7 +402,7 @@ async def test_send_to_a_stopped_event_loop_raises_client_disconnected() -> None
 
 
 @pytest.mark.parametrize("use", ["receive", "send"])
-async def test_thread_that_waits_for_a_websocket_wakes_when_the_event_loop_is_closed(use: str) -> None:
+async def test_closed_event_loop_ends_a_waiting_websocket_receive_or_send(use: str) -> None:
     loop = asyncio.new_event_loop()
     calls = LoopCalls(loop)
 
@@ -423,7 +423,7 @@ async def test_thread_that_waits_for_a_websocket_wakes_when_the_event_loop_is_cl
     await site.end()
 
 
-async def test_receiving_a_queued_message_after_the_disconnect_does_not_resume_reading() -> None:
+async def test_receive_after_a_disconnect_does_not_resume_reading() -> None:
     gone = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> Any:
@@ -469,7 +469,7 @@ async def test_W4_wsgi_websocket_is_compressed_if_the_client_offers_compression(
     await site.end()
 
 
-async def test_W4_client_that_reads_nothing_is_reset_and_its_blocked_send_raises() -> None:
+async def test_W4_client_that_reads_nothing_is_reset() -> None:
     call = Call(send_endlessly)
     site = await opened(call)
     site.transport.client_takes = False

@@ -60,7 +60,7 @@ SITES: dict[str, Callable[[], Any]] = {"flask": flask_site, "bottle": bottle_sit
 
 
 @pytest.mark.parametrize("name", SITES)
-async def test_W2_response_of_a_framework_view_after_an_echo_is_not_sent(name: str) -> None:
+async def test_W2_response_of_a_framework_view_is_not_sent_after_an_echo(name: str) -> None:
     site = await opened(SITES[name]())
     assert await site.answer() == 101
     await site.say("hello")
@@ -71,7 +71,7 @@ async def test_W2_response_of_a_framework_view_after_an_echo_is_not_sent(name: s
 
 
 @pytest.mark.parametrize("name", SITES)
-async def test_W2_exception_in_a_view_of_a_framework_closes_with_1011(name: str) -> None:
+async def test_W2_exception_in_a_framework_view_closes_the_websocket_with_1011(name: str) -> None:
     site = await opened(SITES[name]())
     assert await site.answer() == 101
     await site.say("fail")
@@ -80,7 +80,7 @@ async def test_W2_exception_in_a_view_of_a_framework_closes_with_1011(name: str)
 
 
 @pytest.mark.parametrize("name", SITES)
-async def test_W3_redirect_of_a_framework_is_the_response_to_the_handshake(name: str) -> None:
+async def test_W3_redirect_of_a_framework_answers_the_handshake(name: str) -> None:
     site = await opened(SITES[name](), path="/login")
     await until(lambda: site.received)
     assert await site.answer() == 302

@@ -27,7 +27,7 @@ def theirs() -> dict[str, Any]:
     return public_release()
 
 
-def test_default_of_every_keyword_equals_the_public_release_except_listed_differences(
+def test_Config_defaults_differ_from_the_public_release_only_where_listed(
     theirs: dict[str, Any],
 ) -> None:
     made = uvicorn.Config("shop:app")
@@ -49,7 +49,7 @@ def test_flags_differ_from_the_public_release_only_where_listed(theirs: dict[str
     }
 
 
-def test_changed_flag_accepts_each_spelling_and_choice_of_the_public_release(
+def test_changed_flag_accepts_every_value_of_the_public_release(
     theirs: dict[str, Any],
 ) -> None:
     ours = surface.flags()
@@ -80,7 +80,7 @@ def pattern(line: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, line.split("*"))))
 
 
-def test_every_public_release_log_line_exists_here_or_is_a_listed_difference(theirs: dict[str, Any]) -> None:
+def test_log_lines_differ_from_the_public_release_only_where_listed(theirs: dict[str, Any]) -> None:
     ours = [line for line in surface.lines() if len(re.findall("[A-Za-z]", line)) >= _FEWEST_LETTERS]
     missing = {
         line
@@ -91,12 +91,12 @@ def test_every_public_release_log_line_exists_here_or_is_a_listed_difference(the
     assert missing == set(differences.LINES)
 
 
-def test_the_page_for_users_of_the_public_release_lists_the_differences() -> None:
+def test_migration_page_lists_the_differences_from_the_public_release() -> None:
     page = ROOT / "docs" / "from-uvicorn.md"
     assert differences.tables() in page.read_text(), "run: python -m tests.public_release.differences"
 
 
-def test_startup_and_shutdown_log_lines_are_as_in_the_public_release(theirs: dict[str, Any]) -> None:
+def test_log_lines_of_startup_and_shutdown_match_the_public_release(theirs: dict[str, Any]) -> None:
     waited_for = {
         "Started server process [*]",
         "Waiting for application startup.",

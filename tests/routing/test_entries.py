@@ -70,7 +70,7 @@ def test_M2_a_route_accepts_every_path_that_a_request_can_have(path: str) -> Non
         ("/{name}", "write '/prefix/*'"),
     ],
 )
-def test_M2_mount_with_an_impossible_prefix_raises_with_the_correction(prefix: str, advice: str) -> None:
+def test_M2_error_for_an_invalid_mount_prefix_explains_the_correct_form(prefix: str, advice: str) -> None:
     with pytest.raises(ConfigError, match=r"^Mount\(") as caught:
         Mount(prefix, pages)
     assert advice in str(caught.value)
@@ -82,7 +82,7 @@ def test_error_for_starlette_arguments_to_Mount_mentions_starlette() -> None:
 
 
 @pytest.mark.parametrize("methods", ["GET", (), ("get",), ("GET ",), ("",), (b"GET",), (1,), 5])
-def test_M5_route_rejects_methods_that_are_not_tokens_in_upper_case(methods: Any) -> None:
+def test_M5_route_rejects_methods_that_are_not_upper_case_names(methods: Any) -> None:
     with pytest.raises(ConfigError, match=r"Route\('/a'\): methods: expected upper-case names"):
         Route("/a", pages, methods=methods)
 
@@ -106,7 +106,7 @@ def test_M6_route_rejects_a_host_with_a_port_or_a_wildcard(host: Any) -> None:
 @pytest.mark.parametrize(
     ("host", "kept"), [("Shop.Example.", "shop.example"), ("[::1]", "[::1]"), ("127.0.0.1", "127.0.0.1")]
 )
-def test_M6_host_of_a_route_is_stored_in_lower_case_without_final_dot(host: str, kept: str) -> None:
+def test_M6_route_stores_its_host_in_lower_case_without_a_final_dot(host: str, kept: str) -> None:
     assert Route("/a", pages, host=host).host == kept
 
 
@@ -127,7 +127,7 @@ def test_M21_a_route_accepts_threads_for_a_blocking_application(app: Any) -> Non
     assert Route("/a", app, threads=2).threads == 2
 
 
-def test_M21_route_rejects_threads_for_an_adapter_with_its_own_threads() -> None:
+def test_M21_route_rejects_threads_for_an_adapter_that_sets_threads() -> None:
     with pytest.raises(ConfigError, match="ASGIAdapter already sets threads or an executor"):
         Route("/a", ASGIAdapter(pages, threads=3), threads=2)
 
@@ -153,7 +153,7 @@ def unclear(one: Any, two: Any, three: Any) -> None: ...
         (lambda app: Shift(app, pages), "Shift: old", "Router(Route('/*', app, interface=...))"),
     ],
 )
-def test_M34_error_for_an_application_of_unknown_kind_shows_the_remedy(make: Any, where: str, keyword: str) -> None:
+def test_M34_error_for_an_undetectable_interface_shows_the_remedy(make: Any, where: str, keyword: str) -> None:
     named = f"name its kind by {keyword}: channels, consumer, wsgi, asgi3 or asgi2"
     start = f"{where}: cannot detect the interface of the application: it takes"
     for app, end in (
@@ -170,7 +170,7 @@ def test_M20_error_for_a_route_with_an_unknown_interface_names_the_route() -> No
         Mount("/shop", pages, interface="cgi")
 
 
-def test_M20_route_whose_application_does_not_fit_its_interface_is_rejected() -> None:
+def test_M20_route_rejects_an_application_that_does_not_fit_its_interface() -> None:
     with pytest.raises(InterfaceError, match=r"^Route\('/a'\): .* cannot be called as asgi3"):
         Route("/a", pages, interface="asgi3")
 

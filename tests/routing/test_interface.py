@@ -60,7 +60,7 @@ async def answers(app: Any, *requests: bytes, **settings: Any) -> list[Any]:
         ("", "yes", "/shop%2Fcart", "", "/shop/cart"),
     ],
 )
-async def test_M13_each_kind_of_application_gets_its_root_path_and_path(
+async def test_M13_every_kind_of_application_gets_the_root_path_of_its_mount(
     kind: str, root_path: str, cut: str, request_path: str, root: str, path: str
 ) -> None:
     settings = {"root_path": root_path, "root_path_cut": cut}
@@ -82,7 +82,7 @@ BETWEEN: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("between", BETWEEN)
-async def test_M17_wrapped_application_gets_the_root_path_and_path_of_its_route(between: str, kind: str) -> None:
+async def test_M17_wrapped_application_gets_the_path_of_its_route(between: str, kind: str) -> None:
     for entry, root_path in (
         (lambda app: Mount("/shop", app), "/base/shop"),
         (lambda app: Route("/shop/*", app), "/base"),
@@ -102,7 +102,7 @@ async def test_M14_a_mount_serves_its_prefix_with_and_without_a_trailing_slash(k
     ]
 
 
-async def test_M13_the_bytes_of_a_path_reach_a_mounted_wsgi_application_unchanged() -> None:
+async def test_M13_mounted_wsgi_application_gets_the_bytes_of_the_path_unchanged() -> None:
     environs: list[dict[str, Any]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -114,7 +114,7 @@ async def test_M13_the_bytes_of_a_path_reach_a_mounted_wsgi_application_unchange
     assert environs[0]["PATH_INFO"].encode("latin-1") == b"/\xff/x"
 
 
-async def test_M15_nested_router_serves_below_the_root_path_of_the_outer_router() -> None:
+async def test_M15_nested_routers_join_their_prefixes_in_the_root_path() -> None:
     inner = Router(Route("/cart", channels_app), Mount("/old", wsgi_app), Route("/*", asgi3_app))
     table = Router(Mount("/shop", inner), Route("/flat/*", Router(Route("/flat/cart", channels_app))))
     assert await answers(
@@ -127,14 +127,14 @@ async def test_M15_nested_router_serves_below_the_root_path_of_the_outer_router(
     ]
 
 
-async def test_M15_refusal_by_a_nested_router_is_the_final_response() -> None:
+async def test_M15_404_or_405_of_a_nested_router_is_final() -> None:
     inner = Router(Route("/cart", channels_app, methods=("POST",)))
     table = Router(Mount("/shop", inner), default=wsgi_app)
     assert await answers(table, get("/shop/x"), get("/shop/cart"), get("/x")) == [404, 405, ["wsgi", "", "/x"]]
 
 
 @pytest.mark.parametrize(("cut", "kind"), [("yes", "wsgi"), ("no", "channels"), ("auto", "channels")])
-async def test_M16_root_path_cut_option_determines_the_path_that_routes_match(cut: str, kind: str) -> None:
+async def test_M16_routes_match_the_path_without_the_root_path(cut: str, kind: str) -> None:
     table = Router(Route("/auth/login", wsgi_app), Route("/login", channels_app))
     [found] = await answers(table, get("/auth/login"), root_path="/auth", root_path_cut=cut)
     assert found[:2] == [kind, "/auth"]
@@ -160,7 +160,7 @@ async def calls_of(app: Any) -> int:
     return calls
 
 
-async def test_M12_router_with_16_routes_costs_one_function_call_more_per_request() -> None:
+async def test_M12_router_adds_one_function_call_per_request() -> None:
     table = Router(*(Route(f"/shop/{number}/*", wsgi_app) for number in range(15)), Route("/shop/cart/*", hello))
     assert await calls_of(table) == await calls_of(hello) + 1
 
@@ -172,7 +172,7 @@ async def test_M9_OPTIONS_star_request_goes_to_the_default_application() -> None
     assert await answers(Router(*table, default=wsgi_app), request) == [["wsgi", "", "*"]]
 
 
-async def test_M10_a_request_or_handshake_for_an_unknown_path_is_answered_with_404(
+async def test_M10_request_and_handshake_for_an_unknown_path_get_404(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     conversation = WebSocketConversation(Router(Route("/live", channels_app)), path="/x")
@@ -193,14 +193,14 @@ async def test_M7_websocket_application_gets_its_root_path_and_path(entry: Calla
     await conversation.lose()
 
 
-async def test_M7_handshake_to_an_application_without_websockets_is_served_as_a_GET_request() -> None:
+async def test_M7_application_without_websockets_answers_a_handshake_as_a_GET() -> None:
     conversation = WebSocketConversation(Router(Route("/live", channels_app), default=wsgi_app), path="/page")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 200
     await conversation.interface.shutdown(0)
 
 
-async def test_M7_pipelined_handshake_of_a_half_closed_client_is_served_as_a_GET() -> None:
+async def test_M7_pipelined_handshake_of_a_half_closed_client_is_served_as_a_GET_request() -> None:
     handshake = get("/page", b"connection: upgrade", b"upgrade: websocket", b"sec-websocket-version: 13")
     conversation = Conversation(Router(Route("/live", channels_app), default=wsgi_app))
     await conversation.interface.startup()
@@ -212,7 +212,7 @@ async def test_M7_pipelined_handshake_of_a_half_closed_client_is_served_as_a_GET
     await conversation.lose()
 
 
-async def test_M7_the_same_path_may_have_an_application_for_each_protocol() -> None:
+async def test_M7_a_path_may_have_one_application_per_protocol() -> None:
     table = Router(Route("/live", channels_app, protocol="websocket"), default=wsgi_app)
     conversation = WebSocketConversation(table, path="/live")
     await conversation.open()
@@ -222,7 +222,7 @@ async def test_M7_the_same_path_may_have_an_application_for_each_protocol() -> N
 
 
 @pytest.mark.parametrize(("path", "status"), [("/ours", 403), ("/theirs", 101)])
-async def test_M26_channels_rejects_and_asgi_accepts_a_websocket_from_a_foreign_origin(path: str, status: int) -> None:
+async def test_M26_foreign_origin_is_rejected_for_channels_but_accepted_for_asgi(path: str, status: int) -> None:
     table = Router(Route("/ours", channels_app), Route("/theirs", asgi3_app))
     conversation = WebSocketConversation(table, path=path, origin="http://elsewhere.example")
     await conversation.open()
@@ -244,7 +244,7 @@ class Recording:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_M19_an_application_gets_the_same_request_with_and_without_a_route(kind: str) -> None:
+async def test_M19_route_does_not_change_the_request_of_its_application(kind: str) -> None:
     alone, routed = Recording(KINDS[kind]), Recording(KINDS[kind])
     request = get("/shop/caf%C3%A9?x=1", b"cookie: a=b", b"upgrade: h2c")
     for app in (alone, Router(Route("/shop/*", routed), default=hello)):
@@ -277,7 +277,7 @@ class Site:
         return wsgi_app(environ, start_response)
 
 
-def test_M20_equal_bound_methods_share_an_interface_even_inside_adapters() -> None:
+def test_M20_equal_bound_methods_share_one_interface() -> None:
     site = Site()
     one, two, three = interfaces_of(
         Router(Route("/a", site.wsgi), Mount("/b", ASGIAdapter(site.wsgi)), default=site.wsgi)
@@ -287,7 +287,7 @@ def test_M20_equal_bound_methods_share_an_interface_even_inside_adapters() -> No
     assert [*nested.interfaces.values()] == [default]
 
 
-def test_M20_each_application_has_its_own_interface_object() -> None:
+def test_M20_different_applications_have_different_interfaces() -> None:
     one, two = interfaces_of(Router(Route("/a", Site().wsgi), Route("/b", Site().wsgi)))
     assert one is not two
 
@@ -305,7 +305,7 @@ def test_M21_route_with_a_threads_argument_gets_a_separate_pool() -> None:
     assert adapted is again
 
 
-async def test_M22_blocked_calls_do_not_block_a_route_with_its_own_threads() -> None:
+async def test_M22_route_with_threads_responds_while_the_default_application_blocks() -> None:
     release = threading.Event()
 
     def blocking(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -331,7 +331,7 @@ async def test_M22_blocked_calls_do_not_block_a_route_with_its_own_threads() -> 
         await conversation.interface.shutdown(1)
 
 
-async def test_M23_route_with_an_adapter_has_the_interface_of_the_adapted_application() -> None:
+async def test_M23_route_to_an_adapter_has_the_interface_of_the_adapted_application() -> None:
     [interface] = interfaces_of(Router(Route("/a", ASGIAdapter(wsgi_app, threads=4))))
     assert interface.name == "wsgi"
 
@@ -359,7 +359,7 @@ class Living:
             raise OSError(f"no {what}")
 
 
-async def test_M27_applications_start_once_in_table_order_and_stop_in_reverse_order() -> None:
+async def test_M27_applications_start_in_table_order_and_stop_in_reverse_order() -> None:
     events: list[str] = []
     one, two, three, last = (Living(name, events) for name in ("one", "two", "three", "last"))
     interface = build_interface(
@@ -393,7 +393,7 @@ async def test_M27_an_application_with_several_pools_starts_once() -> None:
     assert events == ["site startup", "site shutdown"]
 
 
-async def test_M28_failed_startup_shuts_down_earlier_applications_and_names_the_route() -> None:
+async def test_M28_failed_startup_shuts_down_earlier_applications() -> None:
     events: list[str] = []
     interface = build_interface(
         Router(
@@ -428,7 +428,7 @@ async def test_M28_a_cancelled_startup_shuts_down_earlier_applications() -> None
     assert events == ["one startup", "two startup", "one shutdown"]
 
 
-async def test_M29_a_failed_shutdown_does_not_prevent_the_shutdown_of_other_applications(
+async def test_M29_failed_shutdown_does_not_prevent_the_next_shutdown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     events: list[str] = []
@@ -441,7 +441,7 @@ async def test_M29_a_failed_shutdown_does_not_prevent_the_shutdown_of_other_appl
     assert [record.getMessage() for record in caplog.records] == ["Route('/2'): the application's shutdown failed"]
 
 
-async def test_M29_a_hanging_shutdown_does_not_prevent_the_shutdown_of_other_applications(
+async def test_M29_hanging_shutdown_does_not_prevent_the_next_shutdown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     events: list[str] = []
@@ -500,7 +500,7 @@ async def test_M32_log_line_of_a_failed_request_shows_the_matched_routes(caplog:
 
 
 @pytest.mark.parametrize("websocket", [False, True])
-async def test_contexts_of_a_connection_are_released_when_the_connection_ends(websocket: bool) -> None:
+async def test_router_contexts_are_freed_when_the_connection_ends(websocket: bool) -> None:
     """A context names its endpoint as the owner: the two would wait for the garbage collector."""
 
     def contexts() -> list[object]:
@@ -529,7 +529,7 @@ async def running(app: Any) -> AsyncIterator[Conversation]:
     await conversation.interface.shutdown(1)
 
 
-async def test_M18_a_router_passes_on_the_response_of_the_application_unchanged(
+async def test_M18_router_does_not_change_the_response_of_an_application(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def redirecting(message: Any, channels: Any) -> None:
@@ -546,7 +546,7 @@ async def test_M18_a_router_passes_on_the_response_of_the_application_unchanged(
     assert received[0] == received[1]
 
 
-def test_route_uses_the_server_settings_unless_it_has_its_own() -> None:
+def test_route_inherits_the_server_settings_that_it_does_not_override() -> None:
     settings = replace(Settings(), threads=5, reply_seconds=7.0)
     interface: Any = build_interface(
         Router(Route("/a", wsgi_app, threads=2, interface="wsgi"), default=wsgi_app), settings
@@ -618,7 +618,7 @@ async def test_M47_wsgi_application_with_a_fallback_gets_no_websocket() -> None:
     await conversation.interface.shutdown(30)
 
 
-async def test_M47_websocket_handshake_falls_back_from_one_wsgi_application_to_the_other() -> None:
+async def test_M47_websocket_handshake_falls_back_to_the_old_wsgi_application() -> None:
     def missing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("404 Not Found", [])
         return [b""]

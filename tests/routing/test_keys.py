@@ -22,7 +22,7 @@ OLD = next(f"v{number}" for number in range(100) if not is_new(50, "*", f"v{numb
 
 @pytest.mark.parametrize("make", [cookie, header])
 @pytest.mark.parametrize("name", ["", "a b", "a=b", None])
-def test_M41_an_invalid_name_of_a_cookie_or_field_is_rejected(make: Callable[[Any], Any], name: Any) -> None:
+def test_M41_key_with_an_invalid_cookie_or_field_name_is_rejected(make: Callable[[Any], Any], name: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^{make.__name__}: expected a name such as 'visitor', got "):
         make(name)
 
@@ -43,7 +43,7 @@ async def test_M41_the_key_of_a_visitor_selects_the_old_or_the_new_application(k
     assert [answer[0] for answer in await answers(shift, *requests)] == ["channels", "wsgi"]
 
 
-async def test_M41_the_address_of_the_client_may_be_the_key() -> None:
+async def test_M41_client_address_may_be_the_key_of_a_visitor() -> None:
     by_address = {is_new(50, "*", address): address for address in (f"10.0.0.{number}" for number in range(1, 30))}
     conversation = Conversation(Shift(asgi3_app, channels_app, weight=50, key=client()))
     found = []
