@@ -11,9 +11,10 @@ import pytest
 from uvicorn import types
 from uvicorn.broadcast.asgi3 import ASGI3Reply
 from uvicorn.broadcast.groups import GroupsChannel
-from uvicorn.interfaces.channels import BodyChannel, ReplyChannel
+from uvicorn.interfaces.channels import BodyChannel
 from uvicorn.interfaces.channels_websocket import WebSocketReply
 from uvicorn.interfaces.consumer_sync import ThreadReplyChannel
+from uvicorn.interfaces.http_reply import ReplyChannel
 
 # A type checker compares these: that they are here is the test.
 

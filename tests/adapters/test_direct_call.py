@@ -19,7 +19,7 @@ from uvicorn.adapters.direct_call import DirectCall
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import ApplicationError, ClientDisconnected, LocalProtocolError, ResponseAborted
-from uvicorn.interfaces.channels import ReplyChannel
+from uvicorn.interfaces.http_reply import ReplyChannel
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.settings import Settings
 

@@ -17,9 +17,9 @@ from uvicorn.adapters import ASGI3Adapter, ASGIAdapter
 from uvicorn.broadcast import BroadcastMiddleware
 from uvicorn.broadcast.host_reply import HostReply, as_member
 from uvicorn.errors import LocalProtocolError
-from uvicorn.interfaces.channels import ReplyChannel
 from uvicorn.interfaces.channels_websocket import WebSocketReply
 from uvicorn.interfaces.consumer_sync import ThreadReplyChannel
+from uvicorn.interfaces.http_reply import ReplyChannel
 from uvicorn.types import GroupMember
 
 #: More than a connection takes without waiting.

@@ -20,9 +20,9 @@ from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
 from uvicorn.errors import ClientDisconnected, ConfigError, LocalProtocolError
 from uvicorn.fields import split_pairs
 from uvicorn.interfaces.base import Interface
-from uvicorn.interfaces.channels import ReplyChannel
 from uvicorn.interfaces.detect import build_interface, check_interface
 from uvicorn.interfaces.environ import host_environ
+from uvicorn.interfaces.http_reply import ReplyChannel
 from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.interfaces.wsgi_response import field_octets

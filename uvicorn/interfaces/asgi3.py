@@ -15,7 +15,7 @@ from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExch
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
-from uvicorn.interfaces.base import Interface
+from uvicorn.interfaces.base import Interface, fill_template, request_template
 from uvicorn.interfaces.handlers import ASGI_FAILURE, answer_failure, cancel_after_end
 from uvicorn.interfaces.lifespan import Lifespan
 from uvicorn.settings import Settings
@@ -264,31 +264,14 @@ class ASGI3Interface(Interface):
             template = endpoint.template = {
                 "type": "http",
                 "asgi": None,
-                "http_version": "",
-                "method": "",
-                "scheme": endpoint.scheme,
-                "path": "",
-                "raw_path": b"",
-                "query_string": b"",
-                "root_path": endpoint.root_path,
-                "headers": None,
-                "client": endpoint.client,
-                "server": endpoint.server,
+                **request_template(endpoint),
                 "extensions": None,
             }
             if self.state is not None:
                 template["state"] = None
         scope = template.copy()
         scope["asgi"] = {"version": self.version, "spec_version": HTTP_SPEC_VERSION}
-        scope["http_version"] = exchange.http_version
-        scope["method"] = exchange.method
-        scope["path"] = exchange.path
-        scope["raw_path"] = exchange.raw_path
-        scope["query_string"] = exchange.query_string
-        if exchange.forwarded is not None:
-            scope["client"], scope["scheme"] = exchange.forwarded
-        if endpoint.root_path:
-            scope["root_path"] = exchange.root_path
+        fill_template(scope, exchange)
         # Tuples, as in other servers: applications evaluate `(b"x", b"y") in scope["headers"]`.
         scope["headers"] = list(exchange.pairs or zip(*exchange.fields))  # noqa: B905
         scope["extensions"] = {"http.response.trailers": {}}

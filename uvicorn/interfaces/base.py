@@ -10,11 +10,13 @@ from typing import Any
 
 from uvicorn.channel import call_hook
 from uvicorn.core.counts import Counts, Place
+from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.interfaces.handlers import HandlerTasks
 from uvicorn.interfaces.held import call_held
 from uvicorn.settings import Settings
+from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
 
@@ -102,3 +104,32 @@ class Interface:
         returned = call_held(exchange, self.app, arguments)
         self.returns_awaitables = hasattr(returned, "__await__")
         return returned
+
+
+def request_template(endpoint: Endpoint) -> Message:
+    """Return the keys that channels messages and ASGI scopes have in common, for all requests of a connection."""
+    return {
+        "http_version": "",
+        "method": "",
+        "scheme": endpoint.scheme,
+        "path": "",
+        "raw_path": b"",
+        "query_string": b"",
+        "root_path": endpoint.root_path,
+        "headers": None,
+        "server": endpoint.server,
+        "client": endpoint.client,
+    }
+
+
+def fill_template(message: Message, exchange: HTTPExchange) -> None:
+    """Set the keys of `request_template` to the request of `exchange`, except `headers`."""
+    message["http_version"] = exchange.http_version
+    message["method"] = exchange.method
+    message["path"] = exchange.path
+    message["raw_path"] = exchange.raw_path
+    message["query_string"] = exchange.query_string
+    if exchange.endpoint.root_path:
+        message["root_path"] = exchange.root_path
+    if exchange.forwarded is not None:
+        message["client"], message["scheme"] = exchange.forwarded

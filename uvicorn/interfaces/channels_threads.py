@@ -18,8 +18,9 @@ from uvicorn.channel import call_hook
 from uvicorn.concurrency.worker_pool import PoolFull, WorkerPool
 from uvicorn.core.exchange import ERROR_HEADERS
 from uvicorn.errors import ApplicationError, ConfigError
-from uvicorn.interfaces.channels import ChannelsInterface, ReplyChannel
+from uvicorn.interfaces.channels import ChannelsInterface
 from uvicorn.interfaces.detect import check_interface
+from uvicorn.interfaces.http_reply import ReplyChannel
 from uvicorn.loop_calls import LoopCalls
 from uvicorn.settings import Settings
 from uvicorn.types import Message

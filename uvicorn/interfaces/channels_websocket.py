@@ -15,7 +15,6 @@ from uvicorn.channel import (
     SENDS_IN_A_ROW,
     LazyAwaitable,
     channel_names,
-    check_named,
     let_others_run,
     send_from_thread,
     shape,
@@ -32,6 +31,7 @@ from uvicorn.core.websocket_session import (
 )
 from uvicorn.errors import ChannelClosed, LocalProtocolError
 from uvicorn.interfaces.handlers import OWNER, HandlerTasks, answer_failure, cancel_later, log_failure, watch_handshake
+from uvicorn.interfaces.http_reply import ReplyChannel
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 
@@ -181,25 +181,9 @@ class WebSocketReply:
     def _deny(self, message: Message) -> Coroutine[Any, Any, None]:
         """Reject the handshake with a response, or send the next chunk of that response."""
         request = self._session.request
-        content = message.get("content")
-        if content is None:
-            check_named(message)
-        if request.state is WAITING:
-            request.respond(
-                message["status"],
-                message.get("headers") or (),
-                content or b"",
-                message.get("more_content", False),
-                message.get("status_text") or b"",
-            )
-        elif "status" in message:
-            raise LocalProtocolError(
-                f"reply.send: expected a chunk without 'status', got {shape(message)} in state {request.state.name}"
-            )
-        else:
-            request.write(content or b"", message.get("more_content", False))
+        sent = ReplyChannel(request).send(message)
         waits = request.state is STREAMING and request.write_paused and OWNER.get() is request.endpoint
-        return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else DONE
+        return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else sent
 
     def _pace(self) -> Coroutine[Any, Any, None]:
         """Return an awaitable that waits while this client is slow."""

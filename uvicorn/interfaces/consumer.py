@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 from typing import Any, final
 
-from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, HTTPExchange
-from uvicorn.interfaces.base import Interface
-from uvicorn.interfaces.channels import ReplyChannel, message_template
+from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
+from uvicorn.interfaces.base import Interface, fill_template
+from uvicorn.interfaces.channels import message_template
 from uvicorn.interfaces.handlers import answer_failure, watch_handler
+from uvicorn.interfaces.http_reply import ReplyChannel
 from uvicorn.types import Message
 
 
@@ -31,12 +32,9 @@ class ConsumerInterface(Interface):
             )
             task = self.tasks.start(handler, exchange.endpoint)
         except BaseException as error:
-            # SystemExit, which an eagerly started handler raises here, ends the request and not the server.
             answer_failure(exchange, error)
-            return
-        if exchange.state is COMPLETE and task.done() and not task.cancelled() and task.exception() is None:
-            return
-        watch_handler(task, exchange, weakref.ref(reply), self.settings)
+        else:
+            watch_handler(task, exchange, weakref.ref(reply), self.settings)
 
     async def _call_when_whole(self, exchange: HTTPExchange, content: bytes | None, reply: ReplyChannel) -> None:
         content = await receive_inline(exchange, content, self.settings.max_inline_bytes)
@@ -75,16 +73,8 @@ def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Mess
     if template is None:
         template = endpoint.template = message_template(endpoint) | {"body": b""}
     request = template.copy()
-    request["http_version"] = exchange.http_version
-    request["method"] = exchange.method
-    request["path"] = exchange.path
-    request["raw_path"] = exchange.raw_path
-    request["query_string"] = exchange.query_string
-    if endpoint.root_path:
-        request["root_path"] = exchange.root_path
+    fill_template(request, exchange)
     request["headers"] = exchange.headers
-    if exchange.forwarded is not None:
-        request["client"], request["scheme"] = exchange.forwarded
     request["body"] = content
     # `content` and `message` repeat the request, for older applications.
     return {**request, "reply_channel": reply, "content": request, "message": request, "channel_layer": None}

@@ -31,12 +31,11 @@ class ThreadReplyChannel(HTTPReply):
     __slots__ = ("_call",)
 
     def __init__(self, call: ConsumerCall) -> None:
+        super().__init__(call.exchange)
         self._call = call
-        self._exchange = call.exchange
-        self._name = ""
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response or its next chunk, like `channels.ReplyChannel.send`. Block while the client is slow.
+        """Send a response or its next chunk, like `ReplyChannel.send`. Block while the client is slow.
 
         The result may be awaited or dropped. After the client has disconnected, raises ChannelClosed on the consumer's
         thread. Raises LocalProtocolError for a message that is invalid in the current state.

@@ -1,18 +1,36 @@
-"""Base class of the reply channels of HTTP exchanges."""
+"""The reply channels of HTTP exchanges."""
 
 from __future__ import annotations
 
-from uvicorn.channel import channel_names
-from uvicorn.core.exchange import HTTPExchange
+from collections.abc import Callable, Coroutine
+from threading import get_ident
+from typing import Any, final
+
+from uvicorn.channel import (
+    DONE,
+    DROPS_IN_A_ROW,
+    SENDS_IN_A_ROW,
+    LazyAwaitable,
+    channel_names,
+    check_named,
+    let_others_run,
+    send_from_thread,
+    shape,
+)
+from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExchange
+from uvicorn.errors import ChannelClosed, LocalProtocolError
+from uvicorn.interfaces.handlers import OWNER
+from uvicorn.types import Message
 
 
 class HTTPReply:
-    """A reply channel that can be a group member. Subclasses set attributes, and define `send` and `on_close`."""
+    """A reply channel that can be a group member. Subclasses define `send` and `on_close`."""
 
     __slots__ = ("__weakref__", "_exchange", "_name")
 
-    _exchange: HTTPExchange
-    _name: str
+    def __init__(self, exchange: HTTPExchange) -> None:
+        self._exchange = exchange
+        self._name = ""
 
     @property
     def name(self) -> str:
@@ -41,3 +59,128 @@ class HTTPReply:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} of {self._exchange!r}>"
+
+
+@final
+class ReplyChannel(HTTPReply):
+    """`channels['reply']` of one exchange. Hashable, and usable from any task or thread."""
+
+    __slots__ = ()
+
+    def send(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Send a response or its next chunk. On the event loop's thread, the call does not wait.
+
+        The result can be awaited. Then the caller waits while the client is slow (R17).
+
+        A response has `status`, `headers`, `content`, `more_content` and `status_text`. A chunk has `content` and
+        `more_content`.
+
+        After the client has disconnected, raises ChannelClosed in tasks that serve this client (rule R6). Raises
+        LocalProtocolError for a message that is invalid in the current state.
+        """
+        exchange = self._exchange
+        if get_ident() != exchange.endpoint.thread:
+            return send_from_thread(exchange.endpoint.loop, self._send_and_wait, message)
+        if exchange.state is WAITING:
+            try:
+                status = message["status"]
+            except (KeyError, TypeError):
+                raise LocalProtocolError(
+                    f"reply.send: expected a response with 'status', got {shape(message)} in state WAITING"
+                ) from None
+            content = message.get("content")
+            if content is None:
+                check_named(message)
+            exchange.respond(
+                status,
+                message.get("headers") or (),
+                content or b"",
+                message.get("more_content", False),
+                message.get("status_text") or b"",
+            )
+            if exchange.state is COMPLETE:
+                return DONE
+        elif exchange.state is CLOSED:
+            return self._send_after_disconnect()
+        elif not isinstance(message, dict) or "status" in message:
+            raise LocalProtocolError(
+                f"reply.send: expected a chunk without 'status', got {shape(message)} in state {exchange.state.name}"
+            )
+        else:
+            content = message.get("content")
+            if content is None:
+                check_named(message)
+            exchange.write(content or b"", message.get("more_content", False))
+        if exchange.state is COMPLETE:
+            return LazyAwaitable(let_others_run) if exchange.ended_early else DONE
+        exchange.sends += 1
+        if exchange.write_paused:
+            return (
+                LazyAwaitable(self._drain, exchange.gateway.last_send()) if OWNER.get() is exchange.endpoint else DONE
+            )
+        if exchange.sends % SENDS_IN_A_ROW == 0 and OWNER.get() is exchange.endpoint:
+            return LazyAwaitable(let_others_run)
+        return DONE
+
+    @property
+    def has_lost_client(self) -> bool:
+        """Whether the client disconnected before the response was complete. Thread-safe."""
+        return self._exchange.state is CLOSED
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Register `callback()`. It is called once, when the exchange ends or the client closes its side."""
+        self._exchange.on_close(callback)
+
+    def on_end(self, callback: Callable[[], object]) -> None:
+        """Register `callback()`. It is called once, when the response is complete or aborted."""
+        self._exchange.on_end(lambda exchange: callback())
+
+    def watch_thread(self, holds_thread: Callable[[], bool]) -> None:
+        """Apply `--min-response-rate` to the response while `holds_thread()` is true."""
+        self._exchange.thread_held = holds_thread
+
+    def exchange_of(self, message: Message) -> HTTPExchange | None:
+        """Return the exchange if an adapter may use it directly, without messages. Otherwise return None."""
+        exchange = self._exchange
+        endpoint = exchange.endpoint
+        client, scheme = exchange.forwarded or (endpoint.client, endpoint.scheme)
+        get = message.get
+        if (
+            exchange.state is not WAITING
+            or exchange.has_content
+            or get("path") is not exchange.path
+            or get("raw_path") is not exchange.raw_path
+            or get("query_string") is not exchange.query_string
+            or get("method") is not exchange.method
+            or get("root_path") is not (exchange.root_path if endpoint.root_path else endpoint.root_path)
+            or get("http_version") is not exchange.http_version
+            or get("scheme") is not scheme
+            or get("client") is not client
+            or get("server") is not endpoint.server
+            or get("environ") is not endpoint.environ
+            or "body" in message
+            or get_ident() != endpoint.thread
+            or get("headers") != [[name, value] for name, value in zip(*exchange.fields)]  # noqa: B905
+        ):
+            return None
+        return exchange
+
+    def _send_and_wait(self, message: Message) -> Coroutine[Any, Any, None]:
+        """Send a message from another thread. This thread blocks while the client is slow."""
+        sent = self.send(message)
+        exchange = self._exchange
+        if sent is DONE and exchange.state is STREAMING and exchange.write_paused:
+            return LazyAwaitable(exchange.drain, exchange.gateway.last_send())
+        return sent
+
+    async def _drain(self) -> None:
+        await self._exchange.drain()
+        if self._exchange.state is CLOSED:
+            raise ChannelClosed("the client has disconnected")
+
+    def _send_after_disconnect(self) -> Coroutine[Any, Any, None]:
+        exchange = self._exchange
+        if OWNER.get() is exchange.endpoint:
+            raise ChannelClosed("the client has disconnected")
+        exchange.sends += 1
+        return DONE if exchange.sends % DROPS_IN_A_ROW else LazyAwaitable(let_others_run)
