@@ -30,8 +30,9 @@ class LoopCalls:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use `LoopCalls.of`, which returns one shared object for each event loop."""
         self.loop = loop
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
+        self._eventfd = -1
         # An empty context: the context of a worker thread belongs to the application.
         self._context = Context()
         # What ends the waits of other threads.
@@ -54,17 +55,30 @@ class LoopCalls:
                     calls = _of_loops[id(loop)] = LoopCalls(loop)
         return calls
 
-    def post(self, call: Callable[[], None]) -> bool:
+    def post(self, call: Callable[[], object]) -> bool:
         """Schedule `call()` on the event loop's thread. Return False if the loop is closed. Thread-safe."""
         self._calls.append(call)
         if not self._woken:
             self._woken = True
             try:
-                self.loop.call_soon_threadsafe(self._run, context=self._context)
+                if self._eventfd < 0 or self.loop.is_closed():
+                    self.loop.call_soon_threadsafe(self._run, context=self._context)
+                else:
+                    os.eventfd_write(self._eventfd, 1)
             except RuntimeError:
                 self.end()
                 return False
         return True
+
+    def use_eventfd(self) -> None:
+        """Wake the event loop by a write that releases the GIL, which saves a switch of threads."""
+        # Never closed: a late `post` could write to another file that has the same descriptor by then.
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.loop.add_reader(self._eventfd, self._on_eventfd)
+
+    def _on_eventfd(self) -> None:
+        os.eventfd_read(self._eventfd)
+        self._run()
 
     def call(self, function: Callable[[], T]) -> T:
         """Run `function()` on the event loop's thread, and return its result. For use on all other threads.

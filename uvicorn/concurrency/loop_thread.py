@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, final
 
@@ -37,15 +36,10 @@ class LoopThread:
         self._hooks: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._locks: dict[object, threading.Lock] = {}
         self._stopping = False
-        self._inbox: deque[Callable[[], object]] = deque()
-        self._woken = False
-        #: Calls whose thread waits. `post` is faster.
         self.calls = LoopCalls.of(self.loop)
+        if HAS_EVENTFD:
+            self.calls.use_eventfd()
         self.wakers = WakerPool()
-        # Never closed: a late `post` could write to another file that has the same descriptor by then.
-        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if HAS_EVENTFD else None
-        if self._eventfd is not None:
-            self.loop.add_reader(self._eventfd, self._on_eventfd)
         self._thread = threading.Thread(target=self._run, name="uvicorn-loop", daemon=True)
         self._thread.start()
         self._ident = self._thread.ident
@@ -64,15 +58,8 @@ class LoopThread:
 
         Raises RuntimeError if the loop is stopping or has stopped. After this error, the callback may still run.
         """
-        self._inbox.append(callback)
-        if self._stopping:
+        if not self.calls.post(callback) or self._stopping:
             raise RuntimeError("the event loop has stopped")
-        if not self._woken:
-            self._woken = True
-            if self._eventfd is not None:
-                os.eventfd_write(self._eventfd, 1)
-            else:
-                self.loop.call_soon_threadsafe(self._take)
 
     def lock_of(self, owner: object) -> threading.Lock:
         """Return the lock for `owner`. A forked process has new locks."""
@@ -104,22 +91,6 @@ class LoopThread:
         self._stopping = True
         self.loop.stop()
 
-    def _on_eventfd(self) -> None:
-        assert self._eventfd is not None
-        os.eventfd_read(self._eventfd)
-        self._take()
-
-    def _take(self) -> None:
-        # Reset before the queue is read: a callback that is posted in between is found here, or wakes the loop again.
-        self._woken = False
-        try:
-            for _ in range(len(self._inbox)):
-                self._inbox.popleft()()
-        finally:
-            if self._inbox and not self._woken:
-                self._woken = True
-                self.loop.call_soon(self._take)
-
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         while not self._stopping:
@@ -135,7 +106,7 @@ class LoopThread:
         self.loop.close()
 
     async def _cancel_what_is_left(self) -> None:
-        self._take()
+        self.calls.flush()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             # A thread that waits for the task's result gets CancelledError.

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import os
 import queue
-from typing import Final, Protocol, final
+from typing import Final, final
 
 _ONE: Final = (1).to_bytes(8, "little")
 
 
-class Waker(Protocol):
+class Waker:
     """One thread waits until any thread calls `wake`. Wake-ups may be spurious."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wake(self) -> None:
         """Wake the waiting thread. If no thread waits, the next `wait` returns immediately. For use on any thread."""
+        self._queue.put(None)
 
     def wait(self) -> None:
         """Wait until `wake` has been called since the last `wait`. Signal handlers may raise during the wait."""
+        self._queue.get()
 
 
 @final
-class EventWaker:
+class EventWaker(Waker):
     """A waker on a Linux eventfd."""
 
     __slots__ = ("_descriptor",)
@@ -44,29 +51,13 @@ class EventWaker:
             os.close(self._descriptor)
 
 
-@final
-class QueueWaker:
-    """A waker for systems without eventfd."""
-
-    __slots__ = ("_queue",)
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def wake(self) -> None:
-        self._queue.put(None)
-
-    def wait(self) -> None:
-        self._queue.get()
-
-
 HAS_EVENTFD: Final = hasattr(os, "eventfd")
 
 _MOST_IDLE: Final = 64
 
 
 def new_waker() -> Waker:
-    return EventWaker() if HAS_EVENTFD else QueueWaker()
+    return EventWaker() if HAS_EVENTFD else Waker()
 
 
 @final
