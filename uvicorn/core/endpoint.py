@@ -69,19 +69,10 @@ class Endpoint:
             if seen.entry is entry and seen.root_path == root_path:
                 return seen
             seen.release()
-        seen = self.seen = Endpoint.__new__(Endpoint)
-        seen.scheme = self.scheme
-        seen.root_path = root_path
-        seen.root_path_cut = self.root_path_cut
-        seen.server = self.server
-        seen.client = self.client
-        seen.template = seen.environ_template = seen.context = seen.counts = seen.seen = None
-        seen.environ = self.environ
-        seen.loop = self.loop
-        seen.thread = self.thread
-        seen.forks = self.forks
-        seen.entry = entry
-        seen.above = self.via
+        seen = Endpoint(self.scheme, root_path, self.server, self.client, self.loop, self.root_path_cut)
+        seen.environ, seen.thread, seen.forks = self.environ, self.thread, self.forks
+        seen.entry, seen.above = entry, self.via
+        self.seen = seen
         return seen
 
     def release(self) -> None:

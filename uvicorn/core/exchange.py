@@ -66,13 +66,27 @@ _FILE_BYTES: Final = 65536
 ERROR_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff"))
 
 
-class HTTPGateway:
-    """Base class of HTTP gateways, which send responses to clients or to other servers."""
+class Gateway:
+    """Base class of gateways, which connect an exchange or a session to a client or to another server."""
 
     __slots__ = ()
 
     #: Whether the write buffer is above its high-water mark; `drain` waits until it is not.
     write_paused = False
+
+    async def drain(self) -> None:
+        """Wait until `write_paused` is false or the client has disconnected."""
+
+    def last_send(self) -> Callable[[], object] | None:
+        """Return a callback that marks the last send as awaited. Call it when the application awaits this send."""
+        return None
+
+
+class HTTPGateway(Gateway):
+    """Base class of HTTP gateways, which send responses."""
+
+    __slots__ = ()
+
     #: Whether `send_file` has the kernel send a file, without reading it.
     sends_files = False
     #: Whether content arrives without further requests: `want_content` is needed for the first piece only.
@@ -132,13 +146,6 @@ class HTTPGateway:
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
         """Pass `error` to the caller of the adapter. Return False if there is no adapter."""
         return False
-
-    async def drain(self) -> None:
-        """Wait until `write_paused` is false or the client has disconnected."""
-
-    def last_send(self) -> Callable[[], object] | None:
-        """Return a callback that marks the last send as awaited. Call it when the application awaits this send."""
-        return None
 
 
 @final

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final, final
 
-from uvicorn.core.exchange import COMPLETE, HTTPExchange
+from uvicorn.core.exchange import COMPLETE, Gateway, HTTPExchange
 from uvicorn.core.exchange_end import run_callbacks
 from uvicorn.errors import LocalProtocolError
 from uvicorn.fields import CLOSE_CODES
@@ -48,13 +48,10 @@ CONNECTING, OPEN, CLOSING, CLOSED = SessionState
 _REASON_BYTES: Final = 123
 
 
-class WebSocketGateway:
-    """Base class of WebSocket gateways, which send messages to clients or to other servers."""
+class WebSocketGateway(Gateway):
+    """Base class of WebSocket gateways, which send messages."""
 
     __slots__ = ()
-
-    #: Whether the write buffer is above its high-water mark; `drain` waits until it is not.
-    write_paused = False
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
         """Open the connection. For invalid arguments, send nothing and raise LocalProtocolError."""
@@ -95,13 +92,6 @@ class WebSocketGateway:
 
     def resume_receiving(self) -> None:
         """Pass messages to the listener again."""
-
-    async def drain(self) -> None:
-        """Wait until `write_paused` is false or the client has disconnected."""
-
-    def last_send(self) -> Callable[[], object] | None:
-        """Return a callback that marks the last send as awaited. Call it when the application awaits this send."""
-        return None
 
 
 _GONE: Final = WebSocketGateway()

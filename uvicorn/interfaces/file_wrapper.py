@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import wsgiref.util
 from io import BufferedRandom, BufferedReader, FileIO
 from typing import Any, Final, NamedTuple
 
@@ -11,22 +12,11 @@ from typing import Any, Final, NamedTuple
 _LEAST_BYTES: Final = 65536
 
 
-class FileWrapper:
+class FileWrapper(wsgiref.util.FileWrapper):
     """Iterates over a file in blocks, from the file's current position."""
 
     def __init__(self, filelike: Any, block_bytes: int = 65536) -> None:
-        self.filelike = filelike
-        self._block_bytes = block_bytes
-
-    def __iter__(self) -> FileWrapper:
-        # Not another iterator: werkzeug answers a Range request by calling `seek` on it.
-        return self
-
-    def __next__(self) -> bytes:
-        block: bytes = self.filelike.read(self._block_bytes)
-        if not block:
-            raise StopIteration
-        return block
+        super().__init__(filelike, block_bytes)
 
     def seekable(self) -> bool:
         seekable = getattr(self.filelike, "seekable", None)
@@ -41,9 +31,7 @@ class FileWrapper:
         return self.filelike.tell()
 
     def close(self) -> None:
-        close = getattr(self.filelike, "close", None)
-        if close is not None:
-            close()
+        """Do nothing. For a file with a `close` method, the base class replaces this method."""
 
 
 class FilePart(NamedTuple):

@@ -7,7 +7,15 @@ from functools import partial
 from typing import Any, final
 
 from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange, HTTPGateway
-from uvicorn.types import Headers
+
+
+def _held(name: str) -> Callable[..., None]:
+    """Return a method that holds back a call of the method `name` of the client's gateway."""
+
+    def hold(self: HeldResponse, *arguments: Any) -> None:
+        self.steps.append(partial(getattr(self.gateway, name), *arguments))
+
+    return hold
 
 
 @final
@@ -16,15 +24,15 @@ class HeldResponse(HTTPGateway):
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange
-        self._gateway = exchange.gateway
-        self._steps: list[Callable[[], object]] = []
+        self.gateway = exchange.gateway
+        self.steps: list[Callable[[], object]] = []
         exchange.gateway = self
 
     def release(self) -> None:
         """Send the held response. Raises LocalProtocolError if the response is invalid."""
         exchange = self._exchange
-        exchange.gateway = self._gateway
-        for number, step in enumerate(self._steps):
+        exchange.gateway = self.gateway
+        for number, step in enumerate(self.steps):
             try:
                 step()
             except Exception:
@@ -36,35 +44,23 @@ class HeldResponse(HTTPGateway):
     def drop(self) -> None:
         """Drop the held response, so that the exchange accepts a new response."""
         exchange = self._exchange
-        exchange.gateway = self._gateway
-        if self._steps and exchange.state <= COMPLETE:
+        exchange.gateway = self.gateway
+        if self.steps and exchange.state <= COMPLETE:
             exchange.state, exchange.status, exchange.ended_early = WAITING, 0, False
 
     # For the exchange
 
-    def send_response(
-        self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
-    ) -> None:
-        arguments = exchange, status, headers, content, more_content, reason
-        self._steps.append(partial(self._gateway.send_response, *arguments))
-
-    def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        self._steps.append(partial(self._gateway.send_content, exchange, content, more_content))
-
-    def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
-        self._steps.append(partial(self._gateway.send_trailers, exchange, headers))
+    send_response = _held("send_response")
+    send_content = _held("send_content")
+    send_trailers = _held("send_trailers")
+    exchange_ended = _held("exchange_ended")
+    abort = _held("abort")
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        self._gateway.want_content(exchange)
+        self.gateway.want_content(exchange)
 
     def content_taken(self, exchange: HTTPExchange) -> None:
-        self._gateway.content_taken(exchange)
-
-    def exchange_ended(self, exchange: HTTPExchange) -> None:
-        self._steps.append(partial(self._gateway.exchange_ended, exchange))
-
-    def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        self._steps.append(partial(self._gateway.abort, exchange, reason))
+        self.gateway.content_taken(exchange)
 
 
 def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -24,20 +24,6 @@ logger = logging.getLogger("uvicorn.app")
 class Takeover:
     """Lets the application take over one connection, once, during the call for the handshake."""
 
-    __slots__ = (
-        "_is_decided",
-        "_lock",
-        "_loop_calls",
-        "_pool",
-        "_thread_ended",
-        "has_failed",
-        "has_refused",
-        "is_taken",
-        "session",
-        "was_rejected",
-        "worker",
-    )
-
     def __init__(self, session: WebSocketSession, loop_calls: LoopCalls, pool: WorkerPool) -> None:
         self.session = session
         self._loop_calls = loop_calls

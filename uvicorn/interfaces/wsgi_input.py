@@ -22,19 +22,9 @@ class ContentReader(io.BufferedIOBase):
     """Request content as a file. Each read blocks the worker thread until content arrives."""
 
     __slots__ = (
-        "_at",
-        "_behind",
-        "_ended",
-        "_exchange",
-        "_loop_calls",
-        "_piece",
-        "_pieces",
-        "_put",
-        "_taken",
-        "_waiting",
-        "_waker",
-        "_whole",
-    )
+        "_at", "_behind", "_ended", "_exchange", "_loop_calls", "_piece", "_pieces", "_put", "_taken", "_waiting",
+        "_waker", "_whole",
+    )  # fmt: skip
 
     def __init__(self, exchange: HTTPExchange, loop_calls: LoopCalls, content: bytes | None = None) -> None:
         """`content` is the whole content, or None if it has not arrived yet."""

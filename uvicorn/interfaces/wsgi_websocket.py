@@ -34,18 +34,6 @@ _MESSAGE_BYTES: Final = 128
 class Inbox(WebSocketListener):
     """Messages that the event loop has received, until a thread takes them. Above the limits, receiving pauses."""
 
-    __slots__ = (
-        "_arrived",
-        "_loop_calls",
-        "_messages",
-        "_paused",
-        "_receiver",
-        "_session",
-        "_settings",
-        "_taken",
-        "end",
-    )
-
     def __init__(self, session: WebSocketSession, loop_calls: LoopCalls, settings: Settings) -> None:
         self._session = session
         self._loop_calls = loop_calls
@@ -132,19 +120,6 @@ class WSGIWebSocket:
 
     After the end of the connection, `receive` and `send` raise ClientDisconnected with the close code.
     """
-
-    __slots__ = (
-        "_inbox",
-        "_is_closing",
-        "_lock",
-        "_loop_calls",
-        "_reply",
-        "_sent",
-        "_session",
-        "_taken",
-        "_takeover",
-        "_unsent",
-    )
 
     def __init__(self, takeover: Takeover, loop_calls: LoopCalls, settings: Settings) -> None:
         self._takeover = takeover
