@@ -51,7 +51,7 @@ def answer(address: tuple[str, int], *pieces: bytes) -> Response:
         return response
 
 
-def test_connection_is_closed_after_the_metrics_are_sent() -> None:
+def test_scrape_gets_the_metrics_with_the_field_connection_close() -> None:
     with listening() as address:
         response = answer(address, SCRAPE)
     assert (response.status, response.content) == (200, b"# metrics\n")
