@@ -67,7 +67,7 @@ def test_M5_CORS_preflight_goes_to_the_route_for_the_requested_method(asked: byt
     assert find_entry(Table([NEW, OTHER]), "/a", fields, "http", "OPTIONS") is entry
 
 
-def test_M5_OPTIONS_request_that_is_no_preflight_goes_to_the_OPTIONS_route() -> None:
+def test_M5_plain_OPTIONS_request_goes_to_the_OPTIONS_route() -> None:
     options = Route("/a", application, methods=("OPTIONS",))
     assert find_entry(Table([NEW, options]), "/a", split_pairs([]), "http", "OPTIONS") is options
 

@@ -72,7 +72,7 @@ def clients() -> Iterator[dict[tuple[str, str], Client]]:
 @pytest.mark.parametrize("nested", NESTED)
 @pytest.mark.parametrize("root", ROOTS)
 @pytest.mark.parametrize("host", [*OURS, *OTHERS])
-def test_M17_root_path_and_path_of_every_site_are_correct_on_every_server(
+def test_M17_site_gets_the_correct_root_path_on_every_server(
     clients: dict[tuple[str, str], Client], host: str, root: str, nested: str, entry: str, site: str
 ) -> None:
     client = clients[host, root]

@@ -47,7 +47,7 @@ async def test_K4_json_report_has_the_statuses_of_each_route_and_application() -
     ]
 
 
-async def test_K4_report_request_counts_itself_as_in_flight() -> None:
+async def test_K4_report_counts_its_request_as_in_flight() -> None:
     entries = json.loads((await reported()).content)["entries"]
     assert [entry["in_flight"] for entry in entries] == [1, 0, 0, 0]
 
@@ -60,7 +60,7 @@ async def test_M50_most_frequent_fallback_paths_are_reported_first() -> None:
     ]
 
 
-async def test_M50_report_text_lists_paths_that_fell_back_to_the_old_application() -> None:
+async def test_M50_text_report_lists_paths_that_fell_back_to_the_old_application() -> None:
     answer = await reported(get("/account/name"), *[get("/account/avatar")] * 31, accept=b"accept: */*")
     assert answer.content.decode().splitlines()[-2:] == [
         "answered by old although moved: /account/avatar 31 times",
@@ -84,7 +84,7 @@ def counts_of(*paths: str) -> Counts:
     return counts
 
 
-def test_K4_report_text_is_a_table_with_one_line_per_route() -> None:
+def test_K4_text_report_has_one_line_per_route() -> None:
     _, _, headings, row = lines_of(figures_of(counts_of()))
     assert headings.split() == [
         *("entry", "side", "kind", "requests", "statuses", "in", "flight", "websockets", "p50", "p90", "p99")
@@ -109,30 +109,30 @@ def test_K4_report_shows_the_threads_that_serve_websockets() -> None:
     assert list(lines_of(figures))[-1] == "threads that serve websockets: 3 of 200; rejected handshakes: 1"
 
 
-def test_K4_report_text_leaves_out_websocket_threads_that_were_never_used() -> None:
+def test_K4_text_report_omits_unused_websocket_threads() -> None:
     counts = counts_of()
     counts.ws_threads = Threads(count=0, refused=0)
     assert not any("websockets:" in line for line in lines_of(figures_of(counts)))
 
 
-def test_K4_report_text_begins_with_the_process_and_the_start_time() -> None:
+def test_K4_text_report_begins_with_process_and_start_time() -> None:
     counts = Counts()
     counts.since = 1_000_000_000.0
     assert next(lines_of(figures_of(counts))) == f"process {os.getpid()} since 2001-09-09T01:46:40Z"
 
 
-def test_K4_report_text_notes_that_each_process_reports_its_own_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_K4_text_report_notes_that_it_covers_one_of_4_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_count, "count", 4)
     assert next(lines_of(figures_of(Counts()))).endswith("; each of 4 processes reports its own requests")
 
 
-def test_M50_report_text_lists_at_most_fifty_fallback_paths() -> None:
+def test_M50_text_report_lists_at_most_fifty_fallback_paths() -> None:
     lines = list(lines_of(figures_of(counts_of(*map(str, range(60))))))
     assert sum("although moved" in line for line in lines) == 50
     assert lines[-1] == "10 more paths; the JSON has all of them"
 
 
-def test_M50_control_characters_of_a_path_are_escaped_in_the_text_report() -> None:
+def test_M50_text_report_escapes_control_characters_of_a_path() -> None:
     *_, line = lines_of(figures_of(counts_of("/a\x1b[31m\n")))
     assert line == "answered by old although moved: /a\\x1b[31m\\n once"
 
@@ -149,7 +149,7 @@ def test_M50_control_characters_of_a_path_are_escaped_in_the_text_report() -> No
         ([0] * (BUCKETS - 1) + [1], 0.5, None),
     ],
 )
-def test_K4_quantile_is_the_upper_bound_of_its_histogram_bucket(
+def test_K4_reported_quantile_is_the_upper_bound_of_a_histogram_bucket(
     buckets: list[int], share: float, bound: float | None
 ) -> None:
     assert quantile(buckets, share) == bound

@@ -15,7 +15,7 @@ from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.detect import build_interface
 
 
-def test_M11_find_returns_the_route_for_path_method_protocol_and_host() -> None:
+def test_M11_router_finds_a_route_by_path_method_protocol_and_host() -> None:
     live = Route("/live", channels_app, protocol="websocket")
     form = Route("/form", channels_app, methods=("POST",), host="Shop.Example")
     table = Router(live, form)
@@ -25,7 +25,7 @@ def test_M11_find_returns_the_route_for_path_method_protocol_and_host() -> None:
     assert table.find("/form", method="POST") is None
 
 
-def test_M11_find_returns_the_default_for_an_unknown_path() -> None:
+def test_M11_router_finds_the_default_for_an_unknown_path() -> None:
     found = Router(default=wsgi_app).find("/x")
     assert found is not None and found.app is wsgi_app
 
@@ -41,7 +41,7 @@ def test_M34_a_router_rejects_a_default_that_is_not_an_application() -> None:
         Router(default="site.wsgi")
 
 
-def test_M3_router_rejects_two_routes_for_the_same_requests() -> None:
+def test_M3_router_rejects_conflicting_routes() -> None:
     with pytest.raises(ConfigError, match="take the same requests"):
         Router(Route("/a", wsgi_app), Route("/a", channels_app))
 
@@ -49,7 +49,7 @@ def test_M3_router_rejects_two_routes_for_the_same_requests() -> None:
 @pytest.mark.parametrize(
     "arguments", [({}, lambda *arguments: None), ({"type": "http"}, None, None), ({"type": "http"},), ()]
 )
-def test_M24_calling_a_router_as_wsgi_or_asgi_raises_and_names_the_adapters(arguments: Any) -> None:
+def test_M24_error_for_a_router_called_as_wsgi_or_asgi_names_the_adapters(arguments: Any) -> None:
     with pytest.raises(InterfaceError) as caught:
         _ = Router(default=wsgi_app)(*arguments)
     for name in ("WSGIAdapter(router)", "ASGI3Adapter(router)", "-k uvicorn.workers.UvicornWorker"):
@@ -77,7 +77,7 @@ class Middleware:
         await self._app(message, channels)
 
 
-async def test_M24_channels_middleware_may_wrap_channels_applications() -> None:
+async def test_M24_channels_middleware_may_wrap_a_router() -> None:
     table = Router(Mount("/shop", Router(Route("/cart", channels_app))), Route("/only", hello, methods=("POST",)))
     conversation = Conversation(Middleware(table), root_path="/base")
     for path in (b"/shop/cart", b"/x", b"/only"):
@@ -91,7 +91,7 @@ async def test_M24_channels_middleware_may_wrap_channels_applications() -> None:
     await conversation.lose()
 
 
-async def test_M24_events_of_a_websocket_behind_middleware_go_to_one_application() -> None:
+async def test_M24_application_behind_middleware_gets_every_event_of_its_websocket() -> None:
     events: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -115,13 +115,13 @@ async def test_M24_asgi_route_behind_channels_middleware_gives_500(
     await conversation.lose()
 
 
-async def test_M24_a_websocket_event_before_the_connect_event_is_dropped() -> None:
+async def test_M24_router_drops_a_websocket_event_before_the_connect_event() -> None:
     class Reply: ...
 
     await Router(default=hello)({"channel": "websocket.receive", "path": "/"}, {"reply": Reply()})
 
 
-async def test_M24_interface_argument_of_a_route_applies_behind_channels_middleware() -> None:
+async def test_M24_channels_middleware_respects_the_interface_argument_of_a_route() -> None:
     def returns_a_coroutine(*arguments: Any) -> Any:
         return hello(*arguments)
 
@@ -143,7 +143,7 @@ class WithoutSignature:
     def __call__(self, *arguments: Any) -> Any: ...
 
 
-async def test_M11_a_test_can_call_a_router_with_httpx() -> None:
+async def test_M11_httpx_can_call_a_router_through_an_adapter() -> None:
     table = Router(Mount("/shop", asgi3_app), Route("/live", channels_app), default=wsgi_app)
     app: Any = ASGI3Adapter(table)
     transport = httpx.ASGITransport(app=app)
@@ -152,7 +152,7 @@ async def test_M11_a_test_can_call_a_router_with_httpx() -> None:
             assert (await client.get(path)).json()[0] == kind
 
 
-def test_M25_mapped_router_wraps_each_distinct_application_once() -> None:
+def test_M25_mapping_a_router_wraps_each_application_once() -> None:
     wrapped: list[Any] = []
 
     def wrap(app: Any) -> Any:
@@ -177,11 +177,11 @@ def test_repr_of_a_router_has_its_routes() -> None:
 
 
 @pytest.mark.parametrize("adapter", [WSGIAdapter, ASGI3Adapter])
-def test_M61_the_adapters_for_wsgi_and_asgi_hosts_accept_a_router(adapter: Any) -> None:
+def test_M61_WSGIAdapter_and_ASGI3Adapter_accept_a_router(adapter: Any) -> None:
     assert adapter(Router(Route("/a", channels_app), default=wsgi_app))
 
 
-async def test_hooks_of_channels_applications_run_once_behind_middleware() -> None:
+async def test_startup_and_shutdown_hooks_run_once_behind_middleware() -> None:
     events: list[str] = []
 
     class App:

@@ -63,14 +63,14 @@ PLACES: dict[str, Callable[[Shift], Any]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("weight", [0, 100])
-async def test_M36_a_shift_works_wherever_an_application_is_accepted(place: str, weight: int) -> None:
+async def test_M36_shift_answers_in_every_place_that_accepts_an_application(place: str, weight: int) -> None:
     app = PLACES[place](Shift(wsgi_app, channels_app, weight=weight))
     kind = "channels" if weight else "wsgi"
     assert await answers(app, get("/shop/cart"), root_path="/base") == [[kind, "/base", "/base/shop/cart"]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_M37_old_and_new_application_get_their_root_path_and_path(kind: str) -> None:
+async def test_M37_both_applications_of_a_shift_get_the_root_path_of_the_mount(kind: str) -> None:
     app = KINDS[kind]
     table = Router(Mount("/old", Shift(app, channels_app)), Mount("/new", Shift(channels_app, app, weight=100)))
     assert await answers(table, get("/old/x"), get("/new/x"), root_path="/base") == [
@@ -79,7 +79,7 @@ async def test_M37_old_and_new_application_get_their_root_path_and_path(kind: st
     ]
 
 
-async def test_M37_requests_on_one_connection_may_alternate_between_asgi_and_channels_sides() -> None:
+async def test_M37_asgi_and_channels_applications_may_alternate_on_one_connection() -> None:
     shift = Shift(asgi3_app, channels_app, weight=50, key=cookie("v"))
     old, new = (get("/x", f"cookie: v={visitor}".encode()) for visitor in (OLD, NEW))
     assert await sides(shift, old, new, new, old, new) == ["asgi3", "channels", "channels", "asgi3", "channels"]
@@ -93,7 +93,7 @@ async def test_M37_the_old_and_the_new_application_may_be_routers() -> None:
     ]
 
 
-def test_M37_old_application_of_a_shift_shares_the_pool_of_the_default() -> None:
+def test_M37_old_application_shares_its_interface_with_the_default_route() -> None:
     def new_site(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         return wsgi_app(environ, start_response)
 
@@ -113,7 +113,7 @@ async def test_M37_application_used_by_two_shifts_is_started_once() -> None:
     assert events[:3] == ["old startup", "one startup", "two startup"] and len(events) == 6
 
 
-async def test_M37_failed_startup_of_a_shift_names_the_route_and_the_application() -> None:
+async def test_M37_startup_error_of_a_shift_names_the_route_and_the_application() -> None:
     events: list[str] = []
     shift = Shift(Living("old", events), Living("new", events, fails="startup"))
     interface = build_interface(Router(Route("/search/*", shift)), Settings())
@@ -149,14 +149,14 @@ async def text_of(head: Any) -> str:
         ({"old": lambda: None}, "Shift: old: cannot detect the interface"),
     ],
 )
-def test_M36_constructor_of_shift_rejects_an_invalid_argument(changes: dict[str, Any], message: str) -> None:
+def test_M36_Shift_rejects_an_invalid_argument(changes: dict[str, Any], message: str) -> None:
     arguments = {"old": wsgi_app, "new": channels_app, **changes}
     with pytest.raises(ConfigError) as caught:
         Shift(arguments.pop("old"), arguments.pop("new"), **arguments)
     assert str(caught.value).startswith(message)
 
 
-def test_M36_calling_a_shift_as_wsgi_raises_and_names_the_adapters() -> None:
+def test_M36_error_for_a_shift_called_as_wsgi_names_the_adapters() -> None:
     with pytest.raises(InterfaceError, match=r"WSGIAdapter\(shift\).*ASGI3Adapter\(shift\)"):
         Shift(wsgi_app, channels_app)({}, print)
     with pytest.raises(InterfaceError, match=r"cannot be called as wsgi: a Shift has two applications"):
@@ -170,7 +170,7 @@ async def test_M41_a_request_without_a_key_goes_to_the_old_application(fields: t
 
 
 @pytest.mark.parametrize("key", [lambda head: 1 / 0, lambda head: 42])
-async def test_M41_a_failing_key_function_is_logged_and_the_old_application_responds(
+async def test_M41_old_application_responds_when_the_key_function_fails(
     key: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     shift = Shift(wsgi_app, channels_app, weight=99.999, key=key)
@@ -179,7 +179,7 @@ async def test_M41_a_failing_key_function_is_logged_and_the_old_application_resp
     assert record.getMessage().endswith(": the key function failed; the old application responds")
 
 
-async def test_M42_shift_without_a_name_selects_visitors_by_the_path_of_its_route() -> None:
+async def test_M42_shifts_without_a_name_move_different_visitors_on_different_routes() -> None:
     visitors = [f"visitor-{number}" for number in range(40)]
     moved = [visitor for visitor in visitors if is_new(50, "/a", visitor) != is_new(50, "/b", visitor)]
     requests = [get(path, f"cookie: v={visitor}".encode()) for visitor in moved for path in ("/a", "/b")]
@@ -242,7 +242,7 @@ async def test_M44_key_of_a_websocket_handshake_selects_the_application(visitor:
     await conversation.lose()
 
 
-async def test_M44_handshake_for_an_application_without_websockets_is_a_GET_request() -> None:
+async def test_M44_application_without_websockets_answers_a_handshake_as_a_GET() -> None:
     conversation = WebSocketConversation(Shift(wsgi_app, channels_app), path="/live")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 200

@@ -54,7 +54,7 @@ async def test_K4_request_with_the_token_is_answered(entry: StatusEntry) -> None
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
 @pytest.mark.parametrize("scheme", [b"bearer", b"BEARER"])
-async def test_K4_scheme_of_the_token_is_not_case_sensitive(entry: StatusEntry, scheme: bytes) -> None:
+async def test_K4_authorization_scheme_is_not_case_sensitive(entry: StatusEntry, scheme: bytes) -> None:
     assert (await response(site(entry), get("/_status", AUTHORIZED.replace(b"Bearer", scheme)))).status == 200
 
 
@@ -73,9 +73,7 @@ async def test_K4_scheme_of_the_token_is_not_case_sensitive(entry: StatusEntry, 
         b"authorization: 0123456789abcdef",
     ],
 )
-async def test_K4_response_without_the_token_is_the_same_as_for_an_unknown_path(
-    entry: StatusEntry, field: bytes
-) -> None:
+async def test_K4_request_without_the_token_gets_the_404_of_an_unknown_path(entry: StatusEntry, field: bytes) -> None:
     refused, unknown = await responses(Router(Route("/_status", entry)), get("/_status", field), get("/other", field))
     assert refused.status == unknown.status == 404
     assert refused.content == unknown.content
@@ -83,12 +81,12 @@ async def test_K4_response_without_the_token_is_the_same_as_for_an_unknown_path(
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-async def test_K4_token_in_the_query_gets_404(entry: StatusEntry) -> None:
+async def test_K4_request_with_the_token_in_its_query_gets_404(entry: StatusEntry) -> None:
     assert (await response(site(entry), get(f"/_status?token={TOKEN}"))).status == 404
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-async def test_K4_unsupported_method_gets_405_for_an_authorized_client_and_otherwise_404(entry: StatusEntry) -> None:
+async def test_K4_unsupported_method_gets_405_with_the_token_and_404_without_it(entry: StatusEntry) -> None:
     requests = get("/_status", AUTHORIZED, method=b"DELETE"), get("/_status", method=b"DELETE")
     answers = await responses(site(entry), *requests)
     assert [answer.status for answer in answers] == [405, 404]
@@ -132,7 +130,7 @@ async def test_K4_status_page_is_served_from_every_place_in_a_site(entry: Status
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-async def test_status_response_is_503_on_a_host_that_does_not_count_requests(entry: StatusEntry) -> None:
+async def test_status_page_gives_503_on_a_host_that_does_not_count_requests(entry: StatusEntry) -> None:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -149,12 +147,12 @@ async def test_status_response_is_503_on_a_host_that_does_not_count_requests(ent
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-def test_calling_a_report_or_metrics_object_raises_and_names_the_router(entry: StatusEntry) -> None:
+def test_error_for_a_status_page_called_as_asgi_names_the_router(entry: StatusEntry) -> None:
     with pytest.raises(InterfaceError, match=r"applications for an entry of a Router"):
         entry({}, None, None)
 
 
-async def test_metrics_of_a_site_count_all_its_routes() -> None:
+async def test_metrics_count_the_requests_of_each_route() -> None:
     table = Router(Route("/metrics", metrics(token=TOKEN)), Mount("/shop", channels_app), default=wsgi_app)
     *_, last = await responses(table, get("/shop"), get("/"), get("/metrics", AUTHORIZED))
     found = samples(last.content)
@@ -164,11 +162,11 @@ async def test_metrics_of_a_site_count_all_its_routes() -> None:
     assert last.header(b"content-type") == b"text/plain; version=0.0.4; charset=utf-8"
 
 
-async def test_metrics_route_in_one_of_several_processes_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metrics_route_is_rejected_with_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_count, "count", 2)
     with pytest.raises(ConfigError, match=r"^metrics: each of several processes .*; pass --metrics 127.0.0.1:9100"):
         Conversation(site(metrics(token=TOKEN)))
 
 
-def test_interface_of_the_metrics_function_is_named_metrics() -> None:
+def test_interface_of_the_metrics_page_is_named_metrics() -> None:
     assert build_interface(metrics(token=TOKEN), Settings()).name == "metrics"

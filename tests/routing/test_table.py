@@ -45,11 +45,11 @@ def test_M2_route_without_a_star_matches_exactly_one_path(path: str, taken: bool
     [("/a/b", True), ("/a/b/", True), ("/a/b/c", True), ("/a/b//", True), ("/a/bc", False), ("/a", False), ("", False)],
 )
 @pytest.mark.parametrize("entry", [route("/a/b/*"), Mount("/a/b", application)], ids=["route", "mount"])
-def test_M2_a_prefix_route_or_mount_compares_whole_path_segments(entry: Entry, path: str, taken: bool) -> None:
+def test_M2_prefix_route_and_mount_match_whole_path_segments(entry: Entry, path: str, taken: bool) -> None:
     assert (find(entry, path=path) is not None) is taken
 
 
-def test_M3_most_specific_route_is_chosen_whatever_the_order() -> None:
+def test_M3_order_of_the_routes_does_not_change_the_chosen_route() -> None:
     entries = [
         route("/*", host="a.example"),
         route("/a"),
@@ -83,7 +83,7 @@ def test_M3_route_with_a_protocol_has_priority_over_a_route_with_methods() -> No
         (route("/a", methods=("GET",)), route("/a", methods=("HEAD",))),
     ],
 )
-def test_M3_error_for_two_routes_for_the_same_requests_shows_both_routes(one: Entry, other: Entry) -> None:
+def test_M3_error_for_conflicting_routes_shows_both_routes(one: Entry, other: Entry) -> None:
     with pytest.raises(ConfigError) as caught:
         Table([one, other])
     assert repr(one) in str(caught.value) and repr(other) in str(caught.value)
@@ -116,7 +116,7 @@ def test_M4_route_for_a_different_protocol_is_skipped() -> None:
     assert find(live, old, path="/a", protocol="websocket") is live
 
 
-def test_M4_allowed_methods_are_the_union_over_all_matching_entries() -> None:
+def test_M4_allowed_methods_are_the_methods_of_all_matching_routes() -> None:
     table = Table(
         [
             route("/a", methods=("POST",)),
@@ -139,20 +139,20 @@ def test_M4_default_matches_every_method_and_path() -> None:
     assert find(entry, path="/c", method="POST", default=default) is default
 
 
-def test_M5_route_for_GET_matches_HEAD_and_no_websocket() -> None:
+def test_M5_route_for_GET_matches_HEAD_but_not_a_websocket() -> None:
     entry = route("/a", methods=("GET",))
     assert find(entry, path="/a", method="HEAD") is entry
     assert find(entry, path="/a", protocol="websocket") is None
 
 
-def test_M7_handshake_prefers_a_websocket_entry_to_an_entry_without_a_protocol() -> None:
+def test_M7_handshake_prefers_a_route_for_websockets() -> None:
     websocket, both, http = route("/a", protocol="websocket"), route("/a"), route("/a", protocol="http")
     assert find(websocket, both, http, path="/a", protocol="websocket") is websocket
     assert find(both, http, path="/a", protocol="websocket") is both
 
 
 @pytest.mark.parametrize("path", ["/" * 8000, "/a" + "/" * 8000, "/a/b/c" * 1000, "a" * 8000])
-def test_M8_long_path_needs_at_most_ten_comparisons_in_254_routes(path: str) -> None:
+def test_M8_search_in_254_routes_needs_at_most_ten_path_comparisons(path: str) -> None:
     compared: list[str] = []
 
     class Counting(str):
@@ -172,7 +172,7 @@ def test_M8_long_path_needs_at_most_ten_comparisons_in_254_routes(path: str) -> 
     assert max(map(len, compared)) <= len("/a/b/c/")
 
 
-def test_M9_request_in_asterisk_form_matches_no_route_except_the_default() -> None:
+def test_M9_request_in_asterisk_form_matches_only_the_default() -> None:
     default = route("/*")
     assert find(route("/*"), path="*", method="OPTIONS") is None
     assert find(route("/*"), path="*", method="OPTIONS", default=default) is default

@@ -70,7 +70,7 @@ async def received(app: Any, *requests: bytes) -> bytes:
 
 @pytest.mark.parametrize("new", UNKNOWN)
 @pytest.mark.parametrize("old", KINDS)
-async def test_M48_response_after_a_fallback_equals_the_response_of_the_old_application(old: str, new: str) -> None:
+async def test_M48_fallback_sends_the_unchanged_response_of_the_old_application(old: str, new: str) -> None:
     requests = [get("/shop/a"), get("/shop/b"), get("/shop/c", method=b"HEAD")]
     alone = await received(Router(Route("/shop/*", KINDS[old])), *requests)
     shift = Shift(KINDS[old], UNKNOWN[new], weight=100, fallback=(404,))
@@ -95,7 +95,7 @@ def file_app(environ: dict[str, Any], start_response: Any) -> Any:
 
 
 @pytest.mark.parametrize("app", [*KINDS.values(), asgi3_trailers, failing, file_app, channels_stream_404])
-async def test_M48_response_of_a_new_application_without_fallback_is_unchanged(app: Any) -> None:
+async def test_M48_shift_does_not_change_the_response_of_the_new_application(app: Any) -> None:
     requests = [get("/a", b"te: trailers"), get("/b", method=b"HEAD")]
     alone = await received(Router(default=app), *requests)
     assert await received(Router(default=Shift(wsgi_app, app, weight=100, fallback=())), *requests) == alone
@@ -145,9 +145,7 @@ async def test_M47_a_websocket_does_not_fall_back() -> None:
 
 
 @pytest.mark.parametrize(("reads", "seconds", "event"), [(True, 10, "http.disconnect"), (False, 0, "cancelled")])
-async def test_M47_dropping_the_new_response_disconnects_or_cancels_the_new_application(
-    reads: bool, seconds: int, event: str
-) -> None:
+async def test_M47_fallback_disconnects_or_cancels_the_new_application(reads: bool, seconds: int, event: str) -> None:
     events: list[str] = []
 
     async def endless(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -174,7 +172,7 @@ async def test_M47_dropping_the_new_response_disconnects_or_cancels_the_new_appl
     assert conversation.statuses == [200]
 
 
-async def test_M47_the_new_application_is_notified_when_the_client_disconnects() -> None:
+async def test_M47_new_application_gets_http_disconnect_when_the_client_leaves() -> None:
     events: list[str] = []
 
     async def waiting(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -191,7 +189,7 @@ async def test_M47_the_new_application_is_notified_when_the_client_disconnects()
     assert events == ["request", "http.disconnect"]
 
 
-async def test_M47_old_application_is_not_called_if_the_client_disconnects_before_the_fallback() -> None:
+async def test_M47_old_application_is_not_called_after_a_disconnect() -> None:
     calls: list[str] = []
     release = asyncio.Event()
 
@@ -223,7 +221,7 @@ async def test_M47_asgi_request_falls_back_to_the_old_application() -> None:
     assert await on_asgi(adapter, "/x") == ["asgi3", "", "/x"]
 
 
-def test_M48_an_exception_of_the_new_application_is_raised_to_a_wsgi_host() -> None:
+def test_M48_WSGIAdapter_raises_the_exception_of_the_new_application() -> None:
     adapter = WSGIAdapter(Shift(wsgi_app, failing, weight=100, fallback=(404,)))
     with pytest.raises(LookupError, match="no database"):
         list(adapter({"REQUEST_METHOD": "GET", "PATH_INFO": "/x", "SERVER_NAME": "x", "SERVER_PORT": "80"}, print))

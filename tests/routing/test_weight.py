@@ -19,13 +19,13 @@ def test_M42_share_of_moved_visitors_is_close_to_the_weight(weight: float) -> No
     assert abs(share - weight) <= 1.5
 
 
-def test_M42_raising_the_weight_never_moves_a_visitor_back_to_the_old_side() -> None:
+def test_M42_higher_weight_moves_no_visitor_back_to_the_old_application() -> None:
     weights = [0, 1, 5, 25, 50, 99.9, 100]
     chosen = [{visitor for visitor in VISITORS if is_new(weight, "/search/*", visitor)} for weight in weights]
     assert all(lower <= higher for lower, higher in zip(chosen, chosen[1:], strict=False))
 
 
-def test_M42_every_process_makes_the_same_decision_for_a_key() -> None:
+def test_M42_every_process_selects_the_same_application_for_a_key() -> None:
     code = (
         "from uvicorn.routing.weight import is_new; "
         "print(*(int(is_new(25, '/search/*', f'visitor-{number}')) for number in range(10_000)), sep='')"
@@ -37,7 +37,7 @@ def test_M42_every_process_makes_the_same_decision_for_a_key() -> None:
 PINNED = 52.65037002557609
 
 
-def test_M42_the_decision_for_a_key_is_the_same_in_every_release() -> None:
+def test_M42_every_release_selects_the_same_application_for_a_key() -> None:
     # blake2b(b"/search/*\0visitor-1"), the first 8 bytes as a fraction of 2**64.
     assert [is_new(weight, "/search/*", "visitor-1") for weight in (PINNED - 0.01, PINNED + 0.01)] == [False, True]
 
@@ -91,7 +91,7 @@ def test_M43_the_weight_function_is_not_called_again_while_it_runs() -> None:
 
 
 @pytest.mark.parametrize("wrong", [OSError("no database"), SystemExit(1), 101, "5", None, float("nan")])
-def test_M43_failing_weight_function_keeps_the_last_weight_and_warns(
+def test_M43_shift_keeps_its_weight_when_the_weight_function_fails(
     wrong: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     weight = Weight(5, wrong)

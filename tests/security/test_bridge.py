@@ -72,12 +72,12 @@ async def test_C1_a_field_name_with_an_underscore_is_dropped_from_environ(name: 
     assert "evil" not in repr(environ)
 
 
-def test_C2_HTTP_PROXY_in_the_environ_of_a_host_is_dropped() -> None:
+def test_C2_HTTP_PROXY_key_of_a_wsgi_host_is_dropped() -> None:
     assert "HTTP_PROXY" not in behind_two_bridges({"HTTP_PROXY": "evil:80"})
 
 
 @pytest.mark.parametrize("key", ["HTTP_REMOTE_USER", "HTTP_WSGI_INPUT", "HTTP_SCRIPT_NAME", "HTTP_CONTENT_LENGTH"])
-def test_C3_a_field_sets_only_its_own_environ_key_behind_two_adapters(key: str) -> None:
+def test_C3_header_field_sets_one_environ_key_behind_two_adapters(key: str) -> None:
     bare = behind_two_bridges({})
     bridged = behind_two_bridges({key: "evil"})
     assert {name for name, value in bridged.items() if value == "evil"} <= {key}
@@ -119,7 +119,7 @@ async def test_C5_RAW_URI_and_PATH_INFO_in_environ_agree(target: bytes) -> None:
 
 
 @pytest.mark.any_loop
-async def test_C5_host_field_that_contradicts_an_absolute_target_is_replaced_or_refused() -> None:
+async def test_C5_HTTP_HOST_is_the_authority_of_an_absolute_target() -> None:
     environ = await served(request(b"GET http://evil.example/ HTTP/1.1", host=b"host: x"))
     assert environ is None or environ["HTTP_HOST"] == "evil.example"
 
@@ -129,7 +129,7 @@ ROOTS = ["/app", "/\xe9", "/a b", "/a%b", "/app/v1"]
 
 @pytest.mark.parametrize("root", ROOTS)
 @pytest.mark.parametrize("rest", ["", "/", "/x", "le", "le/x", "/\xe9", "/%2F"])
-def test_C6_a_mount_ends_at_a_segment_boundary(root: str, rest: str) -> None:
+def test_C6_root_path_matches_whole_path_segments(root: str, rest: str) -> None:
     path = root + rest
     target = b"".join(b"%%%02X" % octet if octet > 126 or octet in b" %" else b"%c" % octet for octet in path.encode())
     environ = environ_of(target, root_path=root)
@@ -143,7 +143,7 @@ def test_C6_a_mount_ends_at_a_segment_boundary(root: str, rest: str) -> None:
 
 @pytest.mark.parametrize("script", ["", "/app", "/\xff", "/\xc3\xa9", "/\xef\xbf\xbd", "/a/\xfe/b", "/a%2Fb"])
 @pytest.mark.parametrize("info", ["", "/", "/x", "/\xff", "//x", "/app"])
-def test_C6_script_name_and_path_info_are_the_same_behind_two_adapters(script: str, info: str) -> None:
+def test_C6_two_adapters_do_not_change_SCRIPT_NAME_and_PATH_INFO(script: str, info: str) -> None:
     environ = behind_two_bridges({"SCRIPT_NAME": script, "PATH_INFO": info})
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script, info or ("" if script else "/"))
 
@@ -191,7 +191,7 @@ async def test_C10_a_worker_thread_never_calls_a_transport(path: bytes) -> None:
     await conversation.lose()
 
 
-async def test_C10_worker_thread_that_waits_for_a_client_is_freed_at_disconnect() -> None:
+async def test_C10_disconnect_releases_a_worker_thread_that_waits_for_the_client() -> None:
     raised: list[BaseException] = []
 
     def app(environ: Environ, start_response: Any) -> Iterator[bytes]:

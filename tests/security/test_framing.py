@@ -37,7 +37,7 @@ async def test_request_with_an_invalid_head_never_reaches_the_application(name: 
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [name for name in INVALID if name.startswith(FAULTY_CONTENT)])
-async def test_invalid_content_is_refused_and_the_application_never_gets_a_complete_request(name: str) -> None:
+async def test_application_never_gets_a_complete_request_with_invalid_content(name: str) -> None:
     """Covers A5 to A8. Each stream's name begins with its requirement."""
     stream, status = INVALID[name]
     bodies: list[bytes] = []
@@ -65,7 +65,7 @@ async def test_every_valid_request_stream_is_served(name: str) -> None:
 
 
 @pytest.mark.any_loop
-async def test_A6_every_mutation_of_chunked_content_gives_the_same_content_or_400() -> None:
+async def test_A6_mutated_chunk_framing_gives_the_original_content_or_400() -> None:
     body = b"5\r\nhello\r\n6;ab=c\r\n world\r\na\r\n, and all.\r\n0\r\n\r\n"
     # Positions that do not affect the framing: the content itself, and the inside of an extension.
     free = {*range(3, 8), *range(18, 24), *range(29, 39), *range(12, 16)}
@@ -115,7 +115,7 @@ async def test_A11_the_authority_of_an_absolute_target_replaces_the_host_field()
     assert (message["path"], message["query_string"]) == ("/a", b"b")
 
 
-async def test_A14_requests_that_follow_a_refused_request_are_not_served() -> None:
+async def test_A14_server_ignores_requests_after_a_refused_request() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(b"GET / HTTP/1.1", b"a : b") + GET * 100)
@@ -125,7 +125,7 @@ async def test_A14_requests_that_follow_a_refused_request_are_not_served() -> No
     await conversation.lose()
 
 
-async def test_A14_requests_that_follow_malformed_content_are_not_served() -> None:
+async def test_A14_server_ignores_requests_after_malformed_content() -> None:
     recorder = Recorder(echo)
     conversation = Conversation(recorder)
     conversation.send(chunked(b"5\r\nhelloX\r\n") + GET * 100)
@@ -134,7 +134,7 @@ async def test_A14_requests_that_follow_malformed_content_are_not_served() -> No
     await conversation.lose()
 
 
-async def test_A15_unread_content_is_drained_and_the_next_request_is_served() -> None:
+async def test_A15_server_serves_the_next_request_after_unread_content() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(request(POST, b"content-length: 60000"))
@@ -157,7 +157,7 @@ async def test_A15_unread_content_above_the_drain_limit_closes_the_connection() 
     await conversation.lose()
 
 
-async def test_A15_unread_chunks_are_never_read_as_a_request() -> None:
+async def test_A15_unread_chunks_are_never_parsed_as_a_request() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(chunked(b""))
@@ -173,7 +173,7 @@ async def test_A15_unread_chunks_are_never_read_as_a_request() -> None:
     await conversation.lose()
 
 
-async def test_A15_content_that_is_not_drained_in_time_closes_the_connection() -> None:
+async def test_A15_connection_is_closed_when_unread_content_arrives_too_slowly() -> None:
     conversation = Conversation(hello)
     conversation.send(request(POST, b"content-length: 10", content=b"x"))
     await settle()
@@ -208,7 +208,7 @@ async def test_A15_unread_content_is_never_parsed_as_the_next_request() -> None:
         await conversation.lose()
 
 
-async def test_A16_100_continue_is_sent_once_and_only_when_the_application_reads() -> None:
+async def test_A16_100_continue_is_sent_when_the_application_reads() -> None:
     may_read = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -319,7 +319,7 @@ def test_A19_installed_httptools_version_is_allowed_by_setup_py() -> None:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", ["A1 length and coding", "A3", "A9 LF after a field", "A9 folded field", "A4 +5"])
-async def test_A19_invalid_framing_that_llhttp_accepts_is_still_refused(
+async def test_A19_server_refuses_invalid_framing_that_llhttp_accepts(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """llhttp cannot be made to have the fault, so a parser that accepts everything replaces it."""

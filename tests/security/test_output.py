@@ -30,7 +30,7 @@ async def response_to(app: Any, stream: bytes = GET, *methods: str, **settings: 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("control", [b"\r\n", b"\n", b"\r", b"\0", b"\x01", b"\x1b", b"\x7f"])
 @pytest.mark.parametrize("where", ["name", "value", "status_text", "content-length"])
-async def test_B1_a_control_character_in_a_response_gives_500_and_is_never_written(where: str, control: bytes) -> None:
+async def test_B1_control_character_in_a_response_head_gives_500(where: str, control: bytes) -> None:
     evil = b"a" + control + b"evil: 1"
     replies: dict[str, dict[str, Any]] = {
         "name": {"headers": [[evil, b"x"]]},
@@ -61,13 +61,13 @@ async def test_B1_the_log_names_the_invalid_part_of_a_response(caplog: pytest.Lo
     assert "expected a value without control characters" in caplog.text
 
 
-async def test_B2_content_length_replaces_transfer_encoding_in_a_response_with_both() -> None:
+async def test_B2_server_omits_transfer_encoding_if_the_application_sets_content_length() -> None:
     headers = [[b"transfer-encoding", b"chunked"], [b"content-length", b"2"]]
     response = await response_to(replying(headers=headers, content=b"ab"))
     assert (response.header(b"transfer-encoding"), response.header(b"content-length")) == (None, b"2")
 
 
-async def test_B2_two_content_lengths_give_500() -> None:
+async def test_B2_response_with_two_content_lengths_gives_500() -> None:
     headers = [[b"content-length", b"2"], [b"content-length", b"2"]]
     assert (await response_to(replying(headers=headers, content=b"ab"))).status == 500
 
@@ -95,7 +95,7 @@ async def test_B2_a_streamed_response_that_is_too_short_is_reset() -> None:
     assert not conversation.responses()[0].complete
 
 
-async def test_B2_streamed_content_beyond_content_length_is_cut_and_the_connection_closed() -> None:
+async def test_B2_streamed_content_is_truncated_at_content_length() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
         await reply.send(
@@ -120,7 +120,7 @@ async def test_B2_content_of_a_response_with_status_204_or_304_is_dropped(
     assert f"content of a {status} response" in caplog.text
 
 
-async def test_B2_a_response_to_head_has_a_content_length_and_no_content() -> None:
+async def test_B2_response_to_HEAD_has_a_content_length_and_no_content() -> None:
     response = await response_to(replying(content=b"abc"), request(b"HEAD / HTTP/1.1"), "HEAD")
     assert (response.content, response.header(b"content-length"), response.complete) == (b"", b"3", True)
 
@@ -138,7 +138,7 @@ async def test_B2_hop_by_hop_fields_are_dropped_with_one_warning(caplog: pytest.
     assert caplog.text.count("keep-alive") == 1
 
 
-async def test_B2_connection_close_header_of_an_application_closes_the_connection() -> None:
+async def test_B2_application_can_close_the_connection_with_a_header() -> None:
     conversation = Conversation(replying(headers=[[b"Connection", b"Close"]]))
     conversation.send(GET)
     await settle()
@@ -165,14 +165,14 @@ async def test_B3_400_response_contains_nothing_from_the_request() -> None:
     await conversation.lose()
 
 
-async def test_B4_an_access_line_contains_no_control_character(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B4_access_log_line_contains_no_control_character(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uvicorn.access")
     await response_to(replying(), request(b"GET /%0a%1b[31m?\\x HTTP/1.1"), access_log=True)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "uvicorn.access"]
     assert line == r'127.0.0.1:51234 - "GET /%0a%1b[31m?\x5cx HTTP/1.1" 200 0 0.0ms'
 
 
-async def test_B4_the_path_in_the_log_line_of_a_failing_handler_is_escaped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_B4_log_line_of_a_failed_handler_escapes_the_path(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         raise ValueError("boom")
 
@@ -195,14 +195,14 @@ async def test_B4_many_invalid_requests_cause_a_bounded_number_of_log_lines(capl
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("name", [b"server", b"date", b"Server", b"DATE"])
-async def test_B5_a_server_or_date_field_of_an_application_replaces_the_default(name: bytes) -> None:
+async def test_B5_application_can_replace_the_server_or_date_field(name: bytes) -> None:
     response = await response_to(replying(headers=[[name, b"mine"]]))
     assert response.header(name.lower()) == b"mine"
     other = b"date" if name.lower() == b"server" else b"server"
     assert response.header(other) is not None
 
 
-async def test_B5_server_and_date_fields_of_an_application_replace_both_defaults() -> None:
+async def test_B5_application_can_replace_both_server_and_date_fields() -> None:
     response = await response_to(replying(headers=[[b"server", b"s"], [b"date", b"d"]]))
     assert (response.header(b"server"), response.header(b"date")) == (b"s", b"d")
 

@@ -25,7 +25,7 @@ async def test_D1_header_above_the_size_limit_is_refused_before_it_is_stored() -
     await conversation.lose()
 
 
-async def test_D1_input_after_a_rejected_request_head_is_dropped_and_the_connection_closed() -> None:
+async def test_D1_server_drops_input_after_a_rejected_request_head() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: " + b"b" * 70000)
     dropped = 0
@@ -44,7 +44,7 @@ async def test_D1_input_after_a_rejected_request_head_is_dropped_and_the_connect
         (request(b"GET / HTTP/1.1", *[b"a: b"] * 499), "max_header_fields"),
     ],
 )
-async def test_D1_request_head_is_accepted_at_its_limits_and_rejected_above(at_limit: bytes, keyword: str) -> None:
+async def test_D1_request_head_above_a_limit_is_rejected(at_limit: bytes, keyword: str) -> None:
     conversation = Conversation(hello)
     conversation.send(at_limit)
     await settle()
@@ -56,7 +56,7 @@ async def test_D1_request_head_is_accepted_at_its_limits_and_rejected_above(at_l
     await stricter.lose()
 
 
-async def test_D2_further_bytes_of_a_head_do_not_extend_its_deadline() -> None:
+async def test_D2_slow_request_head_does_not_extend_its_deadline() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: ")
     for _ in range(10):
@@ -81,14 +81,14 @@ async def test_D2_header_timeout_of_the_second_request_starts_at_its_first_byte(
     await conversation.lose()
 
 
-async def test_D2_a_connection_that_never_sends_a_byte_is_closed_without_a_response() -> None:
+async def test_D2_silent_connection_is_closed_without_a_response() -> None:
     conversation = Conversation(hello)
     conversation.clock.advance(11)
     assert conversation.transport.closing
     assert conversation.received == b""
 
 
-async def test_D3_stalled_content_is_refused_and_the_application_gets_a_disconnect() -> None:
+async def test_D3_application_gets_a_disconnect_when_the_content_stalls() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ async def test_D3_content_above_the_minimum_rate_has_no_deadline() -> None:
     assert conversation.statuses == [200]
 
 
-async def test_D3_time_while_reading_is_paused_does_not_count_for_the_content_rate() -> None:
+async def test_D3_paused_reading_does_not_count_towards_the_content_rate() -> None:
     conversation = Conversation(lambda message, channels: asyncio.sleep(3600), interface="channels")
     conversation.send(request(POST, b"content-length: 1000000", content=b"x" * 70000), piece=1 << 20)
     assert not conversation.transport.reading
@@ -188,7 +188,7 @@ async def test_D4_a_client_that_reads_a_response_slowly_is_not_reset() -> None:
     await conversation.lose()
 
 
-async def test_D5_reading_pauses_above_64_KiB_of_unread_content_until_the_application_reads() -> None:
+async def test_D5_server_pauses_reading_above_64_KiB_of_unread_content() -> None:
     may_read = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -266,7 +266,7 @@ async def test_D7_reading_stops_during_a_flood_of_pipelined_requests() -> None:
 
 
 @pytest.mark.any_loop
-async def test_D8_a_head_that_arrives_byte_by_byte_is_scanned_once() -> None:
+async def test_D8_request_head_that_arrives_byte_by_byte_is_scanned_once() -> None:
     """Counts work instead of time. Each byte may be searched a bounded number of times."""
 
     class CountingBuffer(bytearray):
@@ -309,7 +309,7 @@ async def test_D9_int_is_called_with_at_most_twenty_digits_from_a_request(
     assert 0 < longest <= 20
 
 
-async def test_D10_above_the_concurrency_limit_clients_get_503_with_retry_after() -> None:
+async def test_D10_client_above_the_concurrency_limit_gets_503_with_retry_after() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -355,7 +355,7 @@ async def test_D11_keep_alive_timeouts_of_connections_differ_by_jitter() -> None
     assert transport.closing
 
 
-async def test_D11_a_connection_with_a_request_in_progress_is_not_idle() -> None:
+async def test_D11_connection_with_a_request_in_progress_is_not_closed_as_idle() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -407,7 +407,7 @@ async def test_D12_mutated_streams_raise_no_exception_in_the_event_loop() -> Non
         await conversation.lose()
 
 
-async def test_D13_request_in_flight_at_the_stop_is_answered_with_connection_close() -> None:
+async def test_D13_stopping_server_answers_a_request_in_flight() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -434,7 +434,7 @@ async def test_D13_an_idle_connection_is_closed_when_the_server_stops() -> None:
     assert conversation.transport.closing
 
 
-async def test_D13_recently_active_connection_may_send_one_more_request_after_the_stop() -> None:
+async def test_D13_stopping_server_answers_one_more_request_of_an_active_connection() -> None:
     conversation = Conversation(hello)
     conversation.send(GET)
     await settle()
@@ -514,7 +514,7 @@ async def of_all_kinds(message: dict[str, Any], channels: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("fault", ["reset", "half-close", "stall", "garbage", "stop", "cancel"])
 @pytest.mark.parametrize("state", STATES)
-async def test_D16_no_fault_in_any_state_leaks_a_connection_or_a_request(state: str, fault: str) -> None:
+async def test_D16_connection_fault_leaks_no_connection_and_no_request(state: str, fault: str) -> None:
     conversation = Conversation(of_all_kinds)
     if STATES[state]:
         conversation.send(STATES[state])

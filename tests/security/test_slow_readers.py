@@ -89,7 +89,7 @@ BLOCKING: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", BLOCKING)
-async def test_S5_a_client_that_reads_too_slowly_is_reset_and_frees_its_thread(kind: str) -> None:
+async def test_S5_client_that_reads_too_slowly_is_reset(kind: str) -> None:
     reader = Reader(BLOCKING[kind](), min_response_rate=500)
     await reader.begin()
     await reader.read(128, 60)
@@ -109,7 +109,7 @@ async def test_S5_a_client_that_reads_at_the_minimum_rate_is_served(kind: str) -
     await reader.end()
 
 
-async def test_S5_without_a_minimum_rate_a_client_may_read_slowly() -> None:
+async def test_S5_client_may_read_slowly_without_a_minimum_rate() -> None:
     reader = Reader(wsgi)
     await reader.begin()
     await reader.read(1, 300)
@@ -117,7 +117,7 @@ async def test_S5_without_a_minimum_rate_a_client_may_read_slowly() -> None:
     await reader.end()
 
 
-async def test_S5_a_response_that_holds_no_thread_may_be_read_slowly() -> None:
+async def test_S5_client_may_read_slowly_if_its_response_holds_no_thread() -> None:
     reader = Reader(channels, min_response_rate=500)
     await reader.begin()
     await reader.read(1, 300)
@@ -125,7 +125,7 @@ async def test_S5_a_response_that_holds_no_thread_may_be_read_slowly() -> None:
     await reader.end()
 
 
-async def test_S5_a_minute_of_fast_reading_does_not_permit_slow_reading_later() -> None:
+async def test_S5_fast_reading_does_not_permit_slow_reading_later() -> None:
     reader = Reader(wsgi, min_response_rate=500)
     await reader.begin()
     await reader.read(10000, 60)
@@ -153,7 +153,7 @@ async def test_S5_a_client_is_not_reset_while_the_application_sends_nothing() ->
     await reader.end()
 
 
-def test_S5_only_time_with_unsent_bytes_counts_towards_the_response_rate() -> None:
+def test_S5_response_rate_is_measured_while_bytes_are_unsent() -> None:
     rate = ResponseRate()
     for _ in range(100):
         assert not rate.check(1.0, 0, 500)
