@@ -51,6 +51,17 @@ class ChannelNames:
 channel_names: Final = ChannelNames()
 
 
+class WrappedReply:
+    """A reply channel with another `send`."""
+
+    def __init__(self, reply: Any, send: Callable[[Message], Any]) -> None:
+        self._reply = reply
+        self.send = send
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reply, name)
+
+
 class Done(Coroutine[Any, Any, None]):
     """The awaitable that `send` returns if the caller need not wait (rule R5)."""
 

@@ -14,6 +14,7 @@ from uvicorn.interfaces.threaded import ThreadedInterface
 from uvicorn.routing.entries import HTTP, WEBSOCKET, Default
 from uvicorn.routing.keys import Key
 from uvicorn.routing.leaves import Leaf, leaves_of
+from uvicorn.routing.reports import aligned
 from uvicorn.routing.shift import Shift
 from uvicorn.settings import Settings
 
@@ -38,9 +39,7 @@ class Finding(NamedTuple):
 
 def table_of(leaves: list[Leaf]) -> list[str]:
     """Return the lines of the table, and a last line with the number of threads."""
-    rows = [_HEADINGS, *map(_row, leaves)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = aligned([_HEADINGS, *map(_row, leaves)])
     if any(leaf.is_django for leaf in leaves):
         lines = [
             f"{line}   outside of Django's middleware"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from uvicorn.errors import ConfigError
 from uvicorn.escape import summary
 from uvicorn.keywords import (
-    ADDRESS_AND_CONTENT,
+    ALWAYS_GIVEN,
     FIELDS,
     OTHER_KEYWORDS,
     READ_KEYWORDS,
@@ -174,8 +174,7 @@ class Config:
             # From an environment variable, as in port=os.environ.get("PORT", 8000).
             given = {**given, "port": int(given["port"])}
         values = dict(given)
-        host, port, uds, fd, bind, http, ws, headers = (values.pop(name) for name in ADDRESS_AND_CONTENT)
-        callback_notify, timeout_notify = values.pop("callback_notify"), values.pop("timeout_notify")
+        host, port, uds, fd, bind, http, ws, headers, callback_notify, timeout_notify = map(values.pop, ALWAYS_GIVEN)
         translated, notes = translate(http, ws, values)
         settings = replace(
             build_settings(translated),
@@ -215,7 +214,7 @@ class Config:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. Raise ConfigError for an invalid value of a keyword."""
-        if name in FIELDS or name in READ_KEYWORDS:
+        if name in READ_KEYWORDS:
             if name.startswith("ssl_"):
                 self._ssl = None
             self._read({**self._given, name: value})

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from uvicorn.errors import ConfigError, UnknownKeywordError
 from uvicorn.logging import LOG_LEVELS
-from uvicorn.options import RunOptions
+from uvicorn.options import RunOptions, SettingOptions
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT, Address, parse_bind
 from uvicorn.settings import LOOP_NAMES, Limits, Settings
 
@@ -28,13 +28,11 @@ def setting_fields() -> Iterable[Field[Any]]:
 
 FIELDS: Final = {keyword(field): field for field in setting_fields()}
 
-ADDRESS_AND_CONTENT: Final = ("host", "port", "uds", "fd", "bind", "http", "ws", "headers")
-
-#: Keywords, other than settings, that determine the settings and addresses of a Config.
-READ_KEYWORDS: Final = frozenset(
-    (*ADDRESS_AND_CONTENT, "callback_notify", "timeout_notify")
-    + ("h11_max_incomplete_event_size", "http2", "reset_contextvars")
-)
+#: Keywords, other than settings, from which each Config reads its settings and addresses.
+ALWAYS_GIVEN: Final = (
+    "host", "port", "uds", "fd", "bind", "http", "ws", "headers", "callback_notify", "timeout_notify",
+)  # fmt: skip
+READ_KEYWORDS: Final = {*ALWAYS_GIVEN, *SettingOptions.__annotations__}
 OTHER_KEYWORDS: Final = frozenset(RunOptions.__annotations__) - frozenset(FIELDS)
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from uvicorn.channel import WrappedReply
 from uvicorn.logging import TRACE_LOG_LEVEL
 from uvicorn.types import Message
 
@@ -44,9 +45,7 @@ class MessageLoggerMiddleware:
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
-        client = scope.get("client")
-        peer = f"{client[0]}:{client[1]} - " if client else ""
-        name = f"{peer}ASGI [{next(self._numbers)}]"
+        name = _name(scope, "ASGI", next(self._numbers))
 
         async def logged_receive() -> Message:
             message = await receive()
@@ -74,24 +73,18 @@ class ChannelsMessageLogger:
         self._numbers = itertools.count(1)
 
     def __call__(self, message: Message, channels: Message) -> Any:
-        client = message.get("client")
-        peer = f"{client[0]}:{client[1]} - " if client else ""
-        name = f"{peer}Channels [{next(self._numbers)}]"
+        name = _name(message, "Channels", next(self._numbers))
+        reply = channels["reply"]
+
+        def logged_send(message: Any) -> Any:
+            shown = message_with_placeholders(message) if isinstance(message, dict) else message
+            logger.log(TRACE_LOG_LEVEL, "%s Send %s", name, shown)
+            return reply.send(message)
+
         logger.log(TRACE_LOG_LEVEL, "%s Receive %s", name, message_with_placeholders(message))
-        return self.app(message, {**channels, "reply": _LoggedReply(channels["reply"], name)})
+        return self.app(message, {**channels, "reply": WrappedReply(reply, logged_send)})
 
 
-class _LoggedReply:
-    """A reply channel that logs each message and passes it to the wrapped reply channel."""
-
-    def __init__(self, reply: Any, name: str) -> None:
-        self._reply = reply
-        self._log_name = name
-
-    def send(self, message: Any) -> Any:
-        shown = message_with_placeholders(message) if isinstance(message, dict) else message
-        logger.log(TRACE_LOG_LEVEL, "%s Send %s", self._log_name, shown)
-        return self._reply.send(message)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reply, name)
+def _name(message: Message, kind: str, number: int) -> str:
+    client = message.get("client")
+    return f"{client[0]}:{client[1]} - {kind} [{number}]" if client else f"{kind} [{number}]"

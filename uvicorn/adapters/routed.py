@@ -16,8 +16,7 @@ from uvicorn.interfaces.environ import text_octets
 from uvicorn.interfaces.wsgi import WSGIInterface
 from uvicorn.routing.entries import HTTP, WEBSOCKET
 from uvicorn.routing.interface import RouterInterface
-from uvicorn.routing.matching import field_value, intended_method
-from uvicorn.routing.table import host_name
+from uvicorn.routing.table import field_value, host_name, intended_method
 
 
 def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache, wraps
 from importlib import import_module
 from io import BytesIO
-from typing import Any, Final, final
+from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
@@ -20,6 +20,7 @@ from django.urls import set_script_prefix
 from django.utils.http import urlencode
 from django.utils.translation import get_language_from_request
 
+from uvicorn.channel import WrappedReply
 from uvicorn.core.endpoint import is_below
 from uvicorn.types import Headers, Message
 
@@ -88,7 +89,8 @@ def login_required(handler: Handler) -> Handler:
             if is_asgi:
                 others = (others[0], _varying(others[1]))
             else:
-                others = ({**others[0], "reply": _VaryingReply(others[0]["reply"])},)
+                reply = others[0]["reply"]
+                others = ({**others[0], "reply": WrappedReply(reply, _varying(reply.send))},)
         request = request_of(message)
         response: HttpResponse | None = None
         if request.method not in _SAFE:
@@ -168,16 +170,6 @@ def _varying(send: Callable[[Message], Awaitable[Any]]) -> Callable[[Message], A
         return send(message)
 
     return send_varying
-
-
-@final
-class _VaryingReply:
-    def __init__(self, reply: Any) -> None:
-        self._reply = reply
-        self.send = _varying(reply.send)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reply, name)
 
 
 def _with_vary(headers: Any) -> list[Any]:

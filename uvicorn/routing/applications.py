@@ -68,7 +68,6 @@ class OwningInterface(Interface):
             interface.counted_in(counts, self._place_of(entry, place))
 
     def _place_of(self, entry: Entry, place: Place) -> Place:
-        """Return `place`, extended by `entry`."""
         endpoint = place.endpoint.seen_by(entry, "")
         prefix = place.prefix + entry.prefix if entry.moves_root else place.prefix
         if isinstance(entry, Default):
@@ -118,11 +117,11 @@ class Applications:
         for application in self._found:
             try:
                 await application.startup()
-            except BaseException as error:
-                failed = isinstance(error, Exception)
-                await self.shutdown(seconds if failed else 0)
-                if failed:
-                    raise StartupError(f"{application.entry!r}: the application's startup failed") from error
+            except Exception as error:
+                await self.shutdown(seconds)
+                raise StartupError(f"{application.entry!r}: the application's startup failed") from error
+            except BaseException:
+                await self.shutdown(0)
                 raise
             self._started.append(application)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final, NoReturn
 
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.fields import is_token
@@ -106,6 +106,16 @@ def adapted(app: Any) -> tuple[Any, object]:
     """If `app` is one of our adapters, return the adapter's application and pool. Otherwise return `(app, None)`."""
     parts: tuple[Any, object] = getattr(app, "__uvicorn_adapted__", (app, None))
     return parts
+
+
+class Unservable:
+    """Base class of applications that only the servers and adapters of this package can serve."""
+
+    #: Why no other server can call it; see `uvicorn.interfaces.detect`.
+    __uvicorn_no_kind__: ClassVar[str]
+
+    def __call__(self, *arguments: Any) -> NoReturn:
+        raise InterfaceError(self.__uvicorn_no_kind__)
 
 
 def mapped(app: Any, wrap: Callable[[Any], Any]) -> Any:

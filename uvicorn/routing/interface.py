@@ -9,8 +9,7 @@ from uvicorn.core.exchange import HTTPExchange
 from uvicorn.interfaces.base import Interface
 from uvicorn.routing.applications import Applications, OwningInterface
 from uvicorn.routing.entries import HTTP, WEBSOCKET, Entry
-from uvicorn.routing.matching import Answer, find_entry, refusal
-from uvicorn.routing.table import Table
+from uvicorn.routing.table import Answer, Table
 from uvicorn.settings import Settings
 
 
@@ -101,9 +100,9 @@ class RouterInterface(OwningInterface):
         if endpoint.root_path:
             root_path = exchange.root_path
             path = path[len(root_path) :]
-        entry = find_entry(self._table, path, exchange.fields, protocol, exchange.method)
+        entry = self._table.find_by_fields(path, exchange.fields, protocol, exchange.method)
         if entry is None:
-            return Refusal(refusal(self._table, path, exchange.fields, protocol))
+            return Refusal(self._table.refusal(path, exchange.fields, protocol))
         exchange.endpoint = endpoint.seen_by(
             entry, root_path + entry.prefix if entry.moves_root else endpoint.root_path
         )

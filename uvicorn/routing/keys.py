@@ -9,7 +9,7 @@ from typing import final
 from uvicorn.core.request_head import RequestHead
 from uvicorn.errors import ConfigError
 from uvicorn.fields import is_token
-from uvicorn.routing.matching import field_value
+from uvicorn.routing.table import field_value
 
 #: Returns the key in a request's head; None or empty text if the head has no key.
 KeyFunction = Callable[[RequestHead], str | None]

@@ -98,10 +98,7 @@ def lines_of(figures: dict[str, Any]) -> Iterator[str]:
     others = f"; each of {figures['processes']} processes reports its own requests" * (figures["processes"] > 1)
     yield f"process {figures['process']} since {figures['since']}{others}"
     yield ""
-    rows = [_HEADINGS, *map(_row, figures["entries"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    for row in rows:
-        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+    yield from aligned([_HEADINGS, *map(_row, figures["entries"])])
     if (threads := figures.get("websocket_threads")) and (threads["busy"] or threads["refused"]):
         yield ""
         yield "threads that serve websockets: {busy} of {most}; rejected handshakes: {refused}".format(**threads)
@@ -113,6 +110,12 @@ def lines_of(figures: dict[str, Any]) -> Iterator[str]:
         yield f"answered by old although moved: {escaped(fallback['path'])} {times}"
     if len(fallbacks) > _MOST_LINES:
         yield f"{len(fallbacks) - _MOST_LINES} more paths; the JSON has all of them"
+
+
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return the rows of a table as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

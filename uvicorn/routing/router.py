@@ -14,7 +14,6 @@ from uvicorn.fields import split_pairs
 from uvicorn.interfaces.detect import detect_interface
 from uvicorn.routing.entries import HTTP, WEBSOCKET, Default, Entry, mapped
 from uvicorn.routing.interface import RouterInterface
-from uvicorn.routing.matching import find_entry, refusal
 from uvicorn.routing.shift import Shift
 from uvicorn.routing.table import Table, host_name
 from uvicorn.settings import Settings
@@ -122,9 +121,9 @@ class Router:
             local = path[len(root_path) :] if is_below(path, root_path) else path
             protocol = HTTP if kind == "http.request" else WEBSOCKET
             fields = split_pairs(message.get("headers", ()))
-            entry = find_entry(self._table, local, fields, protocol, message.get("method", "GET"))
+            entry = self._table.find_by_fields(local, fields, protocol, message.get("method", "GET"))
             if entry is None:
-                await reply.send(refusal(self._table, local, fields, protocol)._asdict())
+                await reply.send(self._table.refusal(local, fields, protocol)._asdict())
                 return
             self._entries[reply] = entry
         else:

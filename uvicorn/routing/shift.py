@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Final, NoReturn, final
+from typing import Any, Final, final
 
 from uvicorn.core.counts import Counts, Place
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import WAITING, HTTPExchange
-from uvicorn.errors import ConfigError, InterfaceError
+from uvicorn.errors import ConfigError
 from uvicorn.interfaces.base import Interface
 from uvicorn.routing.applications import OwningInterface
-from uvicorn.routing.entries import Entry, mapped
+from uvicorn.routing.entries import Entry, Unservable, mapped
 from uvicorn.routing.keys import KeyFunction
 from uvicorn.routing.trial import TrialGateway, check_fallback
 from uvicorn.routing.weight import Timer, WeightFunction, check_weight, is_new
@@ -24,17 +24,13 @@ from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
 
-_NO_KIND: Final = (
-    "a Shift has two applications, of any kind; serve it with uvicorn or gunicorn -k uvicorn.workers.UvicornWorker, "
-    "pass WSGIAdapter(shift) to a WSGI server, and ASGI3Adapter(shift) to an ASGI server"
-)
 _ERROR_SECONDS: Final = 60.0
 _FALLING_BACK: Final = ("GET", "HEAD")
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Shift:
+class Shift(Unservable):
     """`Shift(old, new, weight=5, key=cookie("visitor"))` passes five percent of the visitors to `new`.
 
     `weight` is a percentage, or a function that returns the percentage. The function is called on a thread once a
@@ -59,8 +55,11 @@ class Shift:
     # Shared by the copies that `mapped` makes: the function is called once a second for all of them.
     _function: WeightFunction | None = field(default=None, init=False)
 
-    #: Why it cannot be called through one interface; see `uvicorn.interfaces.detect`.
-    __uvicorn_no_kind__ = _NO_KIND
+    __uvicorn_no_kind__ = (
+        "a Shift has two applications, of any kind; serve it with uvicorn or "
+        "gunicorn -k uvicorn.workers.UvicornWorker, pass WSGIAdapter(shift) to a WSGI server, and ASGI3Adapter(shift) "
+        "to an ASGI server"
+    )
 
     def __post_init__(self) -> None:
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
@@ -92,10 +91,6 @@ class Shift:
 
     def __uvicorn_interface__(self, settings: Settings) -> ShiftInterface:
         return ShiftInterface(self, self._function, settings)
-
-    def __call__(self, *arguments: Any) -> NoReturn:
-        """Raise InterfaceError, because only servers and adapters of this package can serve a Shift."""
-        raise InterfaceError(_NO_KIND)
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"

@@ -5,29 +5,30 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final
 
 from uvicorn import process_count
 from uvicorn.core.counts import Counts, Place
 from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
-from uvicorn.errors import ConfigError, InterfaceError
+from uvicorn.errors import ConfigError
 from uvicorn.interfaces.base import Interface
-from uvicorn.routing.matching import NOT_FOUND, field_value
+from uvicorn.routing.entries import Unservable
+from uvicorn.routing.table import NOT_FOUND, field_value
 from uvicorn.settings import Settings
 
 # The characters of a bearer token (RFC 6750, section 2.1). 16 of them are too many to guess.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
 
-_NO_KIND: Final = (
-    "report(...) and metrics(...) are applications for an entry of a Router, such as "
-    "Route('/metrics', metrics(token=...))"
-)
 _NOT_COUNTED: Final = b"Requests are counted only by uvicorn and by its gunicorn worker.\n"
 
 
-class StatusEntry:
+class StatusEntry(Unservable):
     """Base class of the applications that `report(token=...)` and `metrics(token=...)` return."""
 
+    __uvicorn_no_kind__ = (
+        "report(...) and metrics(...) are applications for an entry of a Router, such as "
+        "Route('/metrics', metrics(token=...))"
+    )
     #: The name of the function that makes it.
     name: ClassVar[str]
 
@@ -40,20 +41,12 @@ class StatusEntry:
             )
         self._expected = token.encode()
 
-    #: Why it cannot be called through one interface; see `uvicorn.interfaces.detect`.
-    __uvicorn_no_kind__ = _NO_KIND
-
     def __uvicorn_interface__(self, settings: Settings) -> StatusInterface:
-        """Return the interface that answers the requests."""
         return StatusInterface(self, settings)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> StatusEntry:
         """Return this object, so that the site's middleware does not wrap it."""
         return self
-
-    def __call__(self, *arguments: Any) -> NoReturn:
-        """Raise InterfaceError, because only servers and adapters of this package can serve this entry."""
-        raise InterfaceError(_NO_KIND)
 
     def __repr__(self) -> str:
         return f"{self.name}(token=...)"

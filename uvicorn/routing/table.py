@@ -1,4 +1,4 @@
-"""The entries of a Router in a table. The table finds the most specific entry for a request.
+"""The entries of a Router in a table. The table finds the most specific entry for a request, or the answer without one.
 
 If several entries match, the first of these differences decides: an entry with a host precedes one without, an exact
 path precedes a prefix, a longer prefix precedes a shorter one, an entry with a protocol precedes one without, and an
@@ -9,10 +9,24 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Iterable, Iterator
-from typing import final
+from typing import Final, NamedTuple, final
 
+from uvicorn.core.exchange import ERROR_HEADERS
 from uvicorn.errors import ConfigError
+from uvicorn.fields import Fields
 from uvicorn.routing.entries import HTTP, WEBSOCKET, Entry
+from uvicorn.types import Headers
+
+
+class Answer(NamedTuple):
+    """The response to a request that no entry takes."""
+
+    status: int
+    headers: Headers
+    content: bytes
+
+
+NOT_FOUND: Final = Answer(404, ERROR_HEADERS, b"Not Found\n")
 
 
 @final
@@ -42,17 +56,40 @@ class Table:
             entry = paths.find(path, protocol, method)
         return self.any_host.find(path, protocol, method) if entry is None else entry
 
-    def allowed_methods(self, path: str, host: str) -> frozenset[str]:
+    def find_by_fields(self, path: str, fields: Fields, protocol: str, method: str) -> Entry | None:
+        """Like `find`. The host, and the method of a CORS preflight, are read from the header fields."""
+        if method == "OPTIONS" and self.has_methods:
+            method = intended_method(method, field_value(fields, b"access-control-request-method"))
+        host = host_name(field_value(fields, b"host")) if self.has_hosts else ""
+        return self.find(path, host, protocol, method)
+
+    def allowed_methods(self, path: str, host: str) -> set[str]:
         """Return the methods of the HTTP entries for `path`. For use after `find` has returned None."""
-        return frozenset().union(
-            *(
-                entry.methods or ()
-                for entry in self.entries
-                if entry.host in (None, host)
-                and entry.protocol != WEBSOCKET
-                and (path == entry.prefix or (not entry.is_exact and path.startswith(entry.prefix + "/")))
-            )
-        )
+        allowed: set[str] = set()
+        for entry in self.entries:
+            if entry.host in (None, host) and entry.protocol != WEBSOCKET:
+                if path == entry.prefix or (not entry.is_exact and path.startswith(entry.prefix + "/")):
+                    allowed |= entry.methods or set()
+        return allowed
+
+    def refusal(self, path: str, fields: Fields, protocol: str) -> Answer:
+        """Return the answer to a request that no entry takes: 405 if entries take other methods, otherwise 404."""
+        allowed = self.allowed_methods(path, host_name(field_value(fields, b"host"))) if protocol == HTTP else ()
+        if not allowed:
+            return NOT_FOUND
+        allow = (b"allow", ", ".join(sorted(allowed)).encode())
+        return Answer(405, (*ERROR_HEADERS, allow), b"Method Not Allowed\n")
+
+
+def field_value(fields: Fields, name: bytes) -> str:
+    """Return the value of the first field with this name, or an empty value."""
+    names, values = fields
+    return values[names.index(name)].decode("latin-1") if name in names else ""
+
+
+def intended_method(method: str, asked: str) -> str:
+    """Return the method of a request, or the method that a CORS preflight asks for."""
+    return asked.strip() or method if method == "OPTIONS" else method
 
 
 def host_name(field: str) -> str:
