@@ -665,6 +665,14 @@ async def test_asgi3_adapter_treats_os_error_from_websocket_send_as_a_disconnect
     assert app.messages[1]["code"] == 1006
 
 
+async def test_os_error_of_a_host_that_cannot_reject_a_websocket_ends_the_call() -> None:
+    host = Host(wsgi, WEBSOCKET, CONNECT)
+    host.gone = True
+    await host.task
+    assert host.sent == []
+    await host.adapter._interface.shutdown(0)
+
+
 ORIGIN: Message = {**WEBSOCKET, "headers": [(b"host", b"example.org"), (b"origin", b"https://evil.example")]}
 
 

@@ -147,8 +147,6 @@ class ASGIAdapter:
 
 @final
 class ChannelsGateway(MessageGateway):
-    __slots__ = ("_body",)
-
     def __init__(self, message: Message, channels: Mapping[str, Any], settings: Settings) -> None:
         super().__init__(settings)
         reply = channels["reply"]
@@ -171,11 +169,11 @@ class ChannelsGateway(MessageGateway):
     ) -> None:
         message: Message = {"status": status, "status_text": reason, "headers": copied_fields(headers, "headers")}
         message["content"], message["more_content"] = content, more_content
-        self._put(message, content)
+        self._put(message, len(content))
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        if self._has_room(len(content)):
-            self._put({"content": content, "more_content": more_content}, content)
+        if self._has_room(exchange, len(content)):
+            self._put({"content": content, "more_content": more_content}, len(content))
 
     def want_content(self, exchange: HTTPExchange) -> None:
         if self._body is not None:

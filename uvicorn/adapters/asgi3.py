@@ -128,8 +128,6 @@ class ASGI3Adapter:
 
 @final
 class ASGI3Gateway(MessageGateway):
-    __slots__ = ("_content_ended", "_checks", "_receive", "_send")
-
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, settings: Settings) -> None:
         super().__init__(settings)
         self._receive = receive
@@ -157,9 +155,9 @@ class ASGI3Gateway(MessageGateway):
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
         _, fields, content = self._checks.start(status, reason, headers, content, more_content)
-        self._put({"type": "http.response.start", "status": int(status), "headers": encode_fields(fields)}, b"")
+        self._put({"type": "http.response.start", "status": int(status), "headers": encode_fields(fields)}, 0)
         if content or not more_content:
-            self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
+            self._put({"type": "http.response.body", "body": content, "more_body": more_content}, len(content))
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         try:
@@ -168,8 +166,8 @@ class ASGI3Gateway(MessageGateway):
             self._fault = weakref.ref(error)
             self._fail(error)
             raise
-        if (content or not more_content) and self._has_room(len(content)):
-            self._put({"type": "http.response.body", "body": content, "more_body": more_content}, content)
+        if (content or not more_content) and self._has_room(exchange, len(content)):
+            self._put({"type": "http.response.body", "body": content, "more_body": more_content}, len(content))
 
     def want_content(self, exchange: HTTPExchange) -> None:
         if not self._content_ended:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, final
 
 from uvicorn.adapters.asgi import exchange_from_message
+from uvicorn.adapters.message_gateway import MessageGateway
 from uvicorn.adapters.response_checks import ResponseChecks, encode_fields
-from uvicorn.concurrency.flow_control import FlowControl
-from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.core.exchange import COMPLETE, HTTPExchange
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
 from uvicorn.core.websocket_session import CLOSED, OPEN, WebSocketGateway, WebSocketSession
-from uvicorn.errors import LocalProtocolError, ResponseAborted
+from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.base import Interface
 from uvicorn.routing.interface import Refusal
 from uvicorn.settings import Settings
@@ -28,71 +27,56 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 @final
-class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
+class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):  # type: ignore[override]  # Both have `write_paused`.
     """Transfers the events of one connection. Until accept, the handshake is an HTTP exchange."""
 
-    __slots__ = (
-        "_backlog", "_changed", "_decided", "_events", "_failure", "_checks", "_receive", "_receiving", "_resumed",
-        "_send", "_settings", "_takes_responses", "session",
-    )  # fmt: skip
-
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, settings: Settings) -> None:
+        super().__init__(settings)
         self._receive = receive
         self._send = send
-        self._settings = settings
-        self._receiving: asyncio.Task[None] | None = None
         self._takes_responses = "websocket.http.response" in (scope.get("extensions") or ())
-        self._events: deque[Message] = deque()
-        self._backlog = FlowControl()
-        self._changed = asyncio.Event()
         # Set when the application has answered the handshake.
         self._decided = asyncio.Event()
         self._resumed = asyncio.Event()
         self._resumed.set()
-        self._failure = ""
         self._checks = ResponseChecks("GET")
         scheme = "https" if scope.get("scheme") == "wss" else "http"
-        request = exchange_from_message({**scope, "method": "GET", "scheme": scheme}, self, has_content=False)
-        self.session = WebSocketSession(self, request, list(scope.get("subprotocols") or ()))
+        self.exchange = exchange_from_message({**scope, "method": "GET", "scheme": scheme}, self, has_content=False)
+        self.session = WebSocketSession(self, self.exchange, list(scope.get("subprotocols") or ()))
 
     async def serve(self, interface: Interface, allowed_origins: Collection[str]) -> None:
         """Let the application accept or reject, then transfer messages until the connection is closed."""
         event = await self._receive()
-        session = self.session
+        session, request = self.session, self.exchange
         if event["type"] != "websocket.connect":
             return
-        interface = interface.at(session.request)
-        session.endpoint = session.request.endpoint
-        if isinstance(interface, Refusal):
-            interface.serve_http(session.request)
-            await self._pump()
-            return
-        if not interface.serves_websockets or not self._is_allowed(interface, allowed_origins):
-            session.request.respond(403)
-            await self._pump()
-            return
-        self._receive_on()
+        interface = interface.at(request)
+        session.endpoint = request.endpoint
         try:
-            interface.serve_websocket(session)
-            await self._pump()
+            if isinstance(interface, Refusal):
+                interface.serve_http(request)
+            elif not interface.serves_websockets or not self._is_allowed(interface, allowed_origins):
+                request.respond(403)
+            else:
+                self._read_on()
+                interface.serve_websocket(session)
+            await self.deliver(self._send_event)
         except OSError:
             # Hosts raise OSError when the client has disconnected.
             pass
         finally:
-            if self._receiving is not None:
-                self._receiving.cancel()
+            self.end()
             self._disconnected(1006, "")
 
     def _is_allowed(self, interface: Interface, allowed_origins: Collection[str]) -> bool:
-        request = self.session.request
-        fields = {name: value.decode("latin-1") for name, value in zip(*request.fields, strict=True)}
+        fields = {name: value.decode("latin-1") for name, value in zip(*self.exchange.fields, strict=True)}
         origin, host = fields.get(b"origin"), fields.get(b"host", "")
         allowed = is_allowed_origin(origin, host, allowed_origins, interface.checks_origin)
         if not allowed:
             logger.warning(
                 "%s: websocket rejected with 403, origin %.200r is not allowed for host %.200r; "
                 "list the origin in ASGI3Adapter(..., allowed_origins=[...])",
-                request.client,
+                self.exchange.client,
                 origin,
                 host,
             )
@@ -100,9 +84,8 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
 
     # What the session calls
 
-    @property
-    def write_paused(self) -> bool:  # type: ignore[override]
-        return self._backlog.above_high_water
+    def has_ended(self) -> bool:
+        return self.session.state is CLOSED
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
         if subprotocol is not None and subprotocol not in session.subprotocols:
@@ -116,18 +99,18 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
                 raise LocalProtocolError(
                     f"header {name!r}: only the ASGI server may set this field in a handshake{instead}"
                 )
-        self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": fields})
+        self._put({"type": "websocket.accept", "subprotocol": subprotocol, "headers": fields}, 0)
         session.request.switch_protocols()
 
     def send_text(self, text: str) -> None:
-        self._put_message({"type": "websocket.send", "text": text}, len(text))
+        self._put_message("text", text)
 
     def send_bytes(self, data: bytes) -> None:
-        self._put_message({"type": "websocket.send", "bytes": data}, len(data))
+        self._put_message("bytes", data)
 
     def send_close(self, code: int, reason: str) -> None:
         """Close the connection. If the ASGI server reports no disconnect, the session ends after `ws_close_seconds`."""
-        self._put({"type": "websocket.close", "code": code, "reason": reason})
+        self._put({"type": "websocket.close", "code": code, "reason": reason}, 0)
         self._resumed.set()
         timer = asyncio.get_running_loop().call_later(self._settings.ws_close_seconds, self._disconnected, 1006, "")
         self.session.on_end(timer.cancel)
@@ -138,12 +121,6 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
     def resume_receiving(self) -> None:
         self._resumed.set()
 
-    async def drain(self) -> None:
-        await self._backlog.wait(lambda: self.session.state is CLOSED)
-
-    def last_send(self) -> Callable[[], object] | None:
-        return self._backlog.last_send()
-
     # What the handshake's exchange calls: a response to it rejects the handshake
 
     def send_response(
@@ -152,10 +129,10 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
         """Reject the handshake with this response, or with 403 if the ASGI server cannot send responses."""
         _, fields, content = self._checks.start(status, reason, headers, content, more_content)
         if not self._takes_responses:
-            self._put({"type": "websocket.close"})
+            self._put({"type": "websocket.close"}, 0)
             return
-        self._put({"type": "websocket.http.response.start", "status": int(status), "headers": encode_fields(fields)})
-        self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
+        self._put({"type": "websocket.http.response.start", "status": int(status), "headers": encode_fields(fields)}, 0)
+        self._put_content(content, more_content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
         try:
@@ -164,24 +141,21 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             self.abort(exchange, str(error))
             raise
         if self._takes_responses:
-            self._put({"type": "websocket.http.response.body", "body": content, "more_body": more_content})
+            self._put_content(content, more_content)
 
     def want_content(self, exchange: HTTPExchange) -> None: ...
 
+    def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
+        # A failed handshake gets a response, as without an adapter.
+        return False
+
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         self._decided.set()
-        self._changed.set()
-
-    def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        self._failure = reason
-        self._changed.set()
+        self._wake()
 
     # From and to the host
 
-    def _receive_on(self) -> None:
-        self._receiving = asyncio.get_running_loop().create_task(self._receive_all())
-
-    async def _receive_all(self) -> None:
+    async def _read(self) -> None:
         session = self.session
         try:
             while session.state is not CLOSED:
@@ -205,54 +179,36 @@ class ASGI3WebSocketGateway(WebSocketGateway, HTTPGateway):
             )
             self._disconnected(1006, "")
 
-    async def _pump(self) -> None:
-        session = self.session
-        while True:
-            while self._events:
-                event = self._events.popleft()
-                # Measured before it is sent: a middleware may change it.
-                size = _size(event)
-                if event["type"] == "websocket.close" and self._receiving is not None:
-                    # granian cannot close while a receive() is pending. It delivers websocket.disconnect again.
-                    self._receiving.cancel()
-                    await asyncio.wait((self._receiving,))
-                    await self._send(event)
-                    self._receive_on()
-                else:
-                    await self._send(event)
-                if self._backlog.consumed(size):
-                    self._backlog.wake()
-            if self._failure:
-                raise ResponseAborted(self._failure)
-            if session.state is CLOSED and session.request.state >= COMPLETE:
-                return
-            self._changed.clear()
-            await self._changed.wait()
+    async def _send_event(self, event: Message) -> None:
+        if event["type"] == "websocket.close" and self._reading is not None:
+            # granian cannot close while a receive() is pending. It delivers websocket.disconnect again.
+            self._reading.cancel()
+            await asyncio.wait((self._reading,))
+            self._reading = None
+            await self._send(event)
+            self._read_on()
+        else:
+            await self._send(event)
 
-    def _put(self, event: Message) -> None:
-        self._events.append(event)
-        self._backlog.add(_size(event))
-        self._changed.set()
+    def _put_content(self, content: bytes, more_content: bool) -> None:
+        body = {"type": "websocket.http.response.body", "body": content, "more_body": more_content}
+        self._put(body, len(content))
 
-    def _put_message(self, event: Message, size: int) -> None:
+    def _put_message(self, kind: str, message: str | bytes) -> None:
+        size = len(message)
         shortage = self._backlog.shortage(size, self._settings, UNAWAITED_MESSAGES)
-        if shortage:
-            logger.warning("%s closed with 1013: the client does not read its messages, %s", self.session, shortage)
-            self._events.clear()
-            self._put({"type": "websocket.close", "code": 1013, "reason": ""})
-            self._disconnected(1013, "")
+        if not shortage:
+            self._put({"type": "websocket.send", kind: message}, size)
             return
-        self._put(event)
+        logger.warning("%s closed with 1013: the client does not read its messages, %s", self.session, shortage)
+        self._messages.clear()
+        self._put({"type": "websocket.close", "code": 1013, "reason": ""}, 0)
+        self._disconnected(1013, "")
 
     def _disconnected(self, code: int, reason: str) -> None:
-        request = self.session.request
-        if request.state < COMPLETE:
-            request.disconnect()
+        if self.exchange.state < COMPLETE:
+            self.exchange.disconnect()
         elif self.session.state is not CLOSED:
             self.session.disconnect(code, reason)
-        self._changed.set()
+        self._wake()
         self._backlog.wake()
-
-
-def _size(event: Message) -> int:
-    return len(event.get("text") or event.get("bytes") or event.get("body") or b"")

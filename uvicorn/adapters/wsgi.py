@@ -17,12 +17,11 @@ from http import HTTPStatus
 from io import UnsupportedOperation
 from typing import Any, Final, final
 
-from uvicorn.adapters.crossing import crossing, log_uncaught
+from uvicorn.adapters.crossing import AdapterGateway, crossing, log_uncaught
 from uvicorn.adapters.response_checks import ResponseChecks
 from uvicorn.adapters.routed import wsgi_call
-from uvicorn.concurrency.flow_control import FlowControl
 from uvicorn.concurrency.loop_thread import LoopThread, loop_thread
-from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.core.exchange import COMPLETE, HTTPExchange
 from uvicorn.errors import LocalProtocolError, ResponseAborted, StartupError
 from uvicorn.escape import escaped
 from uvicorn.interfaces.base import Interface
@@ -107,21 +106,18 @@ class WSGIAdapter:
 
 
 @final
-class WSGIGateway(HTTPGateway):
+class WSGIGateway(AdapterGateway):
     """One request of a WSGI server."""
 
-    _exchange: HTTPExchange | None
+    server = "the WSGI server"
     _checks: ResponseChecks
     # Unread bytes of request content.
     _content_left: int
-    # The application's exception, until it is raised on the host's thread.
-    _failure: Exception | None
-    # Class attributes from here on, because most requests never change them: storing one costs 50 ns.
-    # An error that is raised in both the host and the application. Only for the event loop's thread.
-    _fault: weakref.ref[LocalProtocolError] | None = None
     _reads_some = True
 
     def __init__(self, interface: Interface, environ: dict[str, Any], thread: LoopThread) -> None:
+        super().__init__(interface.settings)
+        self.exchange = None
         self._interface = interface
         self._environ = environ
         self._thread = thread
@@ -129,8 +125,6 @@ class WSGIGateway(HTTPGateway):
         self._queue: deque[tuple[str, Any]] = deque()
         self._waker = thread.wakers.take()
         self._input: Any = environ.get("wsgi.input")
-        self._backlog = FlowControl()
-        self._exchange = self._failure = None
         self._wake_due = self._wanting = False
 
     # On the host's thread
@@ -231,17 +225,13 @@ class WSGIGateway(HTTPGateway):
     def begin(self) -> None:
         try:
             self._content_left = length = content_length(self._environ)
-            exchange = self._exchange = exchange_from_environ(self._environ, self, self._thread.loop, length)
+            exchange = self.exchange = exchange_from_environ(self._environ, self, self._thread.loop, length)
             self._interface.serve_http(exchange)
             if exchange.state >= COMPLETE:
                 # The context refers to the endpoint: break the reference cycle, no handler will start in it.
                 exchange.endpoint.release()
         except BaseException as error:
             self._put("failure", crossing(error))
-
-    @property
-    def write_paused(self) -> bool:  # type: ignore[override]
-        return self._backlog.above_high_water
 
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
@@ -259,13 +249,9 @@ class WSGIGateway(HTTPGateway):
             self._fault = weakref.ref(error)
             self._put("failure", error)
             raise
-        shortage = self._backlog.shortage(len(content), self._interface.settings)
-        if shortage:
-            logger.warning("%s: response aborted: the WSGI server reads too slowly, %s", exchange, shortage)
-            exchange.abort("too much unsent")
-            return
-        self._backlog.add(len(content))
-        self._put("content", (content, more_content), more_content)
+        if self._has_room(exchange, len(content)):
+            self._backlog.add(len(content))
+            self._put("content", (content, more_content), more_content)
 
     def want_content(self, exchange: HTTPExchange) -> None:
         if not self._wanting:
@@ -274,7 +260,7 @@ class WSGIGateway(HTTPGateway):
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         # Break the reference cycle between gateway and exchange.
-        self._exchange = None
+        self.exchange = None
         self._backlog.wake()
         if exchange.state is not COMPLETE:
             # Another thread of the host may be waiting for content.
@@ -283,21 +269,9 @@ class WSGIGateway(HTTPGateway):
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         self._put("failure", ResponseAborted(reason))
 
-    def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Raise `error` on the WSGI server's thread unless the response has ended. Return whether it is raised."""
-        if exchange.state >= COMPLETE:
-            return self._fault is not None and self._fault() is error
-        self._failure = crossing(error)
-        self._put("failure", self._failure)
-        return True
-
-    async def drain(self) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            await self._backlog.wait(lambda: exchange.state >= COMPLETE)
-
-    def last_send(self) -> Callable[[], object] | None:
-        return self._backlog.last_send()
+    def _fail(self, failure: Exception) -> None:
+        self._failure = failure
+        self._put("failure", failure)
 
     def _put(self, kind: str, value: Any, more_follows: bool = False) -> None:
         self._queue.append((kind, value))
@@ -314,7 +288,7 @@ class WSGIGateway(HTTPGateway):
 
     def _on_loop_content(self, content: bytes, complete: bool) -> None:
         self._wanting = False
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange is not None:
             if content:
                 exchange.content.feed(content)
@@ -324,13 +298,12 @@ class WSGIGateway(HTTPGateway):
                 exchange.content.break_off()
 
     def _on_loop_gone(self) -> None:
-        if self._exchange is not None:
-            self._exchange.disconnect()
-        failure, self._failure = self._failure, None
-        if failure is not None:
+        if self.exchange is not None:
+            self.exchange.disconnect()
+        if self._failure is not None:
             # The host abandoned the response before the exception was raised.
-            environ = self._environ
-            log_uncaught(f"{escaped(environ.get('REQUEST_METHOD'))} {escaped(environ.get('PATH_INFO'))}", failure)
+            method, path = self._environ.get("REQUEST_METHOD"), self._environ.get("PATH_INFO")
+            log_uncaught(f"{escaped(method)} {escaped(path)}", self.take_failure())
 
 
 class ResponseContent:
