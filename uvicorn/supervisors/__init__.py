@@ -62,7 +62,6 @@ class Multiprocess:
             )
         # Report certificate errors once, before any worker starts.
         scheme = "https" if config.ssl_context() is not None else "http"
-        self.prepare()
         main_script = None if target is None else _main_script()
         try:
             payload = pickle.dumps(sys.path) + pickle.dumps(main_script) + pickle.dumps((config, target))
@@ -72,9 +71,6 @@ class Multiprocess:
         sockets = config.open_sockets() if self.sockets is None else self.sockets
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         self.status = self.supervisor([sys.executable, *flags, "-c", _WORKER], payload, sockets, scheme).run()
-
-    def prepare(self) -> None:
-        """Change the configuration for this kind of supervisor."""
 
     def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
         settings = self.config.settings
@@ -95,10 +91,11 @@ class ChangeReload(Multiprocess):
 
     what = "reload"
 
-    def prepare(self) -> None:
-        """Set the short grace period for reloading."""
+    def run(self) -> None:
+        """Serve until a signal stops the process, with a short grace period. Raise the errors of `Multiprocess.run`."""
         graceful = min(self.config.settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
         self.config.timeout_graceful_shutdown = graceful
+        super().run()
 
     def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
         config = self.config

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
 from io import FileIO
-from typing import Any, final
+from typing import Any, cast, final
 
 from gunicorn import config
 
-from uvicorn.core.counts import Counts, Place
 from uvicorn.core.endpoint import is_below
 from uvicorn.core.exchange import STREAMING, HTTPExchange, HTTPGateway
 from uvicorn.core.websocket_session import WebSocketSession
-from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.environ import build_environ
 from uvicorn.interfaces.handlers import answer_failure
 from uvicorn.server.access_log import printable
-from uvicorn.types import Callback, Headers
+from uvicorn.server.context import ServedInterface
+from uvicorn.types import Headers
 from uvicorn.wire.http1.encoder import PHRASES
 
 
@@ -76,30 +74,17 @@ class Observer:
 
 
 @final
-class ObservedInterface(Interface):
+class ObservedInterface:
     """An interface that records its exchanges for an observer."""
 
-    def __init__(self, interface: Any, observer: Observer) -> None:
+    def __init__(self, interface: ServedInterface, observer: Observer) -> None:
         self._interface = interface
         self._observer = observer
-        self.name = interface.name
-        self.serves_websockets = interface.serves_websockets
-        self.takes_over = interface.takes_over
-        self.checks_origin = interface.checks_origin
-        self.has_debugger = interface.has_debugger
 
-        self.wants_counts = interface.wants_counts
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._interface, name)
 
-    def counted_in(self, counts: Counts, place: Place) -> None:
-        self._interface.counted_in(counts, place)
-
-    async def startup(self) -> None:
-        await self._interface.startup()
-
-    async def shutdown(self, seconds: float) -> None:
-        await self._interface.shutdown(seconds)
-
-    def at(self, exchange: HTTPExchange) -> Interface:
+    def at(self, exchange: HTTPExchange) -> Any:
         interface = self._interface.at(exchange)
         return self if interface is self._interface else ObservedInterface(interface, self._observer)
 
@@ -114,7 +99,8 @@ class ObservedInterface(Interface):
 
     def _begin(self, exchange: HTTPExchange) -> bool:
         """Observe an exchange, and call `pre_request`. Return False if `pre_request` has failed."""
-        gateway = exchange.gateway = ObservedGateway(exchange.gateway, exchange, self._observer)
+        gateway = ObservedGateway(exchange.gateway, exchange, self._observer)
+        exchange.gateway = cast(HTTPGateway, gateway)
         if self._observer.pre_request is not None:
             try:
                 self._observer.pre_request(self._observer.worker, gateway.request)
@@ -123,12 +109,9 @@ class ObservedInterface(Interface):
                 return False
         return True
 
-    def serve_websocket(self, session: WebSocketSession) -> None:
-        self._interface.serve_websocket(session)
-
 
 @final
-class ObservedGateway(HTTPGateway):
+class ObservedGateway:
     """Forwards all calls to the connection's gateway, and records the data that gunicorn logs."""
 
     def __init__(self, gateway: HTTPGateway, exchange: HTTPExchange, observer: Observer) -> None:
@@ -138,8 +121,9 @@ class ObservedGateway(HTTPGateway):
         self._began = time.monotonic()
         self._headers: Headers = ()
         self._sent = 0
-        self.pushes_content = gateway.pushes_content
-        self.sends_files = gateway.sends_files
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
 
     @cached_property
     def request(self) -> Request:
@@ -179,10 +163,6 @@ class ObservedGateway(HTTPGateway):
 
     # What the exchange calls
 
-    @property
-    def write_paused(self) -> bool:  # type: ignore[override]
-        return self._gateway.write_paused
-
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
@@ -195,24 +175,12 @@ class ObservedGateway(HTTPGateway):
         self._gateway.send_content(exchange, content, more_content)
         self._sent += len(content)
 
-    def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
-        self._gateway.send_trailers(exchange, headers)
-
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
         before = self._sent
         await self._gateway.send_file(exchange, file, count, start)
         if exchange.state is STREAMING:
             # With TLS, `send_content` has counted the file already.
             self._sent = before + count
-
-    def last_send(self) -> Callable[[], object] | None:
-        return self._gateway.last_send()
-
-    def want_content(self, exchange: HTTPExchange) -> None:
-        self._gateway.want_content(exchange)
-
-    def content_taken(self, exchange: HTTPExchange) -> None:
-        self._gateway.content_taken(exchange)
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
         self._gateway.exchange_ended(exchange)
@@ -221,15 +189,6 @@ class ObservedGateway(HTTPGateway):
                 self._observer.post_request(self._observer.worker, self.request, self.environ, self.response)
             except Exception:
                 self._observer.worker.log.exception("Exception in post_request hook")
-
-    def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        self._gateway.abort(exchange, reason)
-
-    def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
-        return self._gateway.handler_continues(exchange, cancel, seconds)
-
-    async def drain(self) -> None:
-        await self._gateway.drain()
 
 
 def _writes_access_log(cfg: Any) -> bool:

@@ -11,6 +11,7 @@ import ssl
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from socket import socket
 from types import FrameType
 from typing import Any, ClassVar, Final, Never
@@ -123,9 +124,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             )
         # Raise now if the configured event loop is not installed.
         loop_factory(config.settings.loop)
-        interface: ServedInterface = (
-            config.load() if config.factory else build_interface(self.wsgi, config.settings, source)
-        )
+        interface: Any = config.load() if config.factory else build_interface(self.wsgi, config.settings, source)
         observer.root_path = config.settings.root_path
         if observer.logs or observer.pre_request or observer.post_request:
             interface = ObservedInterface(interface, observer)
@@ -133,14 +132,6 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         clock.on_tick(self._tick)
         loaded = _Loaded(self.cfg, config.settings, interface)
         return _Server(self, loaded, clock, observer.log if observer.logs else log_exchange)
-
-    def install_signal_handlers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On the event loop, handle all signals of the arbiter except SIGABRT."""
-        loop.add_signal_handler(signal.SIGTERM, self._stop)
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self._quit)
-        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
-        loop.add_signal_handler(signal.SIGWINCH, self.handle_winch, signal.SIGWINCH, None)
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -190,25 +181,31 @@ class _Server(Server):
         self._worker = worker
 
     def install_signal_handlers(self) -> None:
-        self._worker.install_signal_handlers(asyncio.get_running_loop())
+        """On the event loop, handle all signals of the arbiter except SIGABRT."""
+        loop, worker = asyncio.get_running_loop(), self._worker
+        loop.add_signal_handler(signal.SIGTERM, worker._stop)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, worker._quit)
+        loop.add_signal_handler(signal.SIGUSR1, worker.log.reopen_files)
+        loop.add_signal_handler(signal.SIGWINCH, worker.handle_winch, signal.SIGWINCH, None)
 
 
+@dataclass
 class _Loaded:
     """A configuration whose application is loaded, with the TLS settings of gunicorn."""
 
-    def __init__(self, cfg: Any, settings: Settings, interface: ServedInterface) -> None:
-        self.settings = settings
-        self._cfg = cfg
-        self._interface = interface
+    cfg: Any
+    settings: Settings
+    interface: ServedInterface
 
     def load(self) -> ServedInterface:
-        return self._interface
+        return self.interface
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        if not self._cfg.is_ssl:
+        if not self.cfg.is_ssl:
             return None
         try:
-            context: ssl.SSLContext = sock.ssl_context(self._cfg)
+            context: ssl.SSLContext = sock.ssl_context(self.cfg)
         except (OSError, ValueError) as error:
             raise ConfigError(f"the certificate is unusable: {error}; see --certfile, --keyfile, --ca-certs") from None
         # gunicorn may offer HTTP/2, which is not supported here.
