@@ -27,7 +27,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 @final
-class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):  # type: ignore[override]  # Both have `write_paused`.
+class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
     """Transfers the events of one connection. Until accept, the handshake is an HTTP exchange."""
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, settings: Settings) -> None:
@@ -83,6 +83,10 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):  # type: ignore[o
         return allowed
 
     # What the session calls
+
+    @property
+    def write_paused(self) -> bool:  # type: ignore[override]
+        return self._backlog.above_high_water
 
     def has_ended(self) -> bool:
         return self.session.state is CLOSED
