@@ -450,7 +450,7 @@ async def test_asgi_adapter_does_not_wait_for_unread_content() -> None:
     await conversation.lose()
 
 
-async def test_C10_pending_content_read_raises_when_the_adapter_call_is_cancelled() -> None:
+async def test_C10_cancelling_the_adapter_call_interrupts_a_read_of_content() -> None:
     raised: list[BaseException] = []
     begun = threading.Event()
 
@@ -570,7 +570,7 @@ def test_adapter_without_shutdown_closes_its_iterables_at_exit() -> None:
     assert (process.stdout, process.stderr) == ("closed\n", "")
 
 
-async def test_adapter_of_an_asynchronous_application_is_shut_down() -> None:
+async def test_asgi_adapter_runs_the_lifespan_of_an_asgi3_application() -> None:
     events: list[str] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -517,7 +517,7 @@ async def test_websocket_close_waits_for_the_disconnect_event_of_the_host() -> N
     assert app.messages[1]["code"] == 4001
 
 
-async def test_websocket_closes_with_1006_without_a_disconnect_event_from_the_host() -> None:
+async def test_missing_disconnect_event_closes_the_websocket_with_1006() -> None:
     app = Recorder({"accept": True, "close": True})
     events: asyncio.Queue[Message] = asyncio.Queue()
     events.put_nowait(CONNECT)
@@ -642,7 +642,7 @@ async def test_websocket_disconnect_during_the_handshake_ends_the_call() -> None
     await host.adapter._interface.shutdown(0)
 
 
-async def test_websocket_that_does_not_begin_with_connect_is_not_served() -> None:
+async def test_asgi3_adapter_serves_a_websocket_only_after_a_connect_event() -> None:
     host = Host(Recorder(), WEBSOCKET, {"type": "websocket.disconnect", "code": 1006})
     await host.task
     assert host.sent == []

@@ -142,7 +142,7 @@ SOURCES = [from_the_server, from_a_host, from_a_host_that_says_the_raw_target, f
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_C4_build_environ_decodes_every_two_byte_path_like_wsgiref(
+def test_C4_build_environ_decodes_every_two_byte_path_as_wsgiref_does(
     source: Callable[[bytes], HTTPExchange],
 ) -> None:
     wrong = []

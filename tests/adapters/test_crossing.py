@@ -149,7 +149,7 @@ def test_system_exit_on_a_worker_thread_raises_application_error(way: Way, error
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_disconnect_of_the_client_is_not_raised_to_the_host(way: Way) -> None:
+def test_client_disconnect_raises_nothing_in_the_host(way: Way) -> None:
     way(raising(ClientDisconnected("gone")))
 
 
@@ -268,7 +268,7 @@ def test_exception_raised_to_the_host_creates_no_reference_cycle() -> None:
 # Frameworks and tools that look at exceptions
 
 
-def test_the_debugger_of_werkzeug_shows_the_exception_of_the_application() -> None:
+def test_werkzeug_debugger_shows_the_exception_of_the_application() -> None:
     errors = io.StringIO()
     app = DebuggedApplication(WSGIAdapter(raising(TimeoutError("slow"))), evalex=False)
     answer = call(app, environ_of(**{"wsgi.errors": errors}), validate=False)
@@ -277,7 +277,7 @@ def test_the_debugger_of_werkzeug_shows_the_exception_of_the_application() -> No
     assert errors.getvalue().count("\nTimeoutError: slow") == 1
 
 
-def test_the_test_client_of_starlette_raises_the_exception_of_the_application() -> None:
+def test_starlette_test_client_raises_the_exception_of_the_application() -> None:
     app: Any = ASGI3Adapter(raising(Unpleasant("boom")))
     with pytest.raises(Unpleasant), TestClient(app) as client:
         client.get("/")
@@ -290,7 +290,7 @@ def test_the_test_client_of_starlette_raises_the_exception_of_the_application() 
         pytest.param(ASGI3Adapter(ASGIAdapter(raising_wsgi(Unpleasant("boom")))), id="wsgi"),
     ],
 )
-def test_the_error_middleware_of_starlette_shows_the_exception_of_the_application(app: Any) -> None:
+def test_starlette_error_middleware_shows_the_exception_of_the_application(app: Any) -> None:
     client = TestClient(ServerErrorMiddleware(app, debug=True), raise_server_exceptions=False)
     answer = client.get("/", headers={"accept": "text/plain"})
     assert answer.status_code == 500

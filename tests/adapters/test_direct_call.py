@@ -252,7 +252,7 @@ async def test_direct_call_aborts_a_response_shorter_than_its_content_length(
     assert caplog.text.count("content-length is 5 but the app sent 4 bytes and stopped") == 1
 
 
-async def test_direct_call_gives_400_if_ClientDisconnected_precedes_the_response() -> None:
+async def test_ClientDisconnected_before_the_response_of_a_direct_call_gives_400() -> None:
     site = Site(raises(ClientDisconnected("gone")))
     [response] = await site.responses()
     assert (response.status, site.raised) == (400, [])
@@ -297,7 +297,7 @@ async def test_disconnect_ends_a_direct_call_and_closes_its_iterable() -> None:
     await site.end()
 
 
-async def test_direct_call_rejected_by_the_executor_gets_503() -> None:
+async def test_direct_call_that_the_executor_rejects_gets_503() -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     [response] = await Site(wsgi_apps.hello, executor=executor).responses()

@@ -46,7 +46,7 @@ def test_C12_sys_exit_with_a_message_in_a_forked_child_exits_with_1() -> None:
 
 
 @pytest.mark.parametrize(("host", "app"), _BY_THREADS)
-def test_C12_forked_child_exits_when_the_application_returns_in_it(host: str, app: str) -> None:
+def test_C12_forked_child_exits_after_the_application_returns(host: str, app: str) -> None:
     assert ended_child(host, app, "/?return") == b"1"
 
 

@@ -75,21 +75,21 @@ def test_every_kind_of_application_answers_GET_on_every_host(cell: Host) -> None
 
 
 @only(OURS)
-def test_complete_response_of_every_kind_of_application_has_a_content_length(cell: Host) -> None:
+def test_complete_response_has_a_content_length_for_every_application(cell: Host) -> None:
     assert ask(cell.port, "/get").values("content-length") == ["3"]
 
 
-def test_upload_to_every_kind_of_application_arrives_complete_on_every_host(cell: Host) -> None:
+def test_upload_arrives_complete_for_every_application_and_host(cell: Host) -> None:
     answer = ask(cell.port, "/upload", method="POST", content=UPLOAD)
     assert (answer.status, answer.content) == (200, digest(UPLOAD))
 
 
-def test_chunked_upload_to_every_kind_of_application_arrives_complete_on_every_host(cell: Host) -> None:
+def test_chunked_upload_arrives_complete_for_every_application_and_host(cell: Host) -> None:
     answer = ask(cell.port, "/upload", method="POST", chunks=[UPLOAD[:7], UPLOAD[7:]])
     assert (answer.status, answer.content) == (200, digest(UPLOAD))
 
 
-def test_streamed_response_of_every_kind_of_application_arrives_on_every_host(cell: Host) -> None:
+def test_streamed_response_arrives_for_every_application_and_host(cell: Host) -> None:
     answer = ask(cell.port, "/streamed")
     assert (answer.status, answer.content, answer.complete) == (200, b"".join(PIECES), True)
 
@@ -108,7 +108,7 @@ def test_client_disconnect_ends_an_endless_response_on_every_host(cell: Host) ->
     cell.wait_for_line("the endless response has ended")
 
 
-def test_exception_in_every_kind_of_application_gives_500_on_every_host(cell: Host) -> None:
+def test_exception_gives_500_for_every_application_and_host(cell: Host) -> None:
     assert ask(cell.port, "/error").status == 500
     assert ask(cell.port, "/get").status == 200
 

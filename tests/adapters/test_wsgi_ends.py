@@ -161,7 +161,7 @@ def test_sending_content_for_HEAD_or_status_204_or_304_raises_no_error(method: s
     assert ended == [None]
 
 
-def test_response_to_HEAD_keeps_content_length_and_204_drops_it() -> None:
+def test_204_response_drops_content_length_but_a_HEAD_response_keeps_it() -> None:
     async def app(message: Message, channels: Channels) -> None:
         status = int(message["query_string"])
         await channels["reply"].send({"status": status, "headers": [[b"content-length", b"3"]], "content": b"abc"})
@@ -197,7 +197,7 @@ class Watched:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_C10_close_without_iteration_disconnects_the_application(times: int) -> None:
+def test_C10_closing_an_iterable_without_iteration_disconnects_the_application(times: int) -> None:
     app = Watched()
     iterable: Any = WSGIAdapter(app)(environ_of(), ignore)
     for _ in range(times):

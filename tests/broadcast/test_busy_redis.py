@@ -109,7 +109,7 @@ def publishers(backend: Any) -> list[RedisPublisher]:
     return [backend._server.publisher]
 
 
-async def test_group_joined_while_redis_is_busy_is_subscribed_later_without_a_gap(
+async def test_busy_redis_delays_a_subscription_without_causing_a_gap(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with subscribed(site) as (backend, recorder):

@@ -138,7 +138,7 @@ async def test_a_backend_that_is_started_while_the_cluster_is_down_connects_late
         assert [course(recorder, group) for group in GROUPS] == [[RECONNECT, b"x"]] * 3
 
 
-async def test_cluster_backend_stopped_during_its_start_leaves_no_task(cluster: list[RedisServer]) -> None:
+async def test_cluster_backend_that_stops_during_its_start_leaves_no_task(cluster: list[RedisServer]) -> None:
     backend, recorder = backend_from_url(url_of(cluster), connect_timeout=PATIENCE_SECONDS), Recorder()
     cluster[1].halt()
     try:

@@ -54,7 +54,7 @@ async def test_a_payload_of_any_bytes_is_received_unchanged(url: str, group: str
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b\r\nc", "ü€😀", "\ud800", "*", "a" * 1000, "$1\r\nPUBLISH"])
-async def test_f2_backend_delivers_to_a_group_with_any_text_as_name(url: str, group: str, name: str) -> None:
+async def test_f2_backend_delivers_to_a_group_with_any_name(url: str, group: str, name: str) -> None:
     async with listening(url, group + name) as (backend, recorder):
         await backend.publish(group + name, b"x")
         await recorder.receive(1)
@@ -143,7 +143,7 @@ async def test_repeated_subscribe_and_unsubscribe_loses_no_message(url: str, gro
     assert recorder.payloads == [b"%d" % number for number in range(100)]
 
 
-async def test_concurrent_subscribes_to_one_group_receive_each_message_once(url: str, group: str) -> None:
+async def test_group_with_concurrent_subscribes_receives_each_message_once(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder):
         await asyncio.gather(*(backend.subscribe([group]) for _ in range(10)))
         await backend.publish(group, b"x")
@@ -151,7 +151,7 @@ async def test_concurrent_subscribes_to_one_group_receive_each_message_once(url:
         assert await recorder.receive(2) == [b"x", b"end"]
 
 
-async def test_cancelling_a_subscribe_does_not_cancel_a_concurrent_subscribe(url: str, group: str) -> None:
+async def test_cancelled_subscribe_call_does_not_cancel_a_concurrent_call(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder):
         one = asyncio.create_task(backend.subscribe([group]))
         other = asyncio.create_task(backend.subscribe([group]))
@@ -191,7 +191,7 @@ async def test_thousands_of_groups_are_subscribed_in_one_call(url: str, group: s
     assert sorted(event.group for event in recorder.events) == sorted(names[::300])
 
 
-async def test_exception_in_on_message_does_not_stop_later_messages(url: str, group: str) -> None:
+async def test_exception_in_the_on_message_callback_does_not_stop_later_messages(url: str, group: str) -> None:
     class Clumsy(Recorder):
         def on_message(self, group: str, payload: bytes) -> None:
             super().on_message(group, payload)
@@ -219,7 +219,7 @@ async def test_the_metrics_count_published_and_delivered_payloads(url: str, grou
     assert not backend.metrics.connected
 
 
-async def test_publish_succeeds_after_cancelled_publishes(url: str, group: str) -> None:
+async def test_publish_succeeds_after_earlier_publishes_are_cancelled(url: str, group: str) -> None:
     async with listening(url, group) as (backend, recorder):
         for _ in range(100):
             task = asyncio.create_task(backend.publish(group, b"maybe"))

@@ -29,7 +29,7 @@ def test_every_message_is_unchanged_after_encoding_and_decoding(message: dict[st
 
 
 @given(st.binary(max_size=200))
-def test_random_payloads_raise_no_exception_except_MalformedMessage(payload: bytes) -> None:
+def test_random_payloads_raise_only_MalformedMessage(payload: bytes) -> None:
     try:
         message, _, _ = decode(payload)
     except MalformedMessage:

@@ -50,7 +50,7 @@ async def test_B7_adding_a_member_waits_until_the_group_is_subscribed() -> None:
         assert client.reply.sent == ["a"]
 
 
-async def test_unawaited_add_makes_the_channel_a_member() -> None:
+async def test_add_without_await_makes_the_channel_a_member() -> None:
     async with groups() as client:
         _ = client.send({"group": "chat", "add": client.reply.name})
         await settle()
@@ -65,7 +65,7 @@ async def test_adding_a_member_to_a_subscribed_group_returns_at_once() -> None:
         assert client.send({"group": "chat", "add": other.name}) is DONE
 
 
-async def test_cancelled_add_does_not_cancel_a_concurrent_add() -> None:
+async def test_cancelled_join_of_a_group_does_not_cancel_a_concurrent_join() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         first = asyncio.ensure_future(client.send({"group": "chat", "add": client.reply.name}))
@@ -100,7 +100,7 @@ async def test_a_discarded_member_gets_no_message_sent_after_the_discard() -> No
         assert client.reply.sent == []
 
 
-async def test_B6_group_send_raises_when_the_backend_rejects_the_message() -> None:
+async def test_B6_sending_to_a_group_raises_when_the_backend_rejects_the_message() -> None:
     async with groups() as client:
         client.backend.failure = BroadcastUnavailable("Redis is down")
         sending = client.send({"group": "chat", "send": {"text": "a"}})
@@ -108,7 +108,7 @@ async def test_B6_group_send_raises_when_the_backend_rejects_the_message() -> No
             await sending
 
 
-async def test_cancelled_group_send_publishes_its_message() -> None:
+async def test_message_is_published_even_if_its_send_is_cancelled() -> None:
     async with groups() as client:
         client.backend.answers.clear()
         sending = asyncio.ensure_future(client.send({"group": "chat", "send": {"text": "a"}}))
@@ -119,7 +119,7 @@ async def test_cancelled_group_send_publishes_its_message() -> None:
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_groups_message_runs_add_then_discard_then_send() -> None:
+async def test_groups_channel_adds_members_before_it_discards_and_sends() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})
@@ -158,7 +158,7 @@ async def test_channel_is_no_member_after_a_message_that_adds_and_discards_it() 
         ({"group": "chat", "send": {"text": "x" * 2_000_000}}, "of 1048576 bytes at most"),
     ],
 )
-async def test_sending_an_invalid_groups_message_raises_at_once(message: Any, said: str) -> None:
+async def test_sending_an_invalid_message_to_groups_raises_at_once(message: Any, said: str) -> None:
     async with groups() as client:
         with pytest.raises(LocalProtocolError, match=said):
             _ = client.send(message)
@@ -208,7 +208,7 @@ async def test_GroupsChannel_has_the_name_of_the_reply_channel() -> None:
         assert client.channel.name == client.reply.name
 
 
-async def test_reading_the_name_of_a_GroupsChannel_without_a_reply_channel_raises() -> None:
+async def test_GroupsChannel_without_a_reply_channel_has_no_name() -> None:
     async with groups() as client:
         with pytest.raises(LocalProtocolError, match="this client has no reply channel"):
             _ = GroupsChannel(client.hub).name

@@ -195,7 +195,7 @@ async def test_failed_publish_without_await_logs_nothing() -> None:
     await hub.stop()
 
 
-async def test_failed_publish_raises_nothing_if_the_hub_option_forbids_it() -> None:
+async def test_hub_that_ignores_failures_raises_nothing_for_a_failed_publish() -> None:
     backend = ScriptedBackend()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub = await started_hub(backend, HubOptions(raise_unavailable=False))
@@ -283,7 +283,7 @@ async def test_pending_publish_raises_when_the_hub_stops() -> None:
         await outcome(sending)
 
 
-async def test_hub_stopped_during_its_start_leaves_no_connection() -> None:
+async def test_hub_that_stops_during_its_start_leaves_no_connection() -> None:
     backend, may_open = ScriptedBackend(), asyncio.Event()
 
     async def open_backend() -> Backend:

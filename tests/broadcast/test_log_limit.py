@@ -5,7 +5,7 @@ from __future__ import annotations
 from uvicorn.broadcast.log_limit import LogLimit
 
 
-def test_log_limit_admits_one_line_a_minute_with_the_count_of_all_lines() -> None:
+def test_log_limit_admits_one_line_a_minute_by_default() -> None:
     now = 100.0
     limit = LogLimit(clock=lambda: now)
     assert [limit.admits() for _ in range(5)] == [1, 0, 0, 0, 0]

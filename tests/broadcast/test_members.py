@@ -265,7 +265,7 @@ async def test_disconnect_does_not_cancel_the_gap_handler_of_the_application() -
     await hub.stop()
 
 
-async def test_queued_messages_of_a_group_are_dropped_on_discard() -> None:
+async def test_discard_drops_the_queued_messages_of_the_group() -> None:
     async with Group() as group:
         reply = await group.member("one", "two")
         reply.is_ready = False
@@ -347,7 +347,7 @@ async def test_slow_client_leaves_all_groups_although_its_disconnect_raises(
         assert "RuntimeError: no" in caplog.text
 
 
-async def test_client_leaves_all_groups_when_waiting_for_it_raises(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_leaves_all_groups_if_its_readiness_check_raises(caplog: pytest.LogCaptureFixture) -> None:
     class Unreliable(Reply):
         async def wait_ready(self) -> None:
             raise OSError("unknown state")
@@ -420,7 +420,7 @@ async def test_message_that_some_members_reject_reaches_the_others(caplog: pytes
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-async def test_disconnect_of_a_client_during_a_delivery_is_not_logged(
+async def test_client_disconnect_during_a_delivery_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Group() as group:

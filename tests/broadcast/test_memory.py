@@ -62,7 +62,7 @@ async def test_memory_backends_with_different_prefixes_do_not_share_groups() -> 
             assert (await recorder.receive(1), await other.receive(1)) == ([b"of the first"], [b"of the second"])
 
 
-async def test_memory_backend_gets_no_message_published_before_its_subscribe() -> None:
+async def test_memory_backend_gets_no_message_published_before_it_subscribes() -> None:
     async with listening("memory://") as (backend, recorder):
         await backend.publish("group", b"before")
         await backend.subscribe(["group"])

@@ -386,7 +386,7 @@ async def test_every_kind_of_application_can_send_to_groups(kind: str, app: Any)
 
 
 @pytest.mark.parametrize("app", [asgi3, asgi2])
-async def test_asgi2_call_of_the_middleware_serves_asgi2_and_asgi3_applications(app: Any) -> None:
+async def test_middleware_serves_asgi2_and_asgi3_applications_to_an_asgi2_server(app: Any) -> None:
     backend, sent = ScriptedBackend(), []
     middleware = BroadcastMiddleware(app, backend=backend)
 
@@ -502,7 +502,7 @@ def test_the_middleware_forgets_closed_event_loops() -> None:
     assert len(middleware._hubs) == 1
 
 
-def test_consumer_call_before_middleware_startup_raises() -> None:
+def test_calling_a_consumer_before_middleware_startup_raises() -> None:
     with pytest.raises(BroadcastUnavailable, match="the server has to await `startup` first"):
         BroadcastMiddleware(threaded_consumer, url="memory://")({"reply_channel": object()})
 

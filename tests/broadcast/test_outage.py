@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-def test_outage_is_logged_at_its_start_every_minute_and_at_its_end(
+def test_outage_is_logged_every_minute_from_its_start_to_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
@@ -61,7 +61,7 @@ def test_alternating_publish_failures_and_successes_do_not_flood_the_log(caplog:
     assert len(caplog.messages) == 3
 
 
-def test_outage_marks_a_recorded_publish_error_as_reported() -> None:
+def test_recorded_publish_error_is_marked_as_reported() -> None:
     error = BroadcastUnavailable("Redis is down")
     assert not error.reported
     Outage().failed(error)
@@ -103,7 +103,7 @@ class Site:
 
 
 @pytest.mark.parametrize("kind", ["channels", "in_a_task_group", "consumer", "consumer_thread", "asgi", "wsgi"])
-async def test_request_gets_500_without_a_traceback_when_its_publish_fails(
+async def test_failed_publish_in_a_request_gives_500_without_a_traceback(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(getattr(Site(), kind)) as (app, backend):

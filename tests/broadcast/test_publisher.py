@@ -346,7 +346,7 @@ def test_publishing_to_a_hanging_redis_raises_within_the_timeout(own_redis: Redi
         own_redis.resume()
 
 
-def test_a_late_reply_of_redis_is_not_matched_with_the_next_publish(own_redis: RedisServer) -> None:
+def test_next_publish_does_not_get_a_late_reply_from_redis(own_redis: RedisServer) -> None:
     with listening(own_redis, "chat") as listener, Publisher(own_redis.url, timeout=0.05) as publisher:
         own_redis.halt()
         with pytest.raises(BroadcastUnavailable):

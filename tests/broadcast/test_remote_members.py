@@ -159,7 +159,7 @@ async def test_remote_add_is_answered_after_the_group_is_subscribed() -> None:
     await hub.stop()
 
 
-async def test_repeated_remote_add_is_answered_after_a_failed_answer() -> None:
+async def test_repeated_remote_add_is_answered_if_the_first_answer_was_not_sent() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()

@@ -27,13 +27,13 @@ def test_invalid_sender_or_sequence_number_is_not_stored(sender: str, sequence: 
     assert len(sequences) == 0
 
 
-def test_stored_senders_of_one_group_are_limited() -> None:
+def test_number_of_stored_senders_is_limited_for_one_group() -> None:
     sequences = ReceivedSequences()
     lost(sequences, *(("a", str(number), 1) for number in range(300)))
     assert len(sequences) == 256
 
 
-def test_stored_senders_of_all_groups_together_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_stored_senders_is_limited_for_all_groups_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_IN_ALL", 100)
     sequences = ReceivedSequences()
     lost(sequences, *((str(group), str(sender), 1) for group in range(50) for sender in range(20)))

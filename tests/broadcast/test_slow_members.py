@@ -175,7 +175,7 @@ async def test_B10_policy_drop_newest_keeps_the_oldest_messages(kind: str) -> No
         assert (app.metrics["members"], app.metrics["dropped_slow"]) == (1, 2)
 
 
-async def test_reading_the_name_of_a_GroupsChannel_in_a_wsgi_http_request_raises() -> None:
+async def test_GroupsChannel_of_a_wsgi_http_request_has_no_name() -> None:
     said: list[str] = []
 
     def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -203,7 +203,7 @@ def test_reply_channels_have_all_methods_of_a_group_member() -> None:
         assert wanted <= set(dir(kind)), kind
 
 
-async def test_reply_channel_without_a_group_member_method_is_wrapped() -> None:
+async def test_custom_reply_channel_without_all_methods_is_wrapped() -> None:
     class Partly:
         name = "reply.a.1"
         is_ready = True

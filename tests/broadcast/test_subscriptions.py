@@ -71,7 +71,7 @@ async def test_ten_thousand_members_of_one_group_cause_one_backend_call() -> Non
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_groups_requested_during_a_backend_call_share_the_next_call() -> None:
+async def test_groups_that_are_requested_during_a_backend_call_share_the_next_call() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -93,7 +93,7 @@ async def test_a_dropped_group_is_unsubscribed() -> None:
     assert backend.subscriptions.active == frozenset()
 
 
-async def test_group_requested_during_its_unsubscribe_is_subscribed_again() -> None:
+async def test_group_that_a_caller_requests_during_unsubscribe_is_subscribed_again() -> None:
     backend = RecordingBackend()
     backend.subscriptions.want("a")
     await settle()
@@ -107,7 +107,7 @@ async def test_group_requested_during_its_unsubscribe_is_subscribed_again() -> N
     assert [kind for kind, _ in backend.calls] == ["+", "-", "+"]
 
 
-async def test_group_dropped_before_the_backend_call_is_not_subscribed() -> None:
+async def test_group_that_is_dropped_before_the_backend_call_is_not_subscribed() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -121,7 +121,7 @@ async def test_group_dropped_before_the_backend_call_is_not_subscribed() -> None
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_failed_subscribe_releases_its_waiting_callers(
+async def test_failed_subscription_releases_the_callers_that_wait_for_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend = RecordingBackend()
@@ -152,7 +152,7 @@ async def test_failed_subscription_does_not_prevent_unsubscribe_of_another_group
     assert backend.calls[-1] == ("-", ["a"])
 
 
-async def test_failed_subscription_is_retried_when_a_caller_requests_the_group() -> None:
+async def test_failed_subscription_is_retried_when_a_caller_requests_it_again() -> None:
     backend = RecordingBackend()
     backend.refused = "a"
     backend.subscriptions.want("a")
@@ -237,7 +237,7 @@ async def test_the_cost_of_joining_does_not_grow_with_the_number_of_groups(monke
     assert looked_at < 100
 
 
-async def test_hub_stop_releases_callers_that_wait_for_a_subscription() -> None:
+async def test_stopping_hub_releases_callers_that_wait_for_a_subscription() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     wanted = backend.subscriptions.want("a")
@@ -248,7 +248,7 @@ async def test_hub_stop_releases_callers_that_wait_for_a_subscription() -> None:
     await wanted
 
 
-async def test_group_dropped_right_after_its_subscription_is_unsubscribed() -> None:
+async def test_group_that_is_dropped_right_after_its_subscription_is_unsubscribed() -> None:
     backend = RecordingBackend()
     wanted = backend.subscriptions.want("a")
     assert wanted is not None

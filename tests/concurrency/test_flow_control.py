@@ -27,7 +27,7 @@ async def test_producer_is_woken_below_the_high_water_mark() -> None:
     await waiting
 
 
-async def test_flow_control_skips_the_wake_up_without_a_waiting_producer() -> None:
+async def test_flow_control_wakes_only_a_producer_that_waits() -> None:
     flow = FlowControl(10)
     flow.put += 21
     assert not flow.consumed(21)

@@ -26,7 +26,7 @@ def test_waker_wakes_the_thread_that_waits(kind: type[Waker]) -> None:
 
 
 @kinds
-def test_wait_returns_at_once_if_the_waker_was_woken_before(kind: type[Waker]) -> None:
+def test_waiting_returns_at_once_if_the_waker_was_woken_before(kind: type[Waker]) -> None:
     waker = kind()
     waker.wake()
     waker.wait()

@@ -57,18 +57,18 @@ def test_taken_content_is_no_longer_counted_as_buffered() -> None:
     assert counted == [30001, 10001, 0]
 
 
-def test_take_returns_None_before_any_content_has_arrived() -> None:
+def test_content_returns_None_before_its_first_piece_has_arrived() -> None:
     assert content_of().take() is None
 
 
-def test_take_returns_empty_bytes_after_the_last_piece_of_content() -> None:
+def test_content_returns_empty_bytes_after_its_last_piece() -> None:
     content = content_of(b"a")
     content.feed_eof()
     content.take()
     assert (content.take(), content.take()) == ((b"", False), (b"", False))
 
 
-def test_take_raises_after_the_last_piece_of_interrupted_content() -> None:
+def test_interrupted_content_raises_after_its_last_piece() -> None:
     content = content_of(b"a")
     content.break_off()
     assert content.take() == (b"a", True)

@@ -58,7 +58,7 @@ async def test_application_without_a_router_counts_as_one_route() -> None:
     assert await counted(wsgi_app, GET, GET) == [("*", "", "wsgi", {"2xx": 2})]
 
 
-async def test_request_count_of_a_route_names_the_kind_of_its_application() -> None:
+async def test_each_route_is_counted_with_its_kind_of_application() -> None:
     table = Router(Route("/a/*", channels_app), Route("/b", asgi3_app), default=wsgi_app)
     assert await counted(table, get("/a"), get("/a/x"), get("/b"), get("/c")) == [
         ("/a/*", "", "channels", {"2xx": 2}),
@@ -282,7 +282,7 @@ def test_M50_shift_counts_its_fallbacks_by_path() -> None:
     assert counts.fallbacks == {("/account/*", "/account/avatar"): 2, ("/account/*", "/account/name"): 1}
 
 
-def test_M50_fallbacks_above_a_thousand_paths_share_one_count() -> None:
+def test_M50_fallback_paths_beyond_a_thousand_share_one_count() -> None:
     counts = Counts()
     counts.add(Place(Endpoint()), "shift")
     for number in range(1500):

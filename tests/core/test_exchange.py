@@ -186,7 +186,7 @@ def test_error_for_response_content_of_type_str_shows_its_value() -> None:
         made.write("x")  # type: ignore[arg-type]
 
 
-async def test_receive_returns_the_end_at_once_for_a_request_without_content() -> None:
+async def test_exchange_without_content_reports_the_end_of_content_at_once() -> None:
     made, gateway = exchange()
     assert await made.receive() == (b"", False)
     assert gateway.calls == []
@@ -254,7 +254,7 @@ async def test_receiving_from_an_exchange_returns_when_content_arrives() -> None
 
 
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "break_off", "respond"])
-async def test_receive_raises_after_the_last_piece_of_incomplete_content(end: str) -> None:
+async def test_exchange_raises_after_the_last_piece_of_incomplete_content(end: str) -> None:
     made, gateway = exchange(has_content=True)
     made.content.feed(b"a")
     ENDS[end](made)
@@ -286,7 +286,7 @@ def file(tmp_path: Path) -> Iterator[FileIO]:
         yield opened
 
 
-async def test_write_file_sends_the_file_and_ends_the_response(file: FileIO) -> None:
+async def test_exchange_sends_a_file_as_content_and_ends_the_response(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     await made.write_file(file, 70000)
     assert b"".join(content for content, _ in gateway.calls) == CONTENT[:70000]
@@ -294,20 +294,20 @@ async def test_write_file_sends_the_file_and_ends_the_response(file: FileIO) -> 
     assert made.state == COMPLETE
 
 
-async def test_write_file_aborts_the_response_if_the_file_has_become_shorter(file: FileIO) -> None:
+async def test_exchange_aborts_the_response_if_the_file_has_become_shorter(file: FileIO) -> None:
     made, gateway = in_state(STREAMING)
     with pytest.raises(LocalProtocolError, match="the file is 1 bytes shorter than when it was opened"):
         await made.write_file(file, len(CONTENT) + 1)
     assert (made.state, gateway.calls[-1]) == (CLOSED, "abort")
 
 
-async def test_write_file_reads_nothing_after_the_client_has_disconnected(file: FileIO) -> None:
+async def test_exchange_does_not_read_a_file_after_the_client_has_disconnected(file: FileIO) -> None:
     made, gateway = in_state(CLOSED)
     await made.write_file(file, 10)
     assert (gateway.calls, file.tell()) == ([], 0)
 
 
-async def test_write_file_before_the_response_head_raises(file: FileIO) -> None:
+async def test_sending_a_file_before_the_response_head_raises(file: FileIO) -> None:
     made, gateway = in_state(WAITING)
     with pytest.raises(LocalProtocolError, match="WAITING"):
         await made.write_file(file, 10)
@@ -325,19 +325,19 @@ def test_invalid_trailers_close_the_exchange() -> None:
     assert made.state == CLOSED
 
 
-async def test_drain_returns_at_once_for_a_gateway_without_flow_control() -> None:
+async def test_drain_returns_at_once_if_the_gateway_has_no_flow_control() -> None:
     made, gateway = exchange()
     assert not made.write_paused
     await made.drain()
 
 
-def test_abort_after_a_complete_response_does_nothing() -> None:
+def test_aborting_after_a_complete_response_does_nothing() -> None:
     made, gateway = in_state(COMPLETE)
     made.abort("reason")
     assert gateway.calls == []
 
 
-async def test_second_receive_gets_the_content_if_the_first_is_cancelled() -> None:
+async def test_content_reaches_the_second_receiver_if_the_first_is_cancelled() -> None:
     made, _ = exchange(has_content=True)
     cancelled, waiting = (asyncio.create_task(made.receive()) for _ in range(2))
     await asyncio.sleep(0)

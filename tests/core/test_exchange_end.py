@@ -113,7 +113,7 @@ def test_exchange_logs_the_exception_of_a_callback_and_runs_the_next(
 
 
 @pytest.mark.parametrize("end", ["disconnect", "half_close", "respond"])
-async def test_wait_disconnect_returns_when_the_exchange_ends(end: str) -> None:
+async def test_waiting_for_a_disconnect_returns_when_the_exchange_ends(end: str) -> None:
     made, _ = exchange()
     waiting = asyncio.ensure_future(made.wait_disconnect())
     await asyncio.sleep(0)

@@ -33,5 +33,5 @@ def test_forwarded_request_gets_client_and_scheme_from_the_proxy() -> None:
 
 
 @pytest.mark.parametrize(("target", "root_path"), [(b"/app/x", "/app"), (b"/other", ""), (b"*", "")])
-def test_request_has_the_root_path_only_if_its_path_begins_with_it(target: bytes, root_path: str) -> None:
+def test_request_outside_the_root_path_has_an_empty_root_path(target: bytes, root_path: str) -> None:
     assert head(Endpoint(root_path="/app", root_path_cut="no"), target).root_path == root_path

@@ -47,7 +47,7 @@ def test_unsent_messages_of_unawaited_sends_are_bounded() -> None:
     assert client.shortage(1) == ""
 
 
-def test_awaited_send_does_not_count_against_the_unawaited_limit() -> None:
+def test_awaited_send_does_not_count_towards_the_limit_of_unawaited_sends() -> None:
     client = Client()
     for _ in range(20):
         assert client.shortage(400, messages=1) == ""
@@ -56,7 +56,7 @@ def test_awaited_send_does_not_count_against_the_unawaited_limit() -> None:
     assert client.shortage(901) == "over 1000 unread bytes that were not awaited"
 
 
-def test_awaiting_the_last_send_frees_the_whole_unawaited_limit() -> None:
+def test_awaiting_the_last_send_clears_the_count_of_unawaited_sends() -> None:
     client = Client()
     client.sends.last_send()()
     assert client.shortage(1000, messages=1) == ""
@@ -72,7 +72,7 @@ def test_bytes_read_by_the_client_no_longer_count_as_unsent() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_partly_read_awaited_send_does_not_change_the_unawaited_count() -> None:
+def test_awaited_send_that_is_partly_read_does_not_change_the_unawaited_count() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)
@@ -97,7 +97,7 @@ def test_sends_may_be_awaited_late_and_in_any_order() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_awaiting_a_send_after_the_client_has_read_it_changes_no_count() -> None:
+def test_awaiting_a_send_whose_bytes_the_client_has_read_changes_no_count() -> None:
     client = Client()
     client.send(10)
     last = client.sends.last_send()

@@ -146,7 +146,7 @@ def test_disconnect_of_the_handshake_request_does_not_affect_the_session(state: 
     assert made.session.state == state
 
 
-def test_session_may_be_accepted_after_an_invalid_accept() -> None:
+def test_session_can_be_accepted_after_an_invalid_attempt() -> None:
     made = Made()
     with pytest.raises(LocalProtocolError, match="bad subprotocol"):
         made.session.accept("bad")
@@ -155,7 +155,7 @@ def test_session_may_be_accepted_after_an_invalid_accept() -> None:
     assert (made.session.state, made.gateway.calls) == (OPEN, [("b", [[b"x", b"y"]])])
 
 
-def test_accept_after_client_disconnect_leaves_the_session_closed() -> None:
+def test_accepting_a_session_after_client_disconnect_leaves_it_closed() -> None:
     made = Made()
     made.session.accept("gone")
     assert made.session.state == CLOSED

@@ -98,7 +98,7 @@ def test_wsgi_and_invalid_applications_are_not_checked() -> None:
 
 
 @pytest.mark.parametrize("setting", ["UVICORN_APPLICATION", "ASGI_APPLICATION"])
-def test_checks_read_UVICORN_APPLICATION_and_ASGI_APPLICATION(setting: str) -> None:
+def test_django_checks_read_the_settings_UVICORN_APPLICATION_and_ASGI_APPLICATION(setting: str) -> None:
     with override_settings(**{setting: f"{HERE}.bare", "DATABASES": {"default": {"CONN_MAX_AGE": 60}}}):
         assert [message.id for message in found()] == ["uvicorn.W001"]
 
@@ -193,7 +193,7 @@ def test_check_w003_reports_synchronous_middleware_around_asynchronous_views(
         ("django_in_threads", "django.contrib.auth.middleware.LoginRequiredMiddleware", []),
     ],
 )
-def test_check_w004_reports_middleware_that_misses_non_django_applications(
+def test_check_w004_reports_middleware_that_skips_non_django_applications(
     application: str, middleware: str, expected: list[str]
 ) -> None:
     assert ids(f"{HERE}.{application}", MIDDLEWARE=[middleware]) == expected
@@ -226,7 +226,9 @@ def test_check_e003_reports_a_mounted_django_site_with_force_script_name(applica
 
 
 @pytest.mark.parametrize(("application", "name"), [("mounted", None), ("not_mounted", "/forced"), ("bare", "/forced")])
-def test_check_e003_needs_both_a_mount_and_force_script_name(application: str, name: str | None) -> None:
+def test_check_e003_ignores_sites_without_a_mount_or_without_force_script_name(
+    application: str, name: str | None
+) -> None:
     assert ids(f"{HERE}.{application}", FORCE_SCRIPT_NAME=name) == []
 
 

@@ -46,7 +46,7 @@ async def test_exception_is_shown_on_the_debug_page_if_debug_is_on(app: Any) -> 
 
 
 @pytest.mark.parametrize("app", [channels_app, asgi3_app])
-async def test_exception_is_an_internal_server_error_if_debug_is_off(app: Any) -> None:
+async def test_exception_gives_a_plain_500_response_if_debug_is_off(app: Any) -> None:
     with override_settings(DEBUG=False):
         [response] = (await asked(app)).responses()
     assert (response.status, response.content) == (500, b"Internal Server Error\n")

@@ -368,7 +368,7 @@ def test_unread_rows_of_an_ended_request_do_not_reach_the_next_request(
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
-def test_iterator_freed_on_another_thread_closes_the_database_connection(lanes: Lanes, admin: Admin) -> None:
+def test_iterator_that_another_thread_frees_closes_the_database_connection(lanes: Lanes, admin: Admin) -> None:
     """The iterator's `finally` may be using the connection at that time."""
     lease = Lease(lanes, is_request=False)
     iterator = (execute("SELECT pg_backend_pid()") for _ in range(9))
@@ -380,7 +380,7 @@ def test_iterator_freed_on_another_thread_closes_the_database_connection(lanes: 
     lease.end()
 
 
-def test_iterator_freed_on_the_leased_thread_keeps_the_database_connection(lanes: Lanes, admin: Admin) -> None:
+def test_iterator_that_the_leased_thread_frees_keeps_the_database_connection(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=False)
     iterators = [(execute("SELECT pg_backend_pid()") for _ in range(9))]
     process = lease.submit(submitted(next, iterators[0])).result()
@@ -441,7 +441,7 @@ def sqlite(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
 @pytest.mark.parametrize("is_request", [True, False])
-def test_raw_sql_transaction_left_open_is_rolled_back(
+def test_raw_sql_transaction_that_stays_open_is_rolled_back(
     alias: str, is_request: bool, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease, lane = Lease(lanes, is_request=is_request), lanes.requests if is_request else lanes.calls
@@ -456,7 +456,7 @@ def test_raw_sql_transaction_left_open_is_rolled_back(
 
 
 @pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
-def test_transaction_committed_by_raw_sql_keeps_the_connection(
+def test_transaction_that_raw_sql_commits_logs_no_warning(
     alias: str, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = Lease(lanes, is_request=False)
@@ -495,13 +495,13 @@ def test_transaction_begun_with_autocommit_off_is_rolled_back(lanes: Lanes, admi
     assert following.submit(execute, "SELECT to_regclass('of_an_open_transaction')").result() is None
 
 
-def test_transaction_left_open_by_a_single_call_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
+def test_transaction_that_a_single_call_leaves_open_is_rolled_back(lanes: Lanes, admin: Admin) -> None:
     once(lanes).submit(transaction.atomic(using="kept").__enter__).result()
     wait_until_idle(lanes.calls)
     assert once(lanes).submit(lambda: connections["kept"].in_atomic_block).result() is False
 
 
-def test_request_end_closes_a_connection_with_conn_max_age_zero(lanes: Lanes, admin: Admin) -> None:
+def test_end_of_a_request_closes_a_connection_with_conn_max_age_zero(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=True)
     process = lease.submit(execute, "SELECT pg_backend_pid()", "default").result()
     assert lease.submit(execute, "SELECT pg_backend_pid()", "default").result() == process

@@ -455,7 +455,7 @@ async def test_request_in_a_task_group_gets_503_if_no_thread_is_free(threads_of:
     await holder
 
 
-async def test_request_raises_ThreadsBusy_after_its_response_has_started(threads_of: Make) -> None:
+async def test_request_without_a_free_thread_raises_after_its_response_has_started(threads_of: Make) -> None:
     work = Holding()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -92,7 +92,7 @@ def test_idle_stream_ends_by_timeout_if_the_framework_ignores_disconnects(
 
 @of(["falcon"], "3600")
 @either_end
-def test_busy_server_sent_event_stream_ends_after_a_disconnect(
+def test_busy_stream_of_server_sent_events_ends_after_a_disconnect(
     site: Host, leave: Callable[[socket.socket], None]
 ) -> None:
     site.wait_for_line(visit(site, "/sse/busy", leave))

@@ -131,7 +131,7 @@ def test_application_is_served_on_each_event_loop(folder: Path, loop: str) -> No
 
 
 @pytest.mark.parametrize("name", ["application", "app"])
-def test_module_name_alone_serves_the_attribute_application_or_app(folder: Path, name: str) -> None:
+def test_module_name_alone_serves_the_attribute_called_application_or_app(folder: Path, name: str) -> None:
     (folder / "shop.py").write_text(HELLO + f"\n{name} = hello\n")
     with running_server(folder, "shop") as server:
         assert server.get() == (200, "hello")
@@ -270,7 +270,7 @@ def test_access_log_has_a_line_for_each_response(folder: Path) -> None:
         assert re.search(r' 127\.0\.0\.1:[0-9]+ - "GET /tea\?cups=2 HTTP/1\.1" 200 OK 5 [0-9.]+ms\n$', server.stdout)
 
 
-def test_no_access_log_option_switches_the_access_log_off(folder: Path) -> None:
+def test_option_no_access_log_switches_the_access_log_off(folder: Path) -> None:
     with running_server(folder, "app:hello", "--no-access-log") as server:
         server.get()
         server.stop()
@@ -293,7 +293,7 @@ def test_a_server_at_log_level_error_logs_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_stopped_server_exits_0(folder: Path, number: int, loop: str) -> None:
+def test_stopped_server_exits_with_0(folder: Path, number: int, loop: str) -> None:
     with running_server(folder, "app:hello", "--loop", loop) as server:
         server.get()
         assert server.stop(number) == 0
@@ -641,7 +641,7 @@ def test_uvicorn_run_prints_one_error_line_if_the_port_is_in_use(
     assert (caught.value.code, error.count("\n"), "in use" in error) == (2, 1, True)
 
 
-def test_uvicorn_run_exits_3_after_a_failed_startup(folder: Path) -> None:
+def test_uvicorn_run_exits_with_3_after_a_failed_startup(folder: Path) -> None:
     (folder / "start.py").write_text(
         "import uvicorn\n\nclass Failing:\n    async def startup(self):\n        raise RuntimeError('no database')\n\n"
         "    async def __call__(self, message, channels): ...\n\nuvicorn.run(Failing(), port=0)\n"
@@ -674,7 +674,7 @@ async def get(sock: socket.socket) -> bytes:
         writer.close()
 
 
-def test_should_exit_ends_a_server_that_runs_beside_other_tasks() -> None:
+def test_setting_should_exit_ends_a_server_that_runs_beside_other_tasks() -> None:
     async def main() -> bytes:
         server, sock = listening(hello)
         serving = asyncio.create_task(server.serve([sock]))
@@ -761,7 +761,7 @@ def test_a_stopped_server_restores_signal_handlers() -> None:
         signal.signal(signal.SIGTERM, own)
 
 
-def test_force_exit_attribute_resets_requests_in_flight() -> None:
+def test_setting_force_exit_resets_requests_in_flight() -> None:
     async def main() -> int:
         arrived = asyncio.Event()
 

@@ -73,7 +73,7 @@ async def test_lost_redis_connection_is_replaced() -> None:
     await reconnecting.stop()
 
 
-async def test_start_returns_after_the_first_connection_attempt_fails() -> None:
+async def test_starting_returns_after_the_first_connection_attempt_fails() -> None:
     reconnecting = Recorded(refuse)
     await reconnecting.start()
     assert (reconnecting.current, reconnecting.failure_reason, reconnecting.attempts) == (None, "refused", 1)
@@ -81,7 +81,9 @@ async def test_start_returns_after_the_first_connection_attempt_fails() -> None:
 
 
 @pytest.mark.parametrize("succeeds", [False, True])
-async def test_stop_ends_a_driver_that_swallows_cancellation(succeeds: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_stopping_ends_a_driver_that_swallows_cancellation(
+    succeeds: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     connections: list[RedisConnection] = []
     attempts = 0
 
@@ -141,7 +143,7 @@ async def test_connection_is_retried_after_an_unexpected_driver_exception(caplog
     assert "there: unexpected error; reconnecting" in caplog.text
 
 
-async def test_an_exception_in_on_connected_causes_a_reconnect() -> None:
+async def test_exception_in_the_on_connected_callback_causes_a_reconnect() -> None:
     reconnecting = Recorded(ObedientConnection)
     reconnecting.failure = ZeroDivisionError("a fault")
     await reconnecting.start()
@@ -187,7 +189,7 @@ async def test_stopping_a_connection_that_was_never_started_does_nothing() -> No
     await Recorded(ObedientConnection).stop()
 
 
-async def test_start_returns_even_if_the_connection_never_becomes_ready(
+async def test_starting_returns_even_if_the_connection_never_becomes_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Never(Recorded):

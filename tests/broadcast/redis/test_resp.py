@@ -50,7 +50,7 @@ def message(channel: bytes, payload: bytes) -> bytes:
     ],
 )
 @pytest.mark.parametrize("piece", [0, 1, 2, 3])
-def test_reply_split_at_any_point_is_parsed(data: bytes, reply: Any, piece: int) -> None:
+def test_parser_reads_a_reply_that_is_split_at_any_point(data: bytes, reply: Any, piece: int) -> None:
     assert read(data, piece=piece) == [reply]
 
 
@@ -59,7 +59,7 @@ def test_reply_split_at_any_point_is_parsed(data: bytes, reply: Any, piece: int)
     st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=1200)), max_size=8),
     st.integers(min_value=0, max_value=2**32),
 )
-def test_messages_split_at_any_point_are_parsed(messages: list[tuple[bytes, bytes]], seed: int) -> None:
+def test_parser_reads_messages_that_are_split_at_any_point(messages: list[tuple[bytes, bytes]], seed: int) -> None:
     data = b"".join(message(*each) for each in messages) + b"+end\r\n"
     replies: list[Any] = []
     reader = RedisReader(replies.append, max_payload_bytes=1000)

@@ -93,7 +93,7 @@ async def test_subscribing_waits_for_the_acknowledgement_of_each_group() -> None
         assert talk.connection.sent == [(b"PING",), (b"SUBSCRIBE", b"a", b"b")]
 
 
-async def test_after_a_reconnect_each_group_reports_a_gap_before_its_first_message() -> None:
+async def test_each_group_reports_a_gap_before_its_first_message_after_a_reconnect() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a", "b")
         await settle()
@@ -189,7 +189,7 @@ async def test_an_unexpected_reply_aborts_the_connection(reply: object) -> None:
         await talk.until_connected(2)
 
 
-async def test_an_exception_in_on_gap_does_not_stop_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exception_in_the_on_gap_callback_does_not_stop_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     async with conversation() as talk:
 
         def fail(*gap: object) -> None:

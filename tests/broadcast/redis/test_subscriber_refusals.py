@@ -94,7 +94,7 @@ async def test_reconnect_is_complete_only_after_the_last_group_is_subscribed(
         assert talk.recorder.gap_calls == 1
 
 
-async def test_refused_group_makes_the_subscriber_incomplete_until_redis_accepts_it() -> None:
+async def test_subscriber_counts_as_incomplete_until_redis_accepts_a_refused_group() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
         talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)
