@@ -349,7 +349,7 @@ async def test_asgi3_adapter_treats_os_error_from_send_as_a_disconnect() -> None
     assert host.sent == []
 
 
-async def test_response_send_waits_for_a_slow_asgi_host() -> None:
+async def test_sending_a_response_waits_for_a_slow_asgi_host() -> None:
     sent = []
 
     async def app(message: Message, channels: Message) -> None:
@@ -713,7 +713,7 @@ async def test_asgi3_adapter_receives_no_websocket_messages_while_handlers_are_b
     await host.task
 
 
-async def test_websocket_send_waits_for_a_slow_asgi_host() -> None:
+async def test_sending_a_websocket_message_waits_for_a_slow_asgi_host() -> None:
     sent = []
 
     async def app(message: Message, channels: Message) -> None:

@@ -133,7 +133,7 @@ async def test_messages_published_right_after_subscribe_arrive(url: str, group: 
     assert not recorder.gaps
 
 
-async def test_repeated_subscribe_and_unsubscribe_loses_no_message(url: str, group: str) -> None:
+async def test_repeated_subscribing_and_unsubscribing_loses_no_message(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder):
         for number in range(100):
             await backend.subscribe([group])
@@ -143,7 +143,7 @@ async def test_repeated_subscribe_and_unsubscribe_loses_no_message(url: str, gro
     assert recorder.payloads == [b"%d" % number for number in range(100)]
 
 
-async def test_group_with_concurrent_subscribes_receives_each_message_once(url: str, group: str) -> None:
+async def test_concurrent_subscriptions_to_one_group_deliver_each_message_once(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder):
         await asyncio.gather(*(backend.subscribe([group]) for _ in range(10)))
         await backend.publish(group, b"x")
@@ -162,7 +162,7 @@ async def test_cancelled_subscribe_call_does_not_cancel_a_concurrent_call(url: s
         assert await recorder.receive(1) == [b"x"]
 
 
-async def test_nothing_is_received_after_unsubscribe(url: str, group: str) -> None:
+async def test_backend_receives_nothing_after_it_unsubscribes(url: str, group: str) -> None:
     async with listening(url, group, f"{group} other") as (backend, recorder):
         publishes = [asyncio.create_task(backend.publish(group, b"x")) for _ in range(100)]
         await publishes[0]

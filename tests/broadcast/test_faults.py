@@ -229,7 +229,7 @@ async def test_publishes_are_rejected_when_too_many_bytes_are_unsent(own_redis: 
         assert any("bytes are unsent" in str(outcome) for outcome in outcomes)
 
 
-async def test_subscribe_to_a_halted_redis_returns_and_takes_effect_later(
+async def test_subscribing_to_a_halted_redis_returns_and_takes_effect_later(
     own_redis: RedisServer, scheme: str, quick_liveness: None
 ) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, recorder):
@@ -242,7 +242,7 @@ async def test_subscribe_to_a_halted_redis_returns_and_takes_effect_later(
         assert course(recorder, "late") == [RECONNECT, b"y"]
 
 
-async def test_a_pending_subscribe_returns_when_the_backend_stops(own_redis: RedisServer, scheme: str) -> None:
+async def test_pending_subscribe_call_returns_when_the_backend_stops(own_redis: RedisServer, scheme: str) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS) as (backend, _):
         own_redis.halt()
         try:

@@ -50,7 +50,7 @@ async def test_B7_adding_a_member_waits_until_the_group_is_subscribed() -> None:
         assert client.reply.sent == ["a"]
 
 
-async def test_add_without_await_makes_the_channel_a_member() -> None:
+async def test_adding_a_channel_without_await_makes_it_a_member() -> None:
     async with groups() as client:
         _ = client.send({"group": "chat", "add": client.reply.name})
         await settle()

@@ -41,7 +41,7 @@ async def test_publishing_waits_while_too_many_bytes_are_queued_in_memory(monkey
         assert backend.metrics.pending_high_water <= 2
 
 
-async def test_memory_publish_raises_if_the_queue_stays_full_until_the_timeout(
+async def test_publishing_to_memory_raises_if_the_queue_stays_full_until_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "MAX_WAITING", 1)

@@ -582,7 +582,7 @@ def test_middleware_call_with_a_wrong_number_of_arguments_raises() -> None:
         BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
 
 
-def test_both_spellings_of_BroadcastMiddleware_name_one_class() -> None:
+def test_both_spellings_of_BroadcastMiddleware_mean_the_same_class() -> None:
     assert BroadCastMiddleware is BroadcastMiddleware
     assert uvitools.broadcast.BroadcastMiddleware is uvitools.broadcast.BroadCastMiddleware is BroadcastMiddleware
     assert broadcast.BroadcastMiddleware is BroadcastMiddleware

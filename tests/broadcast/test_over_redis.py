@@ -38,7 +38,7 @@ async def join(hub: Hub, group: str) -> Reply:
     return reply
 
 
-async def test_B7_added_member_receives_a_message_sent_after_the_add(redis_server: RedisServer) -> None:
+async def test_B7_member_receives_every_message_sent_after_it_was_added(redis_server: RedisServer) -> None:
     async with hub_on(redis_server.url) as hub, hub_on(redis_server.url) as other:
         replies = []
         for number in range(RACES):
@@ -50,7 +50,7 @@ async def test_B7_added_member_receives_a_message_sent_after_the_add(redis_serve
         assert hub.metrics.gaps == 0
 
 
-async def test_B7_added_member_receives_a_message_published_from_a_thread(redis_server: RedisServer) -> None:
+async def test_B7_member_receives_messages_published_from_a_thread(redis_server: RedisServer) -> None:
     with Publisher(redis_server.url) as publisher:
         async with hub_on(redis_server.url) as hub:
             reply = await join(hub, "threads")

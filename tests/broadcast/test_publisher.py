@@ -537,7 +537,7 @@ def test_wsgi_application_can_send_to_groups_without_an_event_loop(redis_server:
         ({"group": "chat", "send": {}, "add": "reply.0.1"}, "need a server with an event loop"),
     ],
 )
-def test_groups_without_an_event_loop_reject_adds_and_malformed_messages(message: Any, said: str) -> None:
+def test_groups_without_an_event_loop_reject_new_members_and_malformed_messages(message: Any, said: str) -> None:
     with pytest.raises(LocalProtocolError, match=said):
         SendingGroups(Publisher("redis://127.0.0.1:1")).send(message)
 

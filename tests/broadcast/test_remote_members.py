@@ -99,7 +99,7 @@ async def test_process_cannot_add_a_disconnected_channel_of_another_process(monk
         assert owning.hub.members == {}
 
 
-async def test_failed_add_of_a_channel_in_a_dead_process_is_logged(
+async def test_failure_to_add_a_channel_of_a_dead_process_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_TRY_SECONDS", 0.001)
@@ -109,7 +109,7 @@ async def test_failed_add_of_a_channel_in_a_dead_process_is_logged(
         assert "cannot add channel reply.0123456789abcdef.1" in caplog.text
 
 
-async def test_remote_add_raises_if_its_request_cannot_be_published(
+async def test_adding_a_remote_channel_raises_if_the_request_cannot_be_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with two_processes(monkeypatch) as (asking, _):
@@ -143,7 +143,7 @@ async def test_F5_malformed_control_messages_raise_nothing(
         assert caplog.text == ""
 
 
-async def test_remote_add_is_answered_after_the_group_is_subscribed() -> None:
+async def test_request_to_add_a_channel_is_answered_after_the_group_is_subscribed() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     await settle()
@@ -159,7 +159,7 @@ async def test_remote_add_is_answered_after_the_group_is_subscribed() -> None:
     await hub.stop()
 
 
-async def test_repeated_remote_add_is_answered_if_the_first_answer_was_not_sent() -> None:
+async def test_repeated_request_to_add_a_channel_is_answered_if_the_first_answer_failed() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -174,7 +174,7 @@ async def test_repeated_remote_add_is_answered_if_the_first_answer_was_not_sent(
     await hub.stop()
 
 
-async def test_second_answer_to_a_remote_add_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_second_answer_to_a_request_to_add_a_channel_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(monkeypatch) as (asking, owning):
         reply = owning.client()
         asking.enter()

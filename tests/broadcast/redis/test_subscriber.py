@@ -122,7 +122,7 @@ async def test_late_acknowledgement_does_not_confirm_a_new_subscription() -> Non
         assert talk.recorder.payloads == [b"x"]
 
 
-async def test_a_pending_subscribe_returns_when_the_group_is_unsubscribed() -> None:
+async def test_pending_subscribe_call_returns_when_the_group_is_unsubscribed() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -130,7 +130,7 @@ async def test_a_pending_subscribe_returns_when_the_group_is_unsubscribed() -> N
         await subscribing
 
 
-async def test_pending_subscribe_reports_a_gap_when_the_connection_is_lost() -> None:
+async def test_pending_subscribe_call_reports_a_gap_when_the_connection_is_lost() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()

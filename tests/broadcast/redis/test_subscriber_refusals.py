@@ -55,7 +55,7 @@ async def test_subscription_is_retried_without_a_gap_after_a_transient_error(sai
         assert (talk.recorder.payloads, talk.recorder.gaps) == ([b"x"], [])
 
 
-async def test_error_code_that_only_begins_with_BUSY_is_a_denial() -> None:
+async def test_unknown_error_code_that_begins_with_BUSY_counts_as_a_denial() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()
@@ -106,7 +106,7 @@ async def test_subscriber_counts_as_incomplete_until_redis_accepts_a_refused_gro
         assert changes == [False, True]
 
 
-async def test_subscribe_to_a_busy_redis_returns_and_reports_a_gap_later(
+async def test_subscribing_to_a_busy_redis_returns_and_reports_a_gap_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "SUBSCRIBE_SECONDS", 0.01)
