@@ -67,7 +67,7 @@ def test_django_request_contains_the_data_of_its_message(
     assert request.LANGUAGE_CODE == "de"
 
 
-def test_unknown_host_raises_when_get_host_is_called() -> None:
+def test_request_with_an_unknown_host_raises_when_its_host_is_read() -> None:
     assert request_of(message_of()).get_host() == "site.example"
     request = request_of(message_of(headers={"host": "other.example"}))
     with pytest.raises(DisallowedHost):

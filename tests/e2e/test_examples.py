@@ -139,7 +139,7 @@ def test_flask_answers_an_unknown_path_with_its_404_page(flask_site: ServerProce
 
 
 @pytest.mark.parametrize(("folder", "app"), [(FLASK, "mixed:app"), (DJANGO, "project.asgi:app")])
-def test_flask_and_django_examples_stream_ticks(folder: Path, app: str, tmp_path: Path) -> None:
+def test_flask_and_django_examples_send_a_stream_of_ticks(folder: Path, app: str, tmp_path: Path) -> None:
     with example(folder, app, EXAMPLE_DATA=str(tmp_path)) as server:
         assert first_line(server, "/ticks") == b"tick 1\n"
 
