@@ -21,7 +21,6 @@ from tests.interfaces.wsgi_websockets import Call, Site, opened
 from uvicorn.adapters import ASGIAdapter
 from uvicorn.errors import ClientDisconnected
 from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
-from uvicorn.server.observers import log_observer
 
 HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -246,9 +245,7 @@ async def test_W2_wsgi_websocket_has_one_access_log_line_with_status_101() -> No
     lines: list[tuple[int, str]] = []
     site = Site(Call(echo))
     site.context.response_clock = site.clock.monotonic
-    site.context.log_ended = log_observer(
-        lambda exchange, sent, seconds, outcome: lines.append((exchange.status, outcome))
-    )
+    site.context.access_log = lambda exchange, sent, seconds, outcome: lines.append((exchange.status, outcome))
     await site.open()
     await site.answer()
     await site.lose()

@@ -152,7 +152,7 @@ async def test_stopping_server_cancels_a_handler_that_continues_after_its_respon
     conversation = Conversation(app)
     conversation.send(HEAD)
     await settle()
-    conversation.context.continuing.stop()
+    conversation.context.stop()
     await settle()
     assert app.raised == [asyncio.CancelledError]
     conversation.send(HEAD)

@@ -39,8 +39,7 @@ async def stopping(app: Any, data: bytes = GET, **settings: Any) -> Conversation
     conversation = Conversation(app, **settings)
     conversation.send(data)
     await settle()
-    conversation.context.stopping = True
-    conversation.context.continuing.stop()
+    conversation.context.stop()
     return conversation
 
 
@@ -131,8 +130,7 @@ async def test_stopping_server_closes_an_idle_wsgi_event_stream_at_its_next_yiel
     conversation = Conversation(app, interface="wsgi", threads=1)
     conversation.send(GET)
     await until(lambda: b"data" in conversation.received)
-    conversation.context.stopping = True
-    conversation.context.continuing.stop()
+    conversation.context.stop()
     conversation.clock.advance(4)
     conversation.connection.stop()
     assert conversation.responses()[0].complete

@@ -147,8 +147,7 @@ async def converse(app: Callable[..., Any], interface: str, seed: int) -> None:
             case "stall":
                 conversation.clock.advance(70)
             case "stop":
-                conversation.context.stopping = True
-                conversation.context.continuing.stop()
+                conversation.context.stop()
                 conversation.connection.stop()
         await settle(chance.randrange(4))
     if chance.random() < 0.5:

@@ -20,9 +20,8 @@ from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import TICK_SECONDS, Clock
-from uvicorn.server.continuing_handlers import ContinuingHandlers
+from uvicorn.server.continuing_handlers import ContinuingHandler
 from uvicorn.server.metrics import CONTENT_TYPE, Snapshot, Totals, snapshot_of, text_of
-from uvicorn.server.observers import log_observer
 from uvicorn.server.proxy import build_trusted_peers
 from uvicorn.server.websocket_threads import WebSocketThreads
 from uvicorn.settings import Settings
@@ -117,11 +116,10 @@ class ServerContext:
 
     # Without slots, attributes beyond the 30th make the access to all of them slower.
     __slots__ = (
-        "accepted", "allowed_origins", "arriving", "begun", "buffer", "clock", "connections", "continuing",
-        "counts", "defaults", "ended", "half_buffer", "interface", "lags", "last_frame",
-        "limit_concurrency", "log_ended", "loop", "loop_handler", "messages", "publish", "response_clock",
-        "serves_websockets", "settings", "stopping", "trusted", "variables", "warnings", "ws_threads", "_exhausted",
-        "_logged_names", "_metrics", "__weakref__",
+        "accepted", "access_log", "allowed_origins", "arriving", "begun", "buffer", "clock", "connections", "continuing",
+        "counts", "defaults", "ended", "half_buffer", "interface", "lags", "last_frame", "limit_concurrency", "loop",
+        "loop_handler", "messages", "publish", "response_clock", "serves_websockets", "settings", "stopping", "trusted",
+        "variables", "warnings", "ws_threads", "_exhausted", "_logged_names", "_metrics", "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -132,8 +130,8 @@ class ServerContext:
         self.variables = contextvars.copy_context()
         self.interface = interface
         self.settings = settings
-        # Copies of settings that are read for each request.
-        self.log_ended = log_observer(access_log) if settings.access_log else None
+        #: Called when a response has ended; None if responses are not logged.
+        self.access_log = access_log if settings.access_log else None
         #: The counts of requests; None unless a report or metrics are asked for.
         self.counts: Counts | None = None
         if settings.metrics or interface.wants_counts:
@@ -142,7 +140,7 @@ class ServerContext:
             counts.served = self.served
             counts.metrics = lambda: (CONTENT_TYPE, text_of(self.snapshot()))
         #: Returns the time for the duration of a response; None if responses are neither logged nor counted.
-        self.response_clock = clock.monotonic if self.log_ended or self.counts else None
+        self.response_clock = clock.monotonic if self.access_log or self.counts else None
         self.limit_concurrency = settings.limit_concurrency
         self.serves_websockets = (interface.serves_websockets or interface.takes_over) and settings.ws
         self.ws_threads = WebSocketThreads(settings)
@@ -159,7 +157,8 @@ class ServerContext:
         #: The number of exchanges that have begun, and the number of those whose response has ended.
         self.begun = 0
         self.ended = 0
-        self.continuing = ContinuingHandlers()
+        #: The handlers that continue after their responses.
+        self.continuing: set[ContinuingHandler] = set()
         #: The number of WebSocket messages received.
         self.messages = 0
         self.accepted = 0
@@ -228,6 +227,12 @@ class ServerContext:
                 # The deadlines of the other connections must still be checked.
                 logger.exception("checking the deadlines of a connection failed; resetting the connection")
                 connection.reset("exception in the server")
+
+    def stop(self) -> None:
+        """Begin the shutdown: cancel the handlers that continue after their responses."""
+        self.stopping = True
+        for handler in tuple(self.continuing):
+            handler.cancel()
 
     def close(self) -> None:
         """Stop serving metrics. Reset all connections that are still open."""

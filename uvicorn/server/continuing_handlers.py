@@ -1,4 +1,4 @@
-"""Handlers that continue after their response, until a time limit or the shutdown."""
+"""A handler that continues after its response, until a time limit or the shutdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import final
 
 @final
 class ContinuingHandler:
-    """A handler that continues after its response."""
+    """Calls `cancel()` after `seconds`, or earlier when the server stops, unless the handler has ended by itself."""
 
     __slots__ = ("_cancel", "_running", "_timer")
 
@@ -30,25 +30,3 @@ class ContinuingHandler:
         self._timer.cancel()
         self._cancel = None
         self._running.discard(self)
-
-
-@final
-class ContinuingHandlers:
-    """The handlers that continue after their responses, in one server."""
-
-    def __init__(self) -> None:
-        self._running: set[ContinuingHandler] = set()
-        self._stopping = False
-
-    def __len__(self) -> int:
-        return len(self._running)
-
-    def add(self, cancel: Callable[[], object], seconds: float) -> ContinuingHandler:
-        """Add a handler. `cancel()` is called after `seconds`, or earlier when the server stops."""
-        return ContinuingHandler(self._running, cancel, 0 if self._stopping else seconds)
-
-    def stop(self) -> None:
-        """Cancel all handlers. A handler that is added later is cancelled when it is added."""
-        self._stopping = True
-        for handler in tuple(self._running):
-            handler.cancel()

@@ -230,8 +230,9 @@ class HTTP1Connection(HTTP1Gateway):
                 entry.seconds += seconds
                 if exchange.has_content:
                     entry.received += self.received
-            if context.log_ended is not None:
-                context.log_ended(self, exchange, seconds)
+            if context.access_log is not None and exchange.status:
+                outcome = "" if exchange.state is COMPLETE else self.aborted or "client disconnected"
+                context.access_log(exchange, self.content_sent, seconds, outcome)
         if exchange.state is not COMPLETE or self.phase is not BUSY:
             return
         if self._encoder.keep_alive and self._content_done:
@@ -250,7 +251,8 @@ class HTTP1Connection(HTTP1Gateway):
 
     def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
         """Schedule a call of `cancel` in `seconds`. Return a callback that prevents this call."""
-        handler = self._context.continuing.add(cancel, seconds)
+        context = self._context
+        handler = ContinuingHandler(context.continuing, cancel, 0 if context.stopping else seconds)
         if self._continuing is not None:
             self._continuing.cancel()
         self._continuing = handler

@@ -276,8 +276,7 @@ class Server:
 
     async def _drain(self, context: ServerContext) -> None:
         """Finish all accepted requests within the grace period."""
-        context.stopping = True
-        context.continuing.stop()
+        context.stop()
         clock = context.clock
         grace = context.settings.graceful_seconds
         logger.info("Shutting down")
