@@ -26,6 +26,7 @@ from uvicorn.keywords import build_settings
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1 import HTTP1Connection
 from uvicorn.server.tunnel import Tunnel
+from uvicorn.server.websocket_timeouts import WebSocketPhase
 
 HANDSHAKE: Final = (
     b"GET /chat HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
@@ -317,7 +318,7 @@ async def test_tunnel_of_a_half_closed_application_closes_after_ws_close_timeout
     async with tunnelled(tls=tls, ws_close_timeout=3) as made:
         tunnel = made.tunnel
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
-        await until(lambda: tunnel.phase)
+        await until(lambda: tunnel.phase > WebSocketPhase.OPEN)
         made.clock.advance(3)
         assert not tunnel._transport.is_closing()
         made.clock.advance(1)
@@ -329,7 +330,7 @@ async def test_client_bytes_are_dropped_after_a_half_closed_application_closes()
     async with tunnelled() as made:
         tunnel = made.tunnel
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
-        await until(lambda: tunnel.phase)
+        await until(lambda: tunnel.phase > WebSocketPhase.OPEN)
         made.far.close()  # type: ignore[union-attr]
         made.writer.write(HELLO)
         await until(lambda: not tunnel._application_reads)
@@ -341,7 +342,7 @@ async def test_close_of_a_half_closed_application_drops_buffered_client_bytes() 
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel
-        await until(lambda: tunnel.phase)
+        await until(lambda: tunnel.phase > WebSocketPhase.OPEN)
         made.writer.write(LARGE[: 1 << 19])
         await until(lambda: tunnel._backlog)
         made.far.close()  # type: ignore[union-attr]
@@ -354,7 +355,7 @@ async def test_stopping_server_closes_the_tunnel_of_a_half_closed_application() 
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel
-        await until(lambda: tunnel.phase)
+        await until(lambda: tunnel.phase > WebSocketPhase.OPEN)
         tunnel.stop()
         assert await made.hear() == b""
 
@@ -502,7 +503,7 @@ async def test_client_that_reads_nothing_is_reset_after_the_write_timeout(caplog
         sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
         await until(lambda: made.tunnel.write_paused)
         tunnel = made.tunnel
-        await until(lambda: tunnel.phase or made.clock.advance(1))
+        await until(lambda: tunnel.phase > WebSocketPhase.OPEN or made.clock.advance(1))
         assert await sending is BrokenPipeError
         host, port = made.writer.get_extra_info("sockname")
         assert [record.getMessage() for record in caplog.records] == [

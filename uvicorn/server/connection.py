@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 from uvicorn.core.unsent import UnsentSends
 from uvicorn.core.waiters import Waiters
@@ -16,6 +17,9 @@ from uvicorn.server.slow_clients import (
     MinimumRate,
     WriteTimeout,
 )
+
+# A lingering close drops up to this many times `max_drain_bytes` of input, besides the announced bytes.
+LINGER_DRAINS: Final = 4
 
 
 # A base class, because a separate object would cost each request extra calls.

@@ -116,10 +116,11 @@ class ServerContext:
 
     # Without slots, attributes beyond the 30th make the access to all of them slower.
     __slots__ = (
-        "accepted", "access_log", "allowed_origins", "arriving", "begun", "buffer", "clock", "connections", "continuing",
-        "counts", "defaults", "ended", "half_buffer", "interface", "lags", "last_frame", "limit_concurrency", "loop",
-        "loop_handler", "messages", "publish", "response_clock", "serves_websockets", "settings", "stopping", "trusted",
-        "variables", "warnings", "ws_threads", "_exhausted", "_logged_names", "_metrics", "__weakref__",
+        "accepted", "access_log", "allowed_origins", "arriving", "begun", "buffer", "clock", "connections",
+        "continuing", "counts", "defaults", "ended", "half_buffer", "interface", "lags", "last_frame",
+        "limit_concurrency", "loop", "loop_handler", "messages", "publish", "response_clock", "serves_websockets",
+        "settings", "stopping", "trusted", "variables", "warnings", "ws_threads", "_exhausted", "_logged_names",
+        "_metrics", "__weakref__",
     )  # fmt: skip
 
     def __init__(

@@ -282,7 +282,7 @@ class HTTP1Connection(HTTP1Gateway):
                     exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
                 elif not self._parser.keep_alive and self._is_handshake():
                     # Imported on first use, because it takes 4 MiB.
-                    from uvicorn.server.websocket_upgrade import open_websocket
+                    from uvicorn.server.websocket import open_websocket
 
                     open_websocket(context, self, exchange)
                 else:

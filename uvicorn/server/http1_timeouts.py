@@ -11,7 +11,7 @@ from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.clock import TICK_SECONDS
-from uvicorn.server.connection import TransportConnection
+from uvicorn.server.connection import LINGER_DRAINS, TransportConnection
 from uvicorn.server.context import ServerContext
 from uvicorn.server.slow_clients import MinimumRate, ResponseRate
 from uvicorn.server.transport import CONNECTED, HALF_CLOSED, RESET, peer_state, reset, unacknowledged_bytes
@@ -36,9 +36,6 @@ HEAD, IDLE, BUSY, DRAINING, LINGERING, CLOSING, CLOSED = HTTP1Phase
 
 # The connection is kept if unread content of up to `max_drain_bytes` arrives within this time.
 _DRAIN_SECONDS: Final = 1.0
-
-# After an error response, this many times `max_drain_bytes` of input are dropped.
-_REFUSED_DRAINS: Final = 4
 
 # A stopping server keeps a connection that has been idle for less than this: a request may be on its way.
 _RECENT_SECONDS: Final = 0.5
@@ -220,14 +217,14 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     def _linger(self) -> None:
         """Close as soon as the client has had time to read the error response."""
         # Closing a socket with unread input may destroy the response on its way (RFC 9112, section 9.6).
-        self._begin_lingering(_REFUSED_DRAINS * self._context.settings.max_drain_bytes)
+        self._begin_lingering(LINGER_DRAINS * self._context.settings.max_drain_bytes)
 
     def _linger_upload(self) -> None:
         """Discard the rest of the content, then close."""
         left = self._parser.content_left
         if left < 0:
             left = self._context.settings.limits.max_content_bytes or sys.maxsize
-        most = max(left, _REFUSED_DRAINS * self._context.settings.max_drain_bytes)
+        most = max(left, LINGER_DRAINS * self._context.settings.max_drain_bytes)
         self._begin_lingering(most, MinimumRate())
 
     def _begin_lingering(self, most: int, pace: MinimumRate | None = None) -> None:

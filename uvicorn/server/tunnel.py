@@ -10,26 +10,21 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from enum import IntEnum
 from typing import Final, final
 
-from uvicorn.core.endpoint import Endpoint
-from uvicorn.core.websocket_session import CLOSED as SESSION_CLOSED
-from uvicorn.core.websocket_session import WebSocketGateway, WebSocketSession
+from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected
 from uvicorn.server.access_log import trace
-from uvicorn.server.connection import TransportConnection
+from uvicorn.server.connection import LINGER_DRAINS
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1_gateway import HTTP1Gateway
-from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, reset, socket_state, unread_bytes
+from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, socket_state, unread_bytes
+from uvicorn.server.websocket_timeouts import CLOSING, LINGERING, OPEN, WebSocketTransport
 from uvicorn.wire.websocket.encoder import MessageEncoder
 from uvicorn.wire.websocket.frame_follower import FrameFollower
 
 # 64 KiB: as the high-water mark of the transport.
 _READ_BYTES: Final = 65536
-
-# A lingering close drops up to this many times `max_drain_bytes` of input.
-_LINGER_DRAINS: Final = 4
 
 
 def open_tunnel(context: ServerContext, http: HTTP1Gateway, session: WebSocketSession) -> socket.socket:
@@ -51,29 +46,17 @@ def open_tunnel(context: ServerContext, http: HTTP1Gateway, session: WebSocketSe
     return far
 
 
-class TunnelPhase(IntEnum):
-    """The phase of a tunnel. The phase determines the deadlines of the tunnel."""
-
-    OPEN = 0
-    CLOSING = 1  # one side has sent a close frame; the other side has some time for its own
-    LINGERING = 2  # the application has closed its end; input is passed on or dropped until the client has closed
-    CLOSED = 3
-
-
-OPEN, CLOSING, LINGERING, CLOSED = TunnelPhase
-
-
 @final
-class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
+class Tunnel(WebSocketTransport):
     """The protocol object of the client's transport, and the owner of one end of a socket pair."""
 
-    __slots__ = ("_application_reads", "_backlog", "_near", "_received", "_sent", "_session", "phase")
+    __slots__ = ("_application_reads", "_backlog", "_near", "_received", "_sent")
 
     def __init__(
         self, context: ServerContext, session: WebSocketSession, transport: asyncio.Transport, near: socket.socket
     ) -> None:
-        super().__init__(context, context.clock.now)
-        self._session = session
+        super().__init__(context, OPEN, context.clock.now)
+        self.session = session
         self._transport = transport
         self._near = near
         self._sent = FrameFollower(has_head=True)
@@ -82,22 +65,15 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         self._backlog = b""
         # False after the application has closed its end: then the client's bytes are dropped.
         self._application_reads = True
-        self.phase = OPEN
 
     def start(self, received: bytes) -> None:
         """Begin with the bytes that the client has sent after its request."""
         self._context.connections.add(self)
         self._transport.set_protocol(self)
-        trace(self._session.endpoint.client, "WebSocket passed to the application")
+        trace(self.session.endpoint.client, "WebSocket passed to the application")
         self._context.loop.add_reader(self._near.fileno(), self._read_application)
         if received:
             self.data_received(received)
-
-    # What the server calls
-
-    def served(self) -> tuple[Endpoint, bool]:
-        """Return `(endpoint, is_websocket)` of the session."""
-        return self._session.endpoint, True
 
     # What the event loop calls for the client
 
@@ -121,22 +97,12 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     def eof_received(self) -> bool:
         """Forward the client's FIN to the application. Over TLS, close the connection instead."""
         self._note_end()
-        if self.phase is LINGERING or self._session.endpoint.scheme == "https":
+        if self.phase is LINGERING or self.session.endpoint.scheme == "https":
             self._close()
             return False
         if not self._backlog:
             self._end_input()
         return True
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Close the socket pair, so that the application reads the end of the stream."""
-        self.phase = CLOSED
-        self._context.connections.discard(self)
-        trace(self._session.endpoint.client, "WebSocket connection lost")
-        self._close_pair()
-        self._disconnect(1006)
-        # Break a reference cycle.
-        self._session.endpoint.release()
 
     def pause_writing(self) -> None:
         """Stop reading from the application while the client reads slowly."""
@@ -176,7 +142,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         if follower.has_closed and self.phase is OPEN:
             self.phase = CLOSING
             self._since = self._context.clock.now
-            self._session.close_begun()
+            self.session.close_begun()
 
     def _send_backlog(self) -> None:
         sent = self._send_application(self._backlog)
@@ -204,27 +170,14 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     # What the server calls
 
     def tick(self) -> None:
-        """Check the deadlines of the current phase. Called once a second."""
-        settings = self._context.settings
-        is_over = self._context.clock.is_over
+        context = self._context
         if self.phase < LINGERING:
             if self._reading_paused:
                 self._look_for_end()
-            if self._eof_since is not None and is_over(self._eof_since, settings.half_closed_seconds):
+            seconds = context.settings.half_closed_seconds
+            if self._eof_since is not None and context.clock.is_over(self._eof_since, seconds):
                 self.reset()
-            elif self.phase is CLOSING and is_over(self._since, settings.ws_close_seconds):
-                self.reset()
-            elif self._has_stalled(self._transport.get_write_buffer_size()):
-                seconds = settings.write_stall_seconds
-                self._context.warnings.warn(
-                    self._session.endpoint.client, f"websocket reset: the client read no byte for {seconds:g} seconds"
-                )
-                self.reset()
-        elif self._transport.get_write_buffer_size() or self._transport.is_closing():
-            if is_over(self._since, settings.ws_close_seconds):
-                self.reset()
-        elif is_over(self._since, settings.ws_close_seconds) if self._application_reads else self._has_lingered():
-            self._close()
+        super().tick()
 
     def stop(self) -> None:
         """End the connection on server shutdown. If no frame is incomplete, send a close frame (1012) first."""
@@ -233,13 +186,6 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
             self._close_with(1012)
         elif self._application_reads:
             self._linger()
-
-    def reset(self, reason: str = "") -> None:
-        if self.phase is not CLOSED:
-            self.phase = CLOSED
-            self._close_pair()
-            reset(self._transport)
-            self._disconnect(1006)
 
     # The two ends
 
@@ -273,7 +219,7 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
     def _application_ended(self) -> None:
         """Send a FIN to the client. If this is impossible, close the connection."""
         self._context.loop.remove_reader(self._near.fileno())
-        self._session.close_begun()
+        self.session.close_begun()
         if self._application_reads and socket_state(self._near) != RESET and self._eof_since is None:
             # Half-closed: the application still reads.
             self.phase = LINGERING
@@ -289,30 +235,27 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         """Send a close frame if possible, then close both ends."""
         if self._sent.is_between_frames and not self._transport.is_closing():
             self._transport.write(MessageEncoder().encode_close(code, ""))
+        self._close_code = code
         self._linger()
-        self._disconnect(code)
+        self._report_disconnect()
 
     def _linger(self) -> None:
         """Close the application's end, and drop input until the client has closed its side."""
-        self._close_pair()
+        self._detach()
         self.phase = LINGERING
         if self._eof_since is None:
-            self._begin_discarding(_LINGER_DRAINS * self._context.settings.max_drain_bytes, None)
+            self._begin_discarding(LINGER_DRAINS * self._context.settings.max_drain_bytes, None)
         else:
             self._since = self._context.clock.now
             self._close()
 
-    def _close(self) -> None:
-        """Close after the unsent bytes have been sent."""
-        if self.phase < LINGERING:
-            self.phase = LINGERING
-            self._since = self._context.clock.now
-        self._close_pair()
-        if not self._transport.is_closing():
-            self._transport.close()
+    def _has_lingered(self) -> bool:
+        if not self._application_reads:
+            return super()._has_lingered()
+        return self._context.clock.is_over(self._since, self._context.settings.ws_close_seconds)
 
-    def _close_pair(self) -> None:
-        """Close the server's end of the socket pair."""
+    def _detach(self) -> None:
+        """Close the server's end of the socket pair, so that the application reads the end of the stream."""
         near, loop = self._near, self._context.loop
         self._application_reads = False
         self._backlog = b""
@@ -339,9 +282,4 @@ class Tunnel(TransportConnection, asyncio.Protocol, WebSocketGateway):
         """Record that the client has closed its side."""
         if self._eof_since is None:
             self._eof_since = self._context.clock.now
-        self._disconnect(1006)
-
-    def _disconnect(self, code: int) -> None:
-        """Disconnect the session unless it is already closed."""
-        if self._session.state is not SESSION_CLOSED:
-            self._session.disconnect(code, "")
+        self._report_disconnect()

@@ -1,5 +1,7 @@
 """One WebSocket connection: a transport on one side, the codec and the session on the other (RFC 6455).
 
+`open_websocket` accepts or rejects requests to upgrade (section 4.2).
+
 A connection is the gateway of its session. When the session is accepted, the connection takes the transport over from
 the HTTP connection. Between two callbacks of the event loop, the phase implies the states of session and codec:
 
@@ -16,25 +18,29 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
-from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
-from uvicorn.core.websocket_session import WebSocketGateway, WebSocketSession
-from uvicorn.errors import WebSocketProtocolError
+from uvicorn.core.websocket_session import WebSocketSession
+from uvicorn.errors import RemoteProtocolError, WebSocketProtocolError
 from uvicorn.server.access_log import trace
 from uvicorn.server.context import ServerContext
 from uvicorn.server.http1_gateway import HTTP1Gateway
-from uvicorn.server.websocket_admission import admit_thread, admits_origin
-from uvicorn.server.websocket_timeouts import CLOSED, CLOSING, FAILING, LINGERING, OPEN, WebSocketTimeouts
+from uvicorn.server.websocket_timeouts import CLOSING, FAILING, LINGERING, OPEN, WebSocketTimeouts
 from uvicorn.types import Headers
+from uvicorn.websocket_origin import is_allowed_origin
+from uvicorn.wire.http1.encoder import PHRASES
 from uvicorn.wire.websocket.frame_cache import FrameCache
 from uvicorn.wire.websocket.frames import WebSocketCodec
 from uvicorn.wire.websocket.handshake import WebSocketHandshake
 
+# The response to another version names ours (section 4.2.2), and the protocol (RFC 9110, section 15.5.22).
+_SUPPORTED: Final = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
+
 
 @final
-class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
+class WebSocketConnection(WebSocketTimeouts):
     """The protocol object of one WebSocket, and the gateway of its session."""
 
     __slots__ = ("_handshake", "_http", "_last", "_last_pong", "_resuming")
@@ -68,16 +74,6 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         self._close()
         return False
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self.phase = CLOSED
-        self._context.connections.discard(self)
-        trace(self.session.endpoint.client, "WebSocket connection lost")
-        self._codec.stop()
-        self.resume_writing()
-        self._report_disconnect()
-        # Break a reference cycle.
-        self.session.endpoint.release()
-
     def resume_writing(self) -> None:
         self.write_paused = False
         self._unsent = None
@@ -85,12 +81,6 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         if pong is not None and self.phase in (OPEN, FAILING):
             self._write(self._codec.encode_pong(pong))
         self._wake_drainers()
-
-    # What the server calls
-
-    def served(self) -> tuple[Endpoint, bool]:
-        """Return `(endpoint, is_websocket)` of the session."""
-        return self.session.endpoint, True
 
     # What the codec calls
 
@@ -176,7 +166,17 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
         context, request = self._context, session.request
         assert self._handshake is not None
-        return admit_thread(context, request) if admits_origin(context, request, self._handshake) else None
+        if not _admits_origin(context, request, self._handshake):
+            return None
+        # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
+        client = request.client[0] if request.client is not None else ""
+        refusal = context.ws_threads.refusal(client)
+        if not refusal:
+            return context.ws_threads.begin(client)
+        context.ws_threads.refused += 1
+        context.warnings.warn(request.client, f"refused: {refusal}")
+        request.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
+        return None
 
     def send_text(self, text: str) -> None:
         last = self._last
@@ -256,3 +256,61 @@ class WebSocketConnection(WebSocketTimeouts, WebSocketGateway):
         if not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
+
+
+def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
+    """Pass a handshake to the application. Reject a malformed handshake, and a forbidden origin.
+
+    An application without WebSockets gets an ordinary request, and may take over the connection.
+    """
+    interface = context.interface.at(request)
+    if not interface.serves_websockets:
+        http.ignore_upgrade()
+        handshake = _valid_handshake(request) if interface.takes_over else None
+        if handshake is None:
+            interface.serve_http(request)
+        else:
+            interface.serve_handshake(_new_session(context, http, request, handshake))
+        return
+    if http.close_half_closed():
+        return
+    trace(request.client, "Upgrading to WebSocket")
+    try:
+        handshake = WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
+    except RemoteProtocolError as error:
+        context.warnings.warn(request.client, f"refused: {error} ({error.status_hint})")
+        supported = _SUPPORTED if error.status_hint == 426 else ()
+        request.respond(error.status_hint, (*ERROR_HEADERS, *supported), PHRASES[error.status_hint].encode() + b"\n")
+        return
+    if _admits_origin(context, request, handshake, interface.checks_origin):
+        interface.serve_websocket(_new_session(context, http, request, handshake))
+
+
+def _valid_handshake(request: HTTPExchange) -> WebSocketHandshake | None:
+    try:
+        return WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
+    except RemoteProtocolError:
+        return None
+
+
+def _new_session(
+    context: ServerContext, http: HTTP1Gateway, request: HTTPExchange, handshake: WebSocketHandshake
+) -> WebSocketSession:
+    connection = WebSocketConnection(context, http, handshake)
+    session = connection.session = WebSocketSession(connection, request, handshake.subprotocols)
+    return session
+
+
+def _admits_origin(
+    context: ServerContext, request: HTTPExchange, handshake: WebSocketHandshake, checks_origin: bool = True
+) -> bool:
+    """Return whether the origin of a handshake is allowed. If it is forbidden, respond 403."""
+    if is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
+        return True
+    context.warnings.warn(
+        request.client,
+        f"refused: origin {handshake.origin!r:.200} must not open a WebSocket to host {handshake.host!r:.200} (403); "
+        "to allow the origin, add it to --ws-allowed-origins",
+    )
+    request.respond(403, ERROR_HEADERS, b"Forbidden\n")
+    return False

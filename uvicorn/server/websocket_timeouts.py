@@ -1,15 +1,16 @@
-"""Checks the deadlines of a WebSocket connection, and closes the connection (RFC 6455)."""
+"""Checks the deadlines of WebSocket connections and tunnels, and closes them (RFC 6455)."""
 
 from __future__ import annotations
 
 import asyncio
 from enum import IntEnum
-from typing import Final
 
+from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.websocket_session import CLOSED as SESSION_CLOSED
-from uvicorn.core.websocket_session import WebSocketSession
+from uvicorn.core.websocket_session import WebSocketGateway, WebSocketSession
 from uvicorn.errors import WebSocketProtocolError
-from uvicorn.server.connection import TransportConnection
+from uvicorn.server.access_log import trace
+from uvicorn.server.connection import LINGER_DRAINS, TransportConnection
 from uvicorn.server.context import ServerContext
 from uvicorn.server.slow_clients import MinimumRate
 from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, reset
@@ -22,32 +23,98 @@ class WebSocketPhase(IntEnum):
     OPENING = 0  # the handshake has not been accepted
     OPEN = 1
     FAILING = 2  # the client has broken the protocol; the next iteration of the event loop sends the close frame
-    CLOSING = 3  # our close frame has been sent, the client's is awaited
-    LINGERING = 4  # everything has been sent; input is dropped until the client has closed
+    CLOSING = 3  # one side has sent a close frame; the close frame of the other side is awaited
+    LINGERING = 4  # everything has been sent; until the client has closed, input is dropped or passed to a tunnel
     CLOSED = 5
 
 
 OPENING, OPEN, FAILING, CLOSING, LINGERING, CLOSED = WebSocketPhase
 
-# A lingering close drops up to this many times `max_drain_bytes` of input, besides the rest of an incomplete message.
-_LINGER_DRAINS: Final = 4
+
+class WebSocketTransport(TransportConnection, asyncio.Protocol, WebSocketGateway):
+    """The part that WebSocket connections and tunnels share: the end of the connection."""
+
+    __slots__ = ("_close_code", "_close_reason", "phase", "session")
+
+    session: WebSocketSession
+
+    def __init__(self, context: ServerContext, phase: WebSocketPhase, since: float) -> None:
+        super().__init__(context, since)
+        self.phase = phase
+        # The session is disconnected with this code and reason.
+        self._close_code = 1006
+        self._close_reason = ""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.phase = CLOSED
+        self._context.connections.discard(self)
+        trace(self.session.endpoint.client, "WebSocket connection lost")
+        self._detach()
+        self.resume_writing()
+        self._report_disconnect()
+        # Break a reference cycle.
+        self.session.endpoint.release()
+
+    def served(self) -> tuple[Endpoint, bool]:
+        """Return `(endpoint, is_websocket)` of the session."""
+        return self.session.endpoint, True
+
+    def tick(self) -> None:
+        """Check the deadlines that end the connection. Called once a second."""
+        context = self._context
+        unsent = self._transport.get_write_buffer_size()
+        if self.phase is CLOSING or (self.phase is LINGERING and (unsent or self._transport.is_closing())):
+            if context.clock.is_over(self._since, context.settings.ws_close_seconds):
+                self.reset()
+        elif self.phase is LINGERING and self._has_lingered():
+            # Not reset: the kernel may still be sending.
+            self._close()
+        if self.phase < LINGERING and self._has_stalled(unsent):
+            seconds = context.settings.write_stall_seconds
+            context.warnings.warn(
+                self.session.request.client, f"websocket reset: the client read no byte for {seconds:g} seconds"
+            )
+            self.reset()
+
+    def reset(self, reason: str = "") -> None:
+        """Reset the connection, and notify the application immediately."""
+        if self.phase is not CLOSED:
+            self.phase = CLOSED
+            self._detach()
+            reset(self._transport)
+            self._report_disconnect()
+
+    def _detach(self) -> None:
+        """Pass no more input to the application. May be called more than once."""
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        if self.phase < LINGERING:
+            self.phase = LINGERING
+            self._since = self._context.clock.now
+        self._detach()
+        # Only once: after a second close, asyncio's TLS transports cannot be aborted any more.
+        if not self._transport.is_closing():
+            self._transport.close()
+
+    def _report_disconnect(self) -> None:
+        """Notify the application of the disconnect, at most once."""
+        if self.session.state is not SESSION_CLOSED:
+            self.session.disconnect(self._close_code, self._close_reason)
+        self._wake_drainers()
 
 
-class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
+class WebSocketTimeouts(WebSocketTransport):
     """Enforces the deadlines of a WebSocket connection. The subclass `WebSocketConnection` handles the messages."""
 
-    __slots__ = ("_close_code", "_close_reason", "_codec", "_pinged", "_receiving_paused", "phase", "session")
+    __slots__ = ("_codec", "_pinged", "_receiving_paused")
 
     _codec: WebSocketCodec
-    session: WebSocketSession
 
     def __init__(self, context: ServerContext) -> None:
         # `_since` is the time of the last input or, while closing, of the beginning of that phase.
-        super().__init__(context, 0.0)
-        self.phase = OPENING
+        super().__init__(context, OPENING, 0.0)
         self._pinged = False
-        self._close_code = 1006
-        self._close_reason = ""
         # `_reading_paused` lasts longer, because held input is decoded before more is read.
         self._receiving_paused = False
 
@@ -72,18 +139,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
                     # While receiving is paused no pong is awaited, but the write detects a client that has gone.
                     self._pinged = not self._receiving_paused
                     self._write(self._codec.encode_ping(b""))
-        elif self.phase is CLOSING:
-            if is_over(self._since, settings.ws_close_seconds):
-                self.reset()
-        elif self.phase is LINGERING:
-            if self._transport.get_write_buffer_size() or self._transport.is_closing():
-                if is_over(self._since, settings.ws_close_seconds):
-                    self.reset()
-            elif self._has_lingered():
-                # Not reset: the kernel may still be sending.
-                self._close()
-        if self.phase < LINGERING:
-            self._check_stall()
+        super().tick()
 
     def stop(self) -> None:
         """Notify the application that the server is stopping. Then notify the client."""
@@ -91,14 +147,6 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
             self._close_code = 1012
             self._report_disconnect()
             self._send_close_and_linger(1012, "")
-
-    def reset(self, reason: str = "") -> None:
-        """Reset the connection, and notify the application immediately."""
-        if self.phase is not CLOSED:
-            self.phase = CLOSED
-            self._codec.stop()
-            reset(self._transport)
-            self._report_disconnect()
 
     def _write(self, data: bytes) -> None:
         # The event loop would log each further write after a failed one, which may be 256 pongs.
@@ -145,7 +193,7 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         self._receiving_paused = False
         # A client may not read our close frame before it has sent the rest of its message.
         most = min(announced, settings.limits.max_content_bytes or announced)
-        most += _LINGER_DRAINS * settings.max_drain_bytes
+        most += LINGER_DRAINS * settings.max_drain_bytes
         self._begin_discarding(most, MinimumRate() if announced else None)
 
     def _look_for_end(self) -> None:
@@ -157,27 +205,9 @@ class WebSocketTimeouts(TransportConnection, asyncio.Protocol):
         if end == RESET or (self._eof_since is not None and now - self._eof_since >= seconds):
             self.reset()
 
+    def _detach(self) -> None:
+        self._codec.stop()
+
     def _close(self) -> None:
-        if self.phase < LINGERING:
-            self.phase = LINGERING
-            self._since = self._context.clock.now
-            self._codec.stop()
-        # Only once: after a second close, asyncio's TLS transports cannot be aborted any more.
-        if not self._transport.is_closing():
-            self._transport.close()
+        super()._close()
         self._report_disconnect()
-
-    def _report_disconnect(self) -> None:
-        """Notify the application of the disconnect, at most once."""
-        if self.session.state is not SESSION_CLOSED:
-            self.session.disconnect(self._close_code, self._close_reason)
-        self._wake_drainers()
-
-    def _check_stall(self) -> None:
-        """Reset the connection if the client exceeds the write timeout."""
-        if self._has_stalled(self._transport.get_write_buffer_size()):
-            seconds = self._context.settings.write_stall_seconds
-            self._context.warnings.warn(
-                self.session.request.client, f"websocket reset: the client read no byte for {seconds:g} seconds"
-            )
-            self.reset()
