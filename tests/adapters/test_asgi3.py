@@ -318,7 +318,7 @@ async def test_constructor_of_asgi3_adapter_rejects_an_invalid_half_closed_timeo
         ASGI3Adapter(for_ever, timeout_half_closed=seconds)
 
 
-async def test_response_sent_after_http_disconnect_reaches_the_host() -> None:
+async def test_host_receives_a_response_that_is_sent_after_http_disconnect() -> None:
     closed = asyncio.Event()
 
     async def app(message: Message, channels: Message) -> None:

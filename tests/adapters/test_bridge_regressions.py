@@ -70,7 +70,7 @@ def test_endless_generator_is_closed_once_the_response_is_complete(start: Start,
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_reading_content_after_a_response_without_content_does_not_block(way: str) -> None:
+def test_application_may_read_content_after_a_response_without_content(way: str) -> None:
     request = Request("POST", content_bytes=9, ended_by="length")
     _, seen = serve(Script(calls=(Start("204 No Content"), Write(1), Read("read()"))), request, way, seconds=3600)
     assert seen.closed == 0 and seen.content != request.content

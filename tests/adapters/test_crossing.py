@@ -243,7 +243,7 @@ async def raising_nothing(message: Message, channels: dict[str, Any]) -> None:
     await channels["reply"].send({"status": 200})
 
 
-def test_exception_raised_to_the_host_creates_no_reference_cycle() -> None:
+def test_exception_that_reaches_the_host_creates_no_reference_cycle() -> None:
     async def app(message: Message, channels: dict[str, Any]) -> None:
         # Not at its first step: Python's own eager tasks make a cycle of their failure.
         await asyncio.sleep(0)

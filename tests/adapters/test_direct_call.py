@@ -154,7 +154,7 @@ async def test_direct_call_serves_a_request_that_a_middleware_has_changed(
     assert shown in response.content
 
 
-async def test_malformed_header_added_by_a_middleware_fails_the_direct_call() -> None:
+async def test_malformed_header_from_a_middleware_fails_the_direct_call() -> None:
     class Malforming(Site):
         async def change(self, message: Message, channels: Message) -> None:
             message["headers"][0] = 7

@@ -108,7 +108,7 @@ async def test_the_last_event_of_an_asgi_application_closes_the_reply_channel(ki
     assert closed == ["once"]
 
 
-async def test_callback_added_to_a_closed_reply_channel_is_called_at_once() -> None:
+async def test_closed_reply_channel_calls_a_new_callback_at_once() -> None:
     _, reply = await opened("http")
     reply.close()
     closed: list[str] = []

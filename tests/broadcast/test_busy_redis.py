@@ -145,7 +145,7 @@ async def test_reconnect_to_a_busy_redis_reports_one_gap_per_group(
         ]
 
 
-async def test_messages_published_while_redis_is_busy_arrive_once_and_in_order(site: Site) -> None:
+async def test_messages_for_a_busy_redis_arrive_once_and_in_order(site: Site) -> None:
     texts = [b"%d" % number for number in range(20)]
     async with subscribed(site, "chat") as (backend, recorder):
         await site.hold_up()

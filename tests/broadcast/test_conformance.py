@@ -119,7 +119,7 @@ async def test_a_backend_receives_its_own_messages_once(url: str, group: str) ->
     assert len(first.payloads) == 51
 
 
-async def test_messages_published_right_after_subscribe_arrive(url: str, group: str) -> None:
+async def test_backend_receives_messages_published_right_after_it_subscribes(url: str, group: str) -> None:
     async with listening(url) as (backend, recorder), listening(url) as (other, _):
         for number in range(RACES):
             name = f"{group} {number}"

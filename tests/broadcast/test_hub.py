@@ -106,7 +106,7 @@ async def test_hub_numbers_the_messages_of_each_group_separately() -> None:
     await hub.stop()
 
 
-async def test_messages_published_before_the_hub_has_started_are_sent_in_order() -> None:
+async def test_messages_that_are_published_before_the_hub_starts_are_sent_in_order() -> None:
     backend, may_open = ScriptedBackend(), asyncio.Event()
 
     async def open_backend() -> Backend:

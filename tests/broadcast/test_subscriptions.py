@@ -135,7 +135,7 @@ async def test_failed_subscription_releases_the_callers_that_wait_for_it(
     assert backend.subscriptions.active == {"a"}
 
 
-async def test_failed_subscription_does_not_prevent_unsubscribe_of_another_group(
+async def test_failed_subscription_does_not_affect_another_group(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backend = RecordingBackend()
@@ -248,7 +248,7 @@ async def test_stopping_hub_releases_callers_that_wait_for_a_subscription() -> N
     await wanted
 
 
-async def test_group_that_is_dropped_right_after_its_subscription_is_unsubscribed() -> None:
+async def test_new_subscription_ends_if_its_group_is_dropped_at_once() -> None:
     backend = RecordingBackend()
     wanted = backend.subscriptions.want("a")
     assert wanted is not None

@@ -144,7 +144,7 @@ async def test_content_bytes_of_requests_and_responses_are_counted() -> None:
     await conversation.interface.shutdown(0)
 
 
-async def test_content_omitted_for_a_HEAD_request_is_not_counted() -> None:
+async def test_response_content_of_a_HEAD_request_is_not_counted() -> None:
     conversation = Conversation(channels_app, metrics=METRICS)
     conversation.send(get("/x", method=b"HEAD"))
     await settle()

@@ -23,7 +23,7 @@ def test_on_end_callbacks_are_called_once_with_the_exchange() -> None:
     assert ended == [made, made]
 
 
-def test_on_end_callback_added_to_an_ended_exchange_is_called_at_once() -> None:
+def test_ended_exchange_calls_a_new_on_end_callback_at_once() -> None:
     made, _ = exchange()
     made.respond(200)
     ended: list[HTTPExchange] = []
@@ -81,7 +81,7 @@ def test_later_disconnect_does_not_repeat_the_on_close_callbacks(end: str) -> No
 
 
 @pytest.mark.parametrize("end", ["half_close", "disconnect", "respond"])
-def test_on_close_callback_added_after_the_exchange_closed_is_called_at_once(end: str) -> None:
+def test_closed_exchange_calls_a_new_on_close_callback_at_once(end: str) -> None:
     made, _ = exchange()
     ENDS[end](made)
     called: list[str] = []

@@ -261,7 +261,7 @@ def test_closed_thread_pool_continues_to_run_calls(lanes: Lanes) -> None:
     assert lane.alive == 1
 
 
-def test_forked_process_starts_its_own_threads(lanes: Lanes) -> None:
+def test_forked_process_starts_new_threads(lanes: Lanes) -> None:
     once(lanes).submit(thread).result()
     assert exit_code_in_child(lambda: once(lanes).submit(int, "5").result()) == 0
 

@@ -132,7 +132,7 @@ def test_failed_messages_after_a_commit_are_logged_once_a_minute(
     ]
 
 
-async def test_message_published_on_commit_reaches_a_client_of_the_same_process(published_messages: Published) -> None:
+async def test_publish_on_commit_reaches_a_client_of_the_same_process(published_messages: Published) -> None:
     received = asyncio.Event()
 
     class Client(Reply):

@@ -271,7 +271,7 @@ def test_redis_restart_reports_one_gap_to_each_member(attentive: Path, redis_ser
         assert "Traceback" not in server.stderr
 
 
-def test_member_added_while_redis_is_down_gets_a_gap(attentive: Path, tmp_path: Path) -> None:
+def test_member_that_joins_while_redis_is_down_gets_a_gap(attentive: Path, tmp_path: Path) -> None:
     redis_server = RedisServer(tmp_path)
     redis_server.start()
     redis_server.kill()
