@@ -23,6 +23,7 @@ GROUND: Final = frozenset(
         "escape",
         "fields",
         "forks",
+        "log_limit",
         "loop_calls",
         "measurements",
         "process_count",

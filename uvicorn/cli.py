@@ -19,7 +19,7 @@ from uvicorn import __version__, importer
 from uvicorn.errors import ConfigError, StartupError
 from uvicorn.keywords import keyword, setting_fields
 from uvicorn.logging import LOG_LEVELS
-from uvicorn.other_servers import HTTP_NAMES, REFUSED, WS_NAMES
+from uvicorn.other_servers import HTTP_PROTOCOLS, REFUSED, WS_PROTOCOLS
 from uvicorn.server import STARTUP_FAILURE
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
 from uvicorn.server.process_end import ProcessEnd
@@ -35,8 +35,6 @@ _ROUTES, _CHECK = "--routes", "--check"
 
 
 class _Option(click.Option):
-    """A command-line option, with its group in --help."""
-
     def __init__(self, *names: str, group: str, **attributes: Any) -> None:
         super().__init__(list(names), show_envvar=False, **attributes)
         self.group = group
@@ -49,8 +47,6 @@ class _Option(click.Option):
 
 
 class _Command(click.Command):
-    """The command, with groups in --help."""
-
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -160,7 +156,6 @@ def _serve(app: str, **options: Any) -> int:
 
 
 def _print_routes(app: str, options: dict[str, Any], check: bool) -> int:
-    """Print the table of `app`, and return the exit code."""
     # Imported late: a server does not need it.
     from uvicorn.check import report
     from uvicorn.config import Config
@@ -171,8 +166,7 @@ def _print_routes(app: str, options: dict[str, Any], check: bool) -> int:
     except ConfigError as error:
         if not check:
             raise
-        if error.__cause__ is not None:
-            _print_cause(error.__cause__)
+        _print_cause(error)
         lines, status = [str(error)], 1
     for line in lines:
         click.echo(line)
@@ -272,12 +266,12 @@ command = _Command(
         ),
         _Option(
             "--http", group=OTHER, default="auto", metavar="NAME",
-            help=f"No effect, for compatibility: {', '.join(HTTP_NAMES)}.",
+            help=f"No effect, for compatibility: {', '.join(HTTP_PROTOCOLS)}.",
         ),
         _Option(
             "--ws", group=WEBSOCKETS, default="auto", metavar="NAME",
             help="none disables WebSockets; for compatibility also "
-            f"{', '.join(name for name in WS_NAMES if name != 'none')}.",
+            f"{', '.join(name for name in WS_PROTOCOLS if name != 'none')}.",
         ),
         _Option(
             "--reset-contextvars", group=OTHER, is_flag=True,
@@ -335,8 +329,7 @@ def errors_reported() -> Iterator[None]:
     except click.UsageError as error:
         _exit_with(_usage_error(error))
     except ConfigError as error:
-        if error.__cause__ is not None:
-            _print_cause(error.__cause__)
+        _print_cause(error)
         _exit_with(str(error))
     except StartupError as error:
         _exit_with(str(error), STARTUP_FAILURE)
@@ -358,11 +351,12 @@ def _exit_with(message: str, status: int = _USAGE_ERROR) -> None:
     sys.exit(status)
 
 
-def _print_cause(error: BaseException) -> None:
-    """Print the traceback of `error`, without the calls before the user's module."""
-    report = traceback.TracebackException.from_exception(error)
-    _drop_import_frames(report)
-    click.echo("".join(report.format()).rstrip(), err=True)
+def _print_cause(error: ConfigError) -> None:
+    """Print the traceback of the cause, if any, without the calls before the user's module."""
+    if error.__cause__ is not None:
+        report = traceback.TracebackException.from_exception(error.__cause__)
+        _drop_import_frames(report)
+        click.echo("".join(report.format()).rstrip(), err=True)
 
 
 def _drop_import_frames(report: traceback.TracebackException | None) -> None:

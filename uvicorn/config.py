@@ -201,7 +201,8 @@ class Config:
         if name == "interface" and self._interface_name:
             return self._interface_name
         if name in PROTOCOL_CLASSES:
-            return protocol_class(name, getattr(self, PROTOCOL_CLASSES[name]))
+            keyword, classes = PROTOCOL_CLASSES[name]
+            return protocol_class(getattr(self, keyword), classes)
         value = self.__dict__.get("_given", {}).get(name)
         if value is None and name in ("host", "port"):
             return next(getattr(each, name) for each in (*self.addresses, _DEFAULT_ADDRESS) if each.is_tcp)

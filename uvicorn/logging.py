@@ -12,7 +12,6 @@ import logging
 import logging.config
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
@@ -24,6 +23,7 @@ import click
 
 from uvicorn.errors import ConfigError
 from uvicorn.escape import escaped, escaped_lines
+from uvicorn.log_limit import LogLimit
 from uvicorn.standard_streams import is_terminal
 
 if TYPE_CHECKING:
@@ -64,8 +64,6 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
         "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
     },
 }
-
-_MINUTE: Final = 60.0
 
 # Characters of an exception's message: room for a validation report; longer ones mostly quote the request.
 _LONGEST_MESSAGE: Final = 4000
@@ -139,14 +137,15 @@ def restore_loggers() -> None:
 class LineHandler(logging.StreamHandler[TextIO]):
     """A handler that reports write errors, such as a full disk, at most once a minute."""
 
-    _reported_at = -_MINUTE
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._failures = LogLimit()
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif time.monotonic() - self._reported_at > _MINUTE:
-            self._reported_at = time.monotonic()
+        elif self._failures.admits():
             logging.getLogger("uvicorn.error").error("log lines cannot be written and are lost: %s", error.strerror)
 
 

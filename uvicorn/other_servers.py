@@ -13,10 +13,22 @@ from uvicorn.wire.http1.encoder import encode_default_fields
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-#: Accepted values of `http` and `ws`; there is one implementation of each. The first ones are ours.
-HTTP_NAMES: Final = ("auto", "httptools", "h11", "zttp")
-WS_NAMES: Final = ("auto", "none", "websockets", "websockets-sansio", "wsproto")
-_OURS: Final = {"http": HTTP_NAMES[:2], "ws": WS_NAMES[:3]}
+#: The accepted values of `http` and `ws`, with placeholder classes. There is one implementation of each protocol.
+HTTP_PROTOCOLS: Final[dict[str, str | None]] = {
+    "auto": "uvicorn.protocols.http.auto:AutoHTTPProtocol",
+    "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
+    "h11": "uvicorn.protocols.http.h11_impl:H11Protocol",
+    "zttp": "uvicorn.protocols.http.zttp_impl:ZttpProtocol",
+}
+WS_PROTOCOLS: Final[dict[str, str | None]] = {
+    "auto": "uvicorn.protocols.websockets.auto:AutoWebSocketsProtocol",
+    "none": None,
+    "websockets": "uvicorn.protocols.websockets.websockets_impl:WebSocketProtocol",
+    "websockets-sansio": "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol",
+    "wsproto": "uvicorn.protocols.websockets.wsproto_impl:WSProtocol",
+}
+#: The values that name our implementations.
+_OURS: Final = frozenset(("auto", "httptools", "none", "websockets"))
 
 #: Unsupported settings of other servers, each with the reason or the alternative.
 REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that supports it"}
@@ -24,7 +36,7 @@ REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that s
 
 def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Translate `settings` to our names. Also return a log line for each value without effect. Raises ConfigError."""
-    notes = [*_implementation("http", http, HTTP_NAMES), *_implementation("ws", ws, WS_NAMES)]
+    notes = [*_implementation("http", http, [*HTTP_PROTOCOLS]), *_implementation("ws", ws, [*WS_PROTOCOLS])]
     translated = dict(settings)
     for name, reason in REFUSED.items():
         if translated.pop(name, None):
@@ -50,9 +62,9 @@ def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tup
     return translated, notes
 
 
-def _implementation(option: str, value: str | type, names: tuple[str, ...]) -> list[str]:
+def _implementation(option: str, value: str | type, names: list[str]) -> list[str]:
     """Return a log line if choosing `value` has no effect. Raises ConfigError for an unknown implementation."""
-    if value in _OURS[option]:
+    if value in names and value in _OURS:
         return []
     # Programs import classes of this package and pass them.
     module = value.__module__ if isinstance(value, type) else str(value).partition(":")[0]
@@ -93,19 +105,6 @@ HTTPProtocolType: TypeAlias = Literal["auto", "h11", "httptools", "zttp"]
 WSProtocolType: TypeAlias = Literal["auto", "none", "websockets", "websockets-sansio", "wsproto"]
 LifespanType: TypeAlias = Literal["auto", "on", "off"]
 InterfaceType: TypeAlias = Literal["auto", "asgi3", "asgi2", "wsgi", "channels", "consumer"]
-HTTP_PROTOCOLS: Final = {
-    "auto": "uvicorn.protocols.http.auto:AutoHTTPProtocol",
-    "h11": "uvicorn.protocols.http.h11_impl:H11Protocol",
-    "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
-    "zttp": "uvicorn.protocols.http.zttp_impl:ZttpProtocol",
-}
-WS_PROTOCOLS: Final = {
-    "auto": "uvicorn.protocols.websockets.auto:AutoWebSocketsProtocol",
-    "none": None,
-    "websockets": "uvicorn.protocols.websockets.websockets_impl:WebSocketProtocol",
-    "websockets-sansio": "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol",
-    "wsproto": "uvicorn.protocols.websockets.wsproto_impl:WSProtocol",
-}
 LIFESPAN: Final = {
     "auto": "uvicorn.lifespan.on:LifespanOn",
     "on": "uvicorn.lifespan.on:LifespanOn",
@@ -118,22 +117,18 @@ LOOP_FACTORIES: Final = {
     "uvloop": "uvicorn.loops.uvloop:uvloop_loop_factory",
     "zuvloop": "uvicorn.loops.zuvloop:zuvloop_loop_factory",
 }
-#: Attributes of `Config` that return a placeholder class, and the keywords that choose the class.
-PROTOCOL_CLASSES: Final = {"http_protocol_class": "http", "ws_protocol_class": "ws"}
+#: Attributes of `Config` that return a placeholder class, with the keyword that chooses the class and its values.
+PROTOCOL_CLASSES: Final = {"http_protocol_class": ("http", HTTP_PROTOCOLS), "ws_protocol_class": ("ws", WS_PROTOCOLS)}
 #: The kinds of applications, with those that only this server has.
 INTERFACES: Final = ["auto", "asgi3", "asgi2", "wsgi", "channels", "consumer"]
 #: `ssl.PROTOCOL_TLS_SERVER`.
 SSL_PROTOCOL_VERSION: Final = 17
 
 
-def protocol_class(attribute: str, chosen: str | type | None) -> Any:
-    """Return the protocol class for the option value `chosen`, or None for the option value 'none'.
-
-    `attribute` is `http_protocol_class` or `ws_protocol_class`.
-    """
+def protocol_class(chosen: str | type | None, table: dict[str, str | None]) -> Any:
+    """Return the protocol class of `table` for the option value `chosen`, or None for the option value 'none'."""
     from uvicorn.importer import import_from_string
 
-    table = HTTP_PROTOCOLS if attribute == "http_protocol_class" else WS_PROTOCOLS
     return import_from_string(table.get(chosen, chosen) if isinstance(chosen, str) else chosen)
 
 

@@ -19,9 +19,9 @@ from django.db import transaction
 
 from tests.django.site import Reply
 from uvicorn.broadcast import BroadcastMiddleware
-from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.django import publish_on_commit, publishing
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
+from uvicorn.log_limit import LogLimit
 
 pytestmark = pytest.mark.any_loop
 

@@ -10,9 +10,9 @@ from contextvars import Context
 from typing import Final, final
 
 from uvicorn.broadcast.backend import OVERFLOW
-from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.broadcast.members import LOST, Gap, Member
 from uvicorn.broadcast.sequences import ReceivedSequences
+from uvicorn.log_limit import LogLimit
 
 logger = logging.getLogger("uvicorn.broadcast")
 

@@ -19,7 +19,6 @@ from uvicorn import measurements
 from uvicorn.broadcast.backend import PUBLISH_TIMEOUT, RECONNECT, Backend
 from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES, Encoded, MalformedMessage, decode, encode, share, weight
 from uvicorn.broadcast.gap_reports import GapReports
-from uvicorn.broadcast.log_limit import LOG_SECONDS
 from uvicorn.broadcast.members import DeliveryMetrics, Member, MemberContext, OnClientGap, Queueing
 from uvicorn.broadcast.outage import Outage
 from uvicorn.broadcast.remote_members import RemoteMembers
@@ -27,6 +26,7 @@ from uvicorn.broadcast.sequences import SentSequences
 from uvicorn.broadcast.subscriptions import Subscriptions
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.escape import escaped
+from uvicorn.log_limit import LOG_SECONDS
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.broadcast")

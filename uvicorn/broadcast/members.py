@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, final
 
 from uvicorn.broadcast.host_reply import HostReply, as_member
-from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.errors import BroadcastUnavailable, ClientDisconnected, LocalProtocolError
 from uvicorn.escape import escaped
+from uvicorn.log_limit import LogLimit
 from uvicorn.types import GroupMember, Message
 
 logger = logging.getLogger("uvicorn.broadcast")

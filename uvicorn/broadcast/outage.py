@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import final
 
-from uvicorn.broadcast.log_limit import LOG_SECONDS
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.escape import escaped
+from uvicorn.log_limit import LOG_SECONDS
 
 logger = logging.getLogger("uvicorn.broadcast")
 

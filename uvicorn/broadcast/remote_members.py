@@ -15,12 +15,12 @@ from contextvars import Context
 from typing import Any, Final, Protocol, final
 
 from uvicorn.broadcast.encoding import PROCESS_GROUPS, Encoded, encode, group_name
-from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.broadcast.members import DeliveryMetrics, Member
 from uvicorn.broadcast.signing import Signer
 from uvicorn.channel import channel_names
 from uvicorn.errors import BroadcastUnavailable, LocalProtocolError
 from uvicorn.escape import escaped
+from uvicorn.log_limit import LogLimit
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.broadcast")

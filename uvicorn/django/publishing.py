@@ -10,9 +10,9 @@ from django.db import transaction
 from uvicorn.broadcast.default_url import MEMORY, named_url
 from uvicorn.broadcast.encoding import encode, group_name
 from uvicorn.broadcast.hub import running_hub
-from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.broadcast.publisher import publish as publish
 from uvicorn.errors import BroadcastUnavailable
+from uvicorn.log_limit import LogLimit
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.broadcast")

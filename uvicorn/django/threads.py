@@ -16,13 +16,13 @@ from django.conf import settings
 from django.urls import get_script_prefix, set_script_prefix
 from django.views.debug import technical_500_response
 
-from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.channel import call_hook
 from uvicorn.core.exchange import ERROR_HEADERS
 from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy
 from uvicorn.django.requests import request_of, send_response
 from uvicorn.errors import ConfigError, InterfaceError
 from uvicorn.interfaces.detect import detect_interface
+from uvicorn.log_limit import LogLimit
 from uvicorn.types import Headers, Message
 
 logger = logging.getLogger("uvicorn.app")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import time
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import KW_ONLY, dataclass, field
@@ -15,6 +14,7 @@ from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import WAITING, HTTPExchange
 from uvicorn.errors import ConfigError
 from uvicorn.interfaces.base import Interface
+from uvicorn.log_limit import LogLimit
 from uvicorn.routing.applications import OwningInterface
 from uvicorn.routing.entries import Entry, Unservable, mapped
 from uvicorn.routing.keys import KeyFunction
@@ -24,7 +24,6 @@ from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
 
-_ERROR_SECONDS: Final = 60.0
 _FALLING_BACK: Final = ("GET", "HEAD")
 
 
@@ -129,7 +128,7 @@ class ShiftInterface(OwningInterface):
         self._name = shift.name or "*"
         self._given_name = shift.name
         self._timer: Timer | None = None
-        self._next_error = float("-inf")
+        self._failures = LogLimit()
         self._counts: Counts | None = None
 
     def place(self, entry: Entry) -> None:
@@ -203,8 +202,6 @@ class ShiftInterface(OwningInterface):
                 return key or ""
             raise TypeError(f"expected text or None, got {key!r:.100}")
         except Exception as error:
-            now = time.monotonic()
-            if now >= self._next_error:
-                self._next_error = now + _ERROR_SECONDS
+            if self._failures.admits():
                 logger.error("%s: the key function failed; the old application responds", exchange, exc_info=error)
             return ""

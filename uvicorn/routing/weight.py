@@ -11,11 +11,11 @@ from hashlib import blake2b
 from typing import Any, Final, final
 
 from uvicorn.errors import ConfigError
+from uvicorn.log_limit import LogLimit
 
 logger = logging.getLogger("uvicorn.app")
 
 _CALL_SECONDS: Final = 1.0
-_WARNING_SECONDS: Final = 60.0
 # A little more than `_CALL_SECONDS`: an event loop may call early by the resolution of its clock.
 _TIMER_SECONDS: Final = 1.05
 
@@ -51,7 +51,8 @@ class WeightFunction:
         self._has_key = has_key
         self._where = where
         self._clock = clock
-        self._next_call = self._next_warning = float("-inf")
+        self._next_call = float("-inf")
+        self._failures = LogLimit(clock=clock)
         self._running = threading.Lock()
 
     def refresh(self) -> None:
@@ -65,8 +66,7 @@ class WeightFunction:
                 self.weight = check_weight(self._function(), self._has_key)
         # SystemExit too: the caller is a pool thread, where it would only end the refreshing.
         except BaseException as error:
-            if now >= self._next_warning:
-                self._next_warning = now + _WARNING_SECONDS
+            if self._failures.admits():
                 logger.warning(
                     "%r: the weight function failed with %.200r; the weight stays %g", self._where, error, self.weight
                 )

@@ -11,12 +11,12 @@ from contextvars import Context
 from typing import Final
 
 from uvicorn.broadcast.backend import OVERFLOW, RECONNECT, Receiver
-from uvicorn.broadcast.log_limit import LogLimit
 from uvicorn.broadcast.redis.connection import Connect, RedisConnection
 from uvicorn.broadcast.redis.reconnecting import DENIED_SECONDS, ReconnectingConnection
 from uvicorn.broadcast.redis.resp import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
 from uvicorn.broadcast.redis.subscription import PLAIN, SHARDED, Command, OnMoved, Subscription
 from uvicorn.escape import escaped
+from uvicorn.log_limit import LogLimit
 
 logger = logging.getLogger("uvicorn.broadcast")
 

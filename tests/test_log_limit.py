@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uvicorn.broadcast.log_limit import LogLimit
+from uvicorn.log_limit import LogLimit
 
 
 def test_log_limit_admits_one_line_a_minute_by_default() -> None:
