@@ -163,7 +163,7 @@ def test_a_request_within_the_limits_is_served(limited: ServerProcess) -> None:
         assert content_of(client.receive()) == b"0123456789"
 
 
-def test_a_request_above_limit_concurrency_gets_503(folder: Path) -> None:
+def test_request_above_the_concurrency_limit_gets_503(folder: Path) -> None:
     for server in serving(folder, "app", "--limit-concurrency", "1"):
         with Client(server) as first:
             first.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -217,7 +217,7 @@ def test_request_past_its_deadline_gets_an_error_status(hasty: ServerProcess, as
     assert status_of(answer(hasty, asked)) == status
 
 
-def test_idle_connection_is_closed_after_timeout_keep_alive(hasty: ServerProcess) -> None:
+def test_idle_connection_is_closed_after_the_keep_alive_timeout(hasty: ServerProcess) -> None:
     assert status_of(answer(hasty, GET + b"\r\n")) == 200
 
 
@@ -229,7 +229,7 @@ def test_a_client_that_does_not_read_is_reset_after_the_write_timeout(hasty: Ser
         assert poll.poll(LONGEST_WAIT * 1000)
 
 
-def test_timeout_disconnect_cancels_the_handler_after_a_client_reset(hasty: ServerProcess) -> None:
+def test_handler_is_cancelled_after_a_reset_and_the_disconnect_timeout(hasty: ServerProcess) -> None:
     with Client(hasty) as client:
         client.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
         hasty.wait_for_line("stuck")

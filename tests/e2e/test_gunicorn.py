@@ -100,7 +100,7 @@ def test_GUNICORN_CMD_ARGS_is_applied() -> None:
         assert described(client.get())["variable"] == "so"
 
 
-def test_config_kwargs_of_a_worker_subclass_are_applied() -> None:
+def test_CONFIG_KWARGS_of_a_gunicorn_worker_subclass_are_applied() -> None:
     with running_gunicorn(HOSTED, "app:app", worker_class="workers.Mounted") as server, Client(server) as client:
         response = client.get()
     assert (described(response)["root_path"], described(response)["path"]) == ("/mounted", "/mounted/")
@@ -116,14 +116,14 @@ def test_gunicorn_serves_an_application_factory() -> None:
 # What cannot be served
 
 
-def test_application_of_unknown_interface_stops_gunicorn_with_a_reason() -> None:
+def test_gunicorn_exits_with_4_if_the_application_interface_is_unknown() -> None:
     code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:neither")
     assert code == 4
     assert "cannot detect the interface of 'app:neither': it takes (settings, database, cache)" in said
     assert "Traceback" not in said
 
 
-def test_invalid_config_kwargs_stop_gunicorn_with_a_reason() -> None:
+def test_gunicorn_exits_with_4_if_CONFIG_KWARGS_are_invalid() -> None:
     code, said = refused_start("-k", "workers.Mistaken", "app:app")
     assert code == 4
     assert "unknown setting 'root_pth'; did you mean 'root_path'?" in said
@@ -135,7 +135,7 @@ def test_failed_application_startup_stops_gunicorn() -> None:
     assert "RuntimeError: the database is down" in said
 
 
-def test_unusable_certificate_stops_gunicorn_with_a_reason(certificates: Certificates) -> None:
+def test_gunicorn_exits_with_3_if_the_certificate_is_unusable(certificates: Certificates) -> None:
     without_a_key = ("--certfile", str(certificates.authority))
     code, said = refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", *without_a_key)
     assert code == 3
@@ -346,7 +346,7 @@ def test_gunicorn_worker_serves_with_reuse_port() -> None:
 
 
 @covers("check_config")
-def test_gunicorn_check_config_checks_the_application() -> None:
+def test_gunicorn_check_config_option_accepts_a_valid_application() -> None:
     assert refused_start("-k", "uvicorn.workers.UvicornWorker", "app:app", "--check-config")[0] == 0
 
 

@@ -158,7 +158,7 @@ def test_reload_option_is_rejected_with_several_workers(server: ServerProcess) -
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_html_file_causes_a_reload_with_reload_include(folder: Path, program: str) -> None:
+def test_reload_include_option_makes_an_html_file_cause_a_reload(folder: Path, program: str) -> None:
     (folder / "page.html").write_text("one")
     with running_server(
         folder, "channels:app", "--reload", "--reload-include", "*.html", "--port", "0", program=PROGRAMS[program]

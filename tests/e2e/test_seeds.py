@@ -59,7 +59,7 @@ def test_hello_world_example_is_served(loop: str) -> None:
         assert response.headers["content-length"] == "12"
 
 
-def test_interface_example_echoes_method_and_path(loop: str) -> None:
+def test_echo_example_returns_method_and_path(loop: str) -> None:
     for server in serving("echo_method_and_path", loop):
         response = ask(server, "DELETE", "/caf%C3%A9/%2F")
         assert content_of(response).decode() == "Received DELETE request to /café//"
@@ -82,14 +82,14 @@ def test_echo_example_returns_content_sent_in_chunks(echo_body: ServerProcess, s
     connection.close()
 
 
-def test_interface_example_streams_a_response(loop: str) -> None:
+def test_streaming_example_sends_a_chunked_response(loop: str) -> None:
     for server in serving("stream_response", loop):
         response = ask(server)
         assert response.headers["transfer-encoding"] == "chunked"
         assert content_of(response) == b"Hello, world"
 
 
-def test_interface_example_serves_several_requests_on_one_connection(echo_body: ServerProcess) -> None:
+def test_echo_example_serves_several_requests_on_one_connection(echo_body: ServerProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", echo_body.port, timeout=LONGEST_WAIT)
     for number in range(5):
         connection.request("POST", "/", b"%d" % number)

@@ -39,7 +39,7 @@ def talk(server: ServerProcess) -> ClientConnection:
     return connect(f"ws://127.0.0.1:{server.port}/", open_timeout=LONGEST_WAIT, close_timeout=LONGEST_WAIT)
 
 
-def test_interface_example_echoes_websocket_messages(document: Path, loop: str) -> None:
+def test_websocket_echo_example_returns_each_message(document: Path, loop: str) -> None:
     for server in serving(document, "echo", loop):
         with talk(server) as client:
             for text in ("hello", "", "é" * 100_000):

@@ -114,7 +114,7 @@ class Client(threading.Thread):
 
 
 @pytest.mark.parametrize("loop", ["auto", "asyncio"])
-def test_D13_sigterm_under_load_loses_no_accepted_request(folder: Path, loop: str) -> None:
+def test_D13_SIGTERM_under_load_loses_no_accepted_request(folder: Path, loop: str) -> None:
     with running_server(folder, "app:slow", "--loop", loop, "--no-access-log") as server:
         begun = threading.Barrier(17)
         clients = [Client(server, begun) for _ in range(16)]
@@ -151,7 +151,7 @@ def test_third_ctrl_c_stops_a_handler_that_blocks_the_event_loop(folder: Path, l
         assert "in blocking" in server.stderr
 
 
-def test_access_log_marks_a_response_that_shutdown_aborted(folder: Path) -> None:
+def test_access_log_marks_a_response_aborted_by_the_shutdown(folder: Path) -> None:
     with running_server(folder, "app:endless", "--timeout-graceful-shutdown", "0.2") as server:
         with socket.create_connection(("127.0.0.1", server.port), LONGEST_WAIT) as connection:
             connection.sendall(GET)

@@ -43,12 +43,12 @@ def test_watch_loop_logs_file_and_line_of_a_blocking_handler(options: str, loop:
         check(server, folder)
 
 
-def test_gunicorn_with_reload_logs_a_handler_that_blocks_the_event_loop(folder: Path) -> None:
+def test_blocking_handler_is_logged_when_gunicorn_runs_with_reload(folder: Path) -> None:
     with running_gunicorn(folder, "app:recent", "--reload") as server:
         check(server, folder)
 
 
-def test_gunicorn_worker_with_watch_loop_logs_a_handler_that_blocks_the_loop(folder: Path) -> None:
+def test_blocking_handler_is_logged_when_the_gunicorn_worker_sets_watch_loop(folder: Path) -> None:
     (folder / "workers.py").write_text(
         "from uvicorn.workers import UvicornWorker\n"
         "class Worker(UvicornWorker):\n    CONFIG_KWARGS = {'watch_loop': 0.2}\n"

@@ -92,7 +92,7 @@ def no_descriptors_left(pid: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-def test_D13_sigterm_to_the_process_group_finishes_requests_in_flight(folder: Path) -> None:
+def test_D13_SIGTERM_to_the_process_group_finishes_requests_in_flight(folder: Path) -> None:
     """Send a signal to all processes, as systemd does, which does not know the supervisor."""
     with running_server(folder, "app:app", "--workers", "2") as server:
         wait_until_ready(server, 2)

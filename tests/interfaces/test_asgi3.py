@@ -126,7 +126,7 @@ async def test_asgi_content_is_received_in_pieces_as_it_arrives() -> None:
     ]
 
 
-async def test_asgi_receive_after_the_content_waits_for_http_disconnect() -> None:
+async def test_asgi_receive_waits_for_http_disconnect_after_the_content() -> None:
     app = App(LAST, receives=2)
     conversation = await answered(app)
     assert app.received[1:] == []
@@ -151,7 +151,7 @@ async def test_asgi_application_receives_http_disconnect_if_an_upload_is_interru
 
 
 @pytest.mark.parametrize("stream", [GET, request(POST, b"content-length: 4", content=b"ab")])
-async def test_asgi_receive_after_the_response_returns_http_disconnect(stream: bytes) -> None:
+async def test_asgi_receive_returns_http_disconnect_after_the_response(stream: bytes) -> None:
     app = App(receives_after=1)
     await answered(app, stream)
     assert app.received == [{"type": "http.disconnect"}]
@@ -246,7 +246,7 @@ async def test_asgi_send_waits_for_a_slow_client() -> None:
     assert sent == [0, 1]
 
 
-async def test_asgi_disconnect_ends_a_waiting_send_and_fails_the_next_send() -> None:
+async def test_asgi_send_raises_after_a_disconnect_has_ended_a_waiting_send() -> None:
     app = App(START, {**MORE, "body": bytes(70000)}, MORE)
     conversation = Conversation(app)
     conversation.transport.client_takes = False
@@ -593,7 +593,7 @@ async def test_asgi_application_may_continue_after_its_response() -> None:
     assert done == [1]
 
 
-async def test_timeout_disconnect_cancels_the_asgi_handler_of_a_disconnected_client() -> None:
+async def test_asgi_handler_of_a_disconnected_client_is_cancelled_after_a_timeout() -> None:
     conversation = await answered(App(FOR_EVER), timeout_disconnect=0.0)
     await conversation.lose()
     await until(lambda: not conversation.interface.tasks.running)
@@ -885,7 +885,7 @@ async def test_framework_disconnect_exception_logs_no_traceback(
 
 
 @pytest.mark.any_loop
-async def test_exception_in_a_disconnect_error_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_raised_while_handling_a_disconnect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

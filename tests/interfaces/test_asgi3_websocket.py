@@ -157,7 +157,7 @@ async def test_websocket_reading_pauses_while_many_messages_wait_for_asgi_receiv
     await conversation.lose()
 
 
-async def test_websocket_reading_pauses_while_large_messages_wait_for_asgi_receive() -> None:
+async def test_websocket_reading_pauses_while_a_large_message_waits_for_asgi_receive() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -310,7 +310,7 @@ async def test_asgi_denial_response_can_stream_beyond_ws_accept_timeout() -> Non
     assert conversation.responses()[0].complete
 
 
-async def test_asgi_application_gets_disconnect_when_a_client_leaves_the_handshake() -> None:
+async def test_asgi_receive_reports_a_disconnect_during_the_handshake() -> None:
     received = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

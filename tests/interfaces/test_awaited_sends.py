@@ -201,7 +201,7 @@ async def test_slow_http_client_receives_the_chunks_of_three_tasks_in_order(kind
 
 
 @websockets
-async def test_slow_websocket_stays_open_after_a_large_and_200_small_messages(kind: str) -> None:
+async def test_slow_websocket_stays_open_after_one_large_and_200_small_messages(kind: str) -> None:
     async def talk(send: Send) -> None:
         send(LARGE)
         for _ in range(200):

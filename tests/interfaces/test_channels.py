@@ -111,7 +111,7 @@ async def test_R5_message_is_sent_even_if_send_is_not_awaited() -> None:
     assert conversation.responses()[0].content == b"ab"
 
 
-async def test_R5_send_can_be_passed_to_create_task_gather_and_wait_for() -> None:
+async def test_R5_result_of_send_can_be_awaited_by_asyncio_functions() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
         await asyncio.create_task(reply.send({"status": 200, "more_content": True}))
@@ -286,7 +286,7 @@ async def test_R6_message_from_outside_the_handler_to_a_disconnected_client_is_d
     await settle()
 
 
-async def test_R6_timeout_disconnect_cancels_a_handler_that_ignores_the_disconnect() -> None:
+async def test_R6_handler_that_ignores_the_disconnect_is_cancelled_after_a_timeout() -> None:
     cancelled = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -442,7 +442,7 @@ async def slow(message: dict[str, Any], channels: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("reply", [hello, slow])
-async def test_R8_application_that_requests_http_disconnect_gets_it_after_each_request(reply: Any) -> None:
+async def test_R8_application_may_ask_for_http_disconnect_after_each_request(reply: Any) -> None:
     app = WantsDisconnect(reply)
     conversation = Conversation(app)
     conversation.send(GET)
@@ -652,7 +652,7 @@ async def test_R15_shutdown_waits_for_handlers_and_then_cancels_them(caplog: pyt
 
 
 @pytest.mark.parametrize("ending", ["reply", "loss", "failure", "late"])
-async def test_R15_on_close_callback_is_called_once_however_the_exchange_ends(ending: str) -> None:
+async def test_R15_every_end_of_an_exchange_calls_the_on_close_callback_once(ending: str) -> None:
     calls: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -727,7 +727,7 @@ async def test_R17_connection_is_aborted_when_another_task_exceeds_max_unsent_by
         (b"//a/../b", "//a/../b"),
     ],
 )
-async def test_R18_path_is_percent_decoded_once_and_encodable_as_utf8(target: bytes, path: str) -> None:
+async def test_R18_path_is_percent_decoded_once(target: bytes, path: str) -> None:
     message = await message_of(request(b"GET " + target + b" HTTP/1.1"))
     assert (message["path"], message["raw_path"]) == (path, target)
     message["path"].encode("utf-8")
@@ -966,7 +966,7 @@ async def test_repr_of_channels_shows_name_path_and_state() -> None:
     assert repr(reply) == f"<ReplyChannel {reply.name} of <GET '/' COMPLETE>>"
 
 
-async def test_R5_waiting_send_has_the_coroutine_methods_send_throw_and_close() -> None:
+async def test_R5_result_of_send_has_the_methods_of_a_coroutine() -> None:
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]

@@ -266,7 +266,7 @@ async def test_threaded_application_is_not_called_for_a_disconnected_client(
         assert not caplog.messages
 
 
-async def test_threaded_body_receive_returns_closed_after_a_disconnect() -> None:
+async def test_threaded_receive_returns_a_closed_chunk_after_a_disconnect() -> None:
     received: list[Any] = []
     app = threaded(lambda message, channels: received.append(channels["body"].receive()))
     async with http(app) as conversation:
@@ -320,7 +320,7 @@ async def test_threaded_request_runs_after_a_waiting_request_is_cancelled() -> N
 
 
 @pytest.mark.parametrize("rate", [0, 1])
-async def test_min_response_rate_watches_a_response_that_holds_a_thread(rate: int) -> None:
+async def test_response_that_holds_a_thread_is_subject_to_min_response_rate(rate: int) -> None:
     release = threading.Event()
     watched: list[Any] = []
 
@@ -488,7 +488,7 @@ async def test_threaded_handler_ends_after_1000_sends_to_a_disconnected_websocke
         assert drops == 1000
 
 
-async def test_exception_of_a_threaded_event_is_logged_and_the_websocket_stays_open(
+async def test_exception_of_a_threaded_handler_does_not_close_the_websocket(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(message: Message, channels: Channels) -> None:
@@ -503,7 +503,7 @@ async def test_exception_of_a_threaded_event_is_logged_and_the_websocket_stays_o
         assert "a bad message" in caplog.text
 
 
-async def test_disconnect_event_waits_for_a_threaded_handler_beyond_timeout_disconnect() -> None:
+async def test_disconnect_event_follows_a_threaded_handler_that_has_timed_out() -> None:
     app = Blocking()
     async with opened(threaded(app), timeout_disconnect=0.01) as conversation:
         await conversation.say("held", "dropped")
@@ -557,7 +557,7 @@ async def test_result_of_a_cancelled_threaded_call_is_dropped(returns_coroutine:
     await application.shutdown()
 
 
-async def test_cancelled_threaded_body_receive_raises_ChannelClosed() -> None:
+async def test_threaded_receive_raises_ChannelClosed_when_it_is_cancelled() -> None:
     class Cancelled:
         async def receive(self) -> None:
             raise ChannelClosed("gone")

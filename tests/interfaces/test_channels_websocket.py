@@ -266,7 +266,7 @@ async def test_exception_in_a_receive_handler_does_not_close_the_websocket(caplo
     assert caplog.text.count("Traceback") == 1
 
 
-async def test_websocket_reading_pauses_at_the_limit_ws_handlers() -> None:
+async def test_websocket_reading_pauses_when_the_handler_limit_is_reached() -> None:
     waiting: list[asyncio.Future[None]] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -373,7 +373,7 @@ async def test_client_messages_after_the_close_frame_of_the_server_are_ignored()
     assert app.events == ["connect"]
 
 
-async def test_websocket_send_outside_its_handler_is_dropped_after_a_disconnect() -> None:
+async def test_message_sent_outside_the_websocket_handler_is_dropped_after_a_disconnect() -> None:
     app = Recorder(echo)
     conversation = await opened(app)
     reply = app.channels[0]["reply"]
@@ -445,7 +445,7 @@ async def test_in_memory_chat_delivers_messages_while_clients_come_and_go() -> N
     assert len(clients) == 2
 
 
-async def test_websocket_send_outside_its_handler_does_not_wait_for_a_slow_client() -> None:
+async def test_send_outside_the_websocket_handler_does_not_wait_for_a_slow_client() -> None:
     log: list[str] = []
     channel: list[Any] = []
 
@@ -526,7 +526,7 @@ async def test_connect_reply_with_a_misspelled_accept_key_gives_500(
 
 
 @pytest.mark.parametrize("ending", ["refused", "failed", "lost", "closed"])
-async def test_on_close_callback_is_called_once_however_the_websocket_ends(
+async def test_every_end_of_a_websocket_calls_the_on_close_callback_once(
     ending: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     called: list[str] = []

@@ -228,7 +228,7 @@ async def test_websocket_send_of_anything_but_a_dict_raises(message: Any) -> Non
     await conversation.lose()
 
 
-async def test_send_from_a_handler_thread_raises_channel_closed_after_the_disconnect() -> None:
+async def test_send_from_a_handler_thread_raises_ChannelClosed_after_the_disconnect() -> None:
     ended: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:

@@ -111,7 +111,7 @@ async def test_R9_consumer_message_has_the_request_keys_and_all_content(
 
 @WAYS
 @pytest.mark.parametrize("alias", ["content", "message"])
-async def test_R9_consumer_message_repeats_the_request_keys_in_content_and_message(
+async def test_R9_consumer_message_repeats_the_request_keys_under_two_aliases(
     alias: str, way: Callable[[Consumer], Consumer]
 ) -> None:
     message = await message_of(way, request(POST, b"content-length: 2", content=b"ab"))

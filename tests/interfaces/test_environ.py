@@ -244,7 +244,7 @@ print(exchange.endpoint.environ.get("SECRET"), exchange.endpoint.environ.get("RE
         ({"GATEWAY_INTERFACE": "CGI/1.1", "REMOTE_USER": "me"}, "hunter2 me [[b'host', b'x']]"),
     ],
 )
-def test_environment_variables_of_the_process_are_not_passed_on(cgi: dict[str, str], seen: str) -> None:
+def test_process_environment_reaches_the_application_only_under_CGI(cgi: dict[str, str], seen: str) -> None:
     environment = {"PATH": os.environ["PATH"], "SECRET": "hunter2", "HTTP_PROXY": "http://me:hunter2@proxy", **cgi}
     python = [sys.executable, "-c", PASSING_ON]
     assert subprocess.run(python, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip() == seen

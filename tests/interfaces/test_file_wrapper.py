@@ -204,7 +204,7 @@ async def test_wsgi_file_is_not_sent_with_status_204_or_304(path: Path, status: 
     assert (response.complete, response.content) == (True, b"")
 
 
-async def test_wsgi_file_is_not_sent_in_response_to_head(path: Path) -> None:
+async def test_wsgi_file_is_not_sent_in_response_to_HEAD(path: Path) -> None:
     app = answering(lambda: open(path, "rb"), ("Content-Length", str(len(CONTENT))))
     response = await response_of(request(b"HEAD / HTTP/1.1"), app=app)
     assert (response.content, response.header(b"content-length")) == (b"", b"1048576")

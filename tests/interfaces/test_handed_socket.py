@@ -137,7 +137,7 @@ async def test_W5_socket_can_be_read_with_a_selector_on_a_second_thread() -> Non
     assert app.returned == b"hello"
 
 
-async def test_W5_concurrent_use_of_the_socket_by_threads_causes_one_takeover() -> None:
+async def test_W5_concurrent_fileno_calls_return_the_same_descriptor() -> None:
     def use(environ: dict[str, Any]) -> int:
         sock = environ["werkzeug.socket"]
         descriptors: list[int] = []

@@ -136,7 +136,7 @@ async def test_W2_websocket_closes_with_1000_when_the_wsgi_application_returns(
     await site.end()
 
 
-async def test_W2_wsgi_response_close_is_called_after_the_takeover() -> None:
+async def test_W2_close_method_of_the_wsgi_iterable_is_called_after_accept() -> None:
     class Response(list[bytes]):
         has_closed = False
 
@@ -169,7 +169,7 @@ def stop(websocket: WSGIWebSocket) -> None:
     raise StopIteration
 
 
-async def test_W2_StopIteration_after_the_takeover_closes_the_websocket_with_1000(
+async def test_W2_StopIteration_in_a_wsgi_websocket_handler_closes_with_1000(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     site = await opened(Call(stop))
@@ -179,7 +179,7 @@ async def test_W2_StopIteration_after_the_takeover_closes_the_websocket_with_100
 
 
 @pytest.mark.parametrize("error", [ValueError("wrong"), SystemExit(3), OSError("no file")])
-async def test_W2_exception_after_the_takeover_closes_the_websocket_with_1011(
+async def test_W2_exception_in_a_wsgi_websocket_handler_closes_with_1011(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def serve(websocket: WSGIWebSocket) -> None:
@@ -223,7 +223,7 @@ async def test_W2_exception_after_close_does_not_change_the_close_code(
     await site.end()
 
 
-async def test_W2_wsgi_generator_that_yields_after_the_takeover_is_closed() -> None:
+async def test_W2_wsgi_generator_that_yields_after_a_websocket_send_is_closed() -> None:
     steps: list[str] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -253,7 +253,7 @@ async def test_W2_wsgi_websocket_has_one_access_log_line_with_status_101() -> No
     assert lines == [(101, "")]
 
 
-async def test_taken_over_connection_is_freed_without_the_garbage_collector() -> None:
+async def test_wsgi_websocket_is_freed_without_the_garbage_collector() -> None:
     freed: list[weakref.ref[Any]] = []
 
     class Marker:
@@ -280,7 +280,7 @@ async def test_taken_over_connection_is_freed_without_the_garbage_collector() ->
 # Origin
 
 
-async def test_W4_takeover_from_a_foreign_origin_gets_403(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W4_wsgi_websocket_from_a_foreign_origin_gets_403(caplog: pytest.LogCaptureFixture) -> None:
     call = Call(echo)
     site = await opened(call, origin="http://evil.example")
     assert await site.answer() == 403
@@ -442,7 +442,7 @@ async def test_W6_accept_on_a_helper_thread_detaches_the_worker_thread() -> None
 
 
 @pytest.mark.parametrize("content", [(b"ordinary",), {b"ordi": 1, b"nary": 2}], ids=["whole", "pieces"])
-async def test_accept_on_a_second_thread_succeeds_or_raises_during_the_response(
+async def test_concurrent_accept_on_a_second_thread_succeeds_or_raises(
     caplog: pytest.LogCaptureFixture, content: Any
 ) -> None:
     refused: list[ClientDisconnected] = []
@@ -523,7 +523,7 @@ async def test_W7_websocket_receive_raises_with_1012_when_the_server_stops() -> 
     await site.end()
 
 
-async def test_W7_shutdown_waits_at_most_timeout_disconnect_for_a_handler() -> None:
+async def test_W7_shutdown_waits_for_a_handler_until_the_disconnect_timeout() -> None:
     release = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:

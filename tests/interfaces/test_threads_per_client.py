@@ -229,7 +229,7 @@ def test_fork_resets_the_thread_count_of_each_client(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("end", ["run", "cancel"])
-def test_client_is_not_counted_after_its_last_call(end: str) -> None:
+def test_thread_limit_forgets_a_client_after_its_last_call(end: str) -> None:
     shares = ClientShares(2, 10)
     posted: list[SharedJob] = []
 

@@ -146,7 +146,7 @@ def test_header_part_that_is_not_bytes_raises_TypeError(part: object) -> None:
 
 
 @pytest.mark.parametrize("value", [bytearray(b"X"), memoryview(bytearray(b"X")), memoryview(b"X")])
-def test_header_of_a_message_may_be_bytes_bytearray_or_memoryview(value: Any) -> None:
+def test_response_header_may_be_bytearray_or_memoryview(value: Any) -> None:
     assert decode_response(200, b"", [(value, value)], "OK")[1] == [("x", "X")]
 
 
@@ -157,6 +157,6 @@ def test_cache_of_decoded_response_headers_is_bounded() -> None:
     assert len(_DECODED_FIELDS) <= 256
 
 
-def test_long_header_of_a_message_is_not_cached() -> None:
+def test_long_response_header_is_not_cached() -> None:
     decode_response(200, b"", [(b"X-Long", b"v" * 200)], "OK")
     assert (b"X-Long", b"v" * 200) not in _DECODED_FIELDS

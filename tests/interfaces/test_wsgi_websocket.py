@@ -155,7 +155,7 @@ async def test_W8_close_by_another_thread_ends_receive() -> None:
     await site.end()
 
 
-async def test_send_after_close_raises_client_disconnected() -> None:
+async def test_send_after_close_raises_ClientDisconnected() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         websocket.accept()
         websocket.close()
@@ -367,7 +367,7 @@ async def test_wsgi_websocket_receive_raises_after_use_of_the_werkzeug_socket() 
     await site.end()
 
 
-async def test_accept_on_a_closing_transport_raises_client_disconnected() -> None:
+async def test_accept_on_a_closing_transport_raises_ClientDisconnected() -> None:
     proceed = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -385,7 +385,7 @@ async def test_accept_on_a_closing_transport_raises_client_disconnected() -> Non
     await site.end()
 
 
-async def test_send_to_a_stopped_event_loop_raises_client_disconnected() -> None:
+async def test_send_to_a_stopped_event_loop_raises_ClientDisconnected() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
 

@@ -106,7 +106,7 @@ async def test_E1_configured_websocket_origins_replace_the_check_against_the_hos
     assert await answer(*HANDSHAKE, b"origin: https://example.org", **settings) == 403
 
 
-async def test_E1_log_line_for_a_refused_origin_names_the_option(
+async def test_E1_log_line_for_a_refused_origin_names_the_allowed_origins_option(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await answer(*HANDSHAKE, b"origin: http://evil.example")
