@@ -240,7 +240,7 @@ def test_http_request_is_served_while_20_flask_sock_websockets_are_open() -> Non
         assert server.get() == (200, "Hello, world")
 
 
-def test_flask_sock_handshake_above_the_ws_threads_limit_gets_503() -> None:
+def test_flask_sock_handshake_gets_503_when_all_websocket_threads_are_busy() -> None:
     with serving("--ws-threads", "2") as server, ExitStack() as clients:
         for _ in range(2):
             clients.enter_context(opened(server))

@@ -340,7 +340,7 @@ def test_gunicorn_serves_a_preloaded_application() -> None:
 
 
 @covers("reuse_port")
-def test_gunicorn_worker_serves_with_reuse_port() -> None:
+def test_gunicorn_worker_serves_with_the_reuse_port_setting() -> None:
     with running_gunicorn(HOSTED, "app:app", "--reuse-port") as server:
         assert server.get()[0] == 200
 

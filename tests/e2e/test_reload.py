@@ -168,7 +168,7 @@ def test_reload_include_option_makes_an_html_file_cause_a_reload(folder: Path, p
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_reload_exclude_option_overrides_reload_dir(folder: Path, program: str) -> None:
+def test_reload_exclude_option_takes_precedence_over_reload_dir(folder: Path, program: str) -> None:
     for name in ("watched", "excluded"):
         (folder / name).mkdir()
         (folder / name / "settings.py").write_text("one")

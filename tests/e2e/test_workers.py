@@ -303,7 +303,7 @@ def test_unpicklable_configuration_is_rejected_before_a_socket_is_opened(folder:
     assert not (folder / "app.sock").exists()
 
 
-def test_worker_is_replaced_before_it_stops_at_limit_max_requests(folder: Path) -> None:
+def test_worker_at_the_request_limit_is_replaced_before_it_stops(folder: Path) -> None:
     with running_server(folder, "app:app", "--workers", "2", "--limit-max-requests", "3") as server:
         wait_until_ready(server, 2)
         load = Load(server)
@@ -316,14 +316,14 @@ def test_worker_is_replaced_before_it_stops_at_limit_max_requests(folder: Path) 
         assert "asks to be replaced: Maximum request limit of " in server.stderr
 
 
-def test_single_process_ends_at_limit_max_requests(folder: Path) -> None:
+def test_single_process_ends_at_the_request_limit(folder: Path) -> None:
     with running_server(folder, "app:app", "--limit-max-requests", "1") as server:
         server.get()
         assert server.wait() == 0
         assert "Maximum request limit of 1 exceeded. Terminating process." in server.stderr
 
 
-def test_websocket_messages_count_towards_limit_max_requests(folder: Path) -> None:
+def test_websocket_messages_count_towards_the_request_limit(folder: Path) -> None:
     with running_server(folder, "app:app", "--limit-max-requests", "3") as server:
         with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
             for _ in range(3):

@@ -199,7 +199,7 @@ async def test_asgi_response_start_may_omit_headers() -> None:
 
 
 @pytest.mark.parametrize("event", [START, MORE, LAST])
-async def test_asgi_second_send_after_a_disconnect_raises_an_os_error(
+async def test_second_asgi_send_after_a_disconnect_raises_OSError(
     event: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(START, MORE, event) if event is not START else App(START)

@@ -281,7 +281,7 @@ async def test_asgi_websocket_is_closed_if_its_application_is_cancelled(
     assert (conversation.status, conversation.close_code) == (status, code)
 
 
-async def test_asgi_handshake_is_rejected_after_ws_accept_timeout(
+async def test_asgi_handshake_is_rejected_after_the_accept_timeout(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -294,7 +294,7 @@ async def test_asgi_handshake_is_rejected_after_ws_accept_timeout(
     await until(lambda: not conversation.interface.tasks.running)
 
 
-async def test_asgi_denial_response_can_stream_beyond_ws_accept_timeout() -> None:
+async def test_asgi_denial_response_can_stream_beyond_the_accept_timeout() -> None:
     go = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -435,7 +435,7 @@ async def test_second_close_of_an_asgi_websocket_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(("event", "error"), [(TEXT, ClientDisconnected), (CLOSE, None)])
-async def test_asgi_send_to_a_disconnected_websocket_raises_an_os_error(
+async def test_asgi_send_to_a_disconnected_websocket_raises_OSError(
     event: dict[str, Any], error: type[OSError] | None
 ) -> None:
     left = asyncio.Event()

@@ -214,7 +214,7 @@ async def test_slow_websocket_stays_open_after_one_large_and_200_small_messages(
 
 
 @websockets
-async def test_websocket_is_closed_when_its_awaited_sends_exceed_max_pending_bytes(kind: str) -> None:
+async def test_websocket_is_closed_when_its_awaited_sends_exceed_the_byte_limit(kind: str) -> None:
     conversation = await slow_websocket(WEBSOCKETS[kind](many(400, 10_000)), write_buffer_bytes=1000, **SMALL)
     await until(taking(conversation, lambda: conversation.close_code is not None))
     assert conversation.close_code == 1013
@@ -224,7 +224,7 @@ async def test_websocket_is_closed_when_its_awaited_sends_exceed_max_pending_byt
 
 
 @responses
-async def test_response_is_aborted_when_its_awaited_sends_exceed_max_pending_bytes(
+async def test_response_is_aborted_when_its_awaited_sends_exceed_the_byte_limit(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     conversation = await slow_response(RESPONSES[kind](many(400, 10_000)), write_buffer_bytes=1000, **SMALL)
@@ -234,7 +234,7 @@ async def test_response_is_aborted_when_its_awaited_sends_exceed_max_pending_byt
     assert "over 1000000 unread bytes" in caplog.text
 
 
-async def test_single_message_may_be_larger_than_max_pending_bytes() -> None:
+async def test_single_message_may_exceed_the_byte_limit_of_awaited_sends() -> None:
     conversation = await slow_websocket(channels_websocket(many(1, 2_000_000)), write_buffer_bytes=1000, **SMALL)
     assert (conversation.close_code, conversation.transport.unsent) == (None, 2_000_010)
     await conversation.lose()

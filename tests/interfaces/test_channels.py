@@ -530,7 +530,7 @@ async def test_R12_optional_keys_of_a_reply_may_be_missing_or_none(missing: dict
         {},
     ],
 )
-async def test_invalid_reply_raises_local_protocol_error(reply: dict[str, Any]) -> None:
+async def test_invalid_reply_raises_LocalProtocolError(reply: dict[str, Any]) -> None:
     raised: list[Exception] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -693,7 +693,7 @@ async def test_R15_failed_on_close_callback_does_not_prevent_the_next_callback(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_R17_connection_is_aborted_when_another_task_exceeds_max_unsent_bytes() -> None:
+async def test_R17_connection_is_aborted_when_too_many_bytes_are_unsent() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -913,7 +913,7 @@ async def test_unused_reply_channel_gives_500_when_it_is_garbage_collected() -> 
     assert conversation.statuses == [500]
 
 
-async def test_channels_reply_that_never_comes_gives_500_after_reply_timeout() -> None:
+async def test_channels_request_gets_500_after_the_reply_timeout() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

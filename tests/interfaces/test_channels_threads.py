@@ -320,7 +320,7 @@ async def test_threaded_request_runs_after_a_waiting_request_is_cancelled() -> N
 
 
 @pytest.mark.parametrize("rate", [0, 1])
-async def test_response_that_holds_a_thread_is_subject_to_min_response_rate(rate: int) -> None:
+async def test_response_that_holds_a_thread_is_subject_to_the_minimum_rate(rate: int) -> None:
     release = threading.Event()
     watched: list[Any] = []
 

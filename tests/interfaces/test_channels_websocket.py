@@ -206,7 +206,7 @@ async def test_system_exit_of_a_connect_handler_gives_500(
     assert conversation.status == 500
 
 
-async def test_channels_handshake_is_rejected_after_ws_accept_timeout(
+async def test_channels_handshake_is_rejected_after_the_accept_timeout(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:
@@ -314,7 +314,7 @@ async def test_websocket_handler_gets_a_single_message_of_16_MiB() -> None:
     await conversation.lose()
 
 
-async def test_websocket_messages_are_handled_one_at_a_time_if_ws_handlers_is_1() -> None:
+async def test_websocket_messages_are_handled_one_at_a_time_with_one_handler() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:

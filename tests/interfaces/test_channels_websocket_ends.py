@@ -107,7 +107,7 @@ async def test_websocket_reply_channel_is_open_until_the_disconnect_handler_retu
     assert (over, replies[0].over) == ([False], True)
 
 
-async def test_ws_handlers_limit_holds_when_all_handlers_end_at_once() -> None:
+async def test_websocket_handler_limit_holds_when_all_handlers_end_at_once() -> None:
     gates: list[asyncio.Event] = [asyncio.Event()]
     running = most = 0
 
@@ -305,7 +305,7 @@ async def test_disconnect_drops_queued_websocket_messages() -> None:
     assert len(held.waiting) == 1
 
 
-async def test_channels_denial_response_can_stream_beyond_ws_accept_timeout() -> None:
+async def test_channels_denial_response_can_stream_beyond_the_accept_timeout() -> None:
     loop = asyncio.get_running_loop()
     time_is_up: asyncio.Future[None] = loop.create_future()
 

@@ -314,7 +314,7 @@ async def test_consumer_may_reply_after_it_has_returned(way: Callable[[Consumer]
 
 
 @WAYS
-async def test_consumer_reply_that_never_comes_gives_500_after_reply_timeout(
+async def test_consumer_request_gets_500_after_the_reply_timeout(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     kept: list[Any] = []

@@ -271,7 +271,7 @@ async def test_sync_consumer_may_change_its_content_buffer_after_send() -> None:
         ([{"status": 200, "more_content": True}, {"content": 1}], "content: expected bytes, got int 1"),
     ],
 )
-async def test_invalid_message_raises_local_protocol_error_in_the_sync_consumer(messages: list[Any], said: str) -> None:
+async def test_invalid_message_raises_LocalProtocolError_in_the_sync_consumer(messages: list[Any], said: str) -> None:
     raised: list[str] = []
 
     def app(message: dict[str, Any]) -> None:

@@ -328,7 +328,7 @@ def test_coroutine_function_with_a_scope_parameter_is_not_detected_as_asgi_2() -
 
 
 @pytest.mark.parametrize("factory", [lambda: channels_app, lambda **options: channels_app])
-def test_error_for_a_function_without_parameters_suggests_factory(factory: Any) -> None:
+def test_error_for_a_function_without_parameters_suggests_the_factory_option(factory: Any) -> None:
     with pytest.raises(InterfaceError, match="pass --factory if it makes the application, or --interface channels"):
         detect_interface(factory)
 

@@ -118,7 +118,7 @@ def test_environ_text_beyond_latin_1_is_encoded_as_utf_8() -> None:
     assert fields(exchange) == {b"x": "€".encode()}
 
 
-def test_path_info_without_a_slash_is_joined_to_the_script_name() -> None:
+def test_PATH_INFO_without_a_slash_is_joined_to_SCRIPT_NAME() -> None:
     exchange = read(SCRIPT_NAME="/app", PATH_INFO="x")
     assert exchange.path == "/app/x"
     assert build_environ(exchange)["PATH_INFO"] == "/x"

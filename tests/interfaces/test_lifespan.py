@@ -156,7 +156,7 @@ async def test_application_that_answers_lifespan_with_http_events_is_served(
     assert "expected lifespan.startup.complete or .failed, got 'http.response.start'" in caplog.text
 
 
-async def test_failed_lifespan_startup_raises_startup_error_with_the_reason() -> None:
+async def test_failed_lifespan_startup_raises_StartupError_with_the_reason() -> None:
     with pytest.raises(StartupError, match=r"^lifespan.startup.failed: the reason$"):
         await interface_of(App("lifespan.startup.failed", "lifespan.shutdown.complete")).startup()
 
@@ -172,7 +172,7 @@ async def test_lifespan_startup_can_be_cancelled() -> None:
     assert starting.cancelled()
 
 
-async def test_lifespan_shutdown_failed_event_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failed_lifespan_shutdown_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     interface = interface_of(App("lifespan.startup.complete", "lifespan.shutdown.failed"))
     await interface.startup()
     await interface.shutdown(1)

@@ -136,7 +136,7 @@ async def test_W2_websocket_closes_with_1000_when_the_wsgi_application_returns(
     await site.end()
 
 
-async def test_W2_close_method_of_the_wsgi_iterable_is_called_after_accept() -> None:
+async def test_W2_close_method_of_the_wsgi_iterable_is_called_after_a_websocket() -> None:
     class Response(list[bytes]):
         has_closed = False
 
@@ -312,7 +312,7 @@ async def test_W4_use_of_a_rejected_websocket_raises_ClientDisconnected() -> Non
     await site.end()
 
 
-async def test_W4_wsgi_application_may_return_without_start_response_after_a_403(
+async def test_W4_wsgi_application_may_skip_start_response_after_a_403(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -325,7 +325,7 @@ async def test_W4_wsgi_application_may_return_without_start_response_after_a_403
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-async def test_wsgi_application_without_start_response_logs_no_error_after_a_disconnect(
+async def test_wsgi_application_may_skip_start_response_after_a_disconnect(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -386,7 +386,7 @@ async def answered_handshake(site: Site) -> FakeTransport:
     return transport
 
 
-async def test_W6_handshake_above_ws_threads_gets_503_until_a_websocket_ends(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W6_handshake_gets_503_until_a_websocket_thread_is_free(caplog: pytest.LogCaptureFixture) -> None:
     call = Call(echo)
     site = await opened(call, ws_threads=1)
     assert await site.answer() == 101
@@ -402,7 +402,7 @@ async def test_W6_handshake_above_ws_threads_gets_503_until_a_websocket_ends(cap
     await site.interface.shutdown(30)
 
 
-async def test_W6_handshake_above_threads_per_client_gets_503(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W6_handshake_above_the_thread_limit_of_a_client_gets_503(caplog: pytest.LogCaptureFixture) -> None:
     site = await opened(Call(echo), threads=2, threads_per_client=1, ws_threads=2)
     assert await site.answer() == 101
     transport = await answered_handshake(site)
@@ -481,7 +481,7 @@ async def test_W6_accept_after_the_response_detaches_no_thread() -> None:
     await site.end()
 
 
-async def test_wsgi_websocket_does_not_count_towards_threads_per_client() -> None:
+async def test_wsgi_websocket_does_not_count_towards_the_thread_limit_of_a_client() -> None:
     site = await opened(Call(echo), threads_per_client=1)
     assert await site.answer() == 101
     http, transport = site.connect()

@@ -110,7 +110,7 @@ async def test_client_above_its_thread_limit_does_not_delay_another_client(kind:
         await clients.end()
 
 
-async def test_client_uses_no_more_threads_than_threads_per_client() -> None:
+async def test_client_uses_no_more_threads_than_its_limit() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads_per_client=3)
     for name in ("a1", "a2", "a3", "a4"):
@@ -147,7 +147,7 @@ async def test_thread_limit_behind_a_trusted_proxy_applies_to_the_forwarded_clie
     await clients.end()
 
 
-async def test_threads_per_client_does_not_apply_to_a_unix_socket() -> None:
+async def test_thread_limit_per_client_does_not_apply_to_a_unix_socket() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2"):
@@ -169,7 +169,7 @@ async def test_client_with_too_many_waiting_requests_gets_503() -> None:
     await clients.end()
 
 
-async def test_rejected_request_does_not_count_towards_threads_per_client() -> None:
+async def test_rejected_request_does_not_count_towards_the_thread_limit() -> None:
     app = Blocking()
     clients = Clients(app.wsgi, threads=1, thread_queue=0)
     clients.ask("a1")
@@ -185,7 +185,7 @@ async def test_rejected_request_does_not_count_towards_threads_per_client() -> N
     await clients.end()
 
 
-async def test_disconnect_drops_a_request_that_waits_for_threads_per_client() -> None:
+async def test_disconnect_drops_a_request_that_waits_for_a_thread() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2", "a3"):
@@ -199,7 +199,7 @@ async def test_disconnect_drops_a_request_that_waits_for_threads_per_client() ->
     await clients.end()
 
 
-async def test_shutdown_answers_503_to_a_request_that_waits_for_threads_per_client() -> None:
+async def test_shutdown_answers_503_to_a_request_that_waits_for_a_thread() -> None:
     app = Blocking()
     clients = Clients(app.wsgi)
     for name in ("a1", "a2"):

@@ -319,7 +319,7 @@ def test_file_wrapper_accepts_an_object_without_close() -> None:
 
 
 @pytest.mark.parametrize("content", ["text", bytearray(b"x"), None])
-async def test_wsgi_write_of_text_gives_500(content: Any) -> None:
+async def test_wsgi_application_that_writes_text_gives_500(content: Any) -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])(content)
         return []

@@ -64,7 +64,7 @@ async def test_wsgi_application_can_accept_after_an_invalid_accept() -> None:
     await site.end()
 
 
-async def test_second_accept_raises_local_protocol_error() -> None:
+async def test_second_accept_raises_LocalProtocolError() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         websocket.accept()
         websocket.accept()
@@ -332,7 +332,7 @@ async def test_silent_client_of_a_wsgi_websocket_is_pinged() -> None:
     await site.end()
 
 
-async def test_wsgi_websocket_closes_after_a_message_above_ws_max_size() -> None:
+async def test_wsgi_websocket_closes_after_a_message_above_the_size_limit() -> None:
     call = Call(lambda websocket: websocket.receive())
     site = await opened(call, ws_max_size=200)
     await site.answer()

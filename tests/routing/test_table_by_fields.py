@@ -36,7 +36,7 @@ OTHER = Route("/*", application)
         (b"\xff:::", OTHER),
     ],
 )
-def test_M6_a_host_field_is_compared_without_case_port_and_final_dot(field: bytes, entry: Entry) -> None:
+def test_M6_host_comparison_ignores_case_port_and_final_dot(field: bytes, entry: Entry) -> None:
     fields = split_pairs([[b"accept", b"*/*"], [b"host", field], [b"x-forwarded-host", b"shop.example"]])
     assert Table([SHOP, SIX, OTHER]).find_by_fields("/a", fields, "http", "GET") is entry
 
@@ -71,7 +71,7 @@ def test_M5_plain_OPTIONS_request_goes_to_the_OPTIONS_route() -> None:
     assert Table([NEW, options]).find_by_fields("/a", split_pairs([]), "http", "OPTIONS") is options
 
 
-def test_M4_405_lists_the_methods_of_the_routes_for_the_path() -> None:
+def test_M4_405_response_lists_the_allowed_methods() -> None:
     table = Table([NEW, Route("/a/*", application, methods=("GET",))])
     answer = table.refusal("/a", split_pairs([]), "http")
     assert answer.status == 405
