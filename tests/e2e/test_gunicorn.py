@@ -279,7 +279,7 @@ def test_gunicorn_applies_forwarded_headers_of_a_trusted_proxy(trusted: str, sch
         assert (description["scheme"], description["client"][0]) == (scheme, client)
 
 
-def test_gunicorn_applies_forwarded_headers_from_a_unix_socket_proxy(tmp_path: Path) -> None:
+def test_gunicorn_applies_forwarded_headers_of_a_proxy_on_a_unix_socket(tmp_path: Path) -> None:
     path = f"{tmp_path}/socket"
     with running_gunicorn(HOSTED, "app:app", "-b", f"unix:{path}") as server, Client(server, path=path) as client:
         assert described(client.get("/", "x-forwarded-proto: https"))["scheme"] == "https"

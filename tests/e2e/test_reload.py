@@ -78,7 +78,7 @@ def test_saved_file_is_served_after_a_reload(folder: Path, kind: str) -> None:
         assert server.get()[1] == "two"
 
 
-def test_each_watcher_reports_saved_files(server: ServerProcess, folder: Path) -> None:
+def test_each_file_watcher_reports_saved_files(server: ServerProcess, folder: Path) -> None:
     save(folder, "text = 'two'")
     ready(server, 2)
     assert server.get()[1] == "two"

@@ -383,7 +383,7 @@ async def test_reply_channel_declines_offered_text_unless_the_websocket_is_ready
     assert not reply.offer_text("late")
 
 
-async def test_breaking_off_a_slow_websocket_gives_503_or_close_code_1013() -> None:
+async def test_reply_channel_can_reject_or_close_a_slow_websocket() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     refused = await opened(app)

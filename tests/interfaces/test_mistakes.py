@@ -114,7 +114,7 @@ def threaded_consumer_answering(request: Message) -> Message:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("app", [answering, consumer_answering, threaded_consumer_answering])
-async def test_log_line_for_a_returned_response_shows_the_keys_of_the_response(
+async def test_log_line_shows_the_keys_of_a_returned_response(
     app: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     line, _ = await logged(app, caplog)
@@ -130,7 +130,7 @@ async def test_log_line_for_a_returned_response_shows_the_keys_of_the_response(
         ("body", "channels['body'] exists only if the request has content: use channels.get('body')"),
     ],
 )
-async def test_log_line_explains_a_KeyError_for_a_missing_channel(
+async def test_KeyError_for_a_missing_channel_is_logged_with_an_explanation(
     name: str, sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(message: Message, channels: Message) -> None:
@@ -141,7 +141,7 @@ async def test_log_line_explains_a_KeyError_for_a_missing_channel(
 
 
 @pytest.mark.any_loop
-async def test_log_line_does_not_explain_a_KeyError_of_an_application_dict(
+async def test_KeyError_of_an_application_dict_is_logged_without_an_explanation(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Message) -> None:

@@ -62,7 +62,7 @@ async def test_W3_half_closed_client_gets_the_ordinary_response_to_its_handshake
     await conversation.interface.shutdown(1)
 
 
-async def test_websocket_accept_for_a_half_closed_client_raises_ClientDisconnected() -> None:
+async def test_websocket_accept_raises_ClientDisconnected_for_a_half_closed_client() -> None:
     closed = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -549,7 +549,7 @@ async def test_W7_shutdown_waits_until_websocket_handlers_have_ended() -> None:
     assert site.interface.executor.detached == 0  # type: ignore[attr-defined]
 
 
-async def test_websocket_accept_after_a_disconnect_raises_ClientDisconnected() -> None:
+async def test_websocket_accept_raises_ClientDisconnected_after_a_disconnect() -> None:
     gone = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:

@@ -284,7 +284,7 @@ async def test_D8_request_head_that_arrives_byte_by_byte_is_scanned_once() -> No
     assert CountingBuffer.looked_at < 8 * len(stream)
 
 
-async def test_D9_int_is_called_with_at_most_twenty_digits_from_a_request(
+async def test_D9_server_converts_at_most_twenty_digits_of_a_request_to_int(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     longest = 0
