@@ -16,8 +16,7 @@ from tests.certificates import Certificates
 from tests.helpers import hello
 from tests.test_config import other_value
 from uvicorn.errors import ConfigError
-from uvicorn.keywords import keyword, setting_fields
-from uvicorn.options import RunOptions, SettingOptions
+from uvicorn.keywords import RunOptions, SettingOptions, keyword, setting_fields
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 FIELDS = {keyword(field): field for field in setting_fields()}

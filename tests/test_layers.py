@@ -28,7 +28,6 @@ GROUND: Final = frozenset(
         "measurements",
         "process_count",
         "settings",
-        "standard_streams",
         "types",
         "websocket_origin",
     }
@@ -57,7 +56,7 @@ LAYERS: Final[dict[str, frozenset[str]]] = {
 COMPOSITION: Final = frozenset(
     {
         "__init__", "__main__", "check", "cli", "config", "debugger", "keywords", "logging", "main", "message_logger",
-        "options", "other_servers", "serving", "supervisors", "utils", "worker", "workers",
+        "other_servers", "serving", "supervisors", "utils", "worker", "workers",
     },
 )  # fmt: skip
 
@@ -213,7 +212,6 @@ TESTED_ELSEWHERE: Final = {
     "interfaces/http_reply.py": "interfaces/test_channels.py",
     "keywords.py": "test_config.py",
     "main.py": "test_public_names.py",
-    "options.py": "test_config.py",
     "django/cleaning.py": "django/test_lanes.py",
     "django/management/commands/runserver.py": "django/test_runserver.py",
     "django/site.py": "django/test_runserver.py",

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 
-from uvicorn.standard_streams import is_terminal, occupy_standard_descriptors
+from uvicorn.logging import is_terminal
+from uvicorn.serving import occupy_standard_descriptors
 
 
 def test_missing_stream_is_not_a_terminal() -> None:

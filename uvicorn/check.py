@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator
+from itertools import product
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
@@ -38,7 +39,6 @@ class Finding(NamedTuple):
 
 
 def table_of(leaves: list[Leaf]) -> list[str]:
-    """Return the lines of the table, and a last line with the number of threads."""
     lines = aligned([_HEADINGS, *map(_row, leaves)])
     if any(leaf.is_django for leaf in leaves):
         lines = [
@@ -111,7 +111,6 @@ def name_of(app: Any) -> str:
 
 
 def findings(app: Any, leaves: list[Leaf], settings: Settings) -> Iterator[Finding]:
-    """Yield the mistakes in a site, and hints about the site."""
     for leaf in leaves:
         if leaf.is_first:
             yield from (*_unreachable(leaf), *_below_root(leaf, settings), *_slashed_twin(leaf))
@@ -137,11 +136,10 @@ def _requests(leaf: Leaf) -> Iterator[tuple[str, str, str, str]]:
     entries = [entry for _, entry in leaf.places]
     hosts = {entry.host for entry in entries if entry.host is not None} or {""}
     methods = set().union(*(entry.methods or () for entry in entries)) or {_OTHER_METHOD}
-    for path in (prefix, prefix + _OTHER_SEGMENT):
-        for host in hosts:
-            yield path, host, WEBSOCKET, "GET"
-            for method in methods:
-                yield path, host, HTTP, method
+    for path, host in product((prefix, prefix + _OTHER_SEGMENT), hosts):
+        yield path, host, WEBSOCKET, "GET"
+        for method in methods:
+            yield path, host, HTTP, method
 
 
 def _reaches(leaf: Leaf, path: str, host: str, protocol: str, method: str) -> bool:
@@ -193,17 +191,16 @@ def _words_of(app: Any) -> set[str]:
     function = inspect.unwrap(app if inspect.isroutine(app) else type(app).__call__)
     code = getattr(function, "__code__", None)
     found: set[str] = set()
-    waiting = [code] if isinstance(code, CodeType) else []
+    waiting: list[Any] = [code]
     while waiting:
-        code = waiting.pop()
-        found.update(code.co_names)
-        for constant in code.co_consts:
-            if isinstance(constant, CodeType):
-                waiting.append(constant)
-            elif isinstance(constant, str):
-                found.add(constant)
-            elif isinstance(constant, tuple):
-                found.update(part for part in constant if isinstance(part, str))
+        match waiting.pop():
+            case CodeType() as code:
+                found.update(code.co_names)
+                waiting += code.co_consts
+            case str(text):
+                found.add(text)
+            case tuple(parts):
+                waiting += parts
     return found
 
 

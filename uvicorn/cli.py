@@ -306,7 +306,6 @@ command = _Command(
     ],
 )  # fmt: skip
 
-
 #: The command, as the installed script calls it, and as `uvicorn.main`.
 main = command
 

@@ -17,6 +17,7 @@ from uvicorn.keywords import (
     FIELDS,
     OTHER_KEYWORDS,
     READ_KEYWORDS,
+    SettingOptions,
     addresses_of,
     build_settings,
     log_level_of,
@@ -25,7 +26,6 @@ from uvicorn.keywords import (
     workers_of,
 )
 from uvicorn.logging import LOG_LEVELS, LOGGING_CONFIG, TRACE_LOG_LEVEL, configure_logging, restore_loggers
-from uvicorn.options import SettingOptions
 from uvicorn.other_servers import (
     HTTP_PROTOCOLS,
     INTERFACES,
@@ -70,7 +70,6 @@ __all__ = [
 ]  # fmt: skip
 
 logger = logging.getLogger("uvicorn.error")
-
 
 _DEFAULT_ADDRESS: Final = Address(DEFAULT_HOST, DEFAULT_PORT)
 

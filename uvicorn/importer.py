@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -100,7 +101,6 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
 
 
 def _kind_of(app: Any) -> str | None:
-    """Return the detected interface of `app`. If none can be detected, return None."""
     from uvicorn.interfaces.detect import detect_interface
 
     if table := _table_in(app):
@@ -138,16 +138,15 @@ def _adapts(outer: Any, inner: Any) -> bool:
 
 def _wraps(outer: Any, inner: Any) -> bool:
     """Return whether `outer` refers to `inner` through attributes, closures or globals."""
-    found, searched = [outer], 0
-    seen = {id(outer)}
-    while searched < len(found) and searched < _MOST_SEARCHED:
-        for part in _parts_of(found[searched]):
+    found, seen = [outer], {id(outer)}
+    # The loop also visits the parts that it appends.
+    for app in islice(found, _MOST_SEARCHED):
+        for part in _parts_of(app):
             if part is inner:
                 return True
             if callable(part) and not inspect.isclass(part) and id(part) not in seen:
                 seen.add(id(part))
                 found.append(part)
-        searched += 1
     return False
 
 

@@ -24,7 +24,6 @@ import click
 from uvicorn.errors import ConfigError
 from uvicorn.escape import escaped, escaped_lines
 from uvicorn.log_limit import LogLimit
-from uvicorn.standard_streams import is_terminal
 
 if TYPE_CHECKING:
     from configparser import RawConfigParser
@@ -134,6 +133,14 @@ def restore_loggers() -> None:
             logger.disabled = False
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether `stream` is a terminal. `stream` is None if the parent has closed it."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
 class LineHandler(logging.StreamHandler[TextIO]):
     """A handler that reports write errors, such as a full disk, at most once a minute."""
 
@@ -178,7 +185,6 @@ class ColourizedFormatter(logging.Formatter):
         return is_terminal(sys.stdout)
 
     def colored(self, text: str, **style: Any) -> str:
-        """Return `text`, coloured if colours are enabled."""
         return click.style(text, **style) if self.use_colors else text
 
     def color_level_name(self, level_name: str, level_no: int) -> str:

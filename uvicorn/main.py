@@ -23,7 +23,7 @@ from uvicorn.config import (
     Config,
     logger,
 )
-from uvicorn.options import RunOptions
+from uvicorn.keywords import RunOptions
 from uvicorn.server.process_end import ProcessEnd
 from uvicorn.serving import serve
 

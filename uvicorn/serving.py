@@ -9,7 +9,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import TYPE_CHECKING
 
-from uvicorn import process_count, standard_streams
+from uvicorn import process_count
 from uvicorn.config import Config
 from uvicorn.server import BROKEN_OFF
 from uvicorn.server.process_end import ProcessEnd
@@ -24,7 +24,7 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
     `process_end` ends the process after the server has stopped, even if application threads still run. Raises
     ConfigError and StartupError.
     """
-    standard_streams.occupy_standard_descriptors()
+    occupy_standard_descriptors()
     # Imported late: a supervisor saves 10 MiB without the server, a single process 0.2 MiB without the supervisor.
     if config.reload or config.workers > 1:
         from uvicorn.supervisors import ChangeReload, Multiprocess
@@ -44,6 +44,16 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
         if not server.interrupted:
             raise
     return BROKEN_OFF if server.broken_off else 0
+
+
+def occupy_standard_descriptors() -> None:
+    """Open /dev/null for closed standard streams, so that no socket gets their descriptors."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # os.open returns the lowest free descriptor, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def serve_as_worker(

@@ -21,7 +21,6 @@ Headers: TypeAlias = Iterable[Sequence[bytes]]
 #: A message of the channels interface: a dict with text keys.
 Message: TypeAlias = dict[str, Any]
 
-
 #: A function that is called without arguments, and whose result is ignored.
 Callback: TypeAlias = Callable[[], object]
 
@@ -89,7 +88,6 @@ Scope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 
 #: An event for ASGI's `send`: abort the response. Our server sets `taken` in it, since a middleware may drop the event.
 BREAK_OFF: Final = "uvicorn.break_off"

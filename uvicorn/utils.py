@@ -63,13 +63,10 @@ def byte_headers_to_str_headers(headers: Headers) -> list[tuple[str, str]]:
 
 async def read_body(message: Message, channels: Mapping[str, Any]) -> bytes:
     """Return the whole request content. Raises ClientDisconnected."""
-    content: bytes = message.get("body", b"")
-    if "body" in channels:
-        pieces = [content]
-        while True:
-            chunk = await channels["body"].receive()
-            pieces.append(chunk["content"])
-            if not chunk.get("more_content", False):
-                break
-        content = b"".join(pieces)
-    return content
+    pieces = [message.get("body", b"")]
+    more_content = "body" in channels
+    while more_content:
+        chunk = await channels["body"].receive()
+        pieces.append(chunk["content"])
+        more_content = chunk.get("more_content", False)
+    return b"".join(pieces)

@@ -25,7 +25,6 @@ from uvicorn.settings import Settings
 #: PostgreSQL's default `max_connections`, 100, without the 3 that it reserves for superusers.
 MAX_CONNECTIONS: Final = 97
 
-
 #: Middleware of `startproject`, which W004 ignores: `request_of` does the work of some, and the others concern pages.
 _DEFAULTS: Final = (
     "django.middleware.security.SecurityMiddleware",

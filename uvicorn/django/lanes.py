@@ -178,8 +178,6 @@ class Lanes(NamedTuple):
 
 
 class _Call:
-    """A call, and the future for its result."""
-
     __slots__ = ("_untaken", "function", "future")
 
     def __init__(self, function: Callable[[], Any]) -> None:

@@ -85,12 +85,10 @@ def login_required(handler: Handler) -> Handler:
         if kind not in _REQUESTS and kind not in _HANDSHAKES:
             return await handler(message, *others)
         is_asgi = len(others) == 2
+        send = others[1] if is_asgi else others[0]["reply"].send
         if kind in _REQUESTS:
-            if is_asgi:
-                others = (others[0], _varying(others[1]))
-            else:
-                reply = others[0]["reply"]
-                others = ({**others[0], "reply": WrappedReply(reply, _varying(reply.send))},)
+            send = _varying(send)
+            others = (others[0], send) if is_asgi else ({**others[0], "reply": WrappedReply(others[0]["reply"], send)},)
         request = request_of(message)
         response: HttpResponse | None = None
         if request.method not in _SAFE:
@@ -100,7 +98,6 @@ def login_required(handler: Handler) -> Handler:
             if user.is_authenticated:
                 return await handler({**message, "request": request, "user": user}, *others)
             response = _login_redirect(request)
-        send = others[1] if is_asgi else others[0]["reply"].send
         return await _send(kind, response, send)
 
     # For system check W004.

@@ -53,8 +53,6 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
 
 
 class _WithConnections:
-    """Calls a WSGI application with the test's database connections."""
-
     def __init__(self, app: Callable[..., Iterable[bytes]], override: dict[str, Any]) -> None:
         self._app = app
         self._override = override

@@ -109,7 +109,6 @@ class DjangoThreads:
         return self.lanes[0]
 
     async def startup(self) -> None:
-        """Call the application's `startup` if there is one."""
         for lane in self.lanes:
             lane.open()
         await call_hook(self.app, "startup")

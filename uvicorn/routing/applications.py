@@ -75,7 +75,6 @@ class OwningInterface(Interface):
         return place._replace(endpoint=endpoint, entry=entry.name or place.prefix + entry.label, prefix=prefix)
 
     def _tables(self) -> Iterator[OwningInterface]:
-        """Yield this interface and all nested tables."""
         yield self
         for interface in self.interfaces.values():
             if isinstance(interface, OwningInterface):

@@ -43,15 +43,10 @@ class RouterInterface(OwningInterface):
             WEBSOCKET if self.serves_websockets or any(entry.protocol == WEBSOCKET for entry in table.entries) else HTTP
         )
         #: Whether entries depend on header fields: on the host, or on the method that a preflight asks for.
-        self.reads_fields: bool = (
-            table.has_hosts
-            or table.has_methods
-            or any(
-                interface.reads_fields
-                for interface in self.interfaces.values()
-                if isinstance(interface, RouterInterface)
-            )
-        )
+        self.reads_fields = table.has_hosts or table.has_methods
+        for interface in self.interfaces.values():
+            if isinstance(interface, RouterInterface):
+                self.reads_fields |= interface.reads_fields
 
     def _join(self, applications: Applications) -> None:
         super()._join(applications)

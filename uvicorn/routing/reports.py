@@ -22,8 +22,6 @@ _MOST_LINES: Final = 50
 
 
 class Report(StatusEntry):
-    """The counts of this process, as text or JSON."""
-
     name = "report"
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
@@ -47,7 +45,6 @@ def report(*, token: str) -> Report:
 
 
 def figures_of(counts: Counts) -> dict[str, Any]:
-    """Return the content of a report."""
     running = counts.running()
     threads = counts.ws_threads
     return {
@@ -94,7 +91,6 @@ def quantile(buckets: list[int], share: float) -> float | None:
 
 
 def lines_of(figures: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of a report as text."""
     others = f"; each of {figures['processes']} processes reports its own requests" * (figures["processes"] > 1)
     yield f"process {figures['process']} since {figures['since']}{others}"
     yield ""

@@ -138,7 +138,6 @@ class ShiftInterface(OwningInterface):
             side.place(entry.path)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Count the requests of both applications in `counts`. Also count the fallbacks to the old application."""
         super().counted_in(counts, place)
         self._counts = counts
 

@@ -70,7 +70,6 @@ class Metrics(StatusEntry):
     name = "metrics"
 
     def check(self) -> None:
-        """Raise ConfigError if several processes serve the application."""
         if process_count.are_several():
             raise ConfigError(
                 "metrics: each of several processes would show only its own requests; pass --metrics 127.0.0.1:9100, "
@@ -78,7 +77,6 @@ class Metrics(StatusEntry):
             )
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
-        """Return the metrics in the text format of Prometheus."""
         return counts.metrics()
 
 
@@ -94,8 +92,6 @@ def metrics(*, token: str) -> Metrics:
 
 
 class StatusInterface(Interface):
-    """Answers requests that have the token."""
-
     wants_counts = True
 
     def __init__(self, app: StatusEntry, settings: Settings) -> None:
@@ -105,13 +101,11 @@ class StatusInterface(Interface):
         self._counts: Counts | None = None
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Store the counts that the response shows."""
         self._entry.check()
         super().counted_in(counts, place)
         self._counts = counts
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Respond with the numbers, or with 404."""
         if not self._entry.permits(field_value(exchange.fields, b"authorization")):
             exchange.respond(*NOT_FOUND)
         elif exchange.method not in ("GET", "HEAD"):
