@@ -3,7 +3,11 @@ from __future__ import annotations
 import pytest
 
 from uvicorn.errors import LocalProtocolError
-from uvicorn.fields import LOWER_NAMES, encode_field_line, has_controls, is_token, lower_name, split_tokens
+from uvicorn.fields import CLOSE_CODES, LOWER_NAMES, encode_field_line, has_controls, is_token, lower_name, split_tokens
+
+
+def test_close_codes_of_rfc_6455_and_of_the_registry_are_valid() -> None:
+    assert sorted(CLOSE_CODES) == [*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)]
 
 
 @pytest.mark.parametrize("value", [b"a", b"Content-Type", b"!#$%&'*+-.^_`|~09"])

@@ -86,7 +86,7 @@ def by_messages(app: App) -> App:
     adapter = ASGIAdapter(app, interface="asgi3")
 
     async def outer(message: dict[str, Any], channels: dict[str, Any]) -> None:
-        adapter._message_interface().settings = replace(adapter._message_interface().settings, **SMALL)
+        adapter._begun().interface.settings = replace(adapter._begun().interface.settings, **SMALL)
         await adapter(message, channels)
 
     return outer

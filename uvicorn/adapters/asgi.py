@@ -64,7 +64,6 @@ class ASGIAdapter:
         self._name = interface
         self._threads = threads
         self._executor = executor
-        self._interface: Interface | None = None
         self._starting: StartupOnce | None = None
         # Event loops of several threads may share the adapter.
         self._lock = threading.Lock()
@@ -88,18 +87,15 @@ class ASGIAdapter:
 
     async def startup(self) -> None:
         """Start the application once per process, before the first request (interface rule R15)."""
-        self._message_interface()
-        assert self._starting is not None
-        await self._starting.ended()
+        await self._begun().ended()
 
     async def shutdown(self) -> None:
         """Shut the application down and end its threads, once per process, after the last request."""
-        interface, self._interface = self._interface, None
-        if interface is not None:
-            self._starting = None
-            if isinstance(interface, ThreadedInterface):
-                atexit.unregister(interface.end_workers)
-            await interface.shutdown(0)
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            if isinstance(starting.interface, ThreadedInterface):
+                atexit.unregister(starting.interface.end_workers)
+            await starting.interface.shutdown(0)
 
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
         """Answer `message` through `channels['reply']`.
@@ -112,12 +108,12 @@ class ASGIAdapter:
         if kind == "websocket.connect":
             await channels["reply"].send({"accept": False})
         elif kind == "http.request":
-            interface = self._message_interface()
-            if self._starting is None or not self._starting.succeeded:
-                await self.startup()
+            starting = self._begun()
+            if not starting.succeeded:
+                await starting.ended()
                 # A concurrent shutdown may have replaced it.
-                interface = self._message_interface()
-            reply = channels["reply"]
+                starting = self._begun()
+            interface, reply = starting.interface, channels["reply"]
             if type(reply) is ReplyChannel and type(interface) is WSGIInterface and "body" not in channels:
                 exchange = reply.exchange_of(message)
                 if exchange is not None:
@@ -130,19 +126,18 @@ class ASGIAdapter:
             finally:
                 gateway.end()
 
-    def _message_interface(self) -> Interface:
-        interface = self._interface
-        if interface is None:
+    def _begun(self) -> StartupOnce:
+        starting = self._starting
+        if starting is None:
             with self._lock:
-                interface = self._interface
-                if interface is None:
+                starting = self._starting
+                if starting is None:
                     interface = self.__uvicorn_interface__(Settings())
                     interface.contain_exits()
-                    self._starting = StartupOnce(interface)
                     if isinstance(interface, ThreadedInterface):
                         atexit.register(interface.end_workers)
-                    self._interface = interface
-        return interface
+                    starting = self._starting = StartupOnce(interface)
+        return starting
 
 
 @final

@@ -22,9 +22,6 @@ class ResponseChecks:
 
     def __init__(self, method: str) -> None:
         self._method = method
-        self._declared: int | None = None
-        self._empty = False
-        self._sent = 0
 
     def start(
         self, status: int, reason: bytes, headers: Headers, content: bytes, more_content: bool, phrase: str = ""
@@ -38,7 +35,7 @@ class ResponseChecks:
         by_name = dict(fields)
         if not HOP_BY_HOP.isdisjoint(by_name):
             fields = [field for field in fields if field[0] not in HOP_BY_HOP]
-        declared = None
+        declared: int | None = None
         if "content-length" in by_name:
             lengths = [value for name, value in fields if name == "content-length"]
             declared = parse_length(lengths[0])

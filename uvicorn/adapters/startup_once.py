@@ -16,7 +16,7 @@ class StartupOnce:
     """Runs an interface's startup once. Callers on all event loops wait until the startup has ended."""
 
     def __init__(self, interface: Interface) -> None:
-        self._interface = interface
+        self.interface = interface
         self._lock = threading.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -31,7 +31,7 @@ class StartupOnce:
         if task is None:
             with self._lock:
                 # Another thread may have started it.
-                task = self._task = self._task or asyncio.get_running_loop().create_task(self._interface.startup())
+                task = self._task = self._task or asyncio.get_running_loop().create_task(self.interface.startup())
         if not task.done():
             await _ended(task)
         error = asyncio.CancelledError() if task.cancelled() or not task.done() else task.exception()

@@ -3,5 +3,4 @@
 from uvicorn.protocols.placeholder import Placeholder
 
 
-class LifespanOff(Placeholder):
-    pass
+class LifespanOff(Placeholder): ...

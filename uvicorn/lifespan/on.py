@@ -3,5 +3,4 @@
 from uvicorn.protocols.placeholder import Placeholder
 
 
-class LifespanOn(Placeholder):
-    pass
+class LifespanOn(Placeholder): ...

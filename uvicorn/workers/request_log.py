@@ -58,7 +58,15 @@ class Observer:
         self.worker = worker
         #: Of the server. A Router gives its applications longer ones.
         self.root_path = ""
-        self.logs = bool(_writes_access_log(cfg) or cfg.statsd_host)
+        # The first five make gunicorn's logger write access lines.
+        self.logs = bool(
+            cfg.accesslog
+            or cfg.logconfig
+            or cfg.logconfig_dict
+            or getattr(cfg, "logconfig_json", None)
+            or (cfg.syslog and not cfg.disable_redirect_access_to_syslog)
+            or cfg.statsd_host
+        )
         self.pre_request = cfg.pre_request if cfg.pre_request is not config.PreRequest.pre_request else None
         self.post_request = cfg.post_request if cfg.post_request is not config.PostRequest.post_request else None
 
@@ -189,14 +197,3 @@ class ObservedGateway:
                 self._observer.post_request(self._observer.worker, self.request, self.environ, self.response)
             except Exception:
                 self._observer.worker.log.exception("Exception in post_request hook")
-
-
-def _writes_access_log(cfg: Any) -> bool:
-    """Return whether gunicorn's logger writes access lines."""
-    return bool(
-        cfg.accesslog
-        or cfg.logconfig
-        or cfg.logconfig_dict
-        or getattr(cfg, "logconfig_json", None)
-        or (cfg.syslog and not cfg.disable_redirect_access_to_syslog)
-    )

@@ -13,7 +13,6 @@ from uvicorn.wire.websocket.encoder import (
     control_frame,
     encode_utf8,
     frame,
-    is_close_code,
     parse_close,
 )
 from uvicorn.wire.websocket.frame_cache import FrameCache
@@ -45,12 +44,6 @@ def test_encoding_a_lone_surrogate_as_utf_8_raises() -> None:
     assert encode_utf8("\N{EURO SIGN}") == b"\xe2\x82\xac"
     with pytest.raises(LocalProtocolError, match="text: cannot be encoded as UTF-8"):
         encode_utf8("\udc80")
-
-
-def test_close_codes_of_rfc_6455_and_of_the_registry_are_valid() -> None:
-    assert [code for code in range(3000) if is_close_code(code)] == [*range(1000, 1004), *range(1007, 1015)]
-    assert all(is_close_code(code) for code in range(3000, 5000))
-    assert not any(is_close_code(code) for code in (5000, 65535, -1, None, "1000"))
 
 
 def test_payload_of_a_close_frame_is_parsed_into_code_and_reason() -> None:

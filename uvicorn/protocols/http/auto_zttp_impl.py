@@ -3,5 +3,4 @@
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 
 
-class AutoZttpProtocol(ProtocolPlaceholder):
-    pass
+class AutoZttpProtocol(ProtocolPlaceholder): ...

@@ -8,5 +8,4 @@ CLOSE_HEADER: Final = (b"connection", b"close")
 HIGH_WATER_LIMIT: Final = 65536
 
 
-class FlowControl(Placeholder):
-    pass
+class FlowControl(Placeholder): ...

@@ -4,5 +4,4 @@ from uvicorn.protocols.placeholder import ProtocolPlaceholder
 from uvicorn.protocols.placeholder import RequestResponseCycle as RequestResponseCycle
 
 
-class H11Protocol(ProtocolPlaceholder):
-    pass
+class H11Protocol(ProtocolPlaceholder): ...

@@ -4,5 +4,4 @@ from uvicorn.protocols.placeholder import ProtocolPlaceholder
 from uvicorn.protocols.placeholder import RequestResponseCycle as RequestResponseCycle
 
 
-class HttpToolsProtocol(ProtocolPlaceholder):
-    pass
+class HttpToolsProtocol(ProtocolPlaceholder): ...

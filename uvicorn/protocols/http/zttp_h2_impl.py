@@ -4,5 +4,4 @@ from uvicorn.protocols.placeholder import ProtocolPlaceholder
 from uvicorn.protocols.placeholder import RequestResponseCycle as RequestResponseCycle
 
 
-class ZttpH2Protocol(ProtocolPlaceholder):
-    pass
+class ZttpH2Protocol(ProtocolPlaceholder): ...

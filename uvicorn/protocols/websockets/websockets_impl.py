@@ -3,5 +3,4 @@
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 
 
-class WebSocketProtocol(ProtocolPlaceholder):
-    pass
+class WebSocketProtocol(ProtocolPlaceholder): ...

@@ -3,5 +3,4 @@
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 
 
-class WebSocketsSansIOProtocol(ProtocolPlaceholder):
-    pass
+class WebSocketsSansIOProtocol(ProtocolPlaceholder): ...

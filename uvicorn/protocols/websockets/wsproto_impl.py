@@ -3,5 +3,4 @@
 from uvicorn.protocols.placeholder import ProtocolPlaceholder
 
 
-class WSProtocol(ProtocolPlaceholder):
-    pass
+class WSProtocol(ProtocolPlaceholder): ...

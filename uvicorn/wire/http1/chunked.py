@@ -135,9 +135,7 @@ class ChunkedDecoder:
         line_end = data.find(b"\n", position, position + limit + 2) + 1
         if _BARE_CR.search(data, position, line_end or position + limit + 2):
             raise RemoteProtocolError("malformed trailer field")
-        if not line_end:
-            if len(data) - position >= limit + 2:
-                raise RemoteProtocolError(f"header and trailer sections together over {most} bytes", 431)
+        if not line_end and len(data) - position < limit + 2:
             self._line_limit = limit + 2
             return position
         if line_end == position + 2 and data[position] == 13:
@@ -145,7 +143,7 @@ class ChunkedDecoder:
             return line_end
         self._field_bytes += line_end - position
         self._field_count += 1
-        if self._field_bytes > most:
+        if not line_end or self._field_bytes > most:
             raise RemoteProtocolError(f"header and trailer sections together over {most} bytes", 431)
         if self._field_count > self._limits.max_header_fields:
             raise RemoteProtocolError(f"more than {self._limits.max_header_fields} header and trailer fields", 431)

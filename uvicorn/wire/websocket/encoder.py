@@ -88,7 +88,7 @@ class MessageEncoder:
         """
         if code == NO_STATUS:
             return control_frame(CLOSE, b"")
-        if not is_close_code(code):
+        if not isinstance(code, int) or code not in CLOSE_CODES:
             raise LocalProtocolError(f"close code: expected 1000-1003, 1007-1014 or 3000-4999, got {code!r:.40}")
         data = encode_utf8(reason)
         if len(data) > 123:
@@ -120,10 +120,6 @@ def control_frame(opcode: int, data: bytes) -> bytes:
     return bytes((FIN | opcode, len(data))) + data
 
 
-def is_close_code(code: object) -> bool:
-    return isinstance(code, int) and code in CLOSE_CODES
-
-
 def parse_close(payload: bytes) -> tuple[int, str]:
     """Return code and reason of a close frame (section 5.5.1). The payload must not have exactly one byte."""
     if not payload:
@@ -133,6 +129,6 @@ def parse_close(payload: bytes) -> tuple[int, str]:
     except UnicodeDecodeError:
         raise WebSocketProtocolError(1007, "close reason is not valid UTF-8") from None
     code = int.from_bytes(payload[:2])
-    if not is_close_code(code):
+    if code not in CLOSE_CODES:
         raise WebSocketProtocolError(1002, "close frame with a code that must not be sent")
     return code, reason

@@ -9,9 +9,8 @@ class FrameCache:
     __slots__ = ("frame", "message")
 
     def __init__(self) -> None:
-        self.message: object = None
-        self.frame = b""
+        self.forget()
 
     def forget(self) -> None:
-        self.message = None
+        self.message: object = None
         self.frame = b""

@@ -141,17 +141,12 @@ class WebSocketCodec(MessageEncoder):
         if self.state is _ENDED:
             return
         buffer = self._buffer
-        if buffer:
-            if self._position:
-                del buffer[: self._position]
-                self._position = 0
+        if buffer or self.state is _PAUSED:
+            del buffer[: self._position]
+            self._position = 0
             buffer += data
-            if self.state is _OPEN:
-                self._read(buffer)
-        elif self.state is _OPEN:
-            self._read(data)
-        else:
-            buffer += data
+        if self.state is _OPEN:
+            self._read(buffer or data)
 
     def pause(self) -> None:
         """Keep all input in the buffer until `resume`. The caller must stop reading from the network."""
