@@ -13,8 +13,7 @@ from tests.helpers import hello
 from uvicorn import Config
 from uvicorn.server.metrics import MAX_LINE_BYTES, Snapshot, encoded
 from uvicorn.server.supervisor_watch import SupervisorWatch
-from uvicorn.server.worker_handle import Worker
-from uvicorn.server.worker_metrics import WorkerMetrics
+from uvicorn.server.worker_handle import Worker, WorkerMetrics
 from uvicorn.server.worker_server import WorkerServer
 
 
@@ -52,7 +51,6 @@ def test_supervisor_reads_the_last_metrics_of_a_worker_that_has_ended(
     worker, channel = pair
     channel.sendall(f"alive\nmetrics {encoded(numbers(7))}\nmetrics {encoded(numbers(9))}\n".encode())
     channel.close()
-    metrics.read_last(worker)
     metrics.end(worker)
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
@@ -62,7 +60,7 @@ def test_supervisor_reads_a_last_metrics_line_of_150000_bytes(
 ) -> None:
     worker, channel = pair
     channel.sendall(f"metrics {encoded(numbers(9, 'x' * 150_000))}\n".encode())
-    metrics.read_last(worker)
+    metrics.end(worker)
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
@@ -71,7 +69,7 @@ def test_supervisor_reads_the_last_metrics_while_the_channel_is_open(
 ) -> None:
     worker, channel = pair
     channel.sendall(f"metrics {encoded(numbers(9))}\nmetr".encode())
-    metrics.read_last(worker)
+    metrics.end(worker)
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
@@ -81,7 +79,6 @@ def test_worker_metrics_are_ignored_without_a_metrics_address(pair: tuple[Worker
     metrics.open()
     channel.sendall(f"metrics {encoded(numbers(9))}\n".encode())
     metrics.update(worker, encoded(numbers(9)))
-    metrics.read_last(worker)
     metrics.end(worker)
     metrics.close()
     assert metrics.totals is None

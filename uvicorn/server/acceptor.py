@@ -9,7 +9,7 @@ import socket
 import ssl
 import sys
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterator
 from contextvars import copy_context
 from typing import Any, Final, TypeAlias, final
 
@@ -32,7 +32,7 @@ _MOST_SHARED: Final = 64
 # in the queue until they are accepted, and each attempt accepts only as many as there are free descriptors.
 _RETRY_SECONDS: Final = 0.1
 
-_Accepted: TypeAlias = list[tuple[socket.socket, HTTP1Connection]]
+_Accepted: TypeAlias = tuple[socket.socket, HTTP1Connection]
 
 
 @final
@@ -97,14 +97,13 @@ class Acceptor:
 
     def _accept(self, most: int) -> None:
         """Accept up to `most` queued connections, and schedule the reads of their first requests."""
-        accepted: _Accepted = []
-        self._accept_queued(most, accepted)
+        accepted = list(self._accept_queued(most))
         if accepted and self._reads_first:
             # After the calls of `connection_made`, which the transports have scheduled.
             self._context.loop.call_soon(self._read_first_requests, accepted)
 
-    def _accept_queued(self, most: int, accepted: _Accepted) -> None:
-        """Accept up to `most` connections, and append them to `accepted`."""
+    def _accept_queued(self, most: int) -> Iterator[_Accepted]:
+        context = self._context
         for _ in range(most):
             # All processes that share the socket wake up together. A failed accept takes 7 us, a poll 1 us.
             if not self._poll.poll(0):
@@ -117,21 +116,20 @@ class Acceptor:
                 continue
             except OSError as error:
                 self._pause()
-                self._retry = self._context.loop.call_later(_RETRY_SECONDS, self._resume)
-                self._context.accept_failed(error)
+                self._retry = context.loop.call_later(_RETRY_SECONDS, self._resume)
+                context.accept_failed(error)
                 return
             # No handshake, because TLS buffers take 300 KiB on asyncio.
-            if self._options and self._is_over_limit():
+            if self._options and 0 < context.limit_concurrency <= len(context.connections) + len(context.arriving):
                 sock.close()
-                limit = self._context.limit_concurrency
-                self._warn(peer, f"refused before the TLS handshake: over {limit} connections")
+                self._warn(peer, f"refused before the TLS handshake: over {context.limit_concurrency} connections")
                 continue
-            accepted.append((sock, self._start(sock, peer)))
+            yield sock, self._start(sock, peer)
 
     def _warn(self, peer: Any, what: str) -> None:
         self._context.warnings.warn((peer[0], peer[1]) if isinstance(peer, tuple) else None, what)
 
-    def _read_first_requests(self, accepted: _Accepted) -> None:
+    def _read_first_requests(self, accepted: list[_Accepted]) -> None:
         """Serve the first requests of `accepted` connections now, before the event loop polls all connections."""
         # Otherwise 100 new clients would wait for the requests of 200 busy connections, 5 ms.
         connections = self._context.connections
@@ -150,10 +148,6 @@ class Acceptor:
                     # The first requests of the other connections must still be read.
                     logger.exception("reading the first request of a connection failed; resetting the connection")
                     connection.reset()
-
-    def _is_over_limit(self) -> bool:
-        context = self._context
-        return 0 < context.limit_concurrency <= len(context.connections) + len(context.arriving)
 
     def _start(self, sock: socket.socket, peer: Any) -> HTTP1Connection:
         context = self._context

@@ -165,8 +165,9 @@ class HTTP1Connection(HTTP1Gateway):
     def served(self) -> tuple[Endpoint, bool] | None:
         """Return `(endpoint, is_websocket)` of the current request. Without a request, return None."""
         exchange = self._exchange
-        is_served = exchange is not None and self.phase is BUSY and exchange.state < COMPLETE
-        return (exchange.endpoint, False) if exchange is not None and is_served else None
+        if exchange is None or self.phase is not BUSY or exchange.state >= COMPLETE:
+            return None
+        return exchange.endpoint, False
 
     # What the parser calls
 

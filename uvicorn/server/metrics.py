@@ -21,8 +21,6 @@ Section: TypeAlias = dict[str, dict[str, list[float]]]
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
-_COUNTER: Final = "counter"
-_GAUGE: Final = "gauge"
 _CELLS: Final = CLASSES * BUCKETS
 
 # Up to this status class, a count of 0 is shown: Prometheus ignores the first value of a new time series.
@@ -103,6 +101,8 @@ _GAUGES: Final = {
 _PEAKS: Final = {
     "server": (Metric("loop_lag_seconds", "The longest delay of a timer of an event loop in the last minute."),),
 }
+#: The columns and the Prometheus type of each section of a snapshot.
+_SECTIONS: Final[Sequence[tuple[Mapping[str, tuple[Metric, ...]], str]]] = ((_COUNTERS, "counter"), (_GAUGES, "gauge"), (_PEAKS, "gauge"))
 
 # A line of a worker above this size is dropped: a table of a thousand entries fits.
 MAX_LINE_BYTES: Final = 1 << 20
@@ -211,11 +211,10 @@ class Totals:
 
 def _known_groups(snapshot: Snapshot) -> Snapshot:
     """Return `snapshot` without groups that this version cannot read."""
-    tables = ((_COUNTERS, snapshot.counters), (_GAUGES, snapshot.gauges), (_PEAKS, snapshot.peaks))
     return Snapshot(
         *(
             {group: rows for group, rows in section.items() if _fits(rows, columns, group)}
-            for columns, section in tables
+            for (columns, _), section in zip(_SECTIONS, snapshot, strict=True)
         )
     )
 
@@ -237,9 +236,9 @@ def text_of(snapshot: Snapshot) -> bytes:
     requests = snapshot.counters.get("requests", {})
     lines += _family(
         Metric("requests_total", "Requests whose response has ended, by entry, kind and status class."),
-        _COUNTER,
+        "counter",
         (
-            (f'{labels},status="{_class_name(number)}"', count)
+            (f'{labels},status="{f"{number}xx" if number else "none"}"', count)
             for labels, row in requests.items()
             for number in range(CLASSES)
             if (count := sum(row[number * BUCKETS : (number + 1) * BUCKETS])) or number <= _USUAL_CLASSES
@@ -249,21 +248,13 @@ def text_of(snapshot: Snapshot) -> bytes:
         Metric("request_duration_seconds", "Time from the end of the request head to the end of the response."),
         requests,
     )
-    for columns, kind, section in (
-        (_COUNTERS, _COUNTER, snapshot.counters),
-        (_GAUGES, _GAUGE, snapshot.gauges),
-        (_PEAKS, _GAUGE, snapshot.peaks),
-    ):
+    for (columns, kind), section in zip(_SECTIONS, snapshot, strict=True):
         for group, metrics in columns.items():
             rows = section.get(group, {})
             for number, metric in enumerate(metrics, -len(metrics)):
                 samples = ((labels, row[number]) for labels, row in rows.items() if metric.only in labels)
                 lines += _family(metric, kind, samples)
     return "".join(lines).encode("utf-8", "replace")
-
-
-def _class_name(number: int) -> str:
-    return f"{number}xx" if number else "none"
 
 
 def _family(metric: Metric, kind: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:

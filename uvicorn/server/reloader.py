@@ -54,10 +54,9 @@ class Selection:
 
     def __init__(self, folders: Sequence[str | Path], includes: Sequence[str], excludes: Sequence[str]) -> None:
         self.folders = [Path(folder).resolve() for folder in folders or (".",)]
-        self._includes = [*INCLUDED, *includes]
+        self._includes = [pattern for pattern in (*INCLUDED, *includes) if pattern not in excludes]
         # As in the public release, the user's `includes` replace equal default `excludes`.
         self._excludes = [*(pattern for pattern in EXCLUDED if pattern not in includes), *excludes]
-        self._includes = [pattern for pattern in self._includes if pattern not in excludes]
         # Django keeps templates in memory, with DEBUG too; only its own reloader drops them. Most applications set the
         # variable themselves, so in the worker only.
         has_manage = any((folder / "manage.py").is_file() for folder in self.folders)

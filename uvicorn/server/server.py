@@ -64,7 +64,8 @@ class Server:
         #: The interface to the application. A program may set it before `startup`.
         self.lifespan: ServedInterface | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed: asyncio.Event | None = None
+        # Set to look at `should_exit` and `force_exit` again.
+        self._changed = asyncio.Event()
         self._context: ServerContext | None = None
         self._application_runs = False
         self._tls: ssl.SSLContext | None = None
@@ -137,7 +138,6 @@ class Server:
         interface = self.lifespan = self.lifespan or self.config.load()
         settings = self.config.settings
         loop = self._loop = asyncio.get_running_loop()
-        self._changed = self._changed or asyncio.Event()
         clock = self._clock = self._clock or Clock()
         tls = self._tls = self.config.ssl_context()
         context = self._context = ServerContext(interface, settings, clock, self._access_log)
@@ -189,7 +189,6 @@ class Server:
 
     async def main_loop(self) -> None:
         """Wait until the server has to stop."""
-        assert self._changed is not None, "main_loop comes after startup"
         settings = self.config.settings
         notify = self._notify if settings.callback_notify is not None else None
         ticks = type(self).on_tick is not Server.on_tick
@@ -249,7 +248,6 @@ class Server:
 
     async def _start_up(self, interface: ServedInterface) -> None:
         """Run the application's startup. A signal cancels the startup."""
-        assert self._changed is not None
         if interface.name != "asgi3":
             logger.info("Interface: %s", interface.name)
         logger.info("Waiting for application startup.")
@@ -320,21 +318,22 @@ class Server:
                 logger.error("the application's shutdown has not ended in time; cancelling it")
                 ending.cancel()
                 await asyncio.wait((ending,), timeout=_STOP_POLL_SECONDS)
-        error = ending.exception() if ending.done() and not ending.cancelled() else None
+        if not ending.done() or ending.cancelled():
+            return
+        error = ending.exception()
         if error is not None:
             logger.error("Application shutdown failed. Exiting.", exc_info=error)
-        elif ending.done() and not ending.cancelled():
+        else:
             logger.info("Application shutdown complete.")
 
     async def _pause(self) -> None:
         """Wait for a tenth of a second, or until a signal arrives."""
-        assert self._changed is not None
         self._changed.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), _STOP_POLL_SECONDS)
 
     def _wake(self) -> None:
-        if self._loop is not None and self._changed is not None and not self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)
 
     @contextmanager

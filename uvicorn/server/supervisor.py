@@ -21,8 +21,7 @@ from typing import Any, Final
 from uvicorn.server import BROKEN_OFF
 from uvicorn.server.listener import RUNNING, close_sockets, running_on
 from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS
-from uvicorn.server.worker_handle import Worker, describe_end, start_worker
-from uvicorn.server.worker_metrics import WorkerMetrics
+from uvicorn.server.worker_handle import Worker, WorkerMetrics, describe_end, start_worker
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -253,11 +252,10 @@ class Supervisor:
     def _reap(self) -> None:
         for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
             self._workers.remove(worker)
+            self._metrics.end(worker)
             if worker.channel.fileno() >= 0:
-                self._metrics.read_last(worker)
                 self._selector.unregister(worker.channel)
                 worker.channel.close()
-            self._metrics.end(worker)
             self._has_ended(worker, worker.process.returncode)
 
     def _has_ended(self, worker: Worker, status: int) -> None:

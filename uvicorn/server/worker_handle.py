@@ -1,4 +1,4 @@
-"""Starts a worker process, and holds its state for the supervisor."""
+"""Starts a worker process, and holds its state and its metrics for the supervisor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from uvicorn.server.metrics import Totals
+    from uvicorn.server.metrics_listener import MetricsListener
 
 # Lines with numbers for metrics take some KiB each.
 _READ_BYTES: Final = 65536
@@ -49,6 +53,50 @@ class Worker:
         # A worker sends no longer line.
         self.buffer = rest if len(rest) <= _LONGEST_LINE_BYTES else b""
         return [(word, rest) for word, _, rest in (line.decode().partition(" ") for line in lines)]
+
+
+@final
+class WorkerMetrics:
+    """The sum of the numbers that workers send once a second. Without a metrics address, all methods do nothing."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self.totals: Totals | None = None
+        self._listener: MetricsListener | None = None
+
+    def open(self) -> None:
+        """Serve the metrics. Raise ConfigError for an unusable address."""
+        if self._address:
+            # Imported late: a supervisor without metrics saves 0.4 MiB.
+            from uvicorn.server.metrics import Totals
+            from uvicorn.server.metrics_listener import MetricsListener
+
+            self.totals = Totals()
+            self._listener = MetricsListener(self._address, self.totals.text)
+
+    def close(self) -> None:
+        """Stop serving the metrics."""
+        if self._listener is not None:
+            self._listener.close()
+
+    def update(self, worker: Worker, line: str) -> None:
+        """Read and store the numbers that `worker` has sent in `line`."""
+        if self.totals is not None:
+            self.totals.update_from(worker.process.pid, line)
+
+    def end(self, worker: Worker) -> None:
+        """Read the last numbers of a worker that has ended, and keep its counters."""
+        if self.totals is None:
+            return
+        known = -1
+        # Until a read adds nothing: another process may hold the channel open.
+        while len(worker.buffer) != known:
+            known = len(worker.buffer)
+            for word, rest in worker.received_lines() or ():
+                if word == "metrics":
+                    self.update(worker, rest)
+                    known = -1
+        self.totals.end(worker.process.pid)
 
 
 def start_worker(
