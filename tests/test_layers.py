@@ -220,7 +220,6 @@ TESTED_ELSEWHERE: Final = {
     "process_count.py": "interfaces/test_wsgi_flags.py",
     "routing/applications.py": "routing/test_interface.py",
     "routing/leaves.py": "test_check.py",
-    "server/continuing_handlers.py": "server/test_heads_only.py",
     "server/http1_gateway.py": "server/test_http1.py",
     "server/http1_timeouts.py": "security/test_resources.py",
     "server/websocket_timeouts.py": "server/test_websocket_ends.py",

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from uvicorn.server.supervisor import Supervisor
+from uvicorn.settings import Settings
 
 # A worker that says that it is ready, and then nothing more.
 SILENT = "import os, sys; os.write(int(sys.argv[1]), b'ready channels\\n'); sys.stdin.read()"
@@ -19,7 +20,7 @@ SILENT = "import os, sys; os.write(int(sys.argv[1]), b'ready channels\\n'); sys.
 
 @pytest.fixture
 def supervisor() -> Iterator[Supervisor]:
-    made = Supervisor([sys.executable, "-c", SILENT], b"", [], 1, healthcheck_seconds=5.0)
+    made = Supervisor([sys.executable, "-c", SILENT], b"", [], 1, Settings(healthcheck_seconds=5.0))
     [ours, theirs] = os.pipe()
     standard_input = os.dup(0)
     os.dup2(ours, 0)

@@ -12,7 +12,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from uvicorn.core.counts import Counts, Place
 from uvicorn.core.endpoint import Endpoint
@@ -20,7 +20,6 @@ from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.server.access_log import AccessLog, ClientWarnings, log_exchange
 from uvicorn.server.clock import TICK_SECONDS, Clock
-from uvicorn.server.continuing_handlers import ContinuingHandler
 from uvicorn.server.metrics import CONTENT_TYPE, Snapshot, Totals, snapshot_of, text_of
 from uvicorn.server.proxy import build_trusted_peers
 from uvicorn.server.websocket_threads import WebSocketThreads
@@ -47,18 +46,13 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ServedInterface(Protocol):
-    """The attributes and methods of an interface that the server uses."""
+    """The attributes and methods of `uvicorn.interfaces.base.Interface` that the server uses."""
 
     name: str
-    #: Whether it serves WebSockets; if not, requests to upgrade are served as other requests.
     serves_websockets: bool
-    #: Whether its applications may take the connection of a request to upgrade over.
     takes_over: bool
-    #: Whether, by default, only pages of the requested host may open a WebSocket.
     checks_origin: bool
-    #: Whether clients can run code in a debugger, which is served on loopback addresses only.
     has_debugger: bool
-    #: Whether it shows counts of the requests.
     wants_counts: bool
 
     async def startup(self) -> None: ...
@@ -109,6 +103,31 @@ class ServerConfig(Protocol):
     def ssl_context(self) -> ssl.SSLContext | None: ...
 
     def open_sockets(self) -> list[socket.socket]: ...
+
+
+@final
+class ContinuingHandler:
+    """Calls `cancel()` after `seconds`, or earlier when the server stops, unless the handler has ended by itself."""
+
+    __slots__ = ("_cancel", "_running", "_timer")
+
+    def __init__(self, running: set[ContinuingHandler], cancel: Callable[[], object], seconds: float) -> None:
+        running.add(self)
+        self._running = running
+        self._cancel: Callable[[], object] | None = cancel
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel)
+
+    def cancel(self) -> None:
+        """Cancel the handler. May be called at any time, and more than once."""
+        self._timer.cancel()
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
+
+    def ended(self) -> None:
+        self._timer.cancel()
+        self._cancel = None
+        self._running.discard(self)
 
 
 class ServerContext:

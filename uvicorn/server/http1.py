@@ -43,8 +43,7 @@ from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, HTTPExchange
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.access_log import trace
-from uvicorn.server.context import ServerContext
-from uvicorn.server.continuing_handlers import ContinuingHandler
+from uvicorn.server.context import ContinuingHandler, ServerContext
 from uvicorn.server.http1_gateway import HTTP1Gateway
 from uvicorn.server.http1_timeouts import BUSY, CLOSED, DRAINING, HEAD, IDLE, LINGERING
 from uvicorn.server.proxy import TrustedPeers

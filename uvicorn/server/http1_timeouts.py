@@ -259,21 +259,19 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     def _check_stall(self) -> None:
         """Reset the connection if the client exceeds the write timeout, or is below the minimum response rate."""
         unsent = self._transport.get_write_buffer_size() + self._file_left
-        if self._context.settings.min_response_rate and self._takes_too_slowly(unsent):
-            least = self._context.settings.min_response_rate
+        settings = self._context.settings
+        least = settings.min_response_rate
+        if least and self._takes_too_slowly(unsent):
             self._warn(f"reset: the client read less than {least} bytes per second of a response that holds a thread")
             self._break_off("response rate")
-            return
-        if self._has_stalled(unsent):
-            seconds = self._context.settings.write_stall_seconds
-            self._warn(f"reset: the client read no byte of a response for {seconds:g} seconds")
+        elif self._has_stalled(unsent):
+            self._warn(f"reset: the client read no byte of a response for {settings.write_stall_seconds:g} seconds")
             self._break_off("write timeout")
 
     def _takes_too_slowly(self, unsent: int) -> bool:
         """Return whether a thread waits for a client that reads slower than `min_response_rate`."""
         exchange = self._exchange
-        thread_held = exchange.thread_held if exchange is not None else None
-        if exchange is None or thread_held is None or not thread_held():
+        if exchange is None or exchange.thread_held is None or not exchange.thread_held():
             self._response_rate = None
             return False
         if self._response_rate is None or self._response_rate[0] is not exchange:

@@ -44,6 +44,8 @@ class Metric(NamedTuple):
     only: str = ""
 
 
+_Columns: TypeAlias = Mapping[str, tuple[Metric, ...]]
+
 #: The columns of each group. Those of `requests` in the counters stand behind the cells of the histogram.
 _COUNTERS: Final = {
     "requests": (
@@ -102,7 +104,7 @@ _PEAKS: Final = {
     "server": (Metric("loop_lag_seconds", "The longest delay of a timer of an event loop in the last minute."),),
 }
 #: The columns and the Prometheus type of each section of a snapshot.
-_SECTIONS: Final[Sequence[tuple[Mapping[str, tuple[Metric, ...]], str]]] = ((_COUNTERS, "counter"), (_GAUGES, "gauge"), (_PEAKS, "gauge"))
+_SECTIONS: Final[Sequence[tuple[_Columns, str]]] = ((_COUNTERS, "counter"), (_GAUGES, "gauge"), (_PEAKS, "gauge"))
 
 # A line of a worker above this size is dropped: a table of a thousand entries fits.
 MAX_LINE_BYTES: Final = 1 << 20
@@ -155,7 +157,7 @@ class Totals:
     """The sum of the snapshots of several processes, for use on any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._latest: dict[int, Snapshot] = {}
         self._ended: Section = {}
         self._ended_processes = 0
@@ -187,26 +189,23 @@ class Totals:
     def sum(self) -> Snapshot:
         """Return the combined numbers of all processes."""
         with self._lock:
-            return self._sum()
+            total = Snapshot({"supervisor": {"": [self._ended_processes]}}, {}, {})
+            _merge(total.counters, self._ended)
+            for snapshot in self._latest.values():
+                _merge(total.counters, snapshot.counters)
+                _merge(total.gauges, snapshot.gauges)
+                for group, rows in snapshot.peaks.items():
+                    highest = total.peaks.setdefault(group, {})
+                    for labels, row in rows.items():
+                        highest[labels] = list(map(max, row, highest.get(labels, row)))
+            return total
 
     def text(self) -> bytes:
         """Return the metrics of all processes."""
         with self._lock:
             if self._text is None:
-                self._text = text_of(self._sum())
+                self._text = text_of(self.sum())
             return self._text
-
-    def _sum(self) -> Snapshot:
-        total = Snapshot({"supervisor": {"": [self._ended_processes]}}, {}, {})
-        _merge(total.counters, self._ended)
-        for snapshot in self._latest.values():
-            _merge(total.counters, snapshot.counters)
-            _merge(total.gauges, snapshot.gauges)
-            for group, rows in snapshot.peaks.items():
-                highest = total.peaks.setdefault(group, {})
-                for labels, row in rows.items():
-                    highest[labels] = list(map(max, row, highest.get(labels, row)))
-        return total
 
 
 def _known_groups(snapshot: Snapshot) -> Snapshot:
@@ -219,7 +218,7 @@ def _known_groups(snapshot: Snapshot) -> Snapshot:
     )
 
 
-def _fits(rows: dict[str, list[float]], columns: Mapping[str, tuple[Metric, ...]], group: str) -> bool:
+def _fits(rows: dict[str, list[float]], columns: _Columns, group: str) -> bool:
     # In front of the other columns: the cells of the histogram, and the sum of its seconds.
     histogram = _CELLS + 1 if columns is _COUNTERS and group == "requests" else 0
     return all(len(row) == histogram + len(columns.get(group, ())) for row in rows.values())

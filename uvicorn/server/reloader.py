@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -88,6 +89,8 @@ class Reloader(Supervisor):
 
     def __init__(self, *arguments: Any, selection: Selection, interval: float, **more: Any) -> None:
         super().__init__(*arguments, **more)
+        # A worker that a debugger has paused must not be killed.
+        self._healthcheck_seconds = math.inf
         self._selection = selection
         self._interval = interval
         self._watch = _watch_by_events if find_spec("watchfiles") else _watch_by_looking

@@ -22,6 +22,7 @@ from uvicorn.server import BROKEN_OFF
 from uvicorn.server.listener import RUNNING, close_sockets, running_on
 from uvicorn.server.process_end import LAST_WORDS_SECONDS, LEAST_SECONDS
 from uvicorn.server.worker_handle import Worker, WorkerMetrics, describe_end, start_worker
+from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -60,21 +61,17 @@ class Supervisor:
         payload: bytes,
         sockets: Sequence[socket.socket],
         count: int,
-        *,
+        settings: Settings,
         scheme: str = "http",
-        healthcheck_seconds: float = 30.0,
-        graceful_seconds: float = 30.0,
-        metrics: str = "",
     ) -> None:
         self._command = list(command)
         self._payload = payload
         self._sockets = list(sockets)
         self._count = count
         self._scheme = scheme
-        self._healthcheck_seconds = healthcheck_seconds
-        self._graceful_seconds = graceful_seconds
-        #: The metrics of all workers, and the address at which they are served.
-        self._metrics = WorkerMetrics(metrics)
+        self._healthcheck_seconds = settings.healthcheck_seconds
+        self._graceful_seconds = settings.graceful_seconds
+        self._metrics = WorkerMetrics(settings.metrics)
         self._workers: list[Worker] = []
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._waking = socket.socketpair()

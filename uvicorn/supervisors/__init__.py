@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 import subprocess
 import sys
@@ -73,17 +72,7 @@ class Multiprocess:
         self.status = self.supervisor([sys.executable, *flags, "-c", _WORKER], payload, sockets, scheme).run()
 
     def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
-        settings = self.config.settings
-        return Supervisor(
-            command,
-            payload,
-            sockets,
-            self.config.workers,
-            scheme=scheme,
-            healthcheck_seconds=settings.healthcheck_seconds,
-            graceful_seconds=settings.graceful_seconds,
-            metrics=settings.metrics,
-        )
+        return Supervisor(command, payload, sockets, self.config.workers, self.config.settings, scheme)
 
 
 class ChangeReload(Multiprocess):
@@ -104,11 +93,8 @@ class ChangeReload(Multiprocess):
             payload,
             sockets,
             1,
-            scheme=scheme,
-            # A worker that a debugger has paused must not be killed.
-            healthcheck_seconds=math.inf,
-            graceful_seconds=config.settings.graceful_seconds,
-            metrics=config.settings.metrics,
+            config.settings,
+            scheme,
             selection=Selection(config.reload_dirs or [Path.cwd()], config.reload_includes, config.reload_excludes),
             interval=config.reload_delay,
         )
