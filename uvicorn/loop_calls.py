@@ -86,14 +86,7 @@ class LoopCalls:
         Raises the exception of `function`, and ClientDisconnected if the loop is closed.
         """
         outcome: Future[T] = self._future()
-
-        def run() -> None:
-            try:
-                outcome.set_result(function())
-            except BaseException as error:
-                outcome.set_exception(error)
-
-        self.post(run)
+        self.post(lambda: settle(outcome, function))
         return self._result(outcome, ClientDisconnected("the event loop has stopped"))
 
     def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -211,6 +204,15 @@ class LoopCalls:
             if self._calls:
                 self._woken = True
                 self.loop.call_soon(self._run, context=self._context)
+
+
+def settle(outcome: Future[T], function: Callable[[], T]) -> None:
+    """Store the result or the exception of `function()` in `outcome`. If `outcome` is cancelled, do nothing."""
+    if outcome.set_running_or_notify_cancel():
+        try:
+            outcome.set_result(function())
+        except BaseException as error:
+            outcome.set_exception(error)
 
 
 def _release(lock: Lock) -> None:

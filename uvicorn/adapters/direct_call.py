@@ -9,11 +9,11 @@ import asyncio
 from typing import final
 
 from uvicorn.adapters.crossing import crossing, log_uncaught
-from uvicorn.concurrency.thread_call import Head, refuse
 from uvicorn.core.exchange import COMPLETE, STREAMING, HTTPExchange
 from uvicorn.errors import ResponseAborted
 from uvicorn.interfaces.file_wrapper import FilePart
 from uvicorn.interfaces.handlers import answer_failure, is_disconnect, log_failure
+from uvicorn.interfaces.threaded import Head, refuse
 from uvicorn.interfaces.wsgi import WSGICall, WSGIInterface
 
 

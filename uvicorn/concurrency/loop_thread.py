@@ -128,7 +128,6 @@ PATCHERS: Final = {
 
 
 def _check_threads() -> None:
-    """Raise ConfigError if gevent or eventlet has replaced threads."""
     for name, (module, question, about) in PATCHERS.items():
         if getattr(sys.modules.get(module), question, lambda module: False)(about):
             raise ConfigError(

@@ -62,8 +62,6 @@ def new_waker() -> Waker:
 
 @final
 class WakerPool:
-    """Reusable wakers of one process."""
-
     def __init__(self) -> None:
         self._idle: list[Waker] = []
 

@@ -14,9 +14,11 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 from uvicorn import forks
+from uvicorn.loop_calls import settle
 
 T = TypeVar("T")
 
@@ -152,7 +154,7 @@ class WorkerPool(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         if self._forks != forks.forks:
             self._renew()
-        job: _Submitted[T] = _Submitted(fn, args, kwargs)
+        job = _Submitted(partial(fn, *args, **kwargs))
         with self._lock:
             if self._closed:
                 raise RuntimeError("the worker pool has been shut down")
@@ -300,21 +302,12 @@ class WorkerPool(Executor):
 
 @final
 class _Submitted(Generic[T]):
-    """A job with a future for its result."""
-
-    def __init__(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, call: Callable[[], T]) -> None:
         self.future: Future[T] = Future()
-        self._call = fn, args, kwargs
+        self._call = call
 
     def run(self) -> None:
-        if self.future.set_running_or_notify_cancel():
-            fn, args, kwargs = self._call
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:
-                self.future.set_exception(error)
-            else:
-                self.future.set_result(result)
+        settle(self.future, self._call)
 
     def cancel(self) -> None:
         self.future.cancel()

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, final
-from urllib.parse import quote
 
 from uvicorn import forks
 
@@ -91,10 +90,6 @@ class Endpoint:
     def is_parents(self) -> bool:
         """Whether the connection belongs to the process from which this process was forked."""
         return self.forks != forks.forks
-
-    @property
-    def raw_root_path(self) -> bytes:
-        return quote(self.root_path).encode()
 
     def is_cut(self, path: str) -> bool:
         """Return whether a proxy has removed the root path from `path`."""

@@ -37,7 +37,7 @@ import logging
 from collections.abc import Callable, Sequence
 from io import FileIO
 from typing import Final, final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn.core.content import NO_CONTENT, OPEN, ContentTaker, RequestContent, as_bytes
 from uvicorn.core.endpoint import Endpoint
@@ -176,7 +176,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             # Bytes that are not UTF-8 become U+FFFD, so that the path can always be encoded (interface rule R18).
             path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
         if endpoint.root_path and path != "*" and endpoint.is_cut(path):
-            path, prefix = endpoint.root_path + path, endpoint.raw_root_path
+            path, prefix = endpoint.root_path + path, quote(endpoint.root_path).encode()
             raw_path, target = prefix + raw_path, prefix + target
         self.endpoint = endpoint
         self.forwarded = None
@@ -393,7 +393,9 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         """Record that the client has closed its side of the connection. The client may still read."""
         if not content_follows:
             self.content.break_off()
-        self._client_closed()
+        if not self.half_closed:
+            self.half_closed = True
+            self._call_close_callbacks()
 
     def disconnect(self) -> None:
         """Record that the client has disconnected. Drop all later sends of the application."""

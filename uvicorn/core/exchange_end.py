@@ -73,11 +73,6 @@ class ExchangeEnd:
                 self.on_close(self._watchers.wake)
             await self._watchers.wait(self._watchers.add())
 
-    def _client_closed(self) -> None:
-        if not self.half_closed:
-            self.half_closed = True
-            self._call_close_callbacks()
-
     def _call_close_callbacks(self) -> None:
         callbacks, self._close_callbacks = self._close_callbacks, None
         run_callbacks(self, "on_close", callbacks or ())

@@ -59,7 +59,6 @@ class HTTPCall:
 
     @property
     def holds_start(self) -> bool:
-        """Whether the start of the response waits for the first content."""
         return self._headers is not None
 
     async def receive(self) -> Message:
@@ -118,7 +117,9 @@ class HTTPCall:
         elif kind == "http.response.pathsend" and self._may_send_path():
             self._body_ended = True
             return self._send_path(message["path"])
-        elif kind == "http.response.trailers" and self._trailers is not None and self._may_send_trailers():
+        elif (
+            kind == "http.response.trailers" and self._trailers is not None and self._body_ended and state is STREAMING
+        ):
             self._trailers += message.get("headers") or ()
             if not message.get("more_trailers", False):
                 exchange.write_trailers(self._trailers)
@@ -148,7 +149,6 @@ class HTTPCall:
         return LazyAwaitable(self._give_way)
 
     async def _give_way(self) -> None:
-        """Yield to the event loop once, then raise ClientDisconnected."""
         await asyncio.sleep(0)
         raise ClientDisconnected("the client has disconnected")
 
@@ -162,9 +162,6 @@ class HTTPCall:
                 self._exchange.respond(self._status, headers, b"", True)
             except LocalProtocolError as error:
                 self.fault = error
-
-    def _may_send_trailers(self) -> bool:
-        return self._body_ended and self._exchange.state is STREAMING
 
     def _may_send_path(self) -> bool:
         begun = self._headers is not None or self._exchange.state is STREAMING
@@ -204,7 +201,6 @@ class HTTPCall:
             await self._send_after_disconnect()
 
     def _misplaced(self, message: Message) -> Exception:
-        """Return the error for an event that is invalid in the current state."""
         exchange = self._exchange
         if self.fault is not None:
             fault, self.fault = self.fault, None
@@ -256,7 +252,6 @@ class ASGI3Interface(Interface):
             await self._lifespan.shutdown(self.settings.graceful_seconds)
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Call the application for a request, in a new task."""
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:
@@ -289,7 +284,6 @@ class ASGI3Interface(Interface):
             )
             task = self.tasks.start(self.tasks.as_coroutine(called), endpoint)
         except BaseException as error:
-            # SystemExit, which an eagerly started handler raises here, ends the request and not the server.
             answer_failure(exchange, error, ASGI_FAILURE)
             return
         if not task.done():

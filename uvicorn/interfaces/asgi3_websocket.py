@@ -123,7 +123,6 @@ class WebSocketCall(WebSocketListener):
         return DONE
 
     def _answer(self, kind: str | None, message: Message) -> None:
-        """Handle an event before the handshake is complete."""
         session, request = self._session, self._session.request
         waiting = request.state is WAITING and self._denial is None
         if kind == "websocket.accept" and waiting:
@@ -169,7 +168,6 @@ class WebSocketCall(WebSocketListener):
         self._receivers.wake()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Close the connection after the application has returned or failed."""
         session = self._session
         request = session.request
         if task.cancelled():

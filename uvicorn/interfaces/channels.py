@@ -81,7 +81,6 @@ class ChannelsInterface(Interface):
         self._wants_disconnect = getattr(app, "wants_http_disconnect", False) is True
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Start the handler of a request."""
         endpoint = exchange.endpoint
         template = endpoint.template
         if template is None:

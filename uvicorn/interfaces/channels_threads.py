@@ -107,10 +107,8 @@ class Threaded:
                 self._own_pool = WorkerPool(self._threads or self.settings.threads, self.settings.thread_queue)
             return self._own_pool
 
-    @property
-    def __uvicorn_lane__(self) -> WorkerPool:
-        """The pool of worker threads, for metrics."""
-        return self.pool
+    # For metrics.
+    __uvicorn_lane__ = pool
 
 
 def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
@@ -144,7 +142,6 @@ class _Connection:
         return self._is_busy
 
     def add(self, call: _Call) -> None:
-        """Run `call` after all earlier calls."""
         self._calls.append(call)
         if not self._is_busy:
             self.begin()
@@ -230,8 +227,6 @@ class _Connection:
 
 @final
 class _Call:
-    """A job that calls the application once."""
-
     __slots__ = ("_connection", "_outcome", "_reply", "_work", "is_request", "kind")
 
     def __init__(self, connection: _Connection, outcome: asyncio.Future[Any], app: Any, *arguments: Any) -> None:
@@ -247,7 +242,6 @@ class _Call:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the handler still waits for the call."""
         return not self._outcome.done()
 
     @property
@@ -319,8 +313,7 @@ class BlockingBody:
 
     @property
     def name(self) -> str:
-        name: str = self._body.name
-        return name
+        return self._body.name  # type: ignore[no-any-return]
 
     def receive(self) -> Any:
         """Block until the next piece of content has arrived, then return the piece."""

@@ -179,14 +179,12 @@ class WebSocketReply:
         return f"<WebSocketReply {self.name} of {self._session!r}>"
 
     def _deny(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Reject the handshake with a response, or send the next chunk of that response."""
         request = self._session.request
         sent = ReplyChannel(request).send(message)
         waits = request.state is STREAMING and request.write_paused and OWNER.get() is request.endpoint
         return LazyAwaitable(request.drain, request.gateway.last_send()) if waits else sent
 
     def _pace(self) -> Coroutine[Any, Any, None]:
-        """Return an awaitable that waits while this client is slow."""
         session = self._session
         session.sends = 0
         if OWNER.get() is not session.endpoint:
@@ -232,7 +230,6 @@ class ChannelsListener(WebSocketListener):
         self._handled = 0
 
     def on_connect(self) -> None:
-        """Call the application with `websocket.connect`."""
         session = self._session
         endpoint, request = session.endpoint, session.request
         message: Message = {
@@ -271,10 +268,10 @@ class ChannelsListener(WebSocketListener):
         order, path = self._order, self._path
         event = {"channel": "websocket.disconnect", "path": path, "code": code, "reason": reason, "order": order}
         task = self._call(event)
-        if task is None or task.done():
-            self._reply.over = True
-            if task is not None:
-                self._disconnect_ended(task)
+        if task is None:
+            self._set_over()
+        elif task.done():
+            self._disconnect_ended(task)
         else:
             timer = asyncio.get_running_loop().call_later(_DISCONNECT_SECONDS, self._set_over)
             task.add_done_callback(lambda task: timer.cancel())
@@ -298,11 +295,9 @@ class ChannelsListener(WebSocketListener):
             self._session.gateway.pause_receiving()
 
     def _call(self, message: Message) -> asyncio.Task[Any] | None:
-        """Start a handler, or log why the call has failed and return None."""
         try:
             return self._tasks.start(self._app(message, {"reply": self._reply}), self._session.endpoint)
         except BaseException as error:
-            # SystemExit, which an eagerly started handler raises here, ends the handler and not the server.
             if self._session.state is CONNECTING:
                 answer_failure(self._session.request, error)
             else:
@@ -360,6 +355,5 @@ class ChannelsListener(WebSocketListener):
 
 
 def _check_keys(message: Message) -> None:
-    """Raise LocalProtocolError for a message without any known key."""
     if _MESSAGE_KEYS.isdisjoint(message):
         raise LocalProtocolError(f"reply.send: expected 'accept', 'text', 'bytes' or 'close', got {shape(message)}")

@@ -60,7 +60,6 @@ class ClientShares:
         self._renew()
 
     def _renew(self) -> None:
-        """Forget all jobs. Called after a fork."""
         self._forks = forks.forks
         self._lock = threading.Lock()
         self._taken: dict[str, int] = {}

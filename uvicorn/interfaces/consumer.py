@@ -67,7 +67,6 @@ async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: in
 
 
 def consumer_message(exchange: HTTPExchange, content: bytes, reply: Any) -> Message:
-    """Return the message for a consumer."""
     endpoint = exchange.endpoint
     template = endpoint.template
     if template is None:

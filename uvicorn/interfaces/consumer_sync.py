@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, final
 
 from uvicorn.channel import DONE, LazyAwaitable, check_named, let_others_run, shape
-from uvicorn.concurrency.thread_call import Head, ThreadCall
 from uvicorn.core.content import as_bytes
 from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import ChannelClosed, ClientDisconnected, LocalProtocolError
@@ -18,7 +17,7 @@ from uvicorn.fields import encode_field_line, has_controls, lower_name
 from uvicorn.interfaces.consumer import consumer_message, receive_inline
 from uvicorn.interfaces.handlers import OWNER, answer_failure, await_late_reply, watch_handler
 from uvicorn.interfaces.http_reply import HTTPReply
-from uvicorn.interfaces.threaded import ThreadedInterface
+from uvicorn.interfaces.threaded import Head, ThreadCall, ThreadedInterface
 from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.app")
@@ -47,24 +46,8 @@ class ThreadReplyChannel(HTTPReply):
         self._call.on_close(callback)
 
 
-class _Send:
-    """A piece of content on its way to the event loop."""
-
-    __slots__ = ("awaited", "content", "more_content", "on_await")
-
-    def __init__(self, content: bytes, more_content: bool, awaited: bool) -> None:
-        self.content = content
-        self.more_content = more_content
-        #: Whether the sending thread waits while the client is slow.
-        self.awaited = awaited
-        #: Called when a task awaits the send.
-        self.on_await: Callable[[], object] | None = None
-
-
 @final
 class ConsumerCall(ThreadCall):
-    """One call of a consumer."""
-
     __slots__ = ("_interface", "_lock", "_message", "_state")
 
     message_bytes = 64
@@ -119,16 +102,17 @@ class ConsumerCall(ThreadCall):
                 if self._answered:
                     return DONE
             self._sent += len(content) + self.message_bytes
+            # Called when a task awaits the send; None for a worker thread, which waits while the client is slow.
             on_loop = threading.get_ident() == self.exchange.endpoint.thread
-            send = _Send(content, more_content, awaited=not on_loop)
-            posted = self._loop_calls.post(lambda: self._on_loop_message(head, send))
+            on_await: list[Callable[[], object]] | None = [] if on_loop else None
+            posted = self._loop_calls.post(lambda: self._on_loop_message(head, content, more_content, on_await))
         if not posted:
             self._over = True
             return self._send_after_disconnect()
-        if on_loop:
+        if on_await is not None:
             # Send now, after the sends of other threads: the handler may have ended by the loop's next iteration.
             self._loop_calls.flush()
-            return LazyAwaitable(self.exchange.drain, send.on_await) if self.exchange.write_paused else DONE
+            return LazyAwaitable(self.exchange.drain, *on_await) if self.exchange.write_paused else DONE
         if more_content or state is COMPLETE:
             self._wait_for_room()
             if self._over and self._state is not COMPLETE:
@@ -145,19 +129,17 @@ class ConsumerCall(ThreadCall):
 
     # On the event loop's thread
 
-    def _on_loop_failed(self, error: BaseException) -> None:
-        answer_failure(self.exchange, error)
-
-    def _on_loop_message(self, head: Head | None, send: _Send) -> None:
+    def _on_loop_message(
+        self, head: Head | None, content: bytes, more_content: bool, on_await: list[Callable[[], object]] | None
+    ) -> None:
         exchange = self.exchange
-        self._on_loop_send(head, send.content, send.more_content)
-        if exchange.write_paused and exchange.state is STREAMING:
-            on_await = exchange.gateway.last_send()
-            if not send.awaited:
-                send.on_await = on_await
-            elif on_await is not None:
+        self._on_loop_send(head, content, more_content)
+        if exchange.write_paused and exchange.state is STREAMING and (last_send := exchange.gateway.last_send()):
+            if on_await is not None:
+                on_await.append(last_send)
+            else:
                 # The sending thread waits until the client has read enough, or has sent little.
-                on_await()
+                last_send()
 
     def _on_loop_returned(self, reply: weakref.ref[ThreadReplyChannel], returned: object) -> None:
         if self.exchange.state < COMPLETE:
@@ -167,7 +149,6 @@ class ConsumerCall(ThreadCall):
         try:
             task = self._interface.tasks.start(handler, self.exchange.endpoint)
         except BaseException as error:
-            # SystemExit, which an eagerly started handler raises here, ends the request and not the server.
             answer_failure(self.exchange, error)
             return
         watch_handler(task, self.exchange, reply, self._interface.settings)
@@ -194,7 +175,6 @@ class ThreadedConsumerInterface(ThreadedInterface):
     name = "consumer"
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Queue the call when all content has arrived. Respond 503 if the queue is full."""
         content = exchange.receive_whole()
         if content is not None and len(content) <= self.settings.max_inline_bytes:
             self.queue(ConsumerCall(self, exchange, content), exchange)

@@ -211,7 +211,6 @@ def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
 
 
 def _more_of(signature: inspect.Signature) -> tuple[str, ...]:
-    """Return the names of `*args` and `**kwargs` for an error message."""
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     return tuple(stars[each.kind] + each.name for each in signature.parameters.values() if each.kind in stars)
 

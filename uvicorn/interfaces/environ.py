@@ -24,9 +24,6 @@ _COMMON_KEYS: Final = {
     ).split()
 } | {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 
-# `Proxy:` would become HTTP_PROXY, which libraries take for the address of an outgoing proxy (httpoxy).
-_NEVER: Final = frozenset((b"proxy",))
-
 # Keys of the request itself; all others are added by the host, and passed on.
 _OF_THE_REQUEST: Final = (
     "REQUEST_METHOD SCRIPT_NAME PATH_INFO QUERY_STRING CONTENT_TYPE CONTENT_LENGTH SERVER_NAME SERVER_PORT "
@@ -36,7 +33,7 @@ _OF_THE_REQUEST: Final = (
 # Some hosts copy the environment of their process into each environ. Except under CGI, it is not passed on.
 _OF_THE_PROCESS: Final = frozenset(() if "GATEWAY_INTERFACE" in os.environ else os.environ)
 
-# Keys that look like header fields. Content-Type and Content-Length have keys without HTTP_; for proxy see _NEVER.
+# Keys that look like header fields. Content-Type and Content-Length have keys without HTTP_; for proxy see `_key_of`.
 _NOT_FIELDS: Final = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY"))
 
 # For each environ key: the name of its field, b"" if it is not passed on, _OWN if the host has added it. Unknown fields
@@ -131,8 +128,9 @@ def _key_of(name: bytes) -> str:
     key = _COMMON_KEYS.get(name)
     if key is not None:
         return key
-    # A name with dashes would have the same key as a name with underscores.
-    return "" if b"_" in name or name in _NEVER else "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+    # A name with dashes would have the same key as a name with underscores. `Proxy:` would become HTTP_PROXY, which
+    # libraries take for the address of an outgoing proxy (httpoxy).
+    return "" if b"_" in name or name == b"proxy" else "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
 
 
 def _keys_of(names: tuple[bytes, ...]) -> tuple[str, ...]:

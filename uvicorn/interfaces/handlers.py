@@ -140,7 +140,6 @@ def _close(handler: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
 
 
 async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
-    """Run `handler`. Raise ApplicationError if the handler raises SystemExit or KeyboardInterrupt."""
     try:
         return await handler
     except (SystemExit, KeyboardInterrupt) as error:
@@ -174,7 +173,6 @@ def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakre
 def _handler_ended(
     exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings, task: asyncio.Task[Any]
 ) -> None:
-    """End the exchange if its handler has ended without a complete response."""
     if task.cancelled():
         if exchange.state < COMPLETE:
             logger.error("%s: the handler was cancelled before its response was complete", exchange)

@@ -122,7 +122,6 @@ class Lifespan:
         return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Log the failure of an application whose startup has succeeded."""
         error = self._error()
         if error is not None:
             served = "" if self._asked == "shutdown" else "; its requests are still served"

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar, final
 
-from uvicorn.concurrency.thread_call import refuse
 from uvicorn.concurrency.worker_pool import WorkerPool
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.fields import INTERNAL_ERROR
 from uvicorn.interfaces.handlers import log_failure
+from uvicorn.interfaces.threaded import refuse
 from uvicorn.loop_calls import LoopCalls
 
 T = TypeVar("T")

@@ -12,7 +12,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Never, final
 
-from uvicorn.concurrency.thread_call import Head, ThreadCall
 from uvicorn.concurrency.worker_pool import WorkerPool
 from uvicorn.core.content import not_bytes
 from uvicorn.core.exchange import HTTPExchange
@@ -21,9 +20,9 @@ from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.environ import build_environ
 from uvicorn.interfaces.file_wrapper import FilePart, FileWrapper, part_to_send
 from uvicorn.interfaces.handed_socket import HandedSocket
-from uvicorn.interfaces.handlers import answer_failure, is_disconnect
+from uvicorn.interfaces.handlers import is_disconnect
 from uvicorn.interfaces.takeover import Takeover
-from uvicorn.interfaces.threaded import ThreadedInterface
+from uvicorn.interfaces.threaded import Head, ThreadCall, ThreadedInterface
 from uvicorn.interfaces.wsgi_input import ContentReader
 from uvicorn.interfaces.wsgi_response import CONTENT_LENGTH, encode_response
 from uvicorn.loop_calls import LoopCalls
@@ -35,8 +34,6 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class _OfThread(threading.local):
-    """The state of an ErrorLog in one thread."""
-
     rest = ""
     is_logging = False
 
@@ -250,9 +247,6 @@ class WSGICall(ThreadCall):
 
     # On the event loop's thread
 
-    def _on_loop_failed(self, error: BaseException) -> None:
-        answer_failure(self.exchange, error)
-
     async def _send_part(self, head: Head | None, part: FilePart) -> None:
         exchange = self.exchange
         try:
@@ -271,14 +265,9 @@ class HandshakeCall(WSGICall):
     __slots__ = ("_takeover",)
 
     def __init__(
-        self,
-        interface: WSGIInterface,
-        exchange: HTTPExchange,
-        environ: dict[str, Any],
-        loop_calls: LoopCalls,
-        takeover: Takeover,
+        self, interface: WSGIInterface, takeover: Takeover, environ: dict[str, Any], loop_calls: LoopCalls
     ) -> None:
-        super().__init__(interface, exchange, environ, loop_calls)
+        super().__init__(interface, takeover.session.request, environ, loop_calls)
         self._takeover = takeover
 
     @property
@@ -330,17 +319,15 @@ class HandshakeCall(WSGICall):
         if self.drops_response:
             self._takeover.failed(error)
         elif self._takeover.was_rejected and is_disconnect(error):
+            where = self.exchange
             logger.debug(
-                "%s: exception in the application after the server rejected the handshake",
-                self.exchange,
-                exc_info=error,
+                "%s: exception in the application after the server rejected the handshake", where, exc_info=error
             )
         else:
             super()._on_loop_failed(error)
 
 
 def _is_iterable(returned: object) -> bool:
-    """Return whether a WSGI application may return this value."""
     if isinstance(returned, (bytes, str)):
         return not returned
     return hasattr(returned, "__iter__") or hasattr(returned, "__getitem__")
@@ -365,12 +352,10 @@ class WSGIInterface(ThreadedInterface):
         self._unwarned = threading.Lock()
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Queue the call of the application. Respond 503 if the queue is full."""
         loop_calls = self.loop_calls()
         self.queue(WSGICall(self, exchange, self.environ_of(exchange, loop_calls), loop_calls), exchange)
 
     def serve_handshake(self, session: WebSocketSession) -> None:
-        """Queue a call of the application. The application may take over the connection."""
         # Imported on first use, because most WSGI sites have no WebSockets.
         from uvicorn.interfaces.wsgi_websocket import WSGIWebSocket
 
@@ -380,7 +365,7 @@ class WSGIInterface(ThreadedInterface):
         environ = self.environ_of(session.request, loop_calls)
         environ["uvicorn.websocket"] = WSGIWebSocket(takeover, loop_calls, self.settings)
         environ["werkzeug.socket"] = HandedSocket(takeover)
-        self.queue(HandshakeCall(self, session.request, environ, loop_calls, takeover), session.request)
+        self.queue(HandshakeCall(self, takeover, environ, loop_calls), session.request)
 
     def environ_of(self, exchange: HTTPExchange, loop_calls: LoopCalls) -> dict[str, Any]:
         environ = build_environ(exchange, self._own)

@@ -79,7 +79,6 @@ class ContentReader(io.BufferedIOBase):
         return self.read(end - self._at) if end else self._collect(size, is_line=True)
 
     def _collect(self, size: int, is_line: bool = False) -> bytes:
-        """Return the next bytes, joined from several pieces."""
         parts: list[memoryview] = []
         while size and (self._at < len(self._piece) or self._next()):
             end = min(self._at + size, len(self._piece))
@@ -126,7 +125,6 @@ class ContentReader(io.BufferedIOBase):
             self._ended = True
 
     def _stop(self) -> None:
-        """End the content, because the event loop has stopped."""
         self._ended = True
         if self._waker is not None:
             self._waker.wake()

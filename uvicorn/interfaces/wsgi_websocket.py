@@ -73,7 +73,6 @@ class Inbox(WebSocketListener):
         return message
 
     def disconnected(self) -> ClientDisconnected:
-        """Return the exception to raise after the end of the connection."""
         code, reason = self.end or (1006, "")
         return ClientDisconnected(f"websocket: the connection has ended with code {code}", code, reason)
 

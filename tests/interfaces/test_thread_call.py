@@ -11,8 +11,8 @@ import pytest
 
 from tests.core.test_exchange import RecordingGateway, exchange
 from tests.helpers import ClosingLoop
-from uvicorn.concurrency.thread_call import ThreadCall, refuse
 from uvicorn.core.exchange import HTTPExchange
+from uvicorn.interfaces.threaded import ThreadCall, refuse
 from uvicorn.loop_calls import LoopCalls
 
 pytestmark = pytest.mark.any_loop
