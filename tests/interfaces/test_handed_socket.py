@@ -20,7 +20,7 @@ from tests.interfaces.test_takeover import HANDSHAKE
 from tests.interfaces.test_wsgi_websocket import echo
 from tests.interfaces.wsgi_websockets import opened
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
-from uvicorn.interfaces.handed_socket import HandedSocket
+from uvicorn.interfaces.takeover import HandedSocket
 
 SWITCHED: Final = b"HTTP/1.1 101 \r\n\r\n"
 

@@ -14,7 +14,8 @@ from tests.helpers import GET, Conversation, settle
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import CLOSED, WAITING, HTTPExchange, HTTPGateway
 from uvicorn.errors import LocalProtocolError
-from uvicorn.interfaces.held import call_held
+from uvicorn.interfaces.base import Interface
+from uvicorn.settings import Settings
 from uvicorn.types import Message
 
 pytestmark = pytest.mark.any_loop
@@ -134,7 +135,7 @@ async def test_plain_function_that_raises_gives_500(caplog: Log) -> None:
 
 def test_incomplete_HEAD_response_of_a_plain_function_is_discarded() -> None:
     exchange = HTTPExchange(HTTPGateway(), Endpoint(), "HEAD", b"/", "1.1", ((), ()), False)
-    call_held(exchange, lambda: exchange.respond(200, more_content=True), ())
+    Interface(lambda: exchange.respond(200, more_content=True), Settings()).call_plain(exchange)
     assert (exchange.state, exchange.status, exchange.ended_early) == (WAITING, 0, False)
 
 
@@ -176,7 +177,7 @@ def held(*steps: Callable[[HTTPExchange], object]) -> tuple[HTTPExchange, list[s
         gateway.calls.append("returned")
         return answered()
 
-    call_held(exchange, app, ()).close()
+    Interface(app, Settings()).call_plain(exchange).close()
     return exchange, gateway.calls
 
 
@@ -204,5 +205,5 @@ def test_invalid_content_of_a_plain_function_closes_the_response() -> None:
         raise ValueError("boom")
 
     with pytest.raises(LocalProtocolError):
-        call_held(made, app, ())
+        Interface(app, Settings()).call_plain(made)
     assert made.state is CLOSED

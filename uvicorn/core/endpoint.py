@@ -59,10 +59,7 @@ class Endpoint:
         self.seen: Endpoint | None = None
 
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
-        """Return a copy of this endpoint for the application at `entry`. The copy has the given `root_path`.
-
-        The last copy is cached.
-        """
+        """Return a copy of this endpoint for the application at `entry`. The copy has the given `root_path`."""
         seen = self.seen
         if seen is not None:
             if seen.entry is entry and seen.root_path == root_path:

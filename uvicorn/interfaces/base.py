@@ -14,7 +14,7 @@ from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.interfaces.handlers import HandlerTasks
-from uvicorn.interfaces.held import call_held
+from uvicorn.interfaces.held import HeldResponse
 from uvicorn.settings import Settings
 from uvicorn.types import Message
 
@@ -100,9 +100,22 @@ class Interface:
         self.serve_http(session.request)
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call a plain function, and hold its response until the function returns (`call_held`)."""
-        returned = call_held(exchange, self.app, arguments)
+        """Call a plain function, hold its response during the call, and return its result.
+
+        Send the response if the result is awaitable, because only then is the function a valid application. Otherwise
+        drop the response.
+        """
+        held = HeldResponse(exchange)
+        try:
+            returned = self.app(*arguments)
+        except BaseException:
+            held.release()
+            raise
         self.returns_awaitables = hasattr(returned, "__await__")
+        if self.returns_awaitables:
+            held.release()
+        else:
+            held.drop()
         return returned
 
 

@@ -61,21 +61,3 @@ class HeldResponse(HTTPGateway):
 
     def content_taken(self, exchange: HTTPExchange) -> None:
         self.gateway.content_taken(exchange)
-
-
-def call_held(exchange: HTTPExchange, app: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call `app`, hold its response during the call, and return its result.
-
-    If the result is awaitable, `app` is a valid application, so send the response. Otherwise drop the response.
-    """
-    held = HeldResponse(exchange)
-    try:
-        returned = app(*arguments)
-    except BaseException:
-        held.release()
-        raise
-    if hasattr(returned, "__await__"):
-        held.release()
-    else:
-        held.drop()
-    return returned

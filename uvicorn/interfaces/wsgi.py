@@ -19,9 +19,8 @@ from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.environ import build_environ
 from uvicorn.interfaces.file_wrapper import FilePart, FileWrapper, part_to_send
-from uvicorn.interfaces.handed_socket import HandedSocket
 from uvicorn.interfaces.handlers import is_disconnect
-from uvicorn.interfaces.takeover import Takeover
+from uvicorn.interfaces.takeover import HandedSocket, Takeover
 from uvicorn.interfaces.threaded import Head, ThreadCall, ThreadedInterface
 from uvicorn.interfaces.wsgi_input import ContentReader
 from uvicorn.interfaces.wsgi_response import CONTENT_LENGTH, encode_response

@@ -26,9 +26,9 @@ _STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    """Convert the arguments of `start_response` to status code, reason phrase and fields. Raises LocalProtocolError.
+    """Convert the arguments of `start_response` to status code, reason phrase and fields with lower-case names.
 
-    The names of the fields are in lower case.
+    Raises LocalProtocolError.
     """
     code, reason = (_STATUSES.get(status) if type(status) is str else None) or _checked_status(status)
     try:
