@@ -69,7 +69,7 @@ class ASGIAdapter:
         self._lock = threading.Lock()
 
     def __uvicorn_interface__(self, settings: Settings) -> Interface:
-        """Return an interface with which a server calls `app` without this adapter."""
+        """Return an interface that calls `app` directly. A server uses the interface instead of this adapter."""
         settings = replace(settings, interface=self._name, threads=self._threads or settings.threads)
         if self._name == "wsgi":
             return WSGIInterface(self.app, settings, self._executor)

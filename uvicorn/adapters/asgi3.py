@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, final
 
 from uvicorn.adapters.asgi import exchange_from_message
-from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway, Receive, Send
+from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
 from uvicorn.adapters.message_gateway import MessageGateway
 from uvicorn.adapters.response_checks import ResponseChecks, encode_fields
 from uvicorn.adapters.routed import asgi_call
@@ -22,7 +22,7 @@ from uvicorn.interfaces.detect import build_interface
 from uvicorn.routing.applications import OwningInterface
 from uvicorn.routing.interface import RouterInterface
 from uvicorn.settings import Settings
-from uvicorn.types import Headers
+from uvicorn.types import Headers, Receive, Send
 
 logger = logging.getLogger("uvicorn.app")
 
@@ -99,7 +99,7 @@ class ASGI3Adapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The `__uvicorn_interface__` of `app` if `app` is a Router or a Shift, otherwise None."""
+        """If `app` is a Router or a Shift, its `__uvicorn_interface__`. Otherwise None."""
         return (
             getattr(self.app, "__uvicorn_interface__", None) if isinstance(self._interface, OwningInterface) else None
         )
@@ -174,7 +174,7 @@ class ASGI3Gateway(MessageGateway):
             self._read_on()
 
     def _half_close(self) -> None:
-        """Handle http.disconnect, after which the client may still read the response."""
+        """Handle http.disconnect. The client may still read the response for `half_closed_seconds`."""
         exchange = self.exchange
         exchange.half_close()
         timer = asyncio.get_running_loop().call_later(self._settings.half_closed_seconds, exchange.disconnect)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from typing import Any, final
 
 from uvicorn.adapters.asgi import exchange_from_message
@@ -17,13 +17,10 @@ from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.base import Interface
 from uvicorn.routing.interface import Refusal
 from uvicorn.settings import Settings
-from uvicorn.types import Headers, Message
+from uvicorn.types import Headers, Message, Receive, Send
 from uvicorn.websocket_origin import is_allowed_origin
 
 logger = logging.getLogger("uvicorn.app")
-
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 @final
@@ -45,7 +42,7 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
         self.session = WebSocketSession(self, self.exchange, list(scope.get("subprotocols") or ()))
 
     async def serve(self, interface: Interface, allowed_origins: Collection[str]) -> None:
-        """Let the application accept or reject, then transfer messages until the connection is closed."""
+        """Call the application, which accepts or rejects the handshake. Return when the connection is closed."""
         event = await self._receive()
         session, request = self.session, self.exchange
         if event["type"] != "websocket.connect":
@@ -95,7 +92,7 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
         if subprotocol is not None and subprotocol not in session.subprotocols:
             offered = session.subprotocols
             raise LocalProtocolError(f"subprotocol: expected one of {offered!r:.200}, got {subprotocol!r:.100}")
-        fields = encode_fields(ResponseChecks("GET").start(200, b"", headers, b"", True)[1])
+        fields = encode_fields(self._checks.start(200, b"", headers, b"", True)[1])
         for name, _ in fields:
             # A host would send the field, or fail when the application already considers the connection open.
             if name.startswith(b"sec-websocket-") or name == b"content-length":

@@ -29,7 +29,7 @@ def log_uncaught(where: str, error: Exception) -> None:
 
 
 class AdapterGateway(HTTPGateway):
-    """Base class of the gateways to another server, with flow control. Subclasses implement `_fail`."""
+    """Base class of the gateways to another server, with flow control."""
 
     #: The server, for warnings.
     server = "the server around the adapter"
@@ -49,14 +49,15 @@ class AdapterGateway(HTTPGateway):
         return self._backlog.above_high_water
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Raise `error` in the server unless the response has ended. Return whether `error` is raised."""
+        """Unless the response has ended, make the adapter raise `error`. Return whether the adapter raises `error`."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._fail(crossing(error))
         return True
 
     def take_failure(self) -> Exception:
-        """Return the failure, for use as `raise self.take_failure()`. A variable would make a reference cycle."""
+        """Return the failure and forget it. A caller that raises the failure must not store it in a variable."""
+        # A variable in a frame of the traceback would be a reference cycle.
         failure, self._failure = self._failure, None
         assert failure is not None
         return failure
@@ -71,7 +72,7 @@ class AdapterGateway(HTTPGateway):
         return self._backlog.last_send()
 
     def _fail(self, failure: Exception) -> None:
-        """Raise `failure` in the server."""
+        """Make the adapter raise `failure` to the server."""
         raise NotImplementedError
 
     def _has_room(self, exchange: HTTPExchange, size: int) -> bool:

@@ -1,4 +1,4 @@
-"""The base class of gateways to another server, with a queue of messages and a sending task."""
+"""Base class of the gateways to servers that take messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uvicorn.types import Message
 
 
 class MessageGateway(AdapterGateway):
-    """Queues the response of one exchange as messages for the server."""
+    """Queues the messages of one response. The server's task takes the messages by `deliver`."""
 
     exchange: HTTPExchange
     # The future that `deliver` awaits. An asyncio.Event takes 1 us more for each request.
@@ -31,7 +31,7 @@ class MessageGateway(AdapterGateway):
         self._messages: deque[tuple[Message, int]] = deque()
 
     async def deliver(self, send: Callable[[Message], Awaitable[object]]) -> None:
-        """Send each message when the server has taken the one before, until the response is complete.
+        """Pass the queued messages to `send`, one after another. Return when the response is complete.
 
         Raises the application's exception (see `crossing`), or ResponseAborted if the response is aborted.
         """
@@ -74,13 +74,13 @@ class MessageGateway(AdapterGateway):
         self._backlog.wake()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `deliver` raise ResponseAborted after the queued messages."""
+        """Make `deliver` raise ResponseAborted after it has sent the queued messages."""
         # If the client has closed its side before the response began, `deliver` returns normally.
         if exchange.state != WAITING or not exchange.half_closed:
             self._fail(ResponseAborted(reason))
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `deliver` raise now, even if the server never takes the current message."""
+        """Make `deliver` raise ResponseAborted at once. Drop the queued messages, except the head of the response."""
         self.abort(exchange, reason)
         # Send at least the head: a response that has begun must not become a 500.
         while len(self._messages) > (0 if self._has_begun else 1):

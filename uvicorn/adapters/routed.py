@@ -1,6 +1,7 @@
-"""Calls WSGI applications of a Router directly under a WSGI server, and ASGI 3 applications under an ASGI server.
+"""Finds the application of a Router that another server can call directly.
 
-A direct call needs no queue, no thread and no conversion.
+A WSGI server calls WSGI applications, and an ASGI server calls ASGI 3 applications. A direct call needs no queue, no
+thread and no conversion.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from uvicorn.routing.table import field_value, host_name, intended_method
 
 
 def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return `(application, environ)` for a request, or None if the application is not a WSGI application."""
+    """Return the WSGI application for a request, and the environ for the call. Return None for other applications."""
     path_info: str = environ.get("PATH_INFO", "")
     script_name: str = environ.get("SCRIPT_NAME", "")
     if (script_name and path_info and not path_info.startswith("/")) or not (script_name or path_info):
@@ -45,7 +46,7 @@ def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callabl
 
 
 def asgi_call(router: RouterInterface, scope: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return `(application, scope)` for a connection, or None if the application is not an ASGI 3 application."""
+    """Return the ASGI application for a connection, and the scope for the call. Return None for other applications."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path") or ""
     below = path

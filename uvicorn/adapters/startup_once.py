@@ -26,7 +26,10 @@ class StartupOnce:
         return task is not None and task.done() and not task.cancelled() and task.exception() is None
 
     async def ended(self) -> None:
-        """Wait for the end of the startup, or raise StartupError. A call after a StartupError retries the startup."""
+        """Start the application once, and wait until the startup has ended. Raise StartupError if it fails.
+
+        After a StartupError, the next call starts the application again.
+        """
         task = self._task
         if task is None:
             with self._lock:

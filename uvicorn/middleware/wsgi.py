@@ -1,4 +1,4 @@
-"""WSGI applications as ASGI 3 applications."""
+"""Makes a WSGI application usable as an ASGI 3 application."""
 
 from __future__ import annotations
 

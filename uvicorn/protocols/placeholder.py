@@ -16,8 +16,8 @@ class Placeholder:
 
 
 class RequestResponseCycle(Placeholder):
-    """A placeholder for a class of each HTTP protocol module in the public `uvicorn` release."""
+    """A placeholder for the class of this name in the HTTP modules of the public `uvicorn` release."""
 
 
 class ProtocolPlaceholder(Placeholder, asyncio.Protocol):
-    """A protocol class. As a value of the option `http` or `ws`, the class means the server's own implementation."""
+    """A placeholder for a protocol class. As the option `http` or `ws`, it selects the server's own implementation."""

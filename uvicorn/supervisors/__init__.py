@@ -81,7 +81,7 @@ class ChangeReload(Multiprocess):
     what = "reload"
 
     def run(self) -> None:
-        """Serve until a signal stops the process, with a short grace period. Raise the errors of `Multiprocess.run`."""
+        """Do the same as `Multiprocess.run`, with a grace period of at most one second."""
         graceful = min(self.config.settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
         self.config.timeout_graceful_shutdown = graceful
         super().run()

@@ -8,7 +8,7 @@ from uvicorn.workers.worker import UvicornWorker
 
 
 class UvicornH11Worker(UvicornWorker):
-    """A worker on asyncio's own event loop, under the name that existing configurations use."""
+    """A worker with asyncio's own event loop. Existing configurations use this name."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "asyncio", "http": "h11"}
 

@@ -51,7 +51,7 @@ class Response:
 
 
 class Observer:
-    """The parts of gunicorn that use request data: the access log, statsd, `pre_request` and `post_request`."""
+    """Passes request data to gunicorn's access log, statsd, `pre_request` and `post_request`."""
 
     def __init__(self, worker: Any) -> None:
         cfg = worker.cfg
@@ -83,7 +83,7 @@ class Observer:
 
 @final
 class ObservedInterface:
-    """An interface that records its exchanges for an observer."""
+    """Forwards all calls to an interface, and observes each exchange."""
 
     def __init__(self, interface: ServedInterface, observer: Observer) -> None:
         self._interface = interface

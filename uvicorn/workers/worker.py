@@ -192,7 +192,7 @@ class _Server(Server):
 
 @dataclass
 class _Loaded:
-    """A configuration whose application is loaded, with the TLS settings of gunicorn."""
+    """The configuration of a loaded application. The TLS settings are those of gunicorn."""
 
     cfg: Any
     settings: Settings

@@ -1,4 +1,4 @@
-"""`FlowControl` can only be imported. Creating an instance raises an exception."""
+"""`FlowControl`, which can be imported, but not called."""
 
 from typing import Final
 

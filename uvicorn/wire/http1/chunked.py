@@ -37,7 +37,7 @@ class ChunkedDecoder:
     # llhttp is not used: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
 
     def __init__(self, limits: Limits, field_bytes: int, field_count: int, on_content: Callable[[bytes], None]) -> None:
-        """`field_bytes` and `field_count` are the size of the header section. The limits of the trailers include it."""
+        """The header section had `field_count` fields in `field_bytes` bytes. Trailers share the limits."""
         self._on_content = on_content
         self.complete = False
         self.rest = b""
@@ -75,7 +75,7 @@ class ChunkedDecoder:
             line += data[position:]
 
     def _decode(self, data: bytes, pieces: list[bytes]) -> int:
-        """Decode as far as possible, and return the number of decoded bytes."""
+        """Decode all complete lines and all data. Return the number of decoded bytes."""
         position = 0
         end = len(data)
         while position < end:

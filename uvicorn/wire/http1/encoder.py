@@ -64,8 +64,8 @@ class ContentTooLong(LocalProtocolError):
 class HTTP1ResponseEncoder:
     """Encodes the responses of one connection, one after another.
 
-    After `start`, `keep_alive` is true if another response may follow on the connection, `dropped` has the names of the
-    application's fields that are not sent, and `started_with` is the number of content bytes that `start` has returned.
+    After `start`, `keep_alive` is true if another response may follow on the connection. `dropped` has the names of the
+    application's fields that are not sent. `started_with` is the number of content bytes that `start` has returned.
     """
 
     def __init__(self, defaults: DefaultFields) -> None:

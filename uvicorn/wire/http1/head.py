@@ -223,7 +223,6 @@ class RequestHead:
         return authority
 
     def _apply_fields(self, fields: dict[bytes, bytes], authority: bytes) -> None:
-        """Check and store the fields for framing, connection and host."""
         modern = self.http_version == "1.1"
         host = fields.get(b"host")
         if host is None:

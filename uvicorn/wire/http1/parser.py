@@ -106,7 +106,7 @@ class HTTP1RequestParser(RequestHead):
             self.receive_data(data)
 
     def detach(self) -> None:
-        """Stop, and break the reference cycle with the sink."""
+        """Ignore all further bytes, and forget the sink, which refers to the parser."""
         self.stop()
         self._sink = None  # type: ignore[assignment]  # Never called in this state.
 

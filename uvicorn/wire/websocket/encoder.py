@@ -82,7 +82,7 @@ class MessageEncoder:
         return control_frame(PONG, data)
 
     def encode_close(self, code: int, reason: str) -> bytes:
-        """Return a close frame. For code 1005, its payload is empty. The caller must not send another frame afterwards.
+        """Return a close frame. For code 1005, the frame has no payload. The caller must not send any frame afterwards.
 
         Raises LocalProtocolError for a code that must not be sent, and for a reason over 123 bytes.
         """

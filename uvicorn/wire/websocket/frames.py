@@ -162,7 +162,7 @@ class WebSocketCodec(MessageEncoder):
                 self._read(self._buffer)
 
     def stop(self) -> None:
-        """Ignore all further input, and break the reference cycle with the sink."""
+        """Ignore all further input, and forget the sink, which refers to the codec."""
         self.state = _ENDED
         self._between = False
         self._sink = None  # type: ignore[assignment]  # Never called in this state.
