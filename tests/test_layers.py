@@ -197,7 +197,6 @@ TESTED_ELSEWHERE: Final = {
     "adapters/startup_once.py": "adapters/test_asgi.py",
     "broadcast/host_reply.py": "broadcast/test_slow_members.py",
     "broadcast/redis/cluster.py": "broadcast/test_cluster.py",
-    "broadcast/redis/driver.py": "broadcast/redis/test_standalone.py",
     "broadcast/redis/redis_py.py": "broadcast/test_conformance.py",
     "broadcast/redis/sentinel.py": "broadcast/test_sentinel.py",
     "broadcast/redis/subscription.py": "broadcast/redis/test_subscriber.py",

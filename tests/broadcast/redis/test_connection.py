@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from tests.helpers import settle, until
@@ -17,6 +21,7 @@ class RecordedConnection(RedisConnection):
         super().__init__()
         self.sent: list[tuple[bytes, ...]] = []
         self.aborted = False
+        self.protocol.transport = cast(asyncio.Transport, SimpleNamespace(abort=self.abort_transport))
 
     def send(self, *command: bytes) -> None:
         self.sent.append(command)

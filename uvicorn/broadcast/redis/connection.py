@@ -1,4 +1,4 @@
-"""One connection to Redis, independent of the driver."""
+"""One connection to Redis, which uses the protocol class of the driver asyncio_redis."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from uvicorn.broadcast.redis.resp import RedisRefusal, Reply
+from asyncio_redis import RedisProtocol
+from asyncio_redis.encoders import BytesEncoder
+
+from uvicorn.broadcast.redis.resp import NotRedis, RedisReader, RedisRefusal, Reply
 
 T = TypeVar("T")
 
@@ -26,7 +29,7 @@ _STEPS_UNTIL_LOST: Final = 6
 #: Further error replies to PING of a Redis that delivers messages: the user must not PING, or the disk is full.
 _ALIVE: Final = ("NOPERM", "MISCONF")
 
-#: The limit for drivers that do not report the end of an aborted connection.
+#: The limit for a transport that does not report the end of an aborted connection.
 CLOSE_SECONDS: Final = 1.0
 
 
@@ -76,17 +79,50 @@ async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Cal
     raise ConnectFailed("; ".join(reasons))
 
 
-class RedisConnection:
-    """A connection to Redis. Until `receive_pushes` is called, each `execute` gets one reply, in order.
+class _Protocol(RedisProtocol):  # type: ignore[misc]
+    """The protocol of asyncio_redis with our parser."""
 
-    A driver implements `send`, `abort_transport`, `unsent_bytes` and `fileno`. A driver calls `connection_made`,
-    `bytes_received`, `reply_received` and `connection_lost`.
-    """
+    # The original parser cannot parse acknowledgements, loses authentication errors, and queues pushes without bound.
+
+    def __init__(self, connection: RedisConnection) -> None:
+        super().__init__(encoder=BytesEncoder(), enable_typechecking=False)
+        self.transport: asyncio.Transport
+        self._connection = connection
+        self.reader = RedisReader(connection.reply_received)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast instead of an assertion, because uvloop's transports do not subclass asyncio.Transport.
+        self.transport = cast(asyncio.Transport, transport)
+        self._connection.connection_made()
+
+    def data_received(self, data: bytes) -> None:
+        self._connection.bytes_received()
+        try:
+            self.reader.feed(data)
+        except NotRedis as error:
+            self._connection.abort(f"the server does not speak Redis' protocol: {error}")
+
+    def eof_received(self) -> None:
+        # The result None lets the transport close, and `connection_lost` follows.
+        pass
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reader.close()
+        self._connection.connection_lost(
+            "Redis closed the connection" if exc is None else str(exc) or type(exc).__name__
+        )
+
+
+class RedisConnection:
+    """A connection to Redis. Until `receive_pushes` is called, each `execute` gets one reply, in order."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         #: `host:port` of a server that redis-py has connected to, otherwise ''.
         self.place = ""
+        self.protocol = _Protocol(self)
+        #: redis-py's writer, which would close the transport when it is freed. Otherwise None.
+        self.writer: asyncio.StreamWriter | None = None
         #: Done when the connection has ended. The result is the reason.
         self.lost: asyncio.Future[str] = self._loop.create_future()
         #: A `time.monotonic()`: uvloop updates its own clock only once in each iteration of the event loop.
@@ -107,10 +143,14 @@ class RedisConnection:
     @property
     def unsent_bytes(self) -> int:
         """The number of bytes that the kernel has not taken yet."""
-        raise NotImplementedError
+        return self.protocol.transport.get_write_buffer_size()
 
     def fileno(self) -> int:
-        raise NotImplementedError
+        return int(self.protocol.transport.get_extra_info("socket").fileno())
+
+    def send(self, *command: bytes) -> None:
+        if not self.protocol.transport.is_closing():
+            self.protocol._send_command(command)
 
     def execute(self, *command: bytes) -> asyncio.Future[Reply]:
         """Send a command. Return a future for the reply. The future may raise RedisRefusal or ConnectionLost.
@@ -142,20 +182,15 @@ class RedisConnection:
     def abort(self, reason: str) -> None:
         """Abort the connection. The first call sets the result of `lost` to `reason`."""
         self._reason = self._reason or reason
-        self.abort_transport()
+        self.protocol.reader.close()
+        self.protocol.transport.abort()
 
     async def close(self, reason: str) -> None:
         self.abort(reason)
         # `wait` does not cancel `lost` if this task is cancelled.
         await asyncio.wait([self.lost], timeout=CLOSE_SECONDS)
 
-    # For drivers.
-
-    def send(self, *command: bytes) -> None:
-        raise NotImplementedError
-
-    def abort_transport(self) -> None:
-        raise NotImplementedError
+    # For the protocol.
 
     def connection_made(self) -> None:
         self._step = self._loop.call_later(_STEP_SECONDS, self._take_step)

@@ -14,8 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from uvicorn.broadcast.backend import Backend, BackendOptions
-from uvicorn.broadcast.redis.connection import ConnectFailed, closed_on_failure, connect_refused
-from uvicorn.broadcast.redis.driver import DriverConnection
+from uvicorn.broadcast.redis.connection import ConnectFailed, RedisConnection, closed_on_failure, connect_refused
 from uvicorn.broadcast.redis.resp import RedisRefusal
 from uvicorn.broadcast.redis.standalone import RedisBackend
 from uvicorn.broadcast.redis.url import RedisURL, parse_redis_url
@@ -59,7 +58,7 @@ async def connected(host: str, port: int, options: DriverOptions) -> AsyncIterat
         await connection.disconnect(nowait=True)
 
 
-async def connect_to(host: str, port: int, options: DriverOptions) -> DriverConnection:
+async def connect_to(host: str, port: int, options: DriverOptions) -> RedisConnection:
     """Connect with redis-py, without a timeout. Raises ConnectFailed or OSError."""
     async with connected(host, port, options) as opened:
         connection = _take_over(opened)
@@ -69,9 +68,9 @@ async def connect_to(host: str, port: int, options: DriverOptions) -> DriverConn
     return connection
 
 
-def _take_over(opened: Connection) -> DriverConnection:
+def _take_over(opened: Connection) -> RedisConnection:
     """Move the transport of redis-py's connection to a new connection."""
-    connection = DriverConnection()
+    connection = RedisConnection()
     reader: Any = opened._reader
     writer: Any = opened._writer
     opened._reader = opened._writer = None

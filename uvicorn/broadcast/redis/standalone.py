@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage, Receiver
-from uvicorn.broadcast.redis.connection import Connect
-from uvicorn.broadcast.redis.driver import connect
+from uvicorn.broadcast.redis.connection import Connect, RedisConnection, closed_on_failure
 from uvicorn.broadcast.redis.publisher import RedisPublisher
 from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection, drop_inherited
 from uvicorn.broadcast.redis.subscriber import Subscriber
 from uvicorn.broadcast.redis.subscription import PLAIN, OnMoved, Subscription
-from uvicorn.broadcast.redis.url import parse_redis_url
+from uvicorn.broadcast.redis.url import RedisAddress, parse_redis_url
 
 
 class RedisServer(NamedTuple):
@@ -92,6 +93,24 @@ class RedisBackend(Backend):
 
     def _update_connected(self) -> None:
         self.metrics.connected = self._server is not None and self._server.is_ready
+
+
+async def connect(address: RedisAddress) -> RedisConnection:
+    """Connect and log in, without a timeout. Raises ConnectFailed or OSError."""
+    loop = asyncio.get_running_loop()
+    connection = RedisConnection()
+    if address.path:
+        await loop.create_unix_connection(lambda: connection.protocol, address.path)
+    else:
+        await loop.create_connection(lambda: connection.protocol, address.host, address.port, ssl=address.tls)
+        # For middleboxes. The liveness check does not depend on it.
+        connection.protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for command in address.login_commands():
+        async with closed_on_failure(connection, command[0].decode()):
+            await connection.execute(*command)
+    async with closed_on_failure(connection, "PING"):
+        await connection.check_alive()
+    return connection
 
 
 def open_backend(url: str, options: BackendOptions) -> Backend:
