@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, TypeVar, final
+
+T = TypeVar("T")
 
 LOG_SECONDS: Final = 60.0
 
@@ -32,3 +34,11 @@ class LogLimit:
         self._written += 1
         counted, self._count = self._count, 0
         return counted
+
+
+def first_time(event: T, logged: set[T], limit: int) -> bool:
+    """Add `event` to `logged`, which holds at most `limit` events. Return whether `event` was added."""
+    if event in logged or len(logged) >= limit:
+        return False
+    logged.add(event)
+    return True

@@ -7,7 +7,6 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from concurrent.futures import CancelledError
 from functools import lru_cache
 from typing import Any, Final, final
@@ -94,10 +93,10 @@ class Publisher:
             raise self._failed(f"{client!r}: {waited}; the message was not sent")
         try:
             # Connect before the message is numbered: a number that is not published would be a gap.
-            _retry(deadline, lambda: client.prepare(deadline))
+            client.retry_while_busy(client.prepare, deadline)
             payload = encoded.numbered(self._sender, self._sequences.next(name))
             channel = (self._prefix + name).encode()
-            _retry(deadline, lambda: client.publish(deadline, channel, payload))
+            client.retry_while_busy(client.publish, deadline, channel, payload)
         except BaseException as error:
             # Otherwise a late reply would count as the reply to the next message.
             client.close()
@@ -158,23 +157,6 @@ class SendingGroups:
             raise LocalProtocolError("groups.send: the keys 'add' and 'discard' need a server with an event loop")
         self._publisher.publish(group_name(message.get("group")), message["send"])
         return DONE
-
-
-def _retry(deadline: float, call: Callable[[], None]) -> None:
-    """Call `call` again while Redis replies that it is busy."""
-    from uvicorn.broadcast.redis.publisher import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
-    from uvicorn.broadcast.redis.resp import RedisRefusal
-
-    delay = FIRST_RETRY_SECONDS
-    while True:
-        try:
-            call()
-            return
-        except RedisRefusal as refusal:
-            if not refusal.is_transient or time.monotonic() + delay >= deadline:
-                raise
-        time.sleep(delay)
-        delay = min(2 * delay, LONGEST_RETRY_SECONDS)
 
 
 def _through(hub: Hub, group: str, message: Message) -> bool:

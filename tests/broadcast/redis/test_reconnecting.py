@@ -54,8 +54,8 @@ class Recorded(ReconnectingConnection):
 
 @pytest.fixture(autouse=True)
 def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(module, "_LONGEST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "LONGEST_DELAY_SECONDS", 0.001)
 
 
 def refuse() -> RedisConnection:
@@ -166,7 +166,7 @@ async def test_a_connection_attempt_is_limited_by_connect_timeout() -> None:
 
 
 async def test_requested_retry_skips_the_delay_before_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_DELAY_SECONDS", 1000.0)
+    monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 1000.0)
     reconnecting = Recorded(refuse)
     await reconnecting.start()
     await settle()

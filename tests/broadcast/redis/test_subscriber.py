@@ -77,8 +77,8 @@ def message(group: bytes, payload: bytes) -> list[object]:
 
 @pytest.fixture(autouse=True)
 def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervised, "_FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(supervised, "_LONGEST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(supervised, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(supervised, "LONGEST_DELAY_SECONDS", 0.001)
 
 
 async def test_subscribing_waits_for_the_acknowledgement_of_each_group() -> None:

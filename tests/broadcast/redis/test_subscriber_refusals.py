@@ -24,9 +24,9 @@ PASSING = ("BUSY a", "LOADING b", "READONLY c", "CLUSTERDOWN d", "TRYAGAIN e", "
 
 @pytest.fixture(autouse=True)
 def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_FIRST_DELAY_SECONDS", "_LONGEST_DELAY_SECONDS"):
+    for name in ("FIRST_DELAY_SECONDS", "LONGEST_DELAY_SECONDS"):
         monkeypatch.setattr(supervised, name, 0.001)
-    for name in ("_FIRST_RETRY_SECONDS", "_LONGEST_RETRY_SECONDS", "DENIED_SECONDS"):
+    for name in ("FIRST_DELAY_SECONDS", "LONGEST_DELAY_SECONDS", "DENIED_SECONDS"):
         monkeypatch.setattr(module, name, 0.001)
 
 

@@ -7,13 +7,18 @@ import os
 import time
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from redis.crc import key_slot
 
 from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage, Receiver
 from uvicorn.broadcast.redis.connection import ConnectFailed, first_reply
-from uvicorn.broadcast.redis.reconnecting import drop_inherited, is_cancelled
+from uvicorn.broadcast.redis.reconnecting import (
+    FIRST_DELAY_SECONDS,
+    LONGEST_DELAY_SECONDS,
+    drop_inherited,
+    is_cancelled,
+)
 from uvicorn.broadcast.redis.redis_py import connect_to, connected, driver_options
 from uvicorn.broadcast.redis.resp import RedisRefusal
 from uvicorn.broadcast.redis.standalone import RedisServer, redis_server
@@ -26,10 +31,6 @@ from uvicorn.escape import escaped
 Place: TypeAlias = tuple[str, int]
 
 _slot: Callable[[bytes], int] = key_slot
-
-#: The intervals of CLUSTER SLOTS while a server is missing; connections are retried at the same intervals.
-_FIRST_DELAY_SECONDS: Final = 0.05
-_LONGEST_DELAY_SECONDS: Final = 0.8
 
 
 class ClusterBackend(Backend):
@@ -139,7 +140,7 @@ class ClusterBackend(Backend):
 
     async def _run(self) -> None:
         """Read the owners of all slots each time `_recheck` is set."""
-        delay = _FIRST_DELAY_SECONDS
+        delay = FIRST_DELAY_SECONDS
         while not is_cancelled():
             await self._recheck.wait()
             self._recheck.clear()
@@ -151,7 +152,7 @@ class ClusterBackend(Backend):
                 # Continue, because groups that move would receive no messages any more.
                 logger.exception("%r: unexpected error; retrying", self)
             self._update_connected()
-            delay = _FIRST_DELAY_SECONDS if self.metrics.connected else min(2 * delay, _LONGEST_DELAY_SECONDS)
+            delay = FIRST_DELAY_SECONDS if self.metrics.connected else min(2 * delay, LONGEST_DELAY_SECONDS)
             await asyncio.sleep(delay)
 
     async def _learn_owners(self) -> None:

@@ -7,15 +7,17 @@ import logging
 from bisect import insort
 from collections import deque
 from contextvars import Context
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, final
 
 from uvicorn.broadcast.backend import BackendMetrics, BackendOptions
 from uvicorn.broadcast.redis.connection import Connect, ConnectionLost, RedisConnection
-from uvicorn.broadcast.redis.reconnecting import ReconnectingConnection
+from uvicorn.broadcast.redis.reconnecting import MAX_DENIALS_LOGGED, ReconnectingConnection
 from uvicorn.broadcast.redis.resp import RedisRefusal
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.escape import escaped
+from uvicorn.log_limit import first_time
 
 logger = logging.getLogger("uvicorn.broadcast")
 
@@ -25,32 +27,28 @@ MAX_UNSENT_BYTES: Final = 16 << 20
 #: The part of the publish timeout before the first check. A late event loop reads the reply before the second check.
 _FIRST_CHECK: Final = 0.95
 
-#: The limit of denied groups that are logged; clients may choose the names of groups.
-_MAX_DENIALS_LOGGED: Final = 100
-
 #: The delay of a retry after a transient error reply. It doubles up to 0.4 s: four attempts within a timeout of 1 s.
 FIRST_RETRY_SECONDS: Final = 0.05
 LONGEST_RETRY_SECONDS: Final = 0.4
 
 
 @final
+@dataclass(slots=True, eq=False)
 class _Held:
     """A message that waits until Redis is no longer busy."""
 
-    __slots__ = ("number", "command", "size", "outcome", "refusal", "refused_again", "is_sent", "is_held")
+    number: int
+    command: tuple[bytes, bytes, bytes]
+    refusal: RedisRefusal | None = None
+    #: The result is None, or the error to raise.
+    outcome: asyncio.Future[Exception | None] = field(default_factory=asyncio.Future)
+    is_sent: bool = False
+    #: Whether the message is in the list of held messages.
+    is_held: bool = True
 
-    def __init__(self, number: int, command: tuple[bytes, bytes, bytes], refusal: RedisRefusal | None) -> None:
-        self.number = number
-        self.command = command
-        self.size = sum(map(len, command))
-        #: The result is None, or the error to raise.
-        self.outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self.refusal = refusal
-        #: Done when Redis has refused the retry too.
-        self.refused_again: asyncio.Future[None] = self.outcome.get_loop().create_future()
-        self.is_sent = False
-        #: Whether the message is in the list of held messages.
-        self.is_held = True
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.command))
 
 
 class RedisPublisher(ReconnectingConnection):
@@ -72,7 +70,6 @@ class RedisPublisher(ReconnectingConnection):
         self._held: list[_Held] = []
         self._held_bytes = 0
         self._resending: asyncio.Task[None] | None = None
-        self._denials_logged: set[bytes] = set()
 
     async def publish(self, verb: bytes, channel: bytes, payload: bytes) -> None:
         """Publish `payload`. Raises BroadcastUnavailable unless Redis confirms the payload."""
@@ -88,7 +85,7 @@ class RedisPublisher(ReconnectingConnection):
         number = self._numbers
         deadline = asyncio.get_running_loop().time() + self._publish_timeout
         if self._held:
-            await self._hold(_Held(number, (verb, channel, payload), None), deadline)
+            await self._hold(_Held(number, (verb, channel, payload)), deadline)
             return
         try:
             await self._send(verb, channel, payload)
@@ -106,9 +103,7 @@ class RedisPublisher(ReconnectingConnection):
         return BroadcastUnavailable(f"{self.where}: connection lost: {lost}; the message may have arrived")
 
     def _refused_error(self, verb: bytes, channel: bytes, refusal: RedisRefusal) -> BroadcastUnavailable:
-        logged = self._denials_logged
-        if refusal.is_denied and channel not in logged and len(logged) < _MAX_DENIALS_LOGGED:
-            logged.add(channel)
+        if refusal.is_denied and first_time(channel, self._denials_logged, MAX_DENIALS_LOGGED):
             name = channel.decode("utf-8", "replace")
             logger.error("%s: group %.200r: Redis refuses %s: %s", self.where, name, verb.decode(), escaped(refusal))
         return BroadcastUnavailable(f"{self.where}: Redis refuses: {refusal}")
@@ -155,8 +150,7 @@ class RedisPublisher(ReconnectingConnection):
                 self._held = [held for held in self._held if not held.outcome.done()]
                 if self._held:
                     first = self._held[0]
-                    self._send_again(first)
-                    either: list[asyncio.Future[Any]] = [first.outcome, first.refused_again]
+                    either: list[asyncio.Future[Any]] = [first.outcome, self._send_again(first)]
                     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                     if first.outcome.done():
                         released, self._held = self._held[1:], []
@@ -168,25 +162,24 @@ class RedisPublisher(ReconnectingConnection):
         finally:
             self._resending = None
 
-    def _send_again(self, message: _Held) -> None:
+    def _send_again(self, message: _Held) -> asyncio.Future[Any]:
+        """Return a future that is done after Redis has replied, or after sending has failed."""
         message.is_sent = True
-        message.refused_again = asyncio.get_running_loop().create_future()
         try:
             reply = self._send(*message.command)
         except BroadcastUnavailable as error:
             self._settle(message, error)
-        else:
-            reply.add_done_callback(partial(self._on_retry_reply, message))
+            return message.outcome
+        reply.add_done_callback(partial(self._on_retry_reply, message))
+        return reply
 
     def _on_retry_reply(self, message: _Held, reply: asyncio.Future[object]) -> None:
         verb, channel, _ = message.command
-        error = None if reply.cancelled() else reply.exception()
+        error = reply.exception()
         message.is_sent = False
         if isinstance(error, RedisRefusal):
             message.refusal = error
             if error.is_transient:
-                if not message.refused_again.done():
-                    message.refused_again.set_result(None)
                 if not message.is_held and not message.outcome.done():
                     message.is_held = True
                     self._insert(message)

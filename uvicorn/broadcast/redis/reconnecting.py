@@ -12,18 +12,21 @@ from contextlib import suppress
 from typing import Final
 
 from uvicorn.broadcast.redis.connection import CLOSE_SECONDS, Connect, ConnectFailed, RedisConnection
+from uvicorn.log_limit import first_time
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: 50 ms: the duration of a restart of Redis.
-_FIRST_DELAY_SECONDS: Final = 0.05
+#: The delay of a retry, which doubles up to 0.8 s. 50 ms: the duration of a restart of Redis.
+FIRST_DELAY_SECONDS: Final = 0.05
 #: 0.8 s: all groups are subscribed again within 1 s after Redis has started.
-_LONGEST_DELAY_SECONDS: Final = 0.8
+LONGEST_DELAY_SECONDS: Final = 0.8
 #: A connection that ends earlier counts as another failed attempt.
 _STEADY_SECONDS: Final = 1.0
 #: 30 s: an administrator has to correct a wrong password, and Redis logs each attempt.
 DENIED_SECONDS: Final = 30.0
 _MAX_REASONS: Final = 10
+#: The limit of denied groups that are logged; clients may choose the names of groups.
+MAX_DENIALS_LOGGED: Final = 100
 
 
 class ReconnectingConnection:
@@ -45,6 +48,7 @@ class ReconnectingConnection:
         self.on_change: Callable[[], None] = lambda: None
         self._failed_since = 0.0
         self._logged_reasons: set[str] = set()
+        self._denials_logged: set[bytes] = set()
 
     async def start(self) -> None:
         """Connect. Return when the first attempt has succeeded or failed."""
@@ -83,7 +87,7 @@ class ReconnectingConnection:
         raise NotImplementedError
 
     async def _run(self) -> None:
-        delay = _FIRST_DELAY_SECONDS
+        delay = FIRST_DELAY_SECONDS
         while not is_cancelled():
             made_at = time.monotonic()
             try:
@@ -94,7 +98,7 @@ class ReconnectingConnection:
                     break
                 await self._use(connection)
                 if time.monotonic() - made_at >= _STEADY_SECONDS:
-                    delay = _FIRST_DELAY_SECONDS
+                    delay = FIRST_DELAY_SECONDS
             except TimeoutError:
                 self._fail(f"no answer within {self._connect_timeout:g} s")
             except ConnectFailed as error:
@@ -118,7 +122,7 @@ class ReconnectingConnection:
                 async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):
                     await self._retry_now.wait()
             self._retry_now.clear()
-            delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
+            delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
     async def _use(self, connection: RedisConnection) -> None:
         """Wait until the connection is lost."""
@@ -142,8 +146,7 @@ class ReconnectingConnection:
 
     def _fail(self, reason: str, *, denied: bool = False) -> None:
         # Log each reason once: an outage may have thousands of attempts.
-        if reason not in self._logged_reasons and len(self._logged_reasons) < _MAX_REASONS:
-            self._logged_reasons.add(reason)
+        if first_time(reason, self._logged_reasons, _MAX_REASONS):
             level = logging.ERROR if denied and self.log_level > logging.DEBUG else self.log_level
             retry = f"retrying every {DENIED_SECONDS:g} s" if denied else "retrying until connected"
             logger.log(level, "%s: no connection: %s; %s", self.where, reason, retry)

@@ -12,22 +12,23 @@ from typing import Final
 
 from uvicorn.broadcast.backend import OVERFLOW, RECONNECT, Receiver
 from uvicorn.broadcast.redis.connection import Connect, RedisConnection
-from uvicorn.broadcast.redis.reconnecting import DENIED_SECONDS, ReconnectingConnection
+from uvicorn.broadcast.redis.reconnecting import (
+    DENIED_SECONDS,
+    FIRST_DELAY_SECONDS,
+    LONGEST_DELAY_SECONDS,
+    MAX_DENIALS_LOGGED,
+    ReconnectingConnection,
+)
 from uvicorn.broadcast.redis.resp import MAX_PAYLOAD_BYTES, RedisRefusal, Reply
 from uvicorn.broadcast.redis.subscription import PLAIN, SHARDED, Command, OnMoved, Subscription
 from uvicorn.escape import escaped
-from uvicorn.log_limit import LogLimit
+from uvicorn.log_limit import LogLimit, first_time
+from uvicorn.types import Callback
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-#: The delay of a retry after a transient error reply. It doubles up to 0.8 s, like the delay of reconnects.
-_FIRST_RETRY_SECONDS: Final = 0.05
-_LONGEST_RETRY_SECONDS: Final = 0.8
 #: The limit of a call of `subscribe`. Administrators usually kill a script that blocks Redis for longer.
 SUBSCRIBE_SECONDS: Final = 5.0
-#: The limit of denied groups that are logged; clients may choose the names of groups.
-_MAX_DENIALS_LOGGED: Final = 100
-
 _REDIRECTIONS: Final = ("MOVED", "CLUSTERDOWN", "TRYAGAIN")
 
 #: The limit of groups in one command: an error reply concerns all of them, and other clients of Redis wait for it.
@@ -65,10 +66,9 @@ class Subscriber(ReconnectingConnection):
         self._subscribe_again: dict[bytes, Subscription] = {}
         self._unsubscribe_again: dict[bytes, Subscription] = {}
         self._retry: asyncio.TimerHandle | None = None
-        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._retry_seconds = FIRST_DELAY_SECONDS
         self._denied: dict[bytes, Subscription] = {}
         self._denied_retry: asyncio.TimerHandle | None = None
-        self._denials_logged: set[bytes] = set()
         self._too_long_log = LogLimit()
 
     # For the backend.
@@ -98,14 +98,13 @@ class Subscriber(ReconnectingConnection):
             self._by_channel[entry.channel] = entry
             if self.current is None:
                 entry.begin_gap(time.time())
-        if self.current is not None:
-            self._send_all(self.current, self._verbs.subscribe, subscriptions)
+        self._send_all(self._verbs.subscribe, subscriptions)
 
     def unsubscribe(self, channels: Iterable[bytes]) -> None:
         """Unsubscribe from `channels`. Late messages of these channels are dropped."""
         gone = [self._remove(channel) for channel in channels if channel in self._by_channel]
+        self._send_all(self._verbs.unsubscribe, gone)
         if self.current is not None:
-            self._send_all(self.current, self._verbs.unsubscribe, gone)
             self._check_all_subscribed()
 
     def release(self, channel: bytes) -> Subscription:
@@ -137,14 +136,14 @@ class Subscriber(ReconnectingConnection):
         self._commands.clear()
         self._metrics.reconnects += self._made_before
         self._made_before = True
-        connection.receive_pushes(self._on_push, lambda: self._send(connection, Command(b"PING")))
+        connection.receive_pushes(self._on_push, lambda: self._send(b"PING"))
         entries = self._by_channel.values()
-        self._send_all(connection, self._verbs.subscribe, [entry for entry in entries if not entry.denied])
+        self._send_all(self._verbs.subscribe, [entry for entry in entries if not entry.denied])
         # Each denied group has a command of its own, because an error reply concerns all groups of a command.
         for entry in [entry for entry in entries if entry.denied]:
-            self._send(connection, Command(self._verbs.subscribe, [entry]))
+            self._send(self._verbs.subscribe, [entry])
         # Replies come in order, so this reply comes after those for all groups.
-        self._send(connection, Command(b"PING", then=self._on_caught_up))
+        self._send(b"PING", then=self._on_caught_up)
 
     def on_lost(self, since: float) -> None:
         self.all_subscribed = self._caught_up = False
@@ -166,15 +165,18 @@ class Subscriber(ReconnectingConnection):
                 self.all_subscribed = True
                 self.ready()
 
-    def _send_all(self, connection: RedisConnection, verb: bytes, subscriptions: Iterable[Subscription]) -> None:
+    def _send_all(self, verb: bytes, subscriptions: Iterable[Subscription]) -> None:
         entries = list(subscriptions)
         size = 1 if verb == SHARDED.subscribe else _GROUPS_IN_COMMAND
         for start in range(0, len(entries), size):
-            self._send(connection, Command(verb, entries[start : start + size]))
+            self._send(verb, entries[start : start + size])
 
-    def _send(self, connection: RedisConnection, command: Command) -> None:
-        self._commands.append(command)
-        connection.send(command.verb, *command.subscriptions)
+    def _send(self, verb: bytes, entries: Iterable[Subscription] = (), then: Callback | None = None) -> None:
+        """Send a command, unless disconnected."""
+        if self.current is not None:
+            command = Command(verb, {entry.channel: entry for entry in entries}, then)
+            self._commands.append(command)
+            self.current.send(verb, *command.subscriptions)
 
     # Replies.
 
@@ -242,8 +244,6 @@ class Subscriber(ReconnectingConnection):
 
     def _on_refusal(self, command: Command, refusal: RedisRefusal) -> None:
         entries = [entry for entry in command.subscriptions.values() if self._by_channel.get(entry.channel) is entry]
-        if self.current is None:
-            return
         redirects = self._on_moved is not None and refusal.code in _REDIRECTIONS
         if command.verb == self._verbs.unsubscribe and refusal.is_transient:
             self._unsubscribe_again.update(command.subscriptions)
@@ -251,21 +251,21 @@ class Subscriber(ReconnectingConnection):
         elif command.verb != self._verbs.subscribe or not entries:
             return
         elif refusal.is_transient and not redirects:
-            self._retry_busy(entries, command.verb, refusal)
+            self._retry_busy(entries, refusal)
         elif len(command.subscriptions) > 1:
             # Subscribe them one by one, because only one of the groups may have been refused.
             for entry in entries:
-                self._send(self.current, Command(self._verbs.subscribe, [entry]))
+                self._send(self._verbs.subscribe, [entry])
         elif redirects:
             self._move(entries[0])
         else:
-            self._deny(entries[0], command.verb, refusal)
+            self._deny(entries[0], refusal)
 
     # Refusals.
 
-    def _retry_busy(self, entries: list[Subscription], verb: bytes, refusal: RedisRefusal) -> None:
+    def _retry_busy(self, entries: list[Subscription], refusal: RedisRefusal) -> None:
         if not self._busy:
-            name = verb.decode()
+            name = self._verbs.subscribe.decode()
             logger.warning("%s: Redis refuses %s: %s; retrying until Redis accepts", self.where, name, escaped(refusal))
         for entry in entries:
             self._busy[entry.channel] = self._subscribe_again[entry.channel] = entry
@@ -278,12 +278,12 @@ class Subscriber(ReconnectingConnection):
             self.all_subscribed = False
             self.on_change()
 
-    def _deny(self, entry: Subscription, verb: bytes, refusal: RedisRefusal) -> None:
+    def _deny(self, entry: Subscription, refusal: RedisRefusal) -> None:
         """Retry every 30 s until an administrator grants the missing right."""
-        reason, logged = str(refusal), self._denials_logged
-        if entry.denied != reason and entry.channel not in logged and len(logged) < _MAX_DENIALS_LOGGED:
-            self._denials_logged.add(entry.channel)
-            why = f"Redis refuses {verb.decode()}: {escaped(refusal)}; retrying every {DENIED_SECONDS:g} s"
+        reason = str(refusal)
+        if entry.denied != reason and first_time(entry.channel, self._denials_logged, MAX_DENIALS_LOGGED):
+            verb = self._verbs.subscribe.decode()
+            why = f"Redis refuses {verb}: {escaped(refusal)}; retrying every {DENIED_SECONDS:g} s"
             logger.error("%s: group %.200r is not subscribed: %s", self.where, entry.name, why)
         self._forget_refusal(entry)
         entry.denied = reason
@@ -300,30 +300,28 @@ class Subscriber(ReconnectingConnection):
         if self._retry is None:
             loop = asyncio.get_running_loop()
             self._retry = loop.call_later(self._retry_seconds, self._on_busy_retry, context=Context())
-            self._retry_seconds = min(2 * self._retry_seconds, _LONGEST_RETRY_SECONDS)
+            self._retry_seconds = min(2 * self._retry_seconds, LONGEST_DELAY_SECONDS)
 
     def _on_busy_retry(self) -> None:
         self._retry = None
         added, self._subscribe_again = self._subscribe_again, {}
         removed, self._unsubscribe_again = self._unsubscribe_again, {}
-        if self.current is not None:
-            still_removed = [entry for entry in removed.values() if entry.channel not in self._by_channel]
-            self._send_all(self.current, self._verbs.unsubscribe, still_removed)
-            self._send_all(self.current, self._verbs.subscribe, added.values())
+        still_removed = [entry for entry in removed.values() if entry.channel not in self._by_channel]
+        self._send_all(self._verbs.unsubscribe, still_removed)
+        self._send_all(self._verbs.subscribe, added.values())
 
     def _on_denied_retry(self) -> None:
         self._denied_retry = None
         for entry in tuple(self._denied.values()):
             self._forget_refusal(entry)
-            if self.current is not None:
-                self._send(self.current, Command(self._verbs.subscribe, [entry]))
+            self._send(self._verbs.subscribe, [entry])
 
     def _forget_refusal(self, entry: Subscription) -> None:
         channel = entry.channel
         if self._busy.pop(channel, None) is not None:
             self._subscribe_again.pop(channel, None)
             if not self._busy:
-                self._retry_seconds = _FIRST_RETRY_SECONDS
+                self._retry_seconds = FIRST_DELAY_SECONDS
         if self._denied.pop(channel, None) is not None:
             self._metrics.denied_groups -= 1
 
@@ -332,7 +330,7 @@ class Subscriber(ReconnectingConnection):
             if timer is not None:
                 timer.cancel()
         self._retry = self._denied_retry = None
-        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._retry_seconds = FIRST_DELAY_SECONDS
         self._metrics.denied_groups -= len(self._denied)
         for refused in (self._busy, self._subscribe_again, self._unsubscribe_again, self._denied):
             refused.clear()

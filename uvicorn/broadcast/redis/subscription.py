@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
+
+from uvicorn.types import Callback
 
 
 class Verbs(NamedTuple):
@@ -49,15 +51,10 @@ class Subscription:
 OnMoved: TypeAlias = Callable[[Subscription], None]
 
 
-class Command:
+class Command(NamedTuple):
     """A command whose replies have not all arrived."""
 
-    __slots__ = ("verb", "subscriptions", "then")
-
-    def __init__(
-        self, verb: bytes, subscriptions: Iterable[Subscription] = (), then: Callable[[], None] | None = None
-    ) -> None:
-        self.verb = verb
-        #: Subscriptions that Redis has not acknowledged yet, by channel.
-        self.subscriptions = {subscription.channel: subscription for subscription in subscriptions}
-        self.then = then
+    verb: bytes
+    #: Subscriptions that Redis has not acknowledged yet, by channel.
+    subscriptions: dict[bytes, Subscription]
+    then: Callback | None

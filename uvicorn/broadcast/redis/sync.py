@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, final
 
+from uvicorn.broadcast.redis.publisher import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
 from uvicorn.broadcast.redis.resp import NOT_MASTER, NotRedis, RedisReader, RedisRefusal, encode_command, is_master
 from uvicorn.broadcast.redis.url import RedisAddress, parse_redis_url, split_url
 from uvicorn.errors import ConfigError
@@ -20,9 +21,6 @@ SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", 
 
 # A moving slot may cause several redirections. More of them are a fault of the cluster.
 _MAX_REDIRECTIONS: Final = 5
-
-#: Errors of the network and of Redis. A later attempt may succeed.
-FAILURES: Final = (OSError, RedisRefusal)
 
 
 def open_client(url: str) -> SyncClient:
@@ -43,17 +41,31 @@ class SyncClient:
     """Publishes to one Redis server, and reconnects if the server has closed the connection."""
 
     verb = b"PUBLISH"
-    failures = FAILURES
+    #: Errors of the network and of Redis. A later attempt may succeed.
+    failures: Final = (OSError, RedisRefusal)
 
     def __init__(self, addresses: list[RedisAddress]) -> None:
         self.addresses = addresses
         self._connections: dict[RedisAddress, SyncConnection] = {}
 
+    def retry_while_busy(self, method: Callable[..., object], deadline: float, *arguments: bytes) -> None:
+        """Call `method(deadline, *arguments)`. Repeat the call while Redis replies that it is busy."""
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                method(deadline, *arguments)
+                return
+            except RedisRefusal as refusal:
+                if not refusal.is_transient or time.monotonic() + delay >= deadline:
+                    raise
+            time.sleep(delay)
+            delay = min(2 * delay, LONGEST_RETRY_SECONDS)
+
     def prepare(self, deadline: float) -> None:
         self.connection(self.find(deadline), deadline)
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Publish without retries. Raises one of FAILURES. The message may have arrived nevertheless."""
+        """Publish without retries. Raises one of `failures`. The message may have arrived nevertheless."""
         self.connection(self.find(deadline), deadline).execute(deadline, self.verb, channel, payload)
 
     def find(self, deadline: float) -> RedisAddress:
@@ -149,7 +161,7 @@ class ClusterClient(SyncClient):
     def _try(self, address: RedisAddress, until: float) -> RedisAddress:
         try:
             self.connection(address, until)
-        except FAILURES:
+        except self.failures:
             self._pass_over(address)
             raise
         return address
@@ -235,6 +247,6 @@ def _first(
         try:
             # A server that hangs leaves time for the others.
             return attempt(address, time.monotonic() + left(deadline) / (len(candidates) - place))
-        except FAILURES as error:
+        except SyncClient.failures as error:
             reasons.append(f"{address!r}: {error or type(error).__name__}")
     raise ConnectionError("; ".join(reasons))
