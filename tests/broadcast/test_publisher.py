@@ -170,7 +170,7 @@ def test_publisher_limits_the_groups_whose_sequence_numbers_it_stores(
     with Publisher(redis_server.url) as publisher:
         for group in "abc":
             publisher.publish(group, {})
-        assert len(publisher._sequences) == 2
+        assert len(publisher._sequences._last) == 2
 
 
 def test_the_number_of_shared_publishers_is_limited(redis_server: RedisServer) -> None:

@@ -24,20 +24,20 @@ def test_a_new_sender_or_a_smaller_sequence_number_causes_no_gap() -> None:
 def test_invalid_sender_or_sequence_number_is_not_stored(sender: str, sequence: int) -> None:
     sequences = ReceivedSequences()
     assert lost(sequences, ("a", sender, sequence)) == [0]
-    assert len(sequences) == 0
+    assert sequences.count == 0
 
 
 def test_number_of_stored_senders_is_limited_for_one_group() -> None:
     sequences = ReceivedSequences()
     lost(sequences, *(("a", str(number), 1) for number in range(300)))
-    assert len(sequences) == 256
+    assert sequences.count == 256
 
 
 def test_number_of_stored_senders_is_limited_for_all_groups_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_IN_ALL", 100)
     sequences = ReceivedSequences()
     lost(sequences, *((str(group), str(sender), 1) for group in range(50) for sender in range(20)))
-    assert len(sequences) <= 100
+    assert sequences.count <= 100
     assert lost(sequences, ("49", "19", 3)) == [1]
 
 
@@ -46,7 +46,7 @@ def test_forgetting_a_group_frees_its_senders() -> None:
     lost(sequences, ("a", "x", 1), ("a", "y", 1), ("b", "x", 1))
     sequences.forget("a")
     sequences.forget("a")
-    assert len(sequences) == 1
+    assert sequences.count == 1
     assert lost(sequences, ("a", "x", 9)) == [0]
 
 

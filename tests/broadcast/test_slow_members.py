@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.helpers import GET, Conversation, settle, until
 from tests.websocket_client import WebSocketConversation
 from uvicorn.adapters import ASGI3Adapter, ASGIAdapter
 from uvicorn.broadcast import BroadcastMiddleware
-from uvicorn.broadcast.host_reply import HostReply, as_member
+from uvicorn.broadcast.members import DeliveryMetrics, HostReply, Member, MemberContext, Queueing
 from uvicorn.errors import LocalProtocolError
 from uvicorn.interfaces.channels_websocket import WebSocketReply
 from uvicorn.interfaces.consumer_sync import ThreadReplyChannel
@@ -210,7 +211,10 @@ async def test_custom_reply_channel_without_all_methods_is_wrapped() -> None:
 
         async def send(self, message: Message) -> None: ...
 
-    assert isinstance(as_member(Partly(), asyncio.ensure_future), HostReply)
+    shared = MemberContext(
+        Queueing(), DeliveryMetrics(), lambda coroutine, context: asyncio.ensure_future(coroutine), print, None
+    )
+    assert isinstance(Member(Partly(), "reply.a.1", Context(), shared).target, HostReply)
 
 
 # An event stream of an ASGI application under a host that cannot be asked to break it off.

@@ -30,7 +30,7 @@ class RecordingBackend:
         #: Groups whose subscription was late.
         self.late: list[str] = []
         self.subscriptions = Subscriptions(
-            self.subscribe, self.unsubscribe, self.start, lambda groups, since: self.late.extend(groups)
+            self.subscribe, self.unsubscribe, self.start, lambda groups, reason, since: self.late.extend(groups)
         )
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from threading import get_ident
 from typing import Any, Final, final
 
-from uvicorn.broadcast.host_reply import AwaitedMember
+from uvicorn.broadcast.members import AwaitedMember
 from uvicorn.channel import channel_names, shape
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.types import BREAK_OFF, Message

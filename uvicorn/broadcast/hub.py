@@ -16,7 +16,7 @@ from threading import get_ident
 from typing import Any, Final, final
 
 from uvicorn import measurements
-from uvicorn.broadcast.backend import PUBLISH_TIMEOUT, RECONNECT, Backend
+from uvicorn.broadcast.backend import PUBLISH_TIMEOUT, Backend
 from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES, Encoded, MalformedMessage, decode, encode, share, weight
 from uvicorn.broadcast.gap_reports import GapReports
 from uvicorn.broadcast.members import DeliveryMetrics, Member, MemberContext, OnClientGap, Queueing
@@ -60,15 +60,15 @@ class Hub:
         self.url = ""
         self.prefix = ""
         self.publish_timeout = PUBLISH_TIMEOUT
-        self.subscriptions = Subscriptions(self._subscribe, self._unsubscribe, self.start_task, self._on_late)
+        self._groups: dict[str, dict[Member, None]] = {}
+        self._gaps = GapReports(self.loop, lambda group: self._groups.get(group, ()))
+        self.subscriptions = Subscriptions(self._subscribe, self._unsubscribe, self.start_task, self._gaps.on_gap)
         self.members: dict[str, Member] = {}
         #: Callbacks for gaps, by the name of the reply channel. Gaps of other clients are passed to the application.
         self.gap_callbacks: dict[str, Callable[[Message], object]] = {}
         self.remote_members = RemoteMembers(self, options.secrets)
         self._open_backend = open_backend
         self._shared = MemberContext(options.queueing, self.metrics, self.start_task, self.forget, on_gap)
-        self._groups: dict[str, dict[Member, None]] = {}
-        self._gaps = GapReports(self.loop, lambda group: self._groups.get(group, ()))
         self._sequences = SentSequences()
         self._tasks: set[asyncio.Task[None]] = set()
         self._publishing: set[asyncio.Task[None]] = set()
@@ -310,9 +310,6 @@ class Hub:
         self.backend = backend
         _running[id(self)] = self
         self.subscriptions.want(self.remote_members.group)
-
-    def _on_late(self, groups: Collection[str], since: float) -> None:
-        self._gaps.on_gap(groups, RECONNECT, since)
 
     async def _subscribe(self, groups: Collection[str]) -> None:
         await self.start()

@@ -6,12 +6,11 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, final
 
-from uvicorn.broadcast.host_reply import HostReply, as_member
 from uvicorn.errors import BroadcastUnavailable, ClientDisconnected, LocalProtocolError
 from uvicorn.escape import escaped
 from uvicorn.log_limit import LogLimit
@@ -93,6 +92,47 @@ class MemberContext:
     refused_log: LogLimit = field(default_factory=lambda: LogLimit(_REFUSED_LINES))
 
 
+class AwaitedMember:
+    """A group member whose messages are sent one at a time."""
+
+    is_ready = False
+
+    def offer_text(self, text: str) -> bool:
+        return False
+
+
+@final
+class HostReply(AwaitedMember):
+    """A GroupMember around an object that has only `name` and a coroutine function `send`."""
+
+    def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        self._reply = reply
+        self._start = start
+        self.reports_close = hasattr(reply, "on_close")
+
+    @property
+    def name(self) -> str:
+        name: str = self._reply.name
+        return name
+
+    def send(self, message: Message) -> Awaitable[None] | None:
+        sent: Awaitable[None] | None = self._reply.send(message)
+        return sent
+
+    async def wait_ready(self) -> None:
+        pass
+
+    def break_off(self, reason: str) -> None:
+        self._start(self._close(reason))
+
+    async def _close(self, reason: str) -> None:
+        await self._reply.send({"close": 1013, "reason": reason})
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        if self.reports_close:
+            self._reply.on_close(callback)
+
+
 @final
 @dataclass(slots=True, eq=False)
 class Member:
@@ -110,7 +150,10 @@ class Member:
     target: GroupMember = field(init=False)
 
     def __post_init__(self) -> None:
-        self.target = as_member(self.reply, lambda coroutine: self.shared.start(coroutine, None))
+        if isinstance(self.reply, GroupMember):
+            self.target = self.reply
+        else:
+            self.target = HostReply(self.reply, lambda coroutine: self.shared.start(coroutine, None))
 
     @property
     def reports_close(self) -> bool:

@@ -199,11 +199,10 @@ class BroadcastMiddleware:
         return self.app(environ, start_response)
 
     def _call_asgi2(self, scope: dict[str, Any]) -> Any:
-        def call(scope: dict[str, Any], receive: Any, send: Any) -> Any:
-            return self.app(scope)(receive, send)
-
         # Some hosts call an ASGI 3 application in this way too, because the middleware is not a coroutine function.
-        return partial(self._serve_asgi, self.app if _takes_three(self.app) else call, scope)
+        takes_three = _takes_three(self.app)
+        app = self.app if takes_three else lambda scope, receive, send: self.app(scope)(receive, send)
+        return partial(self._serve_asgi, app, scope)
 
     async def _serve_asgi(self, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any) -> None:
         hub = self._hub()

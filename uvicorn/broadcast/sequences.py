@@ -23,9 +23,6 @@ class SentSequences:
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
 
-    def __len__(self) -> int:
-        return len(self._last)
-
     def next(self, group: str) -> int:
         sequence = self._last.pop(group, 0) + 1
         self._last[group] = sequence
@@ -40,10 +37,7 @@ class ReceivedSequences:
 
     def __init__(self) -> None:
         self._last: dict[str, dict[str, tuple[int, float]]] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
+        self.count = 0
 
     def missing(self, group: str, sender: str, sequence: int) -> tuple[int, float]:
         """Store `sequence`. Return the number of missing messages, and the arrival time of the previous message."""
@@ -54,11 +48,11 @@ class ReceivedSequences:
         known = received.pop(sender, None)
         received[sender] = (sequence, now)
         if known is None:
-            self._count += 1
+            self.count += 1
             if len(received) > _MAX_SENDERS:
                 del received[next(iter(received))]
-                self._count -= 1
-            if self._count > _MAX_IN_ALL:
+                self.count -= 1
+            if self.count > _MAX_IN_ALL:
                 # Forget the oldest group, but not the one that is receiving.
                 self.forget(next((other for other in self._last if other != group), group))
             return 0, now
@@ -67,4 +61,4 @@ class ReceivedSequences:
 
     def forget(self, group: str) -> None:
         """Forget all senders of a group. The next number of each sender may then be any number."""
-        self._count -= len(self._last.pop(group, ()))
+        self.count -= len(self._last.pop(group, ()))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Coroutine
 from contextvars import Context
 from typing import Any, Final, TypeAlias, final
 
+from uvicorn.broadcast.backend import RECONNECT, OnGap
 from uvicorn.errors import BroadcastError
 from uvicorn.escape import escaped
 
@@ -25,7 +26,7 @@ class Subscriptions:
     """Makes one backend call at a time. Each call contains all changes since the previous call.
 
     A failed subscription is retried every 30 s, and when the group gets another member. After a successful retry,
-    `on_late(groups, since)` is called.
+    `on_gap` is called.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Subscriptions:
         subscribe: Change,
         unsubscribe: Change,
         start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
-        on_late: Callable[[Collection[str], float], None] = lambda groups, since: None,
+        on_gap: OnGap,
     ) -> None:
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
@@ -44,7 +45,7 @@ class Subscriptions:
         self._changed: set[str] = set()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running = False
-        self._on_late = on_late
+        self._on_gap = on_gap
         # The groups whose subscription has failed, and the time of the first failure.
         self._failed: dict[str, float] = {}
         self._retry: asyncio.TimerHandle | None = None
@@ -121,7 +122,7 @@ class Subscriptions:
             self.active |= groups
             late = [(group, self._failed.pop(group)) for group in groups if group in self._failed]
             if late:
-                self._on_late([group for group, _ in late], min(since for _, since in late))
+                self._on_gap([group for group, _ in late], RECONNECT, min(since for _, since in late))
         for group in groups:
             self._release(group)
 

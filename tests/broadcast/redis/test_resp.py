@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uvicorn.broadcast.redis import resp
 from uvicorn.broadcast.redis.resp import NotRedis, RedisReader, RedisRefusal
 
 
-def read(data: bytes, *, piece: int = 0, max_payload_bytes: int = 1000) -> list[Any]:
+@pytest.fixture(autouse=True, scope="module")
+def low_limit() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(resp, "MAX_PAYLOAD_BYTES", 1000)
+        yield
+
+
+def read(data: bytes, *, piece: int = 0) -> list[Any]:
     """Return all replies in `data`. An error reply becomes `!` followed by the error's text."""
     replies: list[Any] = []
 
     def take(reply: Any) -> None:
         replies.append(f"!{reply}" if isinstance(reply, RedisRefusal) else reply)
 
-    reader = RedisReader(take, max_payload_bytes)
+    reader = RedisReader(take)
     for start in range(0, len(data), piece or len(data) or 1):
         reader.feed(data[start : start + (piece or len(data))])
     return replies
@@ -62,7 +71,7 @@ def test_parser_reads_a_reply_that_is_split_at_any_point(data: bytes, reply: Any
 def test_parser_reads_messages_that_are_split_at_any_point(messages: list[tuple[bytes, bytes]], seed: int) -> None:
     data = b"".join(message(*each) for each in messages) + b"+end\r\n"
     replies: list[Any] = []
-    reader = RedisReader(replies.append, max_payload_bytes=1000)
+    reader = RedisReader(replies.append)
     cuts = random.Random(seed)
     while data:
         size = cuts.choice([1, 2, 7, 100, 1500])
@@ -142,7 +151,8 @@ def test_a_closed_resp_reader_reports_no_more_replies() -> None:
     assert replies == [b"one"]
 
 
-def test_long_payload_is_assembled_from_many_pieces() -> None:
+def test_long_payload_is_assembled_from_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resp, "MAX_PAYLOAD_BYTES", 1 << 20)
     payload = b"x" * (1 << 20)
     data = message(b"a", payload)
-    assert read(data, piece=4096, max_payload_bytes=1 << 20) == [[b"message", b"a", payload]]
+    assert read(data, piece=4096) == [[b"message", b"a", payload]]

@@ -24,7 +24,7 @@ from uvicorn.broadcast.redis.resp import RedisRefusal
 from uvicorn.broadcast.redis.standalone import RedisServer, redis_server
 from uvicorn.broadcast.redis.subscriber import logger
 from uvicorn.broadcast.redis.subscription import SHARDED, Subscription
-from uvicorn.broadcast.redis.url import RedisURL, parse_redis_url
+from uvicorn.broadcast.redis.url import parse_redis_url
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.escape import escaped
 
@@ -39,10 +39,10 @@ class ClusterBackend(Backend):
     When a slot moves, its groups are subscribed on the new server. Each of these groups reports a gap.
     """
 
-    def __init__(self, url: RedisURL, options: BackendOptions) -> None:
+    def __init__(self, url: str, options: BackendOptions) -> None:
         super().__init__()
-        self._url = url
-        self._driver = driver_options(url)
+        self._url = parse_redis_url(url)
+        self._driver = driver_options(self._url)
         self._options = options
         self._servers: dict[Place, RedisServer] = {}
         self._owners: dict[int, Place] = {}
@@ -196,5 +196,4 @@ class ClusterBackend(Backend):
         return server
 
 
-def open_backend(url: str, options: BackendOptions) -> Backend:
-    return ClusterBackend(parse_redis_url(url), options)
+open_backend = ClusterBackend

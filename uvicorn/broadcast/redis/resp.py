@@ -73,11 +73,10 @@ class _Incomplete(Exception):
 
 
 class RedisReader:
-    """Parses bytes, and calls `on_reply` with each reply. A payload longer than `max_payload_bytes` becomes None."""
+    """Parses bytes, and calls `on_reply` with each reply. A payload longer than MAX_PAYLOAD_BYTES becomes None."""
 
-    def __init__(self, on_reply: Callable[[Reply], None], max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
+    def __init__(self, on_reply: Callable[[Reply], None]) -> None:
         self._on_reply = on_reply
-        self._max_payload_bytes = max_payload_bytes
         self._pieces: list[bytes] = []
         self._have = 0
         self._need = 0
@@ -120,7 +119,7 @@ class RedisReader:
         if header is None or (length := _PAYLOAD.match(data, channel_end)) is None:
             return None
         kind, channel, size = header[1][3:], data[header.end() : channel_end], int(length[1])
-        if size > self._max_payload_bytes:
+        if size > MAX_PAYLOAD_BYTES:
             return [kind, channel, None], length.end() + size + 2
         payload, end = _bulk(data, length.end(), size)
         return [kind, channel, payload], end
@@ -135,8 +134,8 @@ class RedisReader:
         kind, line, at = data[at : at + 1], data[at + 1 : end], end + 2
         if kind == b"$":
             length = _length(line)
-            if length > self._max_payload_bytes:
-                raise NotRedis(f"expected a string of {self._max_payload_bytes} bytes at most, got {length}")
+            if length > MAX_PAYLOAD_BYTES:
+                raise NotRedis(f"expected a string of {MAX_PAYLOAD_BYTES} bytes at most, got {length}")
             return _bulk(data, at, length)
         if kind == b"*":
             return self._parse_items(data, at, _length(line), depth + 1)

@@ -10,7 +10,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from uvicorn.broadcast.backend import Backend, BackendMetrics, BackendOptions, OnGap, OnMessage, Receiver
+from uvicorn.broadcast.backend import BackendMetrics, BackendOptions, OnGap, OnMessage, Receiver
 from uvicorn.broadcast.redis.connection import ConnectFailed, RedisConnection, closed_on_failure, first_reply
 from uvicorn.broadcast.redis.redis_py import DriverOptions, connect_to, driver_options
 from uvicorn.broadcast.redis.resp import NOT_MASTER, is_master
@@ -27,10 +27,10 @@ _SWITCH: Final = "+switch-master"
 class SentinelBackend(RedisBackend):
     """Redis behind sentinels, which announce each change of the master."""
 
-    def __init__(self, url: RedisURL, options: BackendOptions) -> None:
-        driver = driver_options(url)
-        super().__init__(lambda: _connect_to_master(url, driver), repr(url), options)
-        self._url = url
+    def __init__(self, url: str, options: BackendOptions) -> None:
+        self._url = parse_redis_url(url)
+        driver = driver_options(self._url)
+        super().__init__(lambda: _connect_to_master(self._url, driver), repr(self._url), options)
         self._watch: Subscriber | None = None
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
@@ -88,5 +88,4 @@ async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisConne
     return connection
 
 
-def open_backend(url: str, options: BackendOptions) -> Backend:
-    return SentinelBackend(parse_redis_url(url), options)
+open_backend = SentinelBackend
