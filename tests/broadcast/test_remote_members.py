@@ -15,9 +15,9 @@ from tests.broadcast.scripted import Reply, ScriptedBackend, started_hub
 from tests.helpers import settle, until
 from uvicorn.broadcast import remote_members as module
 from uvicorn.broadcast.backend import Backend
+from uvicorn.broadcast.backend_factory import backend_from_url
 from uvicorn.broadcast.groups import GroupsChannel
 from uvicorn.broadcast.hub import Hub, HubOptions, outcome
-from uvicorn.broadcast.memory import MemoryBackend
 from uvicorn.channel import DONE, ChannelNames
 from uvicorn.errors import BroadcastUnavailable
 
@@ -48,7 +48,7 @@ class Process:
         return reply
 
     async def _open_backend(self) -> Backend:
-        return MemoryBackend("elsewhere")
+        return backend_from_url("memory://elsewhere")
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import Context
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,7 +201,8 @@ def test_reply_channels_have_all_methods_of_a_group_member() -> None:
     assert wanted == {"name", "is_ready", "offer_text", "send", "wait_ready", "break_off", "on_close"}
     from uvicorn.broadcast.asgi3 import ASGI3Reply
 
-    for kind in (ReplyChannel, WebSocketReply, ThreadReplyChannel, ASGI3Reply, HostReply):
+    wrapped = HostReply(SimpleNamespace(name="reply.a.1"), asyncio.ensure_future)
+    for kind in (ReplyChannel, WebSocketReply, ThreadReplyChannel, ASGI3Reply, wrapped):
         assert wanted <= set(dir(kind)), kind
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cached_property
 from threading import get_ident
 from typing import Any, Final, final
 
@@ -29,17 +30,14 @@ class ASGI3Reply(AwaitedMember):
         #: The thread of the channel's event loop.
         self.loop_thread = get_ident()
         self._task = asyncio.current_task()
-        self._name = ""
         self._opened = asyncio.Event()
         self._over = False
         self._breaking_off: asyncio.Task[None] | None = None
         self._callbacks: list[Callable[[], object]] = []
 
-    @property
+    @cached_property
     def name(self) -> str:
-        if not self._name:
-            self._name = channel_names.new("reply", self)
-        return self._name
+        return channel_names.new("reply", self)
 
     def on_close(self, callback: Callable[[], object]) -> None:
         if self._over:

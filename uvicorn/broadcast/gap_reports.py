@@ -79,10 +79,7 @@ class GapReports:
         for group, since in gaps.items():
             for member in self._members_of(group):
                 gap = Gap({group}, reason, since)
-                if member in affected:
-                    affected[member].merge(gap)
-                else:
-                    affected[member] = gap
+                affected.setdefault(member, gap).merge(gap)
         if logs and affected:
             begin = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(gaps.values())))
             logger.warning("messages may have been lost since %s (%s); clients: %d", begin, reason, len(affected))

@@ -328,7 +328,6 @@ os.register_at_fork(after_in_child=_running.clear)
 
 
 def _measure() -> tuple[dict[str, float], dict[str, float]]:
-    """Return the counters and gauges of all hubs in this process."""
     hubs = tuple(_running.values())
     backends = [hub.backend.metrics for hub in hubs if hub.backend is not None]
     counters: dict[str, float] = {

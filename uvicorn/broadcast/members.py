@@ -108,12 +108,8 @@ class HostReply(AwaitedMember):
     def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._reply = reply
         self._start = start
+        self.name: str = reply.name
         self.reports_close = hasattr(reply, "on_close")
-
-    @property
-    def name(self) -> str:
-        name: str = self._reply.name
-        return name
 
     def send(self, message: Message) -> Awaitable[None] | None:
         sent: Awaitable[None] | None = self._reply.send(message)
@@ -254,15 +250,13 @@ class Member:
 
     def _drop_oldest(self) -> None:
         first = self._queue.popleft()
-        gap, oldest = (first, self._queue.popleft()) if isinstance(first, Gap) else (None, first)
+        gap = first if isinstance(first, Gap) else Gap(set(), SLOW, time.time())
+        oldest = self._queue.popleft() if gap is first else first
         assert not isinstance(oldest, Gap)
         group, _, size = oldest
         self._waiting -= 1
         self._waiting_bytes -= size
-        if gap is None:
-            gap = Gap({group}, SLOW, time.time())
-        else:
-            gap.groups.add(group)
+        gap.groups.add(group)
         following = self._queue[0] if self._queue else None
         if isinstance(following, Gap):
             following.merge(gap)

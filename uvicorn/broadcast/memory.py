@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import Final
 
-from uvicorn.broadcast.backend import PUBLISH_TIMEOUT, Backend, BackendOptions, OnGap, OnMessage
+from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage
 from uvicorn.broadcast.redis.url import split_url
 from uvicorn.errors import BroadcastUnavailable
 
@@ -62,11 +62,12 @@ _exchanges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str,
 class MemoryBackend(Backend):
     """Carries payloads between MemoryBackends that have the same event loop, name and prefix."""
 
-    def __init__(self, name: str = "", *, publish_timeout: float = PUBLISH_TIMEOUT, prefix: str = "") -> None:
+    def __init__(self, url: str, options: BackendOptions) -> None:
         super().__init__()
-        self._name = name
-        self._prefix = prefix
-        self._publish_timeout = publish_timeout
+        parts = split_url(url)
+        self._name = parts.netloc + parts.path
+        self._prefix = options.prefix
+        self._publish_timeout = options.publish_timeout
         self._groups: set[str] = set()
         self._exchange: _Exchange | None = None
         self._on_message: OnMessage = lambda group, payload: None
@@ -128,6 +129,4 @@ class MemoryBackend(Backend):
         return f"memory://{self._name}"
 
 
-def open_backend(url: str, options: BackendOptions) -> Backend:
-    parts = split_url(url)
-    return MemoryBackend(parts.netloc + parts.path, publish_timeout=options.publish_timeout, prefix=options.prefix)
+open_backend = MemoryBackend

@@ -123,7 +123,6 @@ class BroadcastMiddleware:
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
-        """Return a copy of this middleware around another application."""
         around = copy(self)
         around.app = around.__wrapped__ = app
         around._started_on = set()
@@ -218,7 +217,6 @@ class BroadcastMiddleware:
     async def _serve_lifespan(
         self, hub: Hub, app: Callable[..., Any], scope: dict[str, Any], receive: Any, send: Any
     ) -> None:
-        """Connect before the application's startup, and disconnect after its shutdown."""
         received: set[str] = set()
         sent: set[str] = set()
 

@@ -21,7 +21,7 @@ from uvicorn.broadcast.redis.reconnecting import (
 )
 from uvicorn.broadcast.redis.redis_py import connect_to, connected, driver_options
 from uvicorn.broadcast.redis.resp import RedisRefusal
-from uvicorn.broadcast.redis.standalone import RedisServer, redis_server
+from uvicorn.broadcast.redis.standalone import RedisServer
 from uvicorn.broadcast.redis.subscriber import logger
 from uvicorn.broadcast.redis.subscription import SHARDED, Subscription
 from uvicorn.broadcast.redis.url import parse_redis_url
@@ -53,7 +53,7 @@ class ClusterBackend(Backend):
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         if self._process not in (0, os.getpid()):
-            drop_inherited(connection for server in self._servers.values() for connection in server)
+            drop_inherited(connection for server in self._servers.values() for connection in server.connections)
         self._process = os.getpid()
         self._receiver = Receiver(on_message, on_gap, self.metrics)
         self._servers, self._owners, self._unplaced = {}, {}, {}
@@ -139,7 +139,6 @@ class ClusterBackend(Backend):
             self._recheck.set()
 
     async def _run(self) -> None:
-        """Read the owners of all slots each time `_recheck` is set."""
         delay = FIRST_DELAY_SECONDS
         while not is_cancelled():
             await self._recheck.wait()
@@ -175,7 +174,7 @@ class ClusterBackend(Backend):
         """Connect to each server in `owners`, and move each subscription to the owner of its slot."""
         places = set(owners.values())
         fresh = [self._add_server(place) for place in places if place not in self._servers]
-        await asyncio.gather(*(connection.start() for server in fresh for connection in server))
+        await asyncio.gather(*(connection.start() for server in fresh for connection in server.connections))
         self._owners = owners
         for place, server in self._servers.items():
             for channel in [channel for channel in server.subscriber.channels if owners.get(_slot(channel)) != place]:
@@ -186,12 +185,12 @@ class ClusterBackend(Backend):
         for place, entries in placed.items():
             self._servers[place].subscriber.adopt(entries)
         gone = [self._servers.pop(place) for place in list(self._servers) if place not in places]
-        await asyncio.gather(*(connection.stop() for server in gone for connection in server))
+        await asyncio.gather(*(connection.stop() for server in gone for connection in server.connections))
         self._update_connected()
 
     def _add_server(self, place: Place) -> RedisServer:
         connect, where = partial(connect_to, *place, self._driver), f"{self!r}, {place[0]}:{place[1]}"
-        server = redis_server(connect, where, self._options, self._receiver, self._update_connected, self._move)
+        server = RedisServer(connect, where, self._options, self._receiver, self._update_connected, self._move)
         self._servers[place] = server
         return server
 

@@ -65,10 +65,7 @@ async def closed_on_failure(connection: RedisConnection, command: str = "") -> A
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Await `ask(host, port)` for each host until a call succeeds. Return the result, or raise ConnectFailed.
-
-    Each call may take `seconds`.
-    """
+    """Return the first result of `ask(host, port)`, which may take `seconds` for each host. Raises ConnectFailed."""
     reasons = []
     for host, port in hosts:
         try:
@@ -142,7 +139,6 @@ class RedisConnection:
 
     @property
     def unsent_bytes(self) -> int:
-        """The number of bytes that the kernel has not taken yet."""
         return self.protocol.transport.get_write_buffer_size()
 
     def fileno(self) -> int:
@@ -217,7 +213,6 @@ class RedisConnection:
             future.set_result(reply)
 
     def connection_lost(self, reason: str) -> None:
-        """Raise ConnectionLost in all commands that wait for a reply."""
         if self._step is not None:
             self._step.cancel()
         self._on_push = None

@@ -111,7 +111,6 @@ class RedisPublisher(ReconnectingConnection):
     # Held messages.
 
     async def _hold(self, message: _Held, deadline: float) -> None:
-        """Wait until Redis accepts a message or the deadline is over."""
         if len(self._held) >= MAX_UNANSWERED or (self._held and self._held_bytes + message.size > MAX_UNSENT_BYTES):
             raise BroadcastUnavailable(
                 f"{self.where}: {len(self._held)} messages with {self._held_bytes} bytes are waiting for Redis "
@@ -138,7 +137,6 @@ class RedisPublisher(ReconnectingConnection):
             self._resending = asyncio.get_running_loop().create_task(self._resend(), context=Context())
 
     async def _resend(self) -> None:
-        """Retry the oldest message until Redis accepts it, then send all other messages."""
         delay = FIRST_RETRY_SECONDS
         try:
             while self._held:
@@ -226,7 +224,6 @@ class RedisPublisher(ReconnectingConnection):
         return reply
 
     async def stop(self) -> None:
-        """Wait for outstanding replies within the publish timeout. Then close."""
         waiting: list[asyncio.Future[Any]] = [reply for _, reply in self._deadlines if not reply.done()]
         waiting += [held.outcome for held in self._held if not held.outcome.done()]
         if waiting:

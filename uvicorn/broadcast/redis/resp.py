@@ -21,7 +21,7 @@ _MAX_DEPTH: Final = 4
 _MESSAGE: Final = re.compile(rb"\*3\r\n\$(7\r\nmessage|8\r\nsmessage)\r\n\$([0-9]{1,18})\r\n")
 _PAYLOAD: Final = re.compile(rb"\r\n\$([0-9]{1,18})\r\n")
 
-# Error codes that end by themselves or after a failover.
+# Error codes that end by themselves or after a failover. Redis has not executed the command.
 _TRANSIENT: Final = frozenset(("BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"))
 # Error codes that an administrator has to resolve.
 _DENIED: Final = frozenset(("NOPERM", "NOAUTH", "WRONGPASS"))
@@ -36,12 +36,10 @@ class RedisRefusal(Exception):
 
     @property
     def is_transient(self) -> bool:
-        """Whether Redis has rejected the command for now, without executing it."""
         return self.code in _TRANSIENT
 
     @property
     def is_denied(self) -> bool:
-        """Whether Redis denied access (NOPERM, NOAUTH or WRONGPASS)."""
         return self.code in _DENIED
 
     @property

@@ -60,7 +60,7 @@ class SentinelBackend(RedisBackend):
         words = payload.decode("utf-8", "replace").split(" ")
         if len(words) != 5 or words[0] != self._url.service:
             return
-        for reconnecting in self._server or ():
+        for reconnecting in self._server.connections if self._server is not None else ():
             connection = reconnecting.current
             if connection is None:
                 reconnecting.retry_now()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import final
 
 from uvicorn.broadcast.backend import Backend, BackendOptions, OnGap, OnMessage, Receiver
 from uvicorn.broadcast.redis.connection import Connect, RedisConnection, closed_on_failure
@@ -17,32 +17,28 @@ from uvicorn.broadcast.redis.subscription import PLAIN, OnMoved, Subscription
 from uvicorn.broadcast.redis.url import RedisAddress, parse_redis_url
 
 
-class RedisServer(NamedTuple):
+@final
+class RedisServer:
     """A process's two connections to one server. One subscribes, and the other publishes."""
 
-    subscriber: Subscriber
-    publisher: RedisPublisher
+    def __init__(
+        self,
+        connect: Connect,
+        where: str,
+        options: BackendOptions,
+        receiver: Receiver,
+        on_change: Callable[[], None],
+        on_moved: OnMoved | None = None,
+    ) -> None:
+        self.subscriber = Subscriber(connect, where, options.connect_timeout, receiver, on_moved)
+        self.publisher = RedisPublisher(connect, where, options, receiver.metrics)
+        self.connections = (self.subscriber, self.publisher)
+        for connection in self.connections:
+            connection.on_change = on_change
 
     @property
     def is_ready(self) -> bool:
-        """Whether the process can publish, and is subscribed to every group except denied groups."""
         return self.subscriber.all_subscribed and self.publisher.current is not None
-
-
-def redis_server(
-    connect: Connect,
-    where: str,
-    options: BackendOptions,
-    receiver: Receiver,
-    on_change: Callable[[], None],
-    on_moved: OnMoved | None = None,
-) -> RedisServer:
-    """Return a subscriber and a publisher for one server. The caller has to start the subscriber and the publisher."""
-    subscriber = Subscriber(connect, where, options.connect_timeout, receiver, on_moved)
-    server = RedisServer(subscriber, RedisPublisher(connect, where, options, receiver.metrics))
-    for connection in server:
-        connection.on_change = on_change
-    return server
 
 
 class RedisBackend(Backend):
@@ -61,9 +57,9 @@ class RedisBackend(Backend):
             drop_inherited(self._connections)
         self._process = os.getpid()
         receiver = Receiver(on_message, on_gap, self.metrics)
-        self._server = redis_server(self._connect, self._where, self._options, receiver, self._update_connected)
-        self._connections = [*self._server]
-        for connection in self._server:
+        self._server = RedisServer(self._connect, self._where, self._options, receiver, self._update_connected)
+        self._connections = [*self._server.connections]
+        for connection in self._connections:
             await connection.start()
 
     async def subscribe(self, groups: Collection[str]) -> None:

@@ -46,7 +46,6 @@ class Subscriber(ReconnectingConnection):
     def __init__(
         self, connect: Connect, where: str, timeout: float, receiver: Receiver, on_moved: OnMoved | None = None
     ) -> None:
-        """For a server of a cluster, the caller has to pass `on_moved`. Otherwise `on_moved` is None."""
         super().__init__(connect, where, timeout)
         self._on_message, self._on_gap, self._metrics = receiver
         self._verbs = PLAIN if on_moved is None else SHARDED
@@ -78,20 +77,18 @@ class Subscriber(ReconnectingConnection):
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return
-        waiting = []
+        since = time.time()
+        waiting: dict[asyncio.Future[None], Subscription] = {}
         for entry in subscriptions:
             known = self._by_channel[entry.channel]
             if not known.active and entry.channel not in self._denied:
                 known.acknowledged = known.acknowledged or asyncio.get_running_loop().create_future()
-                waiting.append((known, known.acknowledged))
-        if not waiting:
-            return
-        since = time.time()
-        # `wait` does not cancel the futures, which other callers may await.
-        await asyncio.wait([acknowledged for _, acknowledged in waiting], timeout=SUBSCRIBE_SECONDS)
-        for known, acknowledged in waiting:
-            if not acknowledged.done():
-                known.begin_gap(since)
+                waiting[known.acknowledged] = known
+        if waiting:
+            # `wait` does not cancel the futures, which other callers may await.
+            _, late = await asyncio.wait(waiting, timeout=SUBSCRIBE_SECONDS)
+            for acknowledged in late:
+                waiting[acknowledged].begin_gap(since)
 
     def adopt(self, subscriptions: Collection[Subscription]) -> None:
         for entry in subscriptions:
@@ -279,7 +276,6 @@ class Subscriber(ReconnectingConnection):
             self.on_change()
 
     def _deny(self, entry: Subscription, refusal: RedisRefusal) -> None:
-        """Retry every 30 s until an administrator grants the missing right."""
         reason = str(refusal)
         if entry.denied != reason and first_time(entry.channel, self._denials_logged, MAX_DENIALS_LOGGED):
             verb = self._verbs.subscribe.decode()
