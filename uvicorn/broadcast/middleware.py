@@ -27,8 +27,6 @@ from uvicorn.types import Message
 
 logger = logging.getLogger("uvicorn.broadcast")
 
-_REDIS_PORT: Final = 6379
-
 # The middleware that has called the running application: a Router's applications have one each.
 _CALLER: Final[ContextVar[BroadcastMiddleware | None]] = ContextVar("uvicorn_groups", default=None)
 
@@ -95,7 +93,7 @@ class BroadcastMiddleware:
         self.app = self.__wrapped__ = app
         self._backend = backend
         if host is not None or port is not None:
-            url = url_of_redis(host or "localhost", _REDIS_PORT if port is None else port)
+            url = url_of_redis(host or "localhost", 6379 if port is None else port)
         self.url = url
         self._prefix = prefix
         self._publish_timeout = publish_timeout

@@ -78,7 +78,7 @@ class RemoteMembers:
 
     def __init__(self, hub: LocalHub, secrets: Sequence[bytes] = ()) -> None:
         self._hub = hub
-        self.group = _group(channel_names.process)
+        self.group = PROCESS_GROUPS + channel_names.process
         self._signer = Signer(secrets) if secrets else None
         self._numbers = itertools.count(1)
         self._requests: dict[int, asyncio.Future[None]] = {}
@@ -99,7 +99,7 @@ class RemoteMembers:
         command["asker"] = self._hub.sender
         try:
             for _ in range(_TRIES):
-                await self._send(_group(owner_of(name)), command)
+                await self._send(PROCESS_GROUPS + owner_of(name), command)
                 await asyncio.wait((answer,), timeout=_TRY_SECONDS)
                 if answer.done():
                     return
@@ -191,10 +191,6 @@ class RemoteMembers:
             # Each attempt needs another signature, because a signature is valid once.
             command = self._signer.sign(group, self._hub.sender, command)
         await self._hub.hand_over(group, encode(command))
-
-
-def _group(process: str) -> str:
-    return PROCESS_GROUPS + process
 
 
 def _are_names(group: str, name: str) -> bool:

@@ -63,15 +63,13 @@ class Subscriptions:
         waiting = self._waiting.get(group)
         if waiting is None:
             waiting = self._waiting[group] = asyncio.get_running_loop().create_future()
-            self._change(group)
+            self._changed.add(group)
+            self._reconcile()
         return None if waiting.done() else waiting
 
     def drop(self, group: str) -> None:
         self._wanted.discard(group)
         self._failed.pop(group, None)
-        self._change(group)
-
-    def _change(self, group: str) -> None:
         self._changed.add(group)
         self._reconcile()
 

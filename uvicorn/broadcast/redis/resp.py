@@ -75,29 +75,23 @@ class RedisReader:
 
     def __init__(self, on_reply: Callable[[Reply], None]) -> None:
         self._on_reply = on_reply
-        self._pieces: list[bytes] = []
-        self._have = 0
+        self._received = bytearray()
         self._need = 0
         self._skip = 0
         self._closed = False
 
     def close(self) -> None:
         self._closed = True
-        self._pieces.clear()
+        self._received.clear()
 
     def feed(self, data: bytes) -> None:
-        if self._skip:
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            data = data[skipped:]
-        self._pieces.append(data)
-        self._have += len(data)
-        # A long payload arrives in many pieces: join them once.
-        if self._have >= self._need and not self._closed:
-            self._read(data if len(self._pieces) == 1 else b"".join(self._pieces))
-
-    def _read(self, data: bytes) -> None:
-        at = 0
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        self._received += data[skipped:]
+        # A long payload arrives in many pieces, which are parsed once.
+        if len(self._received) < self._need or self._closed:
+            return
+        data, at = bytes(self._received), 0
         self._need = 0
         try:
             while at < len(data) and not self._closed:
@@ -107,14 +101,14 @@ class RedisReader:
                 self._on_reply(reply)
         except _Incomplete as incomplete:
             self._need = max(0, incomplete.need - at)
-        self._pieces = [data[at:]] if at < len(data) else []
-        self._have = len(data) - at
+        del self._received[:at]
 
     def _parse_message(self, data: bytes, at: int) -> tuple[Reply, int] | None:
         """Parse a message with a whole header, faster than `_parse`. Return None for anything else."""
-        header = _MESSAGE.match(data, at)
-        channel_end = header.end() + int(header[2]) if header is not None else 0
-        if header is None or (length := _PAYLOAD.match(data, channel_end)) is None:
+        if (header := _MESSAGE.match(data, at)) is None:
+            return None
+        channel_end = header.end() + int(header[2])
+        if (length := _PAYLOAD.match(data, channel_end)) is None:
             return None
         kind, channel, size = header[1][3:], data[header.end() : channel_end], int(length[1])
         if size > MAX_PAYLOAD_BYTES:
