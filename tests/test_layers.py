@@ -192,7 +192,6 @@ def test_every_layer_in_the_table_exists() -> None:
 #: Source files whose tests stand elsewhere, and where; each is tested through what uses it.
 TESTED_ELSEWHERE: Final = {
     "adapters/asgi3_websocket.py": "adapters/test_asgi3.py",
-    "adapters/message_gateway.py": "adapters/test_asgi3.py",
     "adapters/response_checks.py": "adapters/test_asgi3.py",
     "adapters/startup_once.py": "adapters/test_asgi.py",
     "broadcast/redis/cluster.py": "broadcast/test_cluster.py",

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any, final
 from urllib.parse import quote, unquote_to_bytes
 
+from uvicorn.adapters.crossing import MessageGateway
 from uvicorn.adapters.direct_call import answer_directly
-from uvicorn.adapters.message_gateway import MessageGateway
 from uvicorn.adapters.startup_once import StartupOnce
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 
 from uvicorn.adapters.asgi import exchange_from_message
 from uvicorn.adapters.asgi3_websocket import ASGI3WebSocketGateway
-from uvicorn.adapters.message_gateway import MessageGateway
+from uvicorn.adapters.crossing import MessageGateway
 from uvicorn.adapters.response_checks import ResponseChecks, encode_fields
 from uvicorn.adapters.routed import asgi_call
 from uvicorn.adapters.startup_once import StartupOnce

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any, final
 
 from uvicorn.adapters.asgi import exchange_from_message
-from uvicorn.adapters.message_gateway import MessageGateway
+from uvicorn.adapters.crossing import MessageGateway
 from uvicorn.adapters.response_checks import ResponseChecks, encode_fields
 from uvicorn.core.exchange import COMPLETE, HTTPExchange
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
