@@ -1,4 +1,4 @@
-"""`asyncio_run`. Programs written for the public `uvicorn` release import this function."""
+"""Has `asyncio_run` for programs that were written for the public `uvicorn` release."""
 
 from __future__ import annotations
 

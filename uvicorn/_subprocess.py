@@ -1,4 +1,4 @@
-"""`get_subprocess`. Programs that supervise processes themselves import this function."""
+"""Has `get_subprocess` for programs that start worker processes themselves."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ import asyncio
 
 
 class ChannelClosed(asyncio.CancelledError):
-    """Raised by `send` if the client has disconnected and the calling task serves this client.
+    """Raised by `send` in a task that serves a client, after this client has disconnected.
 
-    ChannelClosed is a CancelledError, so a handler that ends with it leaves no traceback.
+    A handler that ends with ChannelClosed leaves no traceback, because ChannelClosed is a CancelledError.
     """
 
     __module__ = "uvicorn.errors"

@@ -44,7 +44,7 @@ class ChannelNames:
         return name
 
     def find(self, name: str) -> Any:
-        """Return the channel `name`, or None if this channel was freed or belongs to another process."""
+        """Return the channel `name`. Return None if the channel was freed or belongs to another process."""
         return self._channels.get(name)
 
 
@@ -52,7 +52,7 @@ channel_names: Final = ChannelNames()
 
 
 class WrappedReply:
-    """A reply channel with another `send`."""
+    """A reply channel whose `send` is replaced by another function."""
 
     def __init__(self, reply: Any, send: Callable[[Message], Any]) -> None:
         self._reply = reply
@@ -80,7 +80,7 @@ class Done(Coroutine[Any, Any, None]):
 
 
 class LazyAwaitable(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if the caller should wait. Python does not warn if it is never awaited."""
+    """The awaitable that `send` returns if the caller should wait. If it is never awaited, Python gives no warning."""
 
     __slots__ = ("_coroutine", "_on_await", "_wait")
 
@@ -125,7 +125,7 @@ async def let_others_run() -> None:
 def send_from_thread(
     loop: asyncio.AbstractEventLoop | None, send: Callable[[Message], Coroutine[Any, Any, None]], message: Message
 ) -> Coroutine[Any, Any, None]:
-    """Block this thread until the thread of `loop` has awaited `send(message)`."""
+    """Await `send(message)` on the thread of `loop`, and block the calling thread meanwhile."""
     if loop is not None and not loop.is_closed():
         LoopCalls.of(loop).run(lambda: send(message))
     return DONE
@@ -145,5 +145,5 @@ async def call_hook(app: object, name: str) -> None:
 
 
 def shape(message: Any) -> str:
-    """Format a message for an error, without its content."""
+    """Return the keys of a message as text for an error. Leave out the values."""
     return "{" + ", ".join(map(repr, message)) + "}" if isinstance(message, dict) else f"{type(message).__name__}"

@@ -1,4 +1,4 @@
-"""`--routes` prints the table of a site, and `--check` prints its mistakes. Neither starts an application."""
+"""`--routes` prints the table of a site. `--check` prints the table and the mistakes. No application is started."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _row(leaf: Leaf) -> tuple[str, ...]:
 
 
 def _share(shift: Shift) -> str:
-    """Return the percentage of requests for the new application, and the key, such as `5 % by cookie visitor`."""
+    """Return the share of the new application, such as `5 % by cookie visitor`."""
     weight = f"{name_of(shift.weight)}()" if callable(shift.weight) else f"{shift.weight:g}"
     if shift.key is None:
         return f"{weight} %"

@@ -131,7 +131,7 @@ def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: bool) -> None:
-    """Store the value of a flag in `ctx.meta`, and not among the keywords of `Config`."""
+    """Store a flag in `ctx.meta`, because `Config` has no such keyword."""
     if value:
         ctx.meta[option.opts[0]] = value
 
@@ -322,7 +322,7 @@ def _ended_by(process_end: ProcessEnd | None) -> Iterator[None]:
 
 @contextmanager
 def errors_reported() -> Iterator[None]:
-    """Print one line for an error that the user can correct. Then raise SystemExit with the command's exit code."""
+    """Catch errors that the user can correct. Print each error as one line, and raise SystemExit with the exit code."""
     try:
         yield
     except click.UsageError as error:

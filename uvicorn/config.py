@@ -77,9 +77,9 @@ _DEFAULT_ADDRESS: Final = Address(DEFAULT_HOST, DEFAULT_PORT)
 class Config:
     """The configuration of `uvicorn.run` and `uvicorn.Server`.
 
-    `app` is an application or 'module:attribute'. The address is `bind` (one or several, in the syntax of --bind),
-    `uds`, `fd`, or `host` and `port`. The other keywords are options of the command line. Every keyword is an
-    attribute. Programs may change the attributes until the server loads the application.
+    `app` is an application or 'module:attribute'. The address is `bind`, `uds`, `fd`, or `host` and `port`. `bind` is
+    one address or several addresses in the syntax of --bind. The other keywords are options of the command line. Every
+    keyword is an attribute. Programs may change the attributes until the server loads the application.
 
     Raises ConfigError for an invalid setting. For an unknown keyword the error is also a TypeError.
     """
@@ -194,7 +194,7 @@ class Config:
         return notes
 
     def __getattr__(self, name: str) -> Any:
-        """Return the given value of a keyword, or its default."""
+        """Return the value of a keyword: the given value, or the default."""
         if name == "forwarded_allow_ips":
             return self.settings.forwarded_allow_ips or os.environ.get("FORWARDED_ALLOW_IPS") or DEFAULT_TRUSTED
         if name == "interface" and self._interface_name:
@@ -269,7 +269,7 @@ class Config:
 
     @property
     def use_subprocess(self) -> bool:
-        """Whether other processes serve the application."""
+        """Whether worker processes serve the application, and not this process."""
         return bool(self.reload or self.workers > 1)
 
     @property
@@ -313,7 +313,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return the value for `Server.lifespan`, which runs the application's startup and shutdown."""
+        """Return the interface of the application, which runs the startup and shutdown. For `Server.lifespan`."""
         return config.load()
 
     def _imported(self, name: str) -> Any:
@@ -385,7 +385,7 @@ class Config:
         """Do nothing. Programs pass `get_loop_factory()` to `asyncio.run` instead."""
 
     def bind_socket(self) -> socket:
-        """Listen on the first address, for `Server.serve(sockets=[config.bind_socket()])`."""
+        """Return a socket that listens on the first address, for `Server.serve(sockets=[config.bind_socket()])`."""
         [sock, *others] = open_sockets(self.addresses[:1], self.settings.backlog, parse_mode(self.settings.uds_mode))
         close_sockets(others)
         return sock

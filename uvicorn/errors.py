@@ -45,7 +45,7 @@ class UnknownKeywordError(ConfigError, TypeError):
 
 
 class ImportFromStringError(ConfigError):
-    """`module:attribute` cannot be imported. The exception that the module raised, if any, is the `__cause__`."""
+    """`module:attribute` cannot be imported. If the module raised an exception, this exception is the `__cause__`."""
 
 
 class InterfaceError(ConfigError):
@@ -65,7 +65,7 @@ class LocalProtocolError(ProtocolError):
 
 
 class MessageTooLarge(LocalProtocolError):
-    """A message to a group exceeds the size limit. Logged as a warning."""
+    """A message to a group exceeds the size limit. The log has this exception as a warning."""
 
 
 class RemoteProtocolError(ProtocolError):
@@ -96,7 +96,7 @@ class BroadcastError(UvicornError):
 
 
 class BroadcastUnavailable(BroadcastError):
-    """A message could not be passed to the backend in time, and probably reaches no subscriber."""
+    """A message could not be passed to the backend in time. The message probably reaches no subscriber."""
 
     #: Whether the outage has been logged, once for all messages.
     reported = False
@@ -117,11 +117,11 @@ class ApplicationError(UvicornError):
 
 
 class ResponseAborted(UvicornError):
-    """The response was aborted. An adapter raises this error, so that the server also aborts the response."""
+    """The response was aborted behind an adapter. The adapter raises this error, so that the server aborts, too."""
 
 
 class ClientDisconnected(UvicornError, ConnectionError):
-    """The client disconnected before its request was complete, or its WebSocket has ended. A subclass of OSError.
+    """The client disconnected before the request was complete, or the WebSocket has ended. This error is an OSError.
 
     `code` and `reason` describe the end of the WebSocket. Without a close frame, `code` is 1006.
     """

@@ -25,7 +25,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def end_fork(error: BaseException | None) -> Never:
-    """End this forked process without exit handlers."""
+    """End this forked process without exit handlers. Log `error` unless it is a SystemExit."""
     code = 1
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):

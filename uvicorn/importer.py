@@ -37,7 +37,7 @@ def import_from_string(source: Any) -> Any:
 
 
 def import_application(source: Any) -> Any:
-    """Return the object named by `module:attribute`. `module` alone means its `application` or `app`.
+    """Return the object named by `module:attribute`. Without `:attribute`, return the module's `application` or `app`.
 
     An object that is not a str is returned unchanged. Raises ImportFromStringError.
     """
@@ -123,7 +123,7 @@ def _table_in(app: Any) -> str:
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
-    """Return whether `outer` is `inner`, wrapped only in adapters of this package."""
+    """Return whether `outer` consists of `inner` and adapters of this package."""
     # If the module uses adapters, they have been imported.
     adapters = sys.modules.get("uvicorn.adapters")
     if adapters is None:

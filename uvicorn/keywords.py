@@ -125,7 +125,7 @@ class RunOptions(SettingOptions, total=False):
 
 
 def keyword(field: Field[Any]) -> str:
-    """Return the keyword of a setting: its flag, with underscores instead of hyphens."""
+    """Return the keyword of a setting: the flag, with underscores instead of hyphens, or the name of the field."""
     flag: str = field.metadata["flag"]
     return flag.removeprefix("--").replace("-", "_") or field.name
 
@@ -146,7 +146,7 @@ OTHER_KEYWORDS: Final = frozenset(RunOptions.__annotations__) - frozenset(FIELDS
 
 
 def build_settings(values: Mapping[str, Any]) -> Settings:
-    """Build settings from keywords. None means the default. Raises ConfigError."""
+    """Build settings from keywords. A keyword with the value None has the default. Raises ConfigError."""
     for name in values:
         if name not in FIELDS:
             import difflib  # Late: only mistakes need it.
@@ -187,7 +187,7 @@ def _checked(name: str, field: Field[Any], value: Any) -> Any:
 
 
 def workers_of(number: int | None) -> int:
-    """Return the number of worker processes. The default is WEB_CONCURRENCY, or 1 if this is unset. 0 means 1."""
+    """Return the number of worker processes, at least 1. The default is the variable WEB_CONCURRENCY, or 1."""
     if number is None:
         text = os.environ.get("WEB_CONCURRENCY", "") or "1"
         if not text.isdecimal():
@@ -249,7 +249,7 @@ def addresses_of(
 
 
 def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:
-    """Return the signature of `function`. The keywords of the TypedDict `options` replace `**keywords`."""
+    """Return the signature of `function`, with the keywords of the TypedDict `options` in place of `**keywords`."""
     signature = inspect.signature(function)
     named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
     more = [

@@ -125,7 +125,7 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
 
 
 def restore_loggers() -> None:
-    """Enable our loggers again if the application has disabled all of them."""
+    """If the application has disabled all loggers of this package, enable these loggers again."""
     # By default `dictConfig` disables all existing loggers, which is rarely intended.
     loggers = [logging.getLogger(name) for name in ("uvicorn.error", "uvicorn.app", "uvicorn.access")]
     if all(logger.disabled for logger in loggers):
@@ -231,7 +231,7 @@ class DefaultFormatter(ColourizedFormatter):
 
 
 class AccessFormatter(ColourizedFormatter):
-    """Formats access records. Any other record of the logger `uvicorn.access` is formatted as its message."""
+    """Formats access records. A line for another record has only the time and the message."""
 
     #: Functions that colour a status, by its first digit; subclasses may have their own.
     status_code_colours: Mapping[int, Callable[[str], str]] = _colouring(

@@ -35,7 +35,7 @@ REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that s
 
 
 def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Translate `settings` to our names. Also return a log line for each value without effect. Raises ConfigError."""
+    """Return `settings` under our names, and a log line for each value without effect. Raises ConfigError."""
     notes = [*_implementation("http", http, [*HTTP_PROTOCOLS]), *_implementation("ws", ws, [*WS_PROTOCOLS])]
     translated = dict(settings)
     for name, reason in REFUSED.items():
@@ -63,7 +63,7 @@ def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tup
 
 
 def _implementation(option: str, value: str | type, names: list[str]) -> list[str]:
-    """Return a log line if choosing `value` has no effect. Raises ConfigError for an unknown implementation."""
+    """Return a list with one log line if `value` has no effect. Raises ConfigError for an unknown implementation."""
     if value in names and value in _OURS:
         return []
     # Programs import classes of this package and pass them.
@@ -133,7 +133,7 @@ def protocol_class(chosen: str | type | None, table: dict[str, str | None]) -> A
 
 
 def checked_context(context: Any) -> SSLContext:
-    """Return `context`. Raises ConfigError if the `ssl_context_factory` did not return an SSLContext."""
+    """Return `context`, the result of an `ssl_context_factory`. Raises ConfigError unless it is an SSLContext."""
     from ssl import SSLContext
 
     if not isinstance(context, SSLContext):
@@ -155,7 +155,7 @@ def create_ssl_context(
     ciphers: str | None,
     alpn_protocols: list[str] | None = None,
 ) -> SSLContext:
-    """Return the TLS context that `--ssl-certfile` would make. Raises ConfigError."""
+    """Return a TLS context like the context for `--ssl-certfile`. Raises ConfigError."""
     from uvicorn.server.tls import build_ssl_context
 
     settings = Settings(

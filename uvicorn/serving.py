@@ -59,7 +59,10 @@ def occupy_standard_descriptors() -> None:
 def serve_as_worker(
     config: Config, target: Callable[..., object] | None, descriptors: list[int], end: ProcessEnd
 ) -> int:
-    """Run a worker, or `target` if given. The last of `descriptors` is the socket to the supervisor."""
+    """Run a worker process, and return its exit code. If `target` is given, call `target` instead of serving `config`.
+
+    The last of `descriptors` is the socket to the supervisor. The other descriptors are listening sockets.
+    """
     from uvicorn.server.supervisor_watch import SupervisorWatch
     from uvicorn.server.worker_server import WorkerServer
 

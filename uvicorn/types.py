@@ -39,7 +39,7 @@ class ReplyChannel(Protocol):
         """
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Register `callback()`. It is called once, when the client disconnects or the response is complete."""
+        """Call `callback()` once, when the client disconnects or the response is complete."""
 
 
 class BodyChannel(Protocol):
@@ -65,10 +65,13 @@ class GroupsChannel(Protocol):
         """The name of this client's reply channel."""
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send `{'group': name}` with some of the keys `add`, `discard` (channel names) and `send` (a message)."""
+        """Send `{'group': name}` with at least one of the keys `add`, `discard` and `send`.
+
+        The values of `add` and `discard` are channel names. The value of `send` is a message.
+        """
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Register `callback`, which is called with an event after each gap in the messages."""
+        """Call `callback(event)` after each gap in the messages."""
 
 
 class Channels(TypedDict):
@@ -129,4 +132,4 @@ class GroupMember(Protocol):
         """Close a WebSocket with code 1013. Abort an HTTP response, so that it does not look complete."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Register `callback()`. It is called when the client disconnects, or now if the client has disconnected."""
+        """Call `callback()` when the client disconnects. If the client has disconnected, call `callback()` now."""

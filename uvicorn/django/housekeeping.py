@@ -46,7 +46,7 @@ _MIDDLEWARE: Final = (
 def leaves_nothing(function: Callable[[], Any]) -> bool:
     """Return whether `function` is known to leave the state of its thread unchanged.
 
-    Hooks of Django's own middleware leave no state. Signals that only Django receives leave no state.
+    Such functions are hooks of Django's own middleware, and signals that only Django receives.
     """
     inner = _inner(function)
     if inner is None:

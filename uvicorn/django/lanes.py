@@ -59,7 +59,7 @@ class Lane:
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Set the state of a lane that has no threads. Called in a new lane and after a fork."""
+        """Reset the lane to a state without threads. Called in a new lane and in a forked process."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # The inboxes of idle threads. None ends the thread.
@@ -84,10 +84,6 @@ class Lane:
     def running(self) -> int:
         """The number of leases with a thread."""
         return self.leases - len(self._waiting)
-
-    @property
-    def is_full(self) -> bool:
-        return bool(self._waiting)
 
     def run(self, serve: Callable[[], None]) -> None:
         with self._lock:
@@ -192,7 +188,7 @@ class _Call:
 
 @final
 class Lease(Executor):
-    """The executor of one request or event handler. Runs calls one at a time, in the order of `submit`."""
+    """An executor for one request or one event. Calls run one at a time, in the order of `submit`."""
 
     def __init__(self, lanes: Lanes, *, is_request: bool) -> None:
         self._lanes = lanes
@@ -243,7 +239,7 @@ class Lease(Executor):
                 self._is_served, self._thread_request = False, None
                 self._stop_waiting()
                 raise
-        if self._thread or not lane.is_full:
+        if self._thread or not lane.waiting:
             self._stop_waiting()
         else:
             with suppress(RuntimeError):

@@ -37,9 +37,9 @@ _REQUESTS: Final = frozenset(("http", "http.request"))
 def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
     """Return a Django request for an HTTP request or a WebSocket handshake. `message` may be an ASGI scope.
 
-    The request has META, COOKIES, GET and LANGUAGE_CODE. It has `session` and `auser()` if their Django applications
-    are installed. Do not change the session, because the client gets no cookie. POST and FILES are parsed from `body`.
-    The default of `body` is the message's content.
+    The request has META, COOKIES, GET and LANGUAGE_CODE. If Django's applications for sessions and users are installed,
+    the request has `session` and `auser()`. Do not change the session, because the client gets no cookie. POST and
+    FILES are parsed from `body`. The default of `body` is the message's content.
 
     Sets the script prefix of the calling task, so that `reverse()` includes the root path.
     """

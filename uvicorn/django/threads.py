@@ -105,7 +105,7 @@ class DjangoThreads:
 
     @property
     def __uvicorn_lane__(self) -> Lane:
-        """The pool of threads for requests. The metrics show this pool."""
+        """The pool of threads that the metrics show."""
         return self.lanes[0]
 
     async def startup(self) -> None:

@@ -20,7 +20,7 @@ _SHUTDOWN_SECONDS: Final = 1.5
 
 
 class OwningInterface(Interface):
-    """Owns the interfaces of its entries. Entries with equal applications share an interface, also in nested tables."""
+    """Has an interface for each entry. Entries with equal applications share an interface, even in nested tables."""
 
     def __init__(self, app: Any, entries: Iterable[Entry], settings: Settings) -> None:
         super().__init__(app, settings)
@@ -62,7 +62,6 @@ class OwningInterface(Interface):
         await self._applications.shutdown(seconds)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Count the requests of each application in `counts`, and the requests that the Router rejects."""
         counts.add(place, self.name)
         for entry, interface in self.interfaces.items():
             interface.counted_in(counts, self._place_of(entry, place))
@@ -100,7 +99,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface that was added for the same application and pool, or add `interface`."""
+        """Return the interface of an earlier entry with an equal application and pool, or add `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry

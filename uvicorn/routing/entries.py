@@ -34,7 +34,7 @@ _WRONG: Final = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Entry:
-    """An application, and the conditions on the requests that it gets."""
+    """An application, and the conditions for requests to this application."""
 
     path: str
     app: Any

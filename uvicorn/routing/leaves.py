@@ -42,10 +42,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """`(mounts, route)`. `mounts` joins the prefixes of all Mounts.
-
-        `route` is the prefix of the Route below the last Mount.
-        """
+        """The joined prefixes of all Mounts, and the prefix of the Route below the last Mount."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:
@@ -60,7 +57,7 @@ class Leaf(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """False for the new application of a Shift. True for every other application."""
+        """Whether the application is not the new application of a Shift."""
         return all(side == "old" for _, side, depth in self.sides if depth == len(self.places))
 
     def __str__(self) -> str:

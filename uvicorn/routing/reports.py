@@ -1,4 +1,4 @@
-"""`report(token=...)` makes an application that shows how many requests each entry had, and their duration."""
+"""`report(token=...)` returns an application that shows the number and the duration of each entry's requests."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Router:
 
     @property
     def applications(self) -> list[Any]:
-        """The distinct applications, also of nested Routers and Shifts, in the order of their startup."""
+        """The distinct applications of this Router and of nested Routers and Shifts, in the order of startup."""
         found: list[Any] = []
         for app in chain.from_iterable(_applications_in(entry.app) for entry in self._table.all):
             if app not in found:
@@ -73,7 +73,7 @@ class Router:
     def mapped(self, wrap: Callable[[Any], Any]) -> Router:
         """Return a Router with wrapped applications. `wrap(app)` is called once for each distinct application.
 
-        Nested Routers and adapters are kept, with wrapped applications.
+        Copies of nested Routers, Shifts and adapters contain the wrapped applications.
         """
         apps: list[Any] = []
         wrapped: list[Any] = []

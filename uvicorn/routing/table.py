@@ -1,4 +1,4 @@
-"""The entries of a Router in a table. The table finds the most specific entry for a request, or the answer without one.
+"""The entries of a Router in a table, which finds the most specific entry for a request.
 
 If several entries match, the first of these differences decides: an entry with a host precedes one without, an exact
 path precedes a prefix, a longer prefix precedes a shorter one, an entry with a protocol precedes one without, and an
@@ -57,7 +57,7 @@ class Table:
         return self.any_host.find(path, protocol, method) if entry is None else entry
 
     def find_by_fields(self, path: str, fields: Fields, protocol: str, method: str) -> Entry | None:
-        """Like `find`. The host, and the method of a CORS preflight, are read from the header fields."""
+        """Like `find`. The host, and the method that a CORS preflight asks for, are read from `fields`."""
         if method == "OPTIONS" and self.has_methods:
             method = intended_method(method, field_value(fields, b"access-control-request-method"))
         host = host_name(field_value(fields, b"host")) if self.has_hosts else ""
@@ -73,7 +73,7 @@ class Table:
         return allowed
 
     def refusal(self, path: str, fields: Fields, protocol: str) -> Answer:
-        """Return the answer to a request that no entry takes: 405 if entries take other methods, otherwise 404."""
+        """Return 405 if the path has entries for other methods, otherwise 404."""
         allowed = self.allowed_methods(path, host_name(field_value(fields, b"host"))) if protocol == HTTP else ()
         if not allowed:
             return NOT_FOUND
