@@ -27,7 +27,7 @@ _OTHER_METHOD: Final = "OTHER"
 
 
 class Finding(NamedTuple):
-    """A mistake in a site. If `is_hint` is true, the mistake is only possible."""
+    """A mistake in a site. If `is_hint` is true, the site may be correct."""
 
     where: str
     what: str

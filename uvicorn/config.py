@@ -370,7 +370,7 @@ class Config:
         return context
 
     def open_sockets(self) -> list[socket]:
-        """Return sockets that listen on every address."""
+        """Open listening sockets for each configured address."""
         return open_sockets(self.addresses, self.settings.backlog, parse_mode(self.settings.uds_mode))
 
     def get_loop_factory(self) -> Callable[[], AbstractEventLoop] | None:

@@ -13,7 +13,7 @@ UvicornError
 ├── BroadcastError
 │   └── BroadcastUnavailable    a message could not be passed to the backend in time
 ├── ApplicationError            replaces an exception that servers treat specially
-├── ResponseAborted             a response was aborted behind an adapter
+├── ResponseAborted             an adapter cannot complete a response
 └── ClientDisconnected          the client disconnected before its request was complete
 
 ChannelClosed is a subclass of CancelledError, not of UvicornError.
@@ -117,7 +117,7 @@ class ApplicationError(UvicornError):
 
 
 class ResponseAborted(UvicornError):
-    """The response was aborted behind an adapter. The adapter raises this error, so that the server aborts, too."""
+    """An adapter raises this error for an incomplete response, so that the adapter's caller aborts the response."""
 
 
 class ClientDisconnected(UvicornError, ConnectionError):

@@ -1,4 +1,4 @@
-"""Serves a configuration in this process, under a supervisor of worker processes, or as a worker process."""
+"""Serves a configuration in this process or in worker processes. Also runs the worker processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Calls the WSGI application in an ASGIAdapter directly if no middleware has changed the request.
+"""Lets an ASGIAdapter call its WSGI application without messages, if no middleware has changed the request.
 
-A direct call uses no messages. It doubles the requests per second (bench/wsgi.py, `mixed`).
+Such a direct call doubles the requests per second (bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Backend:
         self._process = 0
 
     def _in_this_process(self, started: T | None) -> T:
-        """Return `started`. Raises BroadcastUnavailable if this process has not started the backend."""
+        """Raise BroadcastUnavailable if this process has not started the backend. Otherwise return the argument."""
         if started is None or self._process != os.getpid():
             raise BroadcastUnavailable(f"{self!r}: not started in this process; await start() first")
         return started

@@ -71,8 +71,10 @@ class GroupsChannel:
     def on_gap(self, callback: Callable[[Message], object]) -> None:
         """Register `callback`, which is called with an event after each gap. It may be a coroutine function.
 
-        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. Without a callback, a
-        channels application is called with the event. Raises LocalProtocolError if the client has no reply channel.
+        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. If no callback is
+        registered and the application has the channels interface, the event is passed to the application.
+
+        Raises LocalProtocolError if the client has no reply channel.
         """
         self._hub.gap_callbacks[self.name] = callback
         self._reply.on_close(partial(self._hub.gap_callbacks.pop, self.name, None))

@@ -58,7 +58,7 @@ class FlowControl:
         return unsent.shortage(size, untaken, settings.max_unsent_bytes, settings.max_pending_bytes, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback that marks the last send as awaited. Call it when the application awaits this send.
+        """Return a callback for the application's await of the last send. The callback marks this send as awaited.
 
         Below the high-water mark, return None.
         """

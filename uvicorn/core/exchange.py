@@ -24,8 +24,8 @@ The table shows the states of the response. A cell names the effects of an event
     disconnect          CLOSED            CLOSED                 ignore     ignore
     switch_protocols    COMPLETE          -                      -          -
 
-A response without content (to HEAD, or with 204 or 304) is COMPLETE after its head (RFC 9110, section 9.3.2). After
-`respond, more`, `ended_early` is true, and the content that follows is dropped without a warning.
+A response to HEAD, or with status 204 or 304, has no content (RFC 9110, section 9.3.2). For such a response,
+`respond, more` leads to COMPLETE and sets `ended_early`. `write` then drops content without a warning.
 
 This file has over 400 lines, because the gateway and the exchange define one contract, which the table describes.
 """
@@ -78,7 +78,7 @@ class Gateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback that marks the last send as awaited. Call it when the application awaits this send."""
+        """Return a callback for the application's await of the last send. The callback marks this send as awaited."""
         return None
 
 

@@ -20,8 +20,8 @@ UNAWAITED_MESSAGES: Final = 256
 class UnsentSends:
     """The sends to one slow client. The connection drops this object when the client has caught up.
 
-    The methods take as `unsent` the number of bytes that the connection buffers now. Before each send, call
-    `shortage`, or both `unawaited_shortage` and `pending_shortage`. After each send, call `add`.
+    The parameter `unsent` is the number of bytes that the connection buffers now. Before each send, call `shortage`, or
+    both `unawaited_shortage` and `pending_shortage`. After each send, call `add`.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class UnsentSends:
         self._position += size
 
     def last_send(self) -> Callable[[], None]:
-        """Return a callback that marks the last send as awaited. Call it when the application awaits this send."""
+        """Return a callback for the application's await of the last send. The callback marks this send as awaited."""
         return partial(self._on_await, self._position, self._last_bytes)
 
     def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:

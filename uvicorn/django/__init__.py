@@ -1,4 +1,4 @@
-"""Support for Django: ORM calls and requests in coroutines, and broadcast messages after a commit.
+"""Support for Django: ORM calls in coroutines, Django requests for coroutines, and group messages after a commit.
 
 Add `uvicorn.django` to INSTALLED_APPS to run its system checks.
 """

@@ -15,7 +15,7 @@ Published = list[tuple[str, Message]]
 def published_messages(monkeypatch: pytest.MonkeyPatch) -> Published:
     """Return a list of the groups and messages that `publish_on_commit` sends.
 
-    Without a broadcast URL, the messages stay in the process.
+    If no broadcast URL is set, this fixture sets `memory://`.
     """
     if not named_url():
         monkeypatch.setenv(VARIABLE, MEMORY)

@@ -13,7 +13,7 @@ from uvicorn.routing import Route, Router
 
 
 def inside(app: Any) -> Any:
-    """Return the application that a middleware or an adapter declares, or None."""
+    """Return the application that the middleware or adapter `app` contains, or None."""
     return getattr(app, "__wrapped__", getattr(app, "app", None))
 
 

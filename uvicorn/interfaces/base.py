@@ -120,7 +120,7 @@ class Interface:
 
 
 def request_template(endpoint: Endpoint) -> Message:
-    """Return the keys that channels messages and ASGI scopes have in common, for all requests of a connection."""
+    """Return a template for channels messages and ASGI scopes. It has the values that are equal for all requests."""
     return {
         "http_version": "",
         "method": "",
@@ -136,7 +136,7 @@ def request_template(endpoint: Endpoint) -> Message:
 
 
 def fill_template(message: Message, exchange: HTTPExchange) -> None:
-    """Set the keys of `request_template` to the request of `exchange`, except `headers`."""
+    """Set the values of the request in `message`, which is a copy of the template. The caller sets `headers`."""
     message["http_version"] = exchange.http_version
     message["method"] = exchange.method
     message["path"] = exchange.path

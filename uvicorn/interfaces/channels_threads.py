@@ -205,7 +205,7 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Begin one call that waits for this client's limit. Also begin one call that waits for room in the queue."""
+        """Begin one call that this client's limit holds back, and one call that the full queue holds back."""
         app = self._app
         with app.lock:
             held = app.held.get(self._client)

@@ -31,7 +31,7 @@ class FileWrapper(wsgiref.util.FileWrapper):
         return self.filelike.tell()
 
     def close(self) -> None:
-        """Do nothing. For a file with a `close` method, the base class replaces this method."""
+        """Do nothing. If `filelike` has a `close` method, the constructor sets `self.close` to `filelike.close`."""
 
 
 class FilePart(NamedTuple):

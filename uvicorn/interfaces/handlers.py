@@ -307,7 +307,11 @@ def _sentence(error: BaseException, general: str) -> str:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """End a response whose application has failed. Log `error`, or raise it in the server that runs our adapter."""
+    """End a response whose application has failed with `error`.
+
+    If an adapter serves the exchange, raise `error` in the server that called the adapter. Otherwise log `error`.
+    A disconnect of the client is only logged at level INFO.
+    """
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

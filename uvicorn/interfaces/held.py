@@ -10,7 +10,7 @@ from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange, HT
 
 
 def _held(name: str) -> Callable[..., None]:
-    """Return a method that holds back a call of the method `name` of the client's gateway."""
+    """Return a method that stores a call of `name` in `steps`. `release` makes this call on `gateway`."""
 
     def hold(self: HeldResponse, *arguments: Any) -> None:
         self.steps.append(partial(getattr(self.gateway, name), *arguments))

@@ -35,8 +35,8 @@ class Shift(Unservable):
     `weight` is a percentage, or a function that returns the percentage. The function is called on a thread once a
     second. Before the first result, the weight is 0. `key` is `cookie(name)`, `header(name)`, `client()`, or a function
     that gets the request's head and returns text. Requests with equal keys get the same application. A request without
-    a key goes to `old`, unless the weight is 100. Shifts with equal `name` and `weight` treat equal keys alike. The
-    default `name` is the path of the entry.
+    a key goes to `old`, unless the weight is 100. Two Shifts with equal `name` and `weight` make the same choice for
+    equal keys. The default `name` is the path of the entry.
 
     `fallback` lists status codes. `old` responds to a GET or HEAD request if `new` responds with one of these codes, or
     with a field `x-uvicorn-pass: 1`.

@@ -1,4 +1,4 @@
-"""The entries of a Router in a table, which finds the most specific entry for a request.
+"""Finds the most specific entry of a Router for a request. If no entry takes the request, returns the error response.
 
 If several entries match, the first of these differences decides: an entry with a host precedes one without, an exact
 path precedes a prefix, a longer prefix precedes a shorter one, an entry with a protocol precedes one without, and an

@@ -78,7 +78,7 @@ class TransportConnection:
             await self._drainers.wait(self._drainers.add())
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback that marks the last send as awaited. Call it when the application awaits this send.
+        """Return a callback for the application's await of the last send. The callback marks this send as awaited.
 
         If writing is not paused, return None.
         """

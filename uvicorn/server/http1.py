@@ -3,8 +3,11 @@
 Requests are answered one at a time and in order. Until a response is complete, pipelined requests are buffered
 unparsed, and reading pauses above `read_buffer_bytes`.
 
-A cell of the table names the effects of an event in a phase, then the next phase. A cell that names no phase keeps the
+A cell of the table lists the effects of an event in a phase, then the next phase. A cell with effects only keeps the
 phase. `-` never happens. Before CLOSED the server resets the connection, except after `switch` and `client gone`.
+
+In the events, "mid-request" means that part of the head or content has arrived. "Before content" means before the end
+of the request's content. "Last" means that the connection closes after this response.
 
     event                    HEAD            IDLE            BUSY            DRAINING   LINGERING  CLOSING  CLOSED
     part of a head           HEAD            HEAD            hold            -          drop       drop     drop
@@ -27,9 +30,6 @@ phase. `-` never happens. Before CLOSED the server resets the connection, except
     write timeout            -               -               CLOSED          -          CLOSED     CLOSED   -
     stop                     CLOSING         CLOSING         ignore          ignore     ignore     ignore   ignore
     reset                    CLOSED          CLOSED          CLOSED          CLOSED     CLOSED     CLOSED   ignore
-
-"Mid-request": part of the head or content has arrived. "Before content": before the end of the request's content.
-"Last": the connection closes after this response.
 """
 
 from __future__ import annotations

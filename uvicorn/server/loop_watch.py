@@ -1,7 +1,7 @@
 """`--watch-loop SECONDS` logs which line of the application blocks the event loop.
 
 A second thread reads the stack of the event loop's thread. If it finds a line of the application, it posts a call to
-the event loop. The loop is blocked at this line until the call runs.
+the event loop. The time until this call runs counts as the time for which the line blocks the event loop.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs a server: startup, serving, graceful shutdown.
 
-Above 400 lines, because programs subclass Server and override its methods, signal handlers included.
+This file has over 400 lines, because programs subclass Server and override its methods and signal handlers.
 """
 
 from __future__ import annotations

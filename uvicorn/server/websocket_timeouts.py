@@ -32,7 +32,7 @@ OPENING, OPEN, FAILING, CLOSING, LINGERING, CLOSED = WebSocketPhase
 
 
 class WebSocketTransport(TransportConnection, asyncio.Protocol, WebSocketGateway):
-    """The part that WebSocket connections and tunnels share: the end of the connection."""
+    """Base class of WebSocket connections and tunnels. It closes the connection, or resets it after a deadline."""
 
     __slots__ = ("_close_code", "_close_reason", "phase", "session")
 

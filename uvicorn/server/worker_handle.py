@@ -102,9 +102,10 @@ class WorkerMetrics:
 def start_worker(
     command: Sequence[str], payload: bytes, sockets: Sequence[socket.socket], replaces: Worker | None
 ) -> Worker:
-    """Start a process that inherits `sockets` and reads `payload`. Raises OSError.
+    """Start a process that inherits `sockets` and one end of a new socket pair. Raises OSError.
 
-    An argument after `command` lists the inherited descriptors. This list ends with the descriptor of the socket pair.
+    The process reads `payload` from the socket pair. An argument after `command` lists the inherited descriptors. The
+    descriptor of the socket pair is the last of the list.
     """
     ours, theirs = socket.socketpair()
     try:

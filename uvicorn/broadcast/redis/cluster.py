@@ -127,7 +127,7 @@ class ClusterBackend(Backend):
     # Owners of slots.
 
     def _move(self, entry: Subscription) -> None:
-        """Store a subscription until the server for its group is known."""
+        """Keep a subscription without a server until the new server of its group is known."""
         self._unplaced[entry.channel] = entry
         entry.begin_gap(time.time())
         self._update_connected()

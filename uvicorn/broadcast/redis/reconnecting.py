@@ -166,7 +166,7 @@ _inherited: Final[list[ReconnectingConnection]] = []
 
 
 def drop_inherited(inherited: Iterable[ReconnectingConnection]) -> None:
-    """Close the parent's connections in a forked process, so that Redis notices when the parent ends."""
+    """In a forked process, close the copies of the parent's sockets. Redis can then notice the end of the parent."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for reconnecting in inherited:
         if reconnecting.current is not None:

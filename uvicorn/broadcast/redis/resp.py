@@ -104,7 +104,7 @@ class RedisReader:
         del self._received[:at]
 
     def _parse_message(self, data: bytes, at: int) -> tuple[Reply, int] | None:
-        """Parse a message with a whole header, faster than `_parse`. Return None for anything else."""
+        """Parse a published message, faster than `_parse`. Return None for other replies and incomplete headers."""
         if (header := _MESSAGE.match(data, at)) is None:
             return None
         channel_end = header.end() + int(header[2])

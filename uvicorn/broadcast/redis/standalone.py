@@ -42,7 +42,7 @@ class RedisServer:
 
 
 class RedisBackend(Backend):
-    """One Redis server. `where` names the server in messages, without a password."""
+    """Broadcasts over one Redis server. In logs and errors, `where` is the name of the server, without a password."""
 
     def __init__(self, connect: Connect, where: str, options: BackendOptions) -> None:
         super().__init__()

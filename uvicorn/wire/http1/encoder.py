@@ -91,8 +91,8 @@ class HTTP1ResponseEncoder:
     ) -> list[bytes]:
         """Begin a response. Return its head and its first content in pieces. The caller joins and sends the pieces.
 
-        The framing is final (RFC 9112, section 6). Content of unknown length is chunked for an HTTP/1.1 client. For an
-        HTTP/1.0 client, the content ends with the connection.
+        The framing cannot change later (RFC 9112, section 6). Content of unknown length is chunked for an HTTP/1.1
+        client. For an HTTP/1.0 client, the content ends with the connection.
 
         Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
         call `start` again with another response.
