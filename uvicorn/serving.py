@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uvicorn import process_count
 from uvicorn.config import Config
 from uvicorn.server import BROKEN_OFF
-from uvicorn.server.process_end import ProcessEnd
+from uvicorn.server.process_end import ProcessEnd, SupervisorWatch
 
 if TYPE_CHECKING:
     from uvicorn.server.server import Server
@@ -63,7 +63,6 @@ def serve_as_worker(
 
     The last of `descriptors` is the socket to the supervisor. The other descriptors are listening sockets.
     """
-    from uvicorn.server.supervisor_watch import SupervisorWatch
     from uvicorn.server.worker_server import WorkerServer
 
     config.configure_logging()

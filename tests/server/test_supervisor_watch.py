@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from uvicorn.server.supervisor_watch import STOPPING_SECONDS, SupervisorWatch
+from uvicorn.server.process_end import STOPPING_SECONDS, SupervisorWatch
 
 LONGEST_WAIT = 30.0
 

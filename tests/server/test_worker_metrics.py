@@ -12,7 +12,7 @@ import pytest
 from tests.helpers import hello
 from uvicorn import Config
 from uvicorn.server.metrics import MAX_LINE_BYTES, Snapshot, encoded
-from uvicorn.server.supervisor_watch import SupervisorWatch
+from uvicorn.server.process_end import SupervisorWatch
 from uvicorn.server.worker_handle import Worker, WorkerMetrics
 from uvicorn.server.worker_server import WorkerServer
 

@@ -8,8 +8,8 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from uvicorn.server.context import ServerState
     from uvicorn.server.server import Server
-    from uvicorn.server.server_state import ServerState
 
 __all__ = ["HANDLED_SIGNALS", "STARTUP_FAILURE", "Server", "ServerState", "logger"]
 
@@ -22,7 +22,7 @@ BROKEN_OFF: Final = 1
 logger = logging.getLogger("uvicorn.error")
 
 # Imported on first use: a supervisor imports from this folder, and serves nothing itself.
-_HOMES: Final = {"Server": "uvicorn.server.server", "ServerState": "uvicorn.server.server_state"}
+_HOMES: Final = {"Server": "uvicorn.server.server", "ServerState": "uvicorn.server.context"}
 
 
 def __getattr__(name: str) -> Any:

@@ -96,7 +96,6 @@ class Acceptor:
             self._retry = None
 
     def _accept(self, most: int) -> None:
-        """Accept up to `most` queued connections, and schedule the reads of their first requests."""
         accepted = list(self._accept_queued(most))
         if accepted and self._reads_first:
             # After the calls of `connection_made`, which the transports have scheduled.
@@ -198,7 +197,6 @@ def _reads_when_ready(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _read(sock: socket.socket, connection: HTTP1Connection) -> None:
-    """Read once from `sock`, and pass the bytes to `connection`."""
     try:
         count = sock.recv_into(connection.get_buffer(-1))
     except OSError:

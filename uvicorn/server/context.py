@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
@@ -297,3 +297,26 @@ class ServerContext:
             self._exhausted = True
             remedy = "raise the limit (ulimit -n), or lower --limit-concurrency"
             logger.error("cannot accept connections: %s; %s", error.strerror, remedy)
+
+
+class ServerState:
+    """A running server under the names of the public release. Without `context`, it has neither requests nor tasks."""
+
+    def __init__(self, context: ServerContext | None = None) -> None:
+        self.context = context
+        #: Encoded header fields that the public release adds to responses; not used here.
+        self.default_headers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def total_requests(self) -> int:
+        return self.context.begun if self.context is not None else 0
+
+    @property
+    def connections(self) -> Collection[Any]:
+        return self.context.connections if self.context is not None else ()
+
+    @property
+    def tasks(self) -> Collection[asyncio.Task[Any]]:
+        """The running handlers of asynchronous applications."""
+        tasks = getattr(self.context.interface, "tasks", None) if self.context is not None else None
+        return tasks.running if tasks is not None else ()

@@ -141,7 +141,6 @@ class HTTP1Connection(HTTP1Gateway):
         return self.phase is BUSY and self._endpoint.scheme == "http"
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Notify the application that the connection is closed."""
         self.phase = CLOSED
         self._context.connections.discard(self)
         trace(self._endpoint.client, "HTTP connection lost")
@@ -162,7 +161,6 @@ class HTTP1Connection(HTTP1Gateway):
     # What the server calls
 
     def served(self) -> tuple[Endpoint, bool] | None:
-        """Return `(endpoint, is_websocket)` of the current request. Without a request, return None."""
         exchange = self._exchange
         if exchange is None or self.phase is not BUSY or exchange.state >= COMPLETE:
             return None
@@ -250,7 +248,6 @@ class HTTP1Connection(HTTP1Gateway):
             self._update_reading()
 
     def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
-        """Schedule a call of `cancel` in `seconds`. Return a callback that prevents this call."""
         context = self._context
         handler = ContinuingHandler(context.continuing, cancel, 0 if context.stopping else seconds)
         if self._continuing is not None:
@@ -317,7 +314,6 @@ class HTTP1Connection(HTTP1Gateway):
         return self._parser.upgrade == b"websocket" and self._context.serves_websockets
 
     def _exchange_done(self) -> None:
-        """Serve the next request, or wait for it."""
         self._exchange = None
         parser = self._parser
         if not (parser.buffer or self.write_paused or self._eof):

@@ -133,7 +133,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             transport.write(behind)
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Resume reading from the client. Send "100 Continue" if the client expects it."""
         if exchange is not self._exchange:
             return
         if self._continue_due:
@@ -145,7 +144,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._update_reading()
 
     def content_taken(self, exchange: HTTPExchange) -> None:
-        """Resume reading after the application has taken content."""
         if exchange is self._exchange:
             # The client did not wait for 100 Continue.
             self._continue_due = False
@@ -153,7 +151,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._update_reading()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Reset the connection, because the response cannot be completed."""
         if exchange is self._exchange:
             self.reset(reason)
 

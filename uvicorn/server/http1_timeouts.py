@@ -172,7 +172,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _end_idle_stream(self) -> None:
-        """End an event stream that has been idle for some time."""
         exchange = self._exchange
         if (
             exchange is not None
@@ -220,7 +219,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._begin_lingering(LINGER_DRAINS * self._context.settings.max_drain_bytes)
 
     def _linger_upload(self) -> None:
-        """Discard the rest of the content, then close."""
         left = self._parser.content_left
         if left < 0:
             left = self._context.settings.limits.max_content_bytes or sys.maxsize
@@ -246,7 +244,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
     # Slow clients
 
     def _check_pace(self) -> None:
-        """Reject a client that sends content too slowly."""
         if self._reading_paused or self._continue_due:
             return
         if self._pace is None:
@@ -257,7 +254,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._refuse(RemoteProtocolError(reason, 408))
 
     def _check_stall(self) -> None:
-        """Reset the connection if the client exceeds the write timeout, or is below the minimum response rate."""
         unsent = self._transport.get_write_buffer_size() + self._file_left
         settings = self._context.settings
         least = settings.min_response_rate

@@ -36,8 +36,6 @@ class Snapshot(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A Prometheus metric."""
-
     name: str
     help: str
     #: A part of the labels of each sample. Rows without it have no sample.

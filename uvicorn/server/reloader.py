@@ -99,7 +99,6 @@ class Reloader(Supervisor):
         self._broken = False
 
     def run(self) -> int:
-        """Serve until a stop signal. Return the exit code."""
         stop = Event()
         arguments = (self._selection, self._interval, self._changed, stop)
         Thread(target=self._watch, args=arguments, name="reloader", daemon=True).start()
@@ -184,7 +183,6 @@ def _watch_by_looking(selection: Selection, interval: float, changed: Callable[[
 
 
 def _times(selection: Selection, chosen: dict[str, bool]) -> Iterator[tuple[str, int]]:
-    """Yield each selected file and its modification time."""
     for top in selection.folders:
         for folder, folders, files in os.walk(top):
             # Installed packages: there are thousands, and they change in installations only.

@@ -24,12 +24,11 @@ from uvicorn.errors import StartupError, exc_info_of
 from uvicorn.server.acceptor import Acceptor
 from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
-from uvicorn.server.context import ServedInterface, ServerConfig, ServerContext
+from uvicorn.server.context import ServedInterface, ServerConfig, ServerContext, ServerState
 from uvicorn.server.listener import RUNNING, check_for_debug, close_sockets, describe, running_on
 from uvicorn.server.loop_watch import watching
 from uvicorn.server.loops import run
 from uvicorn.server.notify import notifying
-from uvicorn.server.server_state import ServerState
 from uvicorn.server.tls import reload_certificates
 
 logger = logging.getLogger("uvicorn.error")

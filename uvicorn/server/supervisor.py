@@ -131,7 +131,6 @@ class Supervisor:
     # Starting and stopping workers
 
     def _adjust_workers(self) -> None:
-        """Start missing workers, and stop surplus workers."""
         if self._stopping:
             return
         running = [worker for worker in self._workers if not worker.stopped and worker.replaces is None]

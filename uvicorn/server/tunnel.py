@@ -111,7 +111,6 @@ class Tunnel(WebSocketTransport):
             self._context.loop.remove_reader(self._near.fileno())
 
     def resume_writing(self) -> None:
-        """Read from the application again."""
         self.write_paused = False
         if self.phase < LINGERING:
             self._context.loop.add_reader(self._near.fileno(), self._read_application)
@@ -201,7 +200,6 @@ class Tunnel(WebSocketTransport):
             return len(data)
 
     def _end_input(self) -> None:
-        """Signal the end of the stream to the application."""
         with suppress(OSError):
             self._near.shutdown(socket.SHUT_WR)
 
@@ -271,7 +269,6 @@ class Tunnel(WebSocketTransport):
         near.close()
 
     def _look_for_end(self) -> None:
-        """Ask the kernel whether the client has disconnected."""
         end = peer_state(self._transport)
         if end == HALF_CLOSED:
             self._note_end()
@@ -279,7 +276,6 @@ class Tunnel(WebSocketTransport):
             self.reset()
 
     def _note_end(self) -> None:
-        """Record that the client has closed its side."""
         if self._eof_since is None:
             self._eof_since = self._context.clock.now
         self._report_disconnect()

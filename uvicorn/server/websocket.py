@@ -68,7 +68,6 @@ class WebSocketConnection(WebSocketTimeouts):
             self._refuse(error)
 
     def eof_received(self) -> bool:
-        """Close, because the client has closed its side."""
         if self.phase is FAILING:
             self._close_faulty()
         self._close()
@@ -126,7 +125,6 @@ class WebSocketConnection(WebSocketTimeouts):
     # What the session calls
 
     def send_accept(self, session: WebSocketSession, subprotocol: str | None, headers: Headers) -> None:
-        """Respond to the handshake and take the transport over."""
         context = self._context
         settings = context.settings
         assert self._http is not None and self._handshake is not None
@@ -154,7 +152,6 @@ class WebSocketConnection(WebSocketTimeouts):
             self.resume_receiving()
 
     def hand_over(self, session: WebSocketSession) -> socket.socket:
-        """Leave the transport to a tunnel. Return the application's end of the tunnel."""
         # Imported on first use: few applications have WebSocket code of their own.
         from uvicorn.server.tunnel import open_tunnel
 
@@ -193,19 +190,16 @@ class WebSocketConnection(WebSocketTimeouts):
         self._send(self._codec.encode_bytes(data))
 
     def send_close(self, code: int, reason: str) -> None:
-        """Send a close frame, and wait for the client's close frame."""
         self.phase = CLOSING
         self._since = self._context.clock.now
         self._write(self._codec.encode_close(code, reason))
         self.resume_receiving()
 
     def pause_receiving(self) -> None:
-        """Pause reading, because too many messages wait for the application."""
         if self.phase is OPEN:
             self._pause()
 
     def resume_receiving(self) -> None:
-        """Resume reading, because the application has caught up."""
         if self._receiving_paused and not self._resuming:
             self._resuming = True
             self._context.loop.call_soon(self._resume_reading, context=self._context.variables)

@@ -56,11 +56,9 @@ class WebSocketTransport(TransportConnection, asyncio.Protocol, WebSocketGateway
         self.session.endpoint.release()
 
     def served(self) -> tuple[Endpoint, bool]:
-        """Return `(endpoint, is_websocket)` of the session."""
         return self.session.endpoint, True
 
     def tick(self) -> None:
-        """Check the deadlines that end the connection. Called once a second."""
         context = self._context
         unsent = self._transport.get_write_buffer_size()
         if self.phase is CLOSING or (self.phase is LINGERING and (unsent or self._transport.is_closing())):
@@ -197,7 +195,6 @@ class WebSocketTimeouts(WebSocketTransport):
         self._begin_discarding(most, MinimumRate() if announced else None)
 
     def _look_for_end(self) -> None:
-        """Reset the connection if the client has disconnected."""
         end = peer_state(self._transport)
         now, seconds = self._context.clock.now, self._context.settings.half_closed_seconds
         if end == HALF_CLOSED and self._eof_since is None:

@@ -15,8 +15,8 @@ from typing import Final
 
 from uvicorn.server.context import ServerConfig, ServerContext
 from uvicorn.server.metrics import MAX_LINE_BYTES, Snapshot, encoded
+from uvicorn.server.process_end import SupervisorWatch
 from uvicorn.server.server import Server
-from uvicorn.server.supervisor_watch import SupervisorWatch
 
 # The most time for the last numbers at the end of a worker.
 _LAST_REPORT_SECONDS: Final = 1.0
@@ -50,7 +50,6 @@ class WorkerServer(Server):
             faulthandler.enable(sys.__stderr__)
 
     def begin_metrics(self, context: ServerContext) -> None:
-        """Begin to send the metrics of this process to the supervisor."""
         if self.config.settings.metrics:
             context.publish = self.report_metrics
 
@@ -76,7 +75,6 @@ class WorkerServer(Server):
         self.report(f"retiring {reason}")
 
     def tick(self) -> None:
-        """Report to the supervisor that this worker is alive. Called once a second."""
         super().tick()
         self.report("alive")
 
@@ -86,7 +84,6 @@ class WorkerServer(Server):
         self.should_exit = True
 
     def _on_quit(self, number: int, frame: FrameType | None) -> None:
-        """Stop without waiting for requests in flight."""
         self.force_exit = True
 
     def report_metrics(self, snapshot: Snapshot) -> None:

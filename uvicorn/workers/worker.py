@@ -28,8 +28,8 @@ from uvicorn.server.access_log import AccessLog, log_exchange
 from uvicorn.server.clock import Clock
 from uvicorn.server.context import ServedInterface
 from uvicorn.server.loops import loop_factory, run
+from uvicorn.server.process_end import STOPPING_SECONDS
 from uvicorn.server.server import Server
-from uvicorn.server.supervisor_watch import STOPPING_SECONDS
 from uvicorn.settings import Settings
 from uvicorn.workers.gunicorn_settings import IGNORED, ignored_settings, keywords_of
 from uvicorn.workers.request_log import ObservedInterface, Observer
