@@ -235,17 +235,16 @@ class HTTP1Connection(HTTP1Gateway):
             return
         if self._encoder.keep_alive and self._content_done:
             self._exchange_done()
-        elif not self._encoder.keep_alive:
-            if not self._content_done:
-                self._linger_upload()
-            elif self._parser.buffer:
-                self._linger()
-            else:
-                self._close()
-        else:
+        elif self._encoder.keep_alive:
             self.phase = DRAINING
             self._since = context.clock.now
             self._update_reading()
+        elif not self._content_done:
+            self._linger_upload()
+        elif self._parser.buffer:
+            self._linger()
+        else:
+            self._close()
 
     def handler_continues(self, exchange: HTTPExchange, cancel: Callback, seconds: float) -> Callback:
         context = self._context
@@ -316,19 +315,20 @@ class HTTP1Connection(HTTP1Gateway):
     def _exchange_done(self) -> None:
         self._exchange = None
         parser = self._parser
-        if not (parser.buffer or self.write_paused or self._eof):
+        if self.write_paused:
+            # Further requests stay unparsed until the client reads its responses.
+            return
+        if parser.buffer:
+            if not self._advancing:
+                self._advance_soon()
+        elif self._eof:
+            self._close()
+        else:
             self.phase = IDLE
             self._since = self._context.clock.now
             parser.next_message()
             if self._reading_paused:
                 self._update_reading()
-        elif self.write_paused:
-            # Further requests stay unparsed until the client reads its responses.
-            pass
-        elif not parser.buffer:
-            self._close()
-        elif not self._advancing:
-            self._advance_soon()
 
     def _advance_soon(self) -> None:
         """Serve the next request in a later iteration, without the context variables of this handler."""

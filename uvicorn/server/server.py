@@ -215,11 +215,35 @@ class Server:
         self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Finish requests in flight, then shut the application down."""
-        assert self._context is not None, "shutdown comes after startup"
+        """Finish all accepted requests within the grace period, then shut the application down."""
+        context = self._context
+        assert context is not None, "shutdown comes after startup"
         for acceptor in self.servers:
             acceptor.close()
-        await self._drain(self._context)
+        context.stop()
+        clock = context.clock
+        grace = context.settings.graceful_seconds
+        logger.info("Shutting down")
+        if context.requests:
+            logger.info("Waiting for connections to close. (CTRL+C to force quit)")
+        end = clock.monotonic() + grace
+        while (context.connections or context.arriving) and clock.monotonic() < end and not self._force_exit:
+            clock.tick()
+            for connection in tuple(context.connections):
+                connection.stop()
+            if context.connections or context.arriving:
+                await self._pause()
+        self.broken_off = context.requests
+        if self.broken_off:
+            cause = "a second signal" if self._force_exit else f"{grace:g} seconds"
+            noun = "request" if self.broken_off == 1 else "requests"
+            logger.warning("aborted %d %s after %s", self.broken_off, noun, cause)
+        for connection in tuple(context.connections):
+            connection.reset("server shutdown")
+        await self._shut_down(0 if self._force_exit else max(end - clock.monotonic(), 0))
+        logger.info("Finished server process [%d]", os.getpid())
+        if self.on_stopped is not None:
+            self.on_stopped(0 if self._force_exit else end - clock.monotonic())
         self._close()
 
     def tick(self) -> None:
@@ -270,33 +294,6 @@ class Server:
             raise StartupError("the application's startup failed, see above")
         self._application_runs = True
         logger.info("Application startup complete.")
-
-    async def _drain(self, context: ServerContext) -> None:
-        """Finish all accepted requests within the grace period."""
-        context.stop()
-        clock = context.clock
-        grace = context.settings.graceful_seconds
-        logger.info("Shutting down")
-        if context.requests:
-            logger.info("Waiting for connections to close. (CTRL+C to force quit)")
-        end = clock.monotonic() + grace
-        while (context.connections or context.arriving) and clock.monotonic() < end and not self._force_exit:
-            clock.tick()
-            for connection in tuple(context.connections):
-                connection.stop()
-            if context.connections or context.arriving:
-                await self._pause()
-        self.broken_off = context.requests
-        if self.broken_off:
-            cause = "a second signal" if self._force_exit else f"{grace:g} seconds"
-            noun = "request" if self.broken_off == 1 else "requests"
-            logger.warning("aborted %d %s after %s", self.broken_off, noun, cause)
-        for connection in tuple(context.connections):
-            connection.reset("server shutdown")
-        await self._shut_down(0 if self._force_exit else max(end - clock.monotonic(), 0))
-        logger.info("Finished server process [%d]", os.getpid())
-        if self.on_stopped is not None:
-            self.on_stopped(0 if self._force_exit else end - clock.monotonic())
 
     async def _shut_down(self, seconds: float) -> None:
         """Run the application's shutdown once, if the startup has succeeded."""

@@ -45,8 +45,11 @@ class WebSocketConnection(WebSocketTimeouts):
 
     __slots__ = ("_handshake", "_http", "_last", "_last_pong", "_resuming")
 
-    def __init__(self, context: ServerContext, http: HTTP1Gateway, handshake: WebSocketHandshake) -> None:
+    def __init__(
+        self, context: ServerContext, http: HTTP1Gateway, request: HTTPExchange, handshake: WebSocketHandshake
+    ) -> None:
         super().__init__(context)
+        self.session = WebSocketSession(self, request, handshake.subprotocols)
         self._http: HTTP1Gateway | None = http
         self._handshake: WebSocketHandshake | None = handshake
         self._last_pong: bytes | None = None
@@ -264,7 +267,7 @@ def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExch
         if handshake is None:
             interface.serve_http(request)
         else:
-            interface.serve_handshake(_new_session(context, http, request, handshake))
+            interface.serve_handshake(WebSocketConnection(context, http, request, handshake).session)
         return
     if http.close_half_closed():
         return
@@ -277,7 +280,7 @@ def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExch
         request.respond(error.status_hint, (*ERROR_HEADERS, *supported), PHRASES[error.status_hint].encode() + b"\n")
         return
     if _admits_origin(context, request, handshake, interface.checks_origin):
-        interface.serve_websocket(_new_session(context, http, request, handshake))
+        interface.serve_websocket(WebSocketConnection(context, http, request, handshake).session)
 
 
 def _valid_handshake(request: HTTPExchange) -> WebSocketHandshake | None:
@@ -285,14 +288,6 @@ def _valid_handshake(request: HTTPExchange) -> WebSocketHandshake | None:
         return WebSocketHandshake(request.method, request.http_version, request.headers, request.has_content)
     except RemoteProtocolError:
         return None
-
-
-def _new_session(
-    context: ServerContext, http: HTTP1Gateway, request: HTTPExchange, handshake: WebSocketHandshake
-) -> WebSocketSession:
-    connection = WebSocketConnection(context, http, handshake)
-    session = connection.session = WebSocketSession(connection, request, handshake.subprotocols)
-    return session
 
 
 def _admits_origin(

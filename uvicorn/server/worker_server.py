@@ -42,7 +42,8 @@ class WorkerServer(Server):
             # Not SIG_IGN, which the application's own child processes would inherit.
             signal.signal(number, lambda *_: None)
         # Not `loop.add_signal_handler`: after the loop has closed, a further SIGTERM would kill the process.
-        signal.signal(signal.SIGTERM, self._on_terminate)
+        # Gracefully, however many SIGTERMs arrive: both systemd and the supervisor send one.
+        signal.signal(signal.SIGTERM, lambda *_: self._stop())
         signal.signal(signal.SIGQUIT, self._on_quit)
         self._loop.add_reader(self._channel.fileno(), self._supervisor_has_died)
         if sys.__stderr__ is not None:
@@ -77,11 +78,6 @@ class WorkerServer(Server):
     def tick(self) -> None:
         super().tick()
         self.report("alive")
-
-    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        """Stop gracefully, however many SIGTERMs arrive."""
-        # Both systemd and the supervisor send one.
-        self.should_exit = True
 
     def _on_quit(self, number: int, frame: FrameType | None) -> None:
         self.force_exit = True
