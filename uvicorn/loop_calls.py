@@ -71,10 +71,7 @@ class LoopCalls:
         return True
 
     def use_eventfd(self) -> None:
-        """Let `post` wake the event loop through an eventfd. A write to an eventfd releases the GIL.
-
-        The event loop can then run without another switch of threads.
-        """
+        """Let `post` wake the event loop by a write to an eventfd. The event loop can take the GIL during the write."""
         # Never closed: a late `post` could write to another file that has the same descriptor by then.
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.loop.add_reader(self._eventfd, self._on_eventfd)

@@ -81,7 +81,6 @@ class Backend:
         self._process = 0
 
     def _in_this_process(self, started: T | None) -> T:
-        """Raise BroadcastUnavailable if this process has not started the backend. Otherwise return the argument."""
         if started is None or self._process != os.getpid():
             raise BroadcastUnavailable(f"{self!r}: not started in this process; await start() first")
         return started

@@ -309,7 +309,7 @@ def _sentence(error: BaseException, general: str) -> str:
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
     """End a response whose application has failed with `error`.
 
-    If an adapter serves the exchange, raise `error` in the server that called the adapter. Otherwise log `error`.
+    If an adapter accepts `error`, the adapter raises it in the server that called the adapter. Otherwise log `error`.
     A disconnect of the client is only logged at level INFO.
     """
     if exchange.endpoint.is_parents:
