@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.helpers import settle
-from uvicorn.concurrency.flow_control import FlowControl
+from uvicorn.concurrency.flow_control import HIGH_WATER_BYTES, FlowControl
 
 pytestmark = pytest.mark.any_loop
 
@@ -17,8 +17,8 @@ def never() -> bool:
 
 
 async def test_producer_is_woken_below_the_high_water_mark() -> None:
-    flow = FlowControl(10)
-    flow.put += 21
+    flow = FlowControl()
+    flow.put = HIGH_WATER_BYTES + 11
     waiting = asyncio.create_task(flow.wait(never))
     await settle()
     assert not flow.consumed(10)
@@ -28,14 +28,14 @@ async def test_producer_is_woken_below_the_high_water_mark() -> None:
 
 
 async def test_flow_control_wakes_only_a_producer_that_waits() -> None:
-    flow = FlowControl(10)
-    flow.put += 21
+    flow = FlowControl()
+    flow.put = HIGH_WATER_BYTES + 11
     assert not flow.consumed(21)
 
 
 async def test_producer_is_woken_after_another_producer_was_cancelled() -> None:
-    flow = FlowControl(0)
-    flow.put += 1
+    flow = FlowControl()
+    flow.put = HIGH_WATER_BYTES + 1
     given_up, waiting = (asyncio.create_task(flow.wait(never)) for _ in range(2))
     await settle()
     given_up.cancel()
@@ -47,8 +47,8 @@ async def test_producer_is_woken_after_another_producer_was_cancelled() -> None:
 
 
 async def test_producer_does_not_miss_a_consumption_just_before_its_wait() -> None:
-    flow = FlowControl(0)
-    flow.put += 1
+    flow = FlowControl()
+    flow.put = HIGH_WATER_BYTES + 1
 
     def taken_meanwhile() -> bool:
         # On another thread, which sees no waiter.
@@ -59,6 +59,6 @@ async def test_producer_does_not_miss_a_consumption_just_before_its_wait() -> No
 
 
 async def test_producer_does_not_wait_if_the_consumer_has_stopped() -> None:
-    flow = FlowControl(0)
-    flow.put += 1
+    flow = FlowControl()
+    flow.put = HIGH_WATER_BYTES + 1
     await flow.wait(lambda: True)

@@ -9,8 +9,8 @@ from uvicorn.core.unsent import UnsentSends
 from uvicorn.core.waiters import Waiters
 from uvicorn.settings import Settings
 
-# The high-water mark of a connection.
-_HIGH_WATER_BYTES: Final = 65536
+#: The high-water mark of a connection.
+HIGH_WATER_BYTES: Final = 65536
 
 
 @final
@@ -20,10 +20,9 @@ class FlowControl:
     Call `consumed` on the consumer's thread, and all other methods on the event loop's thread.
     """
 
-    __slots__ = ("_high_water_bytes", "_consumed", "_unsent", "_waiters", "put")
+    __slots__ = ("_consumed", "_unsent", "_waiters", "put")
 
-    def __init__(self, high_water_bytes: int = _HIGH_WATER_BYTES) -> None:
-        self._high_water_bytes = high_water_bytes
+    def __init__(self) -> None:
         #: Bytes that the producer has handed over.
         self.put = 0
         self._consumed = 0
@@ -34,12 +33,7 @@ class FlowControl:
 
     @property
     def above_high_water(self) -> bool:
-        return self.put - self._consumed > self._high_water_bytes
-
-    @property
-    def untaken(self) -> int:
-        """The number of bytes that the consumer has not consumed."""
-        return self.put - self._consumed
+        return self.put - self._consumed > HIGH_WATER_BYTES
 
     def add(self, size: int) -> None:
         self.put += size
@@ -48,31 +42,28 @@ class FlowControl:
 
     def shortage(self, size: int, settings: Settings, most_messages: int = 0) -> str:
         """Return a warning if a send of `size` bytes would exceed a limit of rule R17. Otherwise return ''."""
-        untaken = self.put - self._consumed
-        if untaken <= self._high_water_bytes:
-            self._unsent = None
-            return ""
-        unsent = self._unsent
+        unsent = self._unsent_sends()
         if unsent is None:
-            unsent = self._unsent = UnsentSends(untaken)
-        return unsent.shortage(size, untaken, settings.max_unsent_bytes, settings.max_pending_bytes, most_messages)
+            return ""
+        most_unawaited, most = settings.max_unsent_bytes, settings.max_pending_bytes
+        return unsent.shortage(size, self.put - self._consumed, most_unawaited, most, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback for the application's await of the last send. The callback marks this send as awaited.
+        """Return a callback that marks the last send as awaited. Below the high-water mark, return None."""
+        unsent = self._unsent_sends()
+        return unsent and unsent.last_send()
 
-        Below the high-water mark, return None.
-        """
-        untaken = self.untaken
-        if untaken <= self._high_water_bytes:
-            return None
-        if self._unsent is None:
-            self._unsent = UnsentSends(untaken)
-        return self._unsent.last_send()
+    def _unsent_sends(self) -> UnsentSends | None:
+        if not self.above_high_water:
+            self._unsent = None
+        elif self._unsent is None:
+            self._unsent = UnsentSends(self.put - self._consumed)
+        return self._unsent
 
     def consumed(self, count: int) -> bool:
         """Add `count` to the consumed bytes. Return whether the caller has to call `wake`."""
         self._consumed += count
-        return self._waiters is not None and bool(self._waiters) and not self.above_high_water
+        return bool(self._waiters) and not self.above_high_water
 
     def wake(self) -> None:
         """Wake the producers, because the consumer has caught up or has stopped."""
@@ -80,7 +71,7 @@ class FlowControl:
             self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until the buffer is below the high-water mark, or until `is_over()` is true after a `wake`."""
+        """Wait while above the high-water mark. After each `wake`, return if `is_over()` is true."""
         while self.above_high_water and not is_over():
             waiters = self._waiters
             if waiters is None:

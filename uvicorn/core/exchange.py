@@ -270,7 +270,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Store the number of buffered bytes above the reader's high-water mark. If it is 0, ask for more content."""
+        """Store how many bytes wait above the reader's high-water mark. If `waiting_bytes` is 0, ask for more."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:
@@ -390,7 +390,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     # For gateways
 
     def half_close(self, content_follows: bool = False) -> None:
-        """Record that the client has closed its side of the connection. The client may still read."""
+        """Record that the client has closed its side. Unless `content_follows`, no more content will arrive."""
         if not content_follows:
             self.content.break_off()
         if not self.half_closed:

@@ -120,7 +120,7 @@ class WebSocketSession:
     __slots__ = ("_end_callbacks", "endpoint", "gateway", "listener", "request", "sends", "state", "subprotocols")
 
     def __init__(self, gateway: WebSocketGateway, request: HTTPExchange, subprotocols: Sequence[str]) -> None:
-        """`request` is the opening handshake. The client offers `subprotocols`, in its order of preference."""
+        """`request` is the opening handshake. The client offers `subprotocols`, in the client's order of preference."""
         #: An interface that makes the checks of `send_text` itself may call the gateway's `send_text`.
         self.gateway = gateway
         self.request = request
@@ -195,7 +195,7 @@ class WebSocketSession:
         await self.gateway.drain()
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Register `callback()`. It is called once, when the connection ends for any reason, even if never accepted."""
+        """Register `callback()`. It is called once, when the connection ends or the handshake is rejected."""
         if self.state is CLOSED:
             callback()
         else:
@@ -211,7 +211,7 @@ class WebSocketSession:
             listener.on_disconnect(code, reason)
 
     def close_begun(self) -> None:
-        """Record that one side has sent a close frame, or that the application has closed its end of a tunnel."""
+        """Record that a close frame was sent or received, or that the application has closed its end of a tunnel."""
         if self.state is OPEN:
             self.state = CLOSING
 

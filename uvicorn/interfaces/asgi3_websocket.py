@@ -50,7 +50,7 @@ class WebSocketCall(WebSocketListener):
             watch_handshake(task, self._session, self._settings)
 
     def failed(self, error: BaseException) -> None:
-        """Respond 500 to the handshake. After the handshake, close with 1011."""
+        """Log `error`. Respond 500 to the handshake, or close an accepted connection with 1011."""
         session = self._session
         if session.request.status != 101:
             answer_failure(session.request, error, ASGI_FAILURE)

@@ -69,7 +69,7 @@ class Interface:
 
     @property
     def parts(self) -> Sequence[Interface]:
-        """The interface itself. For a Router, the interfaces of its applications."""
+        """The interface itself. For a Router, the interfaces of the Router's applications."""
         return (self,)
 
     def counted_in(self, counts: Counts, place: Place) -> None:

@@ -26,7 +26,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class BodyChannel:
-    """`channels['body']`, which receives the request's content in pieces, as they arrive."""
+    """`channels['body']` of a request, which receives the content in pieces."""
 
     __slots__ = ("_exchange", "_name")
 
@@ -51,7 +51,7 @@ class BodyChannel:
 
 
 class ClosedChunk(dict[str, Any]):
-    """The result of `BodyChannel.receive` after the client has disconnected early."""
+    """The result of `BodyChannel.receive` if the client has disconnected before the end of the content."""
 
     def __missing__(self, key: str) -> Never:
         if key == "content":

@@ -129,7 +129,7 @@ class _Connection:
     __slots__ = ("_app", "_calls", "_client", "_is_busy", "_pool", "loop_calls")
 
     def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
-        """`client` is the client's address if each client has a limited number of threads. Otherwise it is empty."""
+        """`client` is the client's address, or empty if the number of threads per client is not limited."""
         self._app = app
         self._calls: deque[_Call] = deque()
         self._client = client

@@ -13,13 +13,14 @@ from uvicorn.concurrency.worker_pool import Job, PoolFull
 
 @final
 class SharedJob:
-    """A job that counts toward its client's limit on threads, from `post` until the end of the job."""
+    """A job for a client. Until the job has ended, it counts toward the client's limit on threads."""
 
-    __slots__ = ("_job", "_lock", "_shares", "client", "post")
+    __slots__ = ("_lock", "_shares", "client", "job", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
         """`post(job)` posts a job from any thread, or returns False if the event loop is closed."""
-        self._job = job
+        #: The job itself. Cancel it directly if it was never posted.
+        self.job = job
         self._shares = shares
         self.client = client
         self.post = post
@@ -28,14 +29,14 @@ class SharedJob:
 
     def run(self) -> None:
         try:
-            self._job.run()
+            self.job.run()
         finally:
             self.give_back()
 
     def cancel(self) -> None:
         """Cancel the job, because the pool has ended."""
         try:
-            self._job.cancel()
+            self.job.cancel()
         finally:
             self.give_back()
 
@@ -43,10 +44,6 @@ class SharedJob:
         """Stop counting the job toward the client's limit. Further calls do nothing."""
         if self._lock.acquire(blocking=False):
             self._shares.give_back(self)
-
-    def refuse(self) -> None:
-        """Cancel a job that was never posted."""
-        self._job.cancel()
 
 
 @final

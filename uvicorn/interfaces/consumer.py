@@ -47,7 +47,7 @@ class ConsumerInterface(Interface):
 
 
 async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: int) -> bytes | None:
-    """Return the whole content. If the content is too large, respond 413 and return None."""
+    """Return the whole content of up to `most` bytes. For longer content, respond 413 and return None."""
     if content is None:
         if _declared_length(exchange) > most:
             # Refuse before asking for content, for which a client may wait to be asked (100 Continue).

@@ -61,7 +61,7 @@ def build_interface(
 
 
 def check_interface(app: Any, name: str, source: str = "the application") -> None:
-    """Raise InterfaceError if every call of `app` through interface `name` would fail."""
+    """Raise InterfaceError if `app` cannot be called as an application of the kind `name`."""
     if not callable(app):
         raise _not_callable(app, source)
     if reason := _why_no_kind(app):
@@ -147,7 +147,7 @@ def detect_interface(app: Any, source: str = "the application", keyword: str = "
 
 
 def guessed_from(app: Any) -> tuple[str, ...]:
-    """Return the parameters of `app` if their number alone decides the interface. Otherwise return ()."""
+    """Return the parameter names of `app` if only their number decides the interface. Otherwise return ()."""
     if _declared(app) is not None:
         return ()
     try:
@@ -169,7 +169,7 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """If `app` declares why it has no interface, as a Router does, return this reason. Otherwise return ""."""
+    """If `app` declares why it has no interface, return the reason. Otherwise return ""."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 

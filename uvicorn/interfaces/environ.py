@@ -190,7 +190,7 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """If `target` matches the other arguments, return it. Otherwise build a target from the other arguments."""
+    """If `target` has the given path and query, return `target`. Otherwise build a target from the other arguments."""
     prefix, octets, query_octets = text_octets(script_name), text_octets(path), text_octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets

@@ -61,7 +61,7 @@ class HandlerTasks:
     """The running handlers of one interface."""
 
     def __init__(self, expected: str, alternative: str) -> None:
-        """`expected` is the signature of an application. `alternative` is another valid signature."""
+        """Error messages suggest the signature `expected`, or the remedy `alternative`."""
         self._expected = expected
         self._alternative = alternative
         self._has_refused = False
@@ -161,7 +161,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
-    """Watch a handler and its `exchange`. When one of the two has ended, limit how long the other may take."""
+    """Limit the time of `exchange` after the end of its handler `task`, and of `task` after the end of `exchange`."""
     if task.done():
         _handler_ended(exchange, reply, settings, task)
     else:

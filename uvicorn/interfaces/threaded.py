@@ -100,13 +100,13 @@ class ThreadCall:
     # On any thread
 
     def cancel(self) -> None:
-        """Respond 503. The pool calls this method instead of `run` when it shuts down."""
+        """Respond 503. A pool that shuts down calls this method instead of `run`."""
         self._loop_calls.post(lambda: refuse(self.exchange))
 
     # On the event loop's thread
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        """Handle the end of the exchange. If the response is complete, the application may continue for `seconds`."""
+        """Handle the end of the exchange. After a complete response, the application may run on for a limited time."""
         exchange.thread_held = None
         if not exchange.ended_early:
             self._over = True
@@ -200,9 +200,6 @@ class ThreadedInterface(Interface):
         """Like `queue`, but the call waits while `client` uses as many threads as allowed."""
         loop_calls = self.loop_calls()
 
-        def post(job: SharedJob) -> bool:
-            return loop_calls.post(lambda: post_or_give_back(job))
-
         def post_or_give_back(job: SharedJob) -> None:
             if not self._post(job, exchange):
                 job.give_back()
@@ -213,7 +210,7 @@ class ThreadedInterface(Interface):
                 # The thread has left the pool.
                 job.give_back()
 
-        job = SharedJob(call, client, shares, post)
+        job = SharedJob(call, client, shares, lambda job: loop_calls.post(lambda: post_or_give_back(job)))
         try:
             is_next = shares.take(job)
         except PoolFull:
@@ -249,7 +246,7 @@ class ThreadedInterface(Interface):
         """
         await super().shutdown(seconds)
         for job in self._shares.take_back() if self._shares is not None else ():
-            job.refuse()
+            job.job.cancel()
         for _ in self._end_pool(max(seconds, _CLOSE_SECONDS)):
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -259,7 +256,7 @@ class ThreadedInterface(Interface):
             time.sleep(_POLL_SECONDS)
 
     def _end_pool(self, seconds: float) -> Iterator[None]:
-        """Yield until all workers have ended, or `seconds` have passed."""
+        """End the pool. Yield between checks, until all workers have ended or `seconds` have passed."""
         pool = self._own_pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -32,7 +32,7 @@ _MESSAGE_BYTES: Final = 128
 
 @final
 class Inbox(WebSocketListener):
-    """Messages that the event loop has received, until a thread takes them. Above the limits, receiving pauses."""
+    """Holds received messages until a thread takes them. Above the limits, the gateway stops receiving."""
 
     def __init__(self, session: WebSocketSession, loop_calls: LoopCalls, settings: Settings) -> None:
         self._session = session
