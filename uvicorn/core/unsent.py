@@ -24,11 +24,6 @@ class UnsentSends:
     both `unawaited_shortage` and `pending_shortage`. After each send, call `add`.
     """
 
-    __slots__ = (
-        "_awaited", "_awaited_bytes", "_awaited_messages", "_ends", "_large_awaited", "_large_bytes", "_large_end",
-        "_last_bytes", "_position", "_start",
-    )  # fmt: skip
-
     def __init__(self, unsent: int) -> None:
         # Bytes leave in order, so the position at which a send ends in the output identifies the send.
         self._start = self._position = self._last_bytes = unsent

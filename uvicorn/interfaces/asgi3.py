@@ -15,7 +15,7 @@ from uvicorn.core.exchange import CLOSED, COMPLETE, STREAMING, WAITING, HTTPExch
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
-from uvicorn.interfaces.base import Interface, fill_template, request_template
+from uvicorn.interfaces.base import Interface, fill_template, handshake_keys, request_template
 from uvicorn.interfaces.handlers import ASGI_FAILURE, answer_failure, cancel_after_end
 from uvicorn.interfaces.lifespan import Lifespan
 from uvicorn.settings import Settings
@@ -295,20 +295,12 @@ class ASGI3Interface(Interface):
             _call_ended(call, exchange, task)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
-        endpoint, request = session.endpoint, session.request
-        scope: dict[str, Any] = {
+        scope = {
             "type": "websocket",
             "asgi": self._asgi(),
-            "http_version": request.http_version,
-            "scheme": "wss" if request.scheme == "https" else "ws",
-            "path": request.path,
-            "raw_path": request.raw_path,
-            "query_string": request.query_string,
-            "root_path": request.root_path,
-            "headers": list(zip(*request.fields, strict=True)),
-            "client": request.client,
-            "server": endpoint.server,
-            "subprotocols": list(session.subprotocols),
+            "http_version": session.request.http_version,
+            **handshake_keys(session),
+            "headers": list(zip(*session.request.fields, strict=True)),
             "extensions": {"websocket.http.response": {}},
         }
         if self.state is not None:
@@ -316,7 +308,7 @@ class ASGI3Interface(Interface):
         call = WebSocketCall(session, self.settings)
         try:
             called = self.app(scope, call.receive, call.send)
-            task = self.tasks.start(self.tasks.as_coroutine(called), endpoint)
+            task = self.tasks.start(self.tasks.as_coroutine(called), session.endpoint)
         except BaseException as error:
             call.failed(error)
             return

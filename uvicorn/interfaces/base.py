@@ -146,3 +146,18 @@ def fill_template(message: Message, exchange: HTTPExchange) -> None:
         message["root_path"] = exchange.root_path
     if exchange.forwarded is not None:
         message["client"], message["scheme"] = exchange.forwarded
+
+
+def handshake_keys(session: WebSocketSession) -> Message:
+    """Return a dict of the keys that `websocket.connect` and the ASGI scope of a WebSocket share, without `headers`."""
+    request = session.request
+    return {
+        "scheme": "wss" if request.scheme == "https" else "ws",
+        "path": request.path,
+        "raw_path": request.raw_path,
+        "query_string": request.query_string,
+        "root_path": request.root_path,
+        "subprotocols": list(session.subprotocols),
+        "server": request.endpoint.server,
+        "client": request.client,
+    }

@@ -30,6 +30,7 @@ from uvicorn.core.websocket_session import (
     check_message,
 )
 from uvicorn.errors import ChannelClosed, LocalProtocolError
+from uvicorn.interfaces.base import handshake_keys
 from uvicorn.interfaces.handlers import OWNER, HandlerTasks, answer_failure, cancel_later, log_failure, watch_handshake
 from uvicorn.interfaces.http_reply import ReplyChannel
 from uvicorn.settings import Settings
@@ -231,20 +232,8 @@ class ChannelsListener(WebSocketListener):
 
     def on_connect(self) -> None:
         session = self._session
-        endpoint, request = session.endpoint, session.request
-        message: Message = {
-            "channel": "websocket.connect",
-            "scheme": "wss" if request.scheme == "https" else "ws",
-            "path": request.path,
-            "raw_path": request.raw_path,
-            "query_string": request.query_string,
-            "root_path": request.root_path,
-            "headers": request.headers,
-            "subprotocols": list(session.subprotocols),
-            "server": endpoint.server,
-            "client": request.client,
-            "order": 0,
-        }
+        headers = session.request.headers
+        message = {"channel": "websocket.connect", **handshake_keys(session), "headers": headers, "order": 0}
         task = self._call(message)
         if task is None:
             return

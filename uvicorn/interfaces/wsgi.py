@@ -261,8 +261,6 @@ class WSGICall(ThreadCall):
 class HandshakeCall(WSGICall):
     """A call for a WebSocket handshake. The application responds, or takes the connection over."""
 
-    __slots__ = ("_takeover",)
-
     def __init__(
         self, interface: WSGIInterface, takeover: Takeover, environ: dict[str, Any], loop_calls: LoopCalls
     ) -> None:

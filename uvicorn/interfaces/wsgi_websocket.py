@@ -9,14 +9,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, final
 
-from uvicorn.core.websocket_session import (
-    CLOSED,
-    OPEN,
-    WebSocketListener,
-    WebSocketSession,
-    check_close,
-    check_message,
-)
+from uvicorn.core.websocket_session import CLOSED, OPEN, WebSocketListener, WebSocketSession, check_close, check_message
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.channels_websocket import WebSocketReply
 from uvicorn.interfaces.takeover import Takeover
