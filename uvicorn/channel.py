@@ -138,7 +138,7 @@ def check_named(message: Message) -> None:
 
 
 async def call_hook(app: object, name: str) -> None:
-    """If `app` has a coroutine method with the given name, await it. Otherwise do nothing (rule R15)."""
+    """If `app` has a coroutine method `name`, await the method. Otherwise do nothing (rule R15)."""
     hook = getattr(app, name, None)
     if inspect.iscoroutinefunction(hook):
         await hook()

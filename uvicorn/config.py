@@ -81,7 +81,7 @@ class Config:
     one address or several addresses in the syntax of --bind. The other keywords are options of the command line. Every
     keyword is an attribute. Programs may change the attributes until the server loads the application.
 
-    Raises ConfigError for an invalid setting. For an unknown keyword the error is also a TypeError.
+    Raises ConfigError for an invalid setting, and UnknownKeywordError for an unknown keyword.
     """
 
     #: As given, or those of the first TCP address. With port 0 the system chooses a free port.
@@ -222,7 +222,7 @@ class Config:
             super().__setattr__(name, value)
 
     def configure_logging(self) -> None:
-        """Set up logging from `log_config`, unless it is None."""
+        """Set up logging from `log_config`, `use_colors`, `log_level` and `access_log`."""
         configure_logging(self.log_config, self.use_colors)
         level = log_level_of(self.log_level)
         if level is not None:
@@ -278,7 +278,7 @@ class Config:
         return self.loaded_app is not None
 
     def load(self) -> Interface:
-        """Load the application, and build its interface."""
+        """Load the application, and return a new interface for the application."""
         # Imported late: a supervisor does not need it and saves some MiB.
         from uvicorn.interfaces.detect import build_interface
 
@@ -300,7 +300,7 @@ class Config:
         return interface
 
     def load_app(self) -> Any:
-        """Return the application. The first call imports or creates it."""
+        """Return the application. The first call imports or creates the application."""
         if self.loaded_app is None:
             app = self._imported(self.app) if isinstance(self.app, str) else self.app
             self.loaded_app = self._made(app, self._source)
@@ -374,7 +374,7 @@ class Config:
         return open_sockets(self.addresses, self.settings.backlog, parse_mode(self.settings.uds_mode))
 
     def get_loop_factory(self) -> Callable[[], AbstractEventLoop] | None:
-        """Return the loop factory for `asyncio.run`. None means asyncio's default loop."""
+        """Return the loop factory for `asyncio.run`, or None for asyncio's default loop."""
         from uvicorn.server.loops import loop_factory
 
         if self._given.get("loop") == "none":

@@ -65,7 +65,7 @@ class LocalProtocolError(ProtocolError):
 
 
 class MessageTooLarge(LocalProtocolError):
-    """A message to a group exceeds the size limit. The log has this exception as a warning."""
+    """A message to a group exceeds the size limit. Logs show this error at the level WARNING."""
 
 
 class RemoteProtocolError(ProtocolError):

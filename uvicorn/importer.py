@@ -27,7 +27,7 @@ _MOST_SEARCHED: Final = 200
 
 
 def import_from_string(source: Any) -> Any:
-    """Like `import_application`, for other programs. An exception of the imported module is raised unchanged."""
+    """Like `import_application`, but raise an exception of the imported module unchanged. For other programs."""
     try:
         return import_application(source)
     except ImportFromStringError as error:

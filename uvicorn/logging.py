@@ -1,4 +1,4 @@
-"""The default logging configuration. Other configurations may use its formatters and its handler by name.
+"""The default logging configuration, with formatters and a handler that other configurations may name.
 
 `%(levelprefix)s` is the level and a colon, padded to eight columns. Access lines have `%(client_addr)s`,
 `%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content), `%(duration).1f` (milliseconds), `%(outcome)s` and
@@ -77,7 +77,7 @@ def _colouring(colours: Mapping[int, str]) -> dict[int, Callable[[str], str]]:
 def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None:
     """Set up logging from a dict, a .json, .yaml or .ini file, or a ConfigParser. Raises ConfigError.
 
-    If `use_colors` is not None, it is set on the formatters `default` and `access`.
+    If `use_colors` is not None, the formatters `default` and `access` get this value.
     """
     if config is None:
         return

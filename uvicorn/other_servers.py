@@ -133,7 +133,7 @@ def protocol_class(chosen: str | type | None, table: dict[str, str | None]) -> A
 
 
 def checked_context(context: Any) -> SSLContext:
-    """Return `context`, the result of an `ssl_context_factory`. Raises ConfigError unless it is an SSLContext."""
+    """Return `context` if it is an SSLContext. Otherwise raise ConfigError: `ssl_context_factory` has a mistake."""
     from ssl import SSLContext
 
     if not isinstance(context, SSLContext):

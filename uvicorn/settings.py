@@ -12,13 +12,13 @@ from typing import Any, Final
 # Groups of `uvicorn --help`, in the order in which they are printed.
 ADDRESS = "Where to listen"
 APPLICATION = "The application"
-LOGGING = "Logging"
-LIMITS = "Limits (bytes or counts; 0 means no limit where the text allows it)"
-TIMEOUTS = "Timeouts (seconds)"
+PROCESSES = "Processes"
 WEBSOCKETS = "WebSockets"
+LOGGING = "Logging"
 TLS = "TLS"
 PROXY = "Behind a proxy"
-PROCESSES = "Processes"
+TIMEOUTS = "Timeouts (seconds)"
+LIMITS = "Limits (bytes or counts; 0 means no limit where the text allows it)"
 OTHER = "Other"
 
 #: The limit of --watch-loop with --reload. A user notices a delay of half that time.
@@ -28,7 +28,7 @@ LOOP_NAMES: Final = ("auto", "uvloop", "asyncio")
 
 
 def setting(default: Any, group: str, help: str, *, flag: str = "", low: float = 0, **more: Any) -> Any:
-    """Return a dataclass field with the metadata of its command-line option. `low` is the minimum value."""
+    """Return a dataclass field with metadata for a command-line option. `low` is the minimum value."""
     return field(default=default, metadata={"group": group, "help": help, "flag": flag, "low": low, **more})
 
 

@@ -16,6 +16,7 @@ from django.core.handlers.base import BaseHandler
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
+from uvicorn.django.housekeeping import DEFAULT_MIDDLEWARE
 from uvicorn.django.site import inside
 from uvicorn.django.threads import DjangoThreads
 from uvicorn.errors import InterfaceError
@@ -24,17 +25,6 @@ from uvicorn.settings import Settings
 
 #: PostgreSQL's default `max_connections`, 100, without the 3 that it reserves for superusers.
 MAX_CONNECTIONS: Final = 97
-
-#: Middleware of `startproject`, which W004 ignores: `request_of` does the work of some, and the others concern pages.
-_DEFAULTS: Final = (
-    "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
-)
 
 
 def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
@@ -169,7 +159,8 @@ def _middleware(leaf: Leaf) -> Iterator[CheckMessage]:
             fault = f"{', '.join(sync_only)}: this middleware is synchronous, so each asynchronous view holds a thread."
             hint = "Use middleware with async_capable = True, or raise DjangoThreads(threads=...)."
             yield Warning(fault, hint=hint, id="uvicorn.W003")
-    elif skipped := [name for name in settings.MIDDLEWARE if name not in _DEFAULTS]:
+    # `request_of` does the work of some default middleware, and the others concern pages.
+    elif skipped := [name for name in settings.MIDDLEWARE if name not in DEFAULT_MIDDLEWARE]:
         protected = getattr(leaf.app, "requires_login", False)
         protect = "" if protected else ", or protect it (uvicorn.django.login_required)"
         yield Warning(

@@ -32,7 +32,7 @@ def in_transaction(connection: Any) -> bool:
 
 
 def _reports_transaction(driver: Any) -> bool:
-    """Return whether psycopg or sqlite3 reports a transaction, such as one from a plain SQL `BEGIN`."""
+    """Return whether psycopg or sqlite3 reports an open transaction."""
     try:
         status = getattr(getattr(driver, "info", None), "transaction_status", None)
         return status in _UNFINISHED or getattr(driver, "in_transaction", False) is True

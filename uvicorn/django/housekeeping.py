@@ -26,20 +26,25 @@ _CSRF: Final = "django.middleware.csrf.CsrfViewMiddleware"
 _COMMON: Final = "django.middleware.common.CommonMiddleware"
 _LOCALE: Final = "django.middleware.locale.LocaleMiddleware"
 
+#: Middleware of `startproject`.
+DEFAULT_MIDDLEWARE: Final = (
+    "django.middleware.security.SecurityMiddleware",
+    _SESSIONS,
+    _COMMON,
+    _CSRF,
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    _MESSAGES,
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+)
+
 #: Middleware that uses no database, except in the cases that `_is_quiet` finds. LoginRequiredMiddleware is not listed:
 #: it calls the site's authentication backend.
 _MIDDLEWARE: Final = (
-    _SESSIONS,
-    _MESSAGES,
-    _CSRF,
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    _COMMON,
+    *DEFAULT_MIDDLEWARE,
     _LOCALE,
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django.middleware.gzip.GZipMiddleware",
     "django.middleware.http.ConditionalGetMiddleware",
-    "django.middleware.security.SecurityMiddleware",
 )
 
 

@@ -1,8 +1,8 @@
 """Lends threads to requests and events, because Django's database connections belong to threads.
 
-A request keeps its thread from its first call to the end of the request. A WebSocket event borrows a thread for each of
-its calls, and so does a task that outlives its request. If a call leaves a transaction or an iterator over rows open,
-the event or task keeps the thread. A thread cleans its connections when it is lent and when it is returned.
+A request keeps its thread from its first call to the end of the request. A WebSocket event, or a task that outlives
+its request, borrows a thread for each call. If a call leaves a transaction or an iterator over rows open, the event or
+task keeps the thread. The database connections of a thread are cleaned before and after each loan.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Lane:
             self._closed = False
 
     def close(self) -> None:
-        """End each thread when no lease needs it. A thread closes its database connections when it ends."""
+        """End each thread as soon as no lease needs the thread. Each thread then closes its database connections."""
         with self._lock:
             self._closed = True
             while self._idle:

@@ -1,4 +1,4 @@
-"""Checks whether a site serves its static files. `uvicorn --reload` makes this check."""
+"""Checks whether a site serves its static files, for `uvicorn --reload`."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Unservable:
 
 
 def mapped(app: Any, wrap: Callable[[Any], Any]) -> Any:
-    """Return `wrap(app)`. If `app` contains applications, return a copy of `app` with these applications wrapped."""
+    """If `app` contains applications, return a copy with wrapped applications. Otherwise return `wrap(app)`."""
     inside = getattr(app, "mapped", None)
     return inside(wrap) if callable(inside) else wrap(app)
 
@@ -222,7 +222,7 @@ def _check_path(where: str, path: object) -> None:
 
 
 def _checked_host(where: str, host: object) -> str | None:
-    """Return the host in lower case without its final dot. Raises ConfigError."""
+    """Return the host in lower case and without a final dot. Raises ConfigError."""
     if host is None:
         return None
     text = host.lower().removesuffix(".") if isinstance(host, str) else ""

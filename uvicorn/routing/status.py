@@ -45,7 +45,7 @@ class StatusEntry(Unservable):
         return StatusInterface(self, settings)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> StatusEntry:
-        """Return this object, so that the site's middleware does not wrap it."""
+        """Return the application without a wrapper."""
         return self
 
     def __repr__(self) -> str:

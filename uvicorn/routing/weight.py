@@ -76,7 +76,7 @@ class WeightFunction:
 
 @final
 class Timer:
-    """Refreshes a weight about once a second on a pool thread, until it is stopped."""
+    """Refreshes a weight about once a second on a pool thread, until `stop` is called."""
 
     def __init__(self, weight: WeightFunction) -> None:
         self._weight = weight
