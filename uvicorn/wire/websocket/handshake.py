@@ -35,7 +35,7 @@ class WebSocketHandshake:
     def __init__(self, method: str, http_version: str, headers: list[list[bytes]], has_content: bool) -> None:
         """Check a request. The names of `headers` are in lower case.
 
-        Raises RemoteProtocolError, with status 426 for a version other than 13, otherwise 400.
+        Raises RemoteProtocolError: status 426 for a version other than 13, status 400 for any other fault.
         """
         if method != "GET":
             raise RemoteProtocolError("websocket handshake: expected the method GET")
