@@ -229,7 +229,6 @@ TESTED_ELSEWHERE: Final = {
         for name in ("basereload", "multiprocess", "statreload", "watchfilesreload")
     },
     "wire/http1/chunked.py": "wire/http1/test_parser.py",
-    "wire/websocket/sink.py": "wire/websocket/test_frames.py",
     "worker.py": "e2e/test_gunicorn.py",
     "workers/request_log.py": "e2e/test_gunicorn_logs.py",
     "workers/worker.py": "e2e/test_gunicorn.py",

@@ -151,6 +151,11 @@ class Client:
         return self
 
     @property
+    def buffered_bytes(self) -> int:
+        """The number of bytes that the codec holds."""
+        return len(self.codec._buffer) - self.codec._position + len(self.codec._message)
+
+    @property
     def calls(self) -> list[tuple[Any, ...]]:
         return self.sink.calls
 

@@ -23,8 +23,7 @@ from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.interfaces.detect import build_interface
 from uvicorn.keywords import build_settings
 from uvicorn.server.context import ServerContext
-from uvicorn.wire.websocket.frames import WebSocketCodec
-from uvicorn.wire.websocket.sink import WebSocketSink
+from uvicorn.wire.websocket.frames import WebSocketCodec, WebSocketSink
 
 
 def with_context(use: Callable[[ServerContext], None], **settings: Any) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from typing import Any, final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -16,7 +17,7 @@ from uvicorn.adapters.crossing import MessageGateway
 from uvicorn.adapters.direct_call import answer_directly
 from uvicorn.adapters.startup_once import StartupOnce
 from uvicorn.core.endpoint import Endpoint
-from uvicorn.core.exchange import COMPLETE, HTTPExchange, HTTPGateway
+from uvicorn.core.exchange import HTTPExchange, HTTPGateway
 from uvicorn.errors import ClientDisconnected, ConfigError, LocalProtocolError
 from uvicorn.fields import split_pairs
 from uvicorn.interfaces.base import Interface
@@ -155,9 +156,11 @@ class ChannelsGateway(MessageGateway):
         # Other hosts' reply channels may lack both methods. Ours distinguish half-closed and disconnected clients.
         on_close, on_end = getattr(reply, "on_close", None), getattr(reply, "on_end", None)
         if on_end is not None:
-            on_end(self._closed)
+            on_end(self.exchange.disconnect)
         if on_close is not None:
-            on_close(self._half_closed if on_end is not None else self._closed)
+            # The body channel reports missing content.
+            half_close = partial(self.exchange.half_close, content_follows=True)
+            on_close(half_close if on_end is not None else self.exchange.disconnect)
 
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
@@ -197,14 +200,6 @@ class ChannelsGateway(MessageGateway):
             self.exchange.content.feed_eof()
         elif not content:
             self.want_content(self.exchange)
-
-    def _half_closed(self) -> None:
-        # The body channel reports missing content.
-        self.exchange.half_close(content_follows=True)
-
-    def _closed(self) -> None:
-        if self.exchange.state < COMPLETE:
-            self.exchange.disconnect()
 
 
 def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: bool) -> HTTPExchange:

@@ -147,17 +147,12 @@ class ObservedGateway:
         if template is not None:
             endpoint.environ_template = template
         if endpoint.via:
-            environ |= self._server_path(environ["SCRIPT_NAME"] + environ["PATH_INFO"])
+            # The paths as if there were no Mount.
+            path, root_path = environ["SCRIPT_NAME"] + environ["PATH_INFO"], self._observer.root_path
+            script_name = root_path.encode().decode("latin-1") if is_below(self._exchange.path, root_path) else ""
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = script_name, path[len(script_name) :]
         environ["PATH_INFO"] = printable(environ["PATH_INFO"].encode("latin-1"))
         return environ
-
-    def _server_path(self, path: str) -> dict[str, str]:
-        """Return SCRIPT_NAME and PATH_INFO as if there were no Mount."""
-        root_path = self._observer.root_path
-        if not is_below(self._exchange.path, root_path):
-            root_path = ""
-        script_name = root_path.encode().decode("latin-1")
-        return {"SCRIPT_NAME": script_name, "PATH_INFO": path[len(script_name) :]}
 
     @property
     def response(self) -> Response:

@@ -148,7 +148,7 @@ def test_input_after_a_close_frame_or_a_fault_is_ignored(last: bytes) -> None:
     client.codec.pause()
     client.codec.resume()
     assert client.calls == before
-    assert client.codec.buffered_bytes == 0
+    assert client.buffered_bytes == 0
 
 
 def test_a_stopped_codec_ignores_its_input() -> None:
@@ -156,7 +156,7 @@ def test_a_stopped_codec_ignores_its_input() -> None:
     client.codec.stop()
     client.send(frame(LAST, b"def"))
     assert client.calls == []
-    assert client.codec.buffered_bytes == 0
+    assert client.buffered_bytes == 0
 
 
 def test_stopped_codec_does_not_keep_the_sink_alive() -> None:
@@ -201,7 +201,7 @@ def test_input_during_a_pause_is_kept_until_resume() -> None:
     client.codec.pause()
     client.send(frame(TEXT, b"one")).send(frame(TEXT, b"two") + close(1000))
     assert client.calls == []
-    assert client.codec.buffered_bytes == 9 + 9 + 8
+    assert client.buffered_bytes == 9 + 9 + 8
     client.codec.resume()
     assert client.calls == [("text", "one"), ("text", "two"), ("close", 1000, "")]
 
@@ -258,7 +258,7 @@ def test_sink_is_notified_after_every_256_frames_in_a_row() -> None:
 
     client.sink.on_busy = on_busy  # type: ignore[method-assign]
     client.send(b"".join(frame(BINARY, b"%d" % number) for number in range(1000)))
-    while client.codec.buffered_bytes:
+    while client.buffered_bytes:
         client.codec.resume()
     assert pauses == [256, 512, 768]
     assert client.calls == [("bytes", b"%d" % number) for number in range(1000)]
@@ -275,7 +275,7 @@ def test_input_received_while_buffered_frames_remain_stays_in_order() -> None:
     client.send(frame(TEXT, b"one") + frame(TEXT, b"two") + frame(TEXT, b"three"))
     resume(client)
     resume(client)
-    assert client.codec.buffered_bytes == len(frame(TEXT, b"three"))
+    assert client.buffered_bytes == len(frame(TEXT, b"three"))
     client.send(frame(TEXT, b"four"))
     for _ in range(3):
         resume(client)
@@ -290,7 +290,7 @@ def test_a_control_frame_reaches_the_sink_when_it_is_complete() -> None:
 
 def test_count_of_buffered_bytes_includes_an_incomplete_message_and_header() -> None:
     client = Client().send(frame(BINARY_PART, b"abc") + header(MORE, 300)[:3])
-    assert client.codec.buffered_bytes == 6
+    assert client.buffered_bytes == 6
 
 
 def test_paused_codec_does_not_copy_the_remaining_buffer() -> None:
@@ -345,13 +345,13 @@ def test_the_memory_of_a_message_is_freed_after_it_is_delivered() -> None:
     client = Client(max_message_bytes=MEBIBYTE)
     client.send(frame(BINARY, b"a" * MEBIBYTE), 65536)
     client.sink.calls.clear()
-    assert client.codec.buffered_bytes == 0
+    assert client.buffered_bytes == 0
     assert sys.getsizeof(client.codec._message) < 100
 
 
 def test_large_receive_buffer_is_freed_while_an_incomplete_header_remains() -> None:
     client = Client().send(b"\x81").send((frame(TEXT, b"a") * 10_000)[1:] + b"\x81")
-    assert client.codec.buffered_bytes == 1
+    assert client.buffered_bytes == 1
     assert sys.getsizeof(client.codec._buffer) < 200
 
 

@@ -103,7 +103,11 @@ class HTTP1ResponseEncoder:
             raise LocalProtocolError(f"status: expected an int from 200 to 999, got {status!r:.40}") from None
         # Most applications that give a reason phrase give the registered one.
         if reason and reason != _REASONS.get(status):
-            status_line = b"HTTP/1.1 %d %b\r\n" % (status, _checked_reason(reason))
+            if not isinstance(reason, bytes) or has_controls(reason):
+                raise LocalProtocolError(
+                    f"reason phrase: expected bytes without control characters, got {reason!r:.100}"
+                )
+            status_line = b"HTTP/1.1 %d %b\r\n" % (status, reason)
         pieces = [status_line, self._defaults.block]
         self.keep_alive = keep_alive
         self.dropped = ()
@@ -264,9 +268,3 @@ def _declared_length(value: object) -> int:
     if not isinstance(value, bytes) or not value.isdigit() or len(value) > 18:
         raise LocalProtocolError(f"content-length: expected digits as bytes, got {value!r:.40}")
     return int(value)
-
-
-def _checked_reason(reason: object) -> bytes:
-    if not isinstance(reason, bytes) or has_controls(reason):
-        raise LocalProtocolError(f"reason phrase: expected bytes without control characters, got {reason!r:.100}")
-    return reason

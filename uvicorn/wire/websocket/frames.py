@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from codecs import utf_8_decode
 from enum import IntEnum
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from uvicorn.errors import WebSocketProtocolError
 from uvicorn.wire.websocket.deflate import INVALID_COMPRESSED, PerMessageDeflate
@@ -28,7 +28,6 @@ from uvicorn.wire.websocket.encoder import (
     parse_close,
 )
 from uvicorn.wire.websocket.frame_cache import FrameCache
-from uvicorn.wire.websocket.sink import WebSocketSink
 
 try:
     from websockets.speedups import apply_mask
@@ -55,6 +54,25 @@ class CodecState(IntEnum):
 
 
 _OPEN, _PAUSED, _ENDED = CodecState
+
+
+class WebSocketSink(Protocol):
+    """The methods that the codec calls. A method may pause or stop the codec, but not feed it."""
+
+    def on_text(self, text: str) -> None: ...
+
+    def on_bytes(self, data: bytes) -> None: ...
+
+    def on_ping(self, data: bytes) -> None:
+        """Send a pong with the same data. One pong may answer several pings, with the last data (section 5.5.3)."""
+
+    def on_pong(self, data: bytes) -> None: ...
+
+    def on_close(self, code: int, reason: str) -> None:
+        """Handle the client's close frame. For a frame without a code, `code` is 1005. No other call follows."""
+
+    def on_busy(self) -> None:
+        """Called after many frames in a row. Pause the codec if other connections should be served first."""
 
 
 @final
@@ -97,11 +115,6 @@ class WebSocketCodec(MessageEncoder):
         self._first = 0
         self._left = 0
         self._mask = b""
-
-    @property
-    def buffered_bytes(self) -> int:
-        """The number of buffered bytes of messages that have not been passed to the sink."""
-        return len(self._buffer) - self._position + len(self._message)
 
     @property
     def announced_bytes(self) -> int:
@@ -169,8 +182,6 @@ class WebSocketCodec(MessageEncoder):
         self._buffer = bytearray()
         self._position = 0
         self._message = bytearray()
-
-    # Reading
 
     def _read(self, data: bytes | bytearray) -> None:
         """Decode `data`, and keep an incomplete frame in the buffer."""
