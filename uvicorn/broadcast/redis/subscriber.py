@@ -61,8 +61,7 @@ class Subscriber(ReconnectingConnection):
         self._caught_up = False
         # Subscriptions that got a transient error reply and no acknowledgement since.
         self._busy: dict[bytes, Subscription] = {}
-        # The commands of the next retry.
-        self._subscribe_again: dict[bytes, Subscription] = {}
+        # Subscriptions whose removal got a transient error reply.
         self._unsubscribe_again: dict[bytes, Subscription] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._retry_seconds = FIRST_DELAY_SECONDS
@@ -265,7 +264,7 @@ class Subscriber(ReconnectingConnection):
             name = self._verbs.subscribe.decode()
             logger.warning("%s: Redis refuses %s: %s; retrying until Redis accepts", self.where, name, escaped(refusal))
         for entry in entries:
-            self._busy[entry.channel] = self._subscribe_again[entry.channel] = entry
+            self._busy[entry.channel] = entry
             if entry.acknowledged is None:
                 entry.begin_gap(time.time())
         self._schedule_retry()
@@ -300,11 +299,10 @@ class Subscriber(ReconnectingConnection):
 
     def _on_busy_retry(self) -> None:
         self._retry = None
-        added, self._subscribe_again = self._subscribe_again, {}
         removed, self._unsubscribe_again = self._unsubscribe_again, {}
         still_removed = [entry for entry in removed.values() if entry.channel not in self._by_channel]
         self._send_all(self._verbs.unsubscribe, still_removed)
-        self._send_all(self._verbs.subscribe, added.values())
+        self._send_all(self._verbs.subscribe, self._busy.values())
 
     def _on_denied_retry(self) -> None:
         self._denied_retry = None
@@ -313,12 +311,9 @@ class Subscriber(ReconnectingConnection):
             self._send(self._verbs.subscribe, [entry])
 
     def _forget_refusal(self, entry: Subscription) -> None:
-        channel = entry.channel
-        if self._busy.pop(channel, None) is not None:
-            self._subscribe_again.pop(channel, None)
-            if not self._busy:
-                self._retry_seconds = FIRST_DELAY_SECONDS
-        if self._denied.pop(channel, None) is not None:
+        if self._busy.pop(entry.channel, None) is not None and not self._busy:
+            self._retry_seconds = FIRST_DELAY_SECONDS
+        if self._denied.pop(entry.channel, None) is not None:
             self._metrics.denied_groups -= 1
 
     def _forget_refusals(self) -> None:
@@ -328,7 +323,7 @@ class Subscriber(ReconnectingConnection):
         self._retry = self._denied_retry = None
         self._retry_seconds = FIRST_DELAY_SECONDS
         self._metrics.denied_groups -= len(self._denied)
-        for refused in (self._busy, self._subscribe_again, self._unsubscribe_again, self._denied):
+        for refused in (self._busy, self._unsubscribe_again, self._denied):
             refused.clear()
 
     def _move(self, entry: Subscription) -> None:
