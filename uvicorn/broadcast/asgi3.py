@@ -22,7 +22,7 @@ _OPENING: Final = ("websocket.accept", "http.response.start")
 
 @final
 class ASGI3Reply(AwaitedMember):
-    """Sends group messages to the client of one ASGI 3 connection. Create this object in the application's task."""
+    """Sends messages of groups to the client of one ASGI 3 connection. The application's task creates the object."""
 
     def __init__(self, kind: str, send: Send) -> None:
         self._kind = kind
@@ -59,7 +59,7 @@ class ASGI3Reply(AwaitedMember):
         await self._opened.wait()
 
     def break_off(self, reason: str) -> None:
-        """Close a WebSocket with code 1013, or abort an HTTP response."""
+        """Close a WebSocket with code 1013. Abort an HTTP response."""
         if not self._over and self._breaking_off is None:
             self._breaking_off = asyncio.get_running_loop().create_task(self._break_off(reason))
 

@@ -46,7 +46,7 @@ class BackendMetrics:
 
 
 class Receiver(NamedTuple):
-    """The callbacks and counters to which a backend's connections report."""
+    """Callbacks and counters. A backend's connections call the callbacks and increment the counters."""
 
     on_message: OnMessage
     on_gap: OnGap
@@ -88,16 +88,16 @@ class Backend:
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
         """Connect. Return after the first attempt, even if the attempt fails (see `metrics.connected`).
 
-        A backend that has lost its connection reconnects. It then reports one gap for each subscribed group. It calls
-        `on_gap` for a group before it passes on the next message of this group.
+        A backend reconnects after the connection was lost. For each subscribed group, the backend then calls `on_gap`
+        before it passes on the next message of the group.
         """
         raise NotImplementedError
 
     async def subscribe(self, groups: Collection[str]) -> None:
         """Subscribe to `groups`. Return when the server has confirmed the subscription.
 
-        Returns early if the backend is not connected, or if the server denies a group or stays busy. The backend then
-        subscribes later, and calls `on_gap`. If the caller is cancelled, no group is unsubscribed.
+        Returns early in three cases: the backend is not connected, the server denies a group, or the server stays busy.
+        The backend then subscribes later, and calls `on_gap`. Cancelling the caller unsubscribes no group.
         """
         raise NotImplementedError
 
@@ -114,5 +114,5 @@ class Backend:
         raise NotImplementedError
 
     async def stop(self) -> None:
-        """Finish pending publishes within the publish timeout, and close. No callback is called afterwards."""
+        """Finish pending publishes within the publish timeout, and close. A stopped backend calls no callback."""
         raise NotImplementedError

@@ -97,7 +97,7 @@ def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str,
 
 
 def share(message: Message) -> Message:
-    """Mark text and bytes as shared, so that their WebSocket frame is encoded once for all clients."""
+    """Mark the text and the bytes of `message` as shared. A WebSocket frame is then encoded once for all clients."""
     text, data = message.get("text"), message.get("bytes")
     if isinstance(text, str):
         message["text"] = SharedText(text)

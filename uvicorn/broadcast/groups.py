@@ -19,7 +19,7 @@ from uvicorn.types import Message
 
 @final
 class GroupsChannel:
-    """Adds the client of `reply` to groups, and sends messages to groups. Groups span all processes."""
+    """Adds the client of `reply` to groups, and sends messages to groups. A group has members in all processes."""
 
     __slots__ = ("_hub", "_reply")
 
@@ -69,7 +69,7 @@ class GroupsChannel:
         return LazyAwaitable(partial(_outcomes, pending))
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Register `callback`, which is called with an event after each gap. It may be a coroutine function.
+        """Register `callback`, which is called with an event after each gap. `callback` may be a coroutine function.
 
         The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. If no callback is
         registered and the application has the channels interface, the event is passed to the application.

@@ -196,7 +196,7 @@ class Hub:
         return self.start_sending(self._publish(group, encoded, after))
 
     def start_sending(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that publishes. `stop` lets pending publishes finish before it cancels the task."""
+        """Start a task that publishes. `stop` waits for the backend's pending publishes, and then cancels the task."""
         task = self._begin(coroutine, None, self._publishing)
         # Retrieve the exception: otherwise the event loop logs it.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -212,7 +212,7 @@ class Hub:
                 raise
 
     async def hand_over(self, group: str, encoded: Encoded) -> None:
-        """Publish a message with the next sequence number. Log a failure, then raise BroadcastUnavailable."""
+        """Publish a message with the next sequence number. Logs a failure, and raises BroadcastUnavailable."""
         try:
             if not self._stopped:
                 await self.start()

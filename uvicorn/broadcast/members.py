@@ -39,7 +39,7 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """A place in a client's queue. Messages that were sent to `groups` at or after the time `since` may be missing."""
+    """A gap in a client's queue. Messages that were sent to `groups` at the time `since` or later may be missing."""
 
     groups: set[str]
     reason: str
@@ -103,7 +103,7 @@ class AwaitedMember:
 
 @final
 class HostReply(AwaitedMember):
-    """A GroupMember around an object that has only `name` and a coroutine function `send`."""
+    """Makes a GroupMember of an object that has only a `name` and a coroutine function `send`."""
 
     def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._reply = reply
@@ -153,7 +153,7 @@ class Member:
 
     @property
     def reports_close(self) -> bool:
-        """Whether the reply channel notices the disconnect of its client."""
+        """Whether the reply channel reports the disconnect of the client."""
         return not isinstance(self.target, HostReply) or self.target.reports_close
 
     def offer_text(self, text: str) -> bool:
@@ -193,7 +193,7 @@ class Member:
         self._start_pump()
 
     def end(self) -> None:
-        """Drop the queue. Called when the client has disconnected or left its last group."""
+        """Drop all queued messages. Called after the client has disconnected, and after it has left its last group."""
         self._queue.clear()
         self._waiting = self._waiting_bytes = 0
         if self._pump is not None:

@@ -117,7 +117,7 @@ class BroadcastMiddleware:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """If the wrapped application is a Router, the function that builds its interface. Otherwise None."""
+        """The function that builds the interface of a wrapped Router. None for any other application."""
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:

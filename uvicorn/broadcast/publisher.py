@@ -30,8 +30,8 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
     """Send `message` to all members of `group` in all processes. Return when the backend has accepted the message.
 
     Without `url`, the first BroadcastMiddleware that has started in this process chooses the backend. If no middleware
-    has started, the URL is UVICORN_BROADCAST_URL. If this variable is not set, Redis on localhost is used. Call this in
-    any thread or forked process.
+    has started, the URL is UVICORN_BROADCAST_URL. If this variable is not set, Redis on localhost is used. Any thread
+    and any forked process may call this function.
 
     Raises BroadcastUnavailable if the message is not accepted within a second, and LocalProtocolError for an invalid
     message.
@@ -144,7 +144,7 @@ class Publisher:
 
 
 class SendingGroups:
-    """`environ['uvicorn.groups']` under a server without an event loop. Supports only `'send'`."""
+    """`environ['uvicorn.groups']` under a server without an event loop. Supports only the key `'send'`."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -160,7 +160,7 @@ class SendingGroups:
 
 
 def _through(hub: Hub, group: str, message: Message) -> bool:
-    """Send through a hub of this process, unless the hub's loop has ended or runs in the current thread."""
+    """Send through a hub of this process, and return True. Return False if the hub cannot send for this thread."""
     if threading.get_ident() == hub.thread:
         if not hub.url.startswith(MEMORY):
             return False

@@ -158,7 +158,7 @@ class RemoteMembers:
             self._memberships.discard((name, group))
 
     def _may_add(self, name: str, group: str) -> bool:
-        """Return whether this membership exists or is within the limit."""
+        """Return whether the membership exists already, or may be added within the limit."""
         member = self._hub.members.get(name)
         if self._signer is not None or (member is not None and group in member.groups):
             return True

@@ -25,8 +25,8 @@ Change: TypeAlias = Callable[[Collection[str]], Coroutine[Any, Any, None]]
 class Subscriptions:
     """Makes one backend call at a time. Each call contains all changes since the previous call.
 
-    A failed subscription is retried every 30 s, and when the group gets another member. After a successful retry,
-    `on_gap` is called.
+    A failed subscription is retried every 30 s, and when the group gets another member. Subscriptions calls
+    `on_gap` after a retry has succeeded.
     """
 
     def __init__(

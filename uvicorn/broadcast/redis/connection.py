@@ -52,7 +52,7 @@ def connect_refused(refusal: RedisRefusal, command: str = "") -> ConnectFailed:
 
 @asynccontextmanager
 async def closed_on_failure(connection: RedisConnection, command: str = "") -> AsyncIterator[None]:
-    """Close `connection` if the block raises. An error reply and ConnectionLost become ConnectFailed."""
+    """If the block fails, close `connection`. Raises ConnectFailed for an error reply and for ConnectionLost."""
     try:
         yield
     except BaseException as error:
@@ -65,7 +65,7 @@ async def closed_on_failure(connection: RedisConnection, command: str = "") -> A
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Return the first result of `ask(host, port)`, which may take `seconds` for each host. Raises ConnectFailed."""
+    """Return the result of the first `ask(host, port)` that succeeds within `seconds`. Raises ConnectFailed."""
     reasons = []
     for host, port in hosts:
         try:

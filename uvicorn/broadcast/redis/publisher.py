@@ -161,7 +161,7 @@ class RedisPublisher(ReconnectingConnection):
             self._resending = None
 
     def _send_again(self, message: _Held) -> asyncio.Future[Any]:
-        """Return a future that is done after Redis has replied, or after sending has failed."""
+        """Send a held message. Return a future that is done when Redis has replied or sending has failed."""
         message.is_sent = True
         try:
             reply = self._send(*message.command)

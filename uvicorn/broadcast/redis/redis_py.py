@@ -43,7 +43,7 @@ def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
 
 @asynccontextmanager
 async def connected(host: str, port: int, options: DriverOptions) -> AsyncIterator[Connection]:
-    """Connect with redis-py, without a timeout, and disconnect after the block. Raises ConnectFailed or OSError."""
+    """Connect with redis-py, without a timeout. Disconnect after the block. Raises ConnectFailed or OSError."""
     connection = _build_connection(options, host=host, port=port)
     try:
         await connection.connect()
@@ -69,7 +69,7 @@ async def connect_to(host: str, port: int, options: DriverOptions) -> RedisConne
 
 
 def _take_over(opened: Connection) -> RedisConnection:
-    """Move the transport of redis-py's connection to a new connection."""
+    """Return a connection that uses the transport of `opened`."""
     connection = RedisConnection()
     reader: Any = opened._reader
     writer: Any = opened._writer

@@ -72,7 +72,7 @@ class Subscriber(ReconnectingConnection):
     # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Add subscriptions. While connected, wait up to 5 s for Redis to acknowledge or deny the subscriptions."""
+        """Add `subscriptions`. If connected, wait at most 5 s for an acknowledgement or error reply to each."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return
@@ -168,7 +168,7 @@ class Subscriber(ReconnectingConnection):
             self._send(verb, entries[start : start + size])
 
     def _send(self, verb: bytes, entries: Iterable[Subscription] = (), then: Callback | None = None) -> None:
-        """Send a command, unless disconnected."""
+        """Send a command if the subscriber is connected."""
         if self.current is not None:
             command = Command(verb, {entry.channel: entry for entry in entries}, then)
             self._commands.append(command)

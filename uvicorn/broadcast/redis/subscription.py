@@ -11,7 +11,7 @@ from uvicorn.types import Callback
 
 
 class Verbs(NamedTuple):
-    """The names of the commands, and of the push that carries a message."""
+    """The names of three commands, and the kind of a push with a message."""
 
     subscribe: bytes
     unsubscribe: bytes
