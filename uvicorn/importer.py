@@ -83,7 +83,11 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
     for outer, inner, name, other in sides:
         if _adapts(outer, inner):
             logger.info(
-                "%r has 'application' and 'app': serving %r, because %r only adapts %r", module_name, other, name, other
+                "%r has 'application' and 'app': serving %r, because %r is an adapter that contains %r",
+                module_name,
+                other,
+                name,
+                other,
             )
             return inner
     kinds = _kind_of(application), _kind_of(app)

@@ -396,7 +396,7 @@ def test_error_for_a_closed_descriptor_names_the_descriptor() -> None:
     with tempfile.TemporaryFile() as file:
         number = file.fileno()
     assert complaint(Address(descriptor=number)) == (
-        f"cannot listen on fd://{number}: Bad file descriptor; expected an inherited socket"
+        f"cannot listen on fd://{number}: Bad file descriptor; expected the descriptor of an inherited socket"
     )
 
 

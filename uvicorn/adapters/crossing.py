@@ -82,7 +82,9 @@ class AdapterGateway(HTTPGateway):
         """Return whether `size` more bytes may be queued, and abort the response if not."""
         shortage = self._backlog.shortage(size, self._settings)
         if shortage:
-            logger.warning("%s: response aborted: %s reads too slowly, %s", exchange, self.server, shortage)
+            logger.warning(
+                "%s: response aborted: %s reads from the adapter too slowly, %s", exchange, self.server, shortage
+            )
             exchange.break_off("too much unsent")
         return not shortage
 

@@ -315,7 +315,11 @@ class Member:
             await asyncio.wait((notifying,))
         if not notifying.cancelled() and (error := notifying.exception()) is not None:
             if not (isinstance(error, BroadcastUnavailable) and error.reported):
-                logger.error("%s: the application failed to handle a gap", self._shown_name, exc_info=error)
+                logger.error(
+                    "%s: the application failed to handle a gap in the messages of its groups",
+                    self._shown_name,
+                    exc_info=error,
+                )
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         self._pump = None

@@ -165,8 +165,8 @@ class RemoteMembers:
         if len(self._memberships) >= _MAX_MEMBERSHIPS:
             if count := self._full_log.admits():
                 logger.warning(
-                    "ignored %d %s to add clients to groups; other processes may add at most %d memberships; "
-                    "pass secret= to remove the limit",
+                    "ignored %d %s from other processes to add clients to groups; other processes have reached the "
+                    "limit of %d memberships; pass secret= to remove the limit",
                     count,
                     "request" if count == 1 else "requests",
                     _MAX_MEMBERSHIPS,

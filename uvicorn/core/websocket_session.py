@@ -158,7 +158,9 @@ class WebSocketSession:
         ClientDisconnected if the client has disconnected. Raises OSError if the system has no descriptors left.
         """
         if self.state is not CONNECTING:
-            raise LocalProtocolError(f"websocket: expected an undecided handshake, got state {self.state.name}")
+            raise LocalProtocolError(
+                f"websocket: a connection can be handed over in state CONNECTING only, got state {self.state.name}"
+            )
         application_end = self.gateway.hand_over(self)
         self.state = OPEN
         return application_end

@@ -27,8 +27,8 @@ def check_fallback(fallback: Any) -> frozenset[int] | None:
     for code in codes:
         if type(code) is not int or not 200 <= code < 500 or code in _DECISIONS:
             raise ConfigError(
-                f"Shift: fallback: expected status codes such as (404,), got {code!r:.100}; "
-                "a response of the new application with status 401, 403, 407, 429 or 5xx is final"
+                "Shift: fallback: expected integer status codes from 200 to 499, except 401, 403, 407 and 429, "
+                f"got {code!r:.100}"
             )
     return frozenset(codes)
 

@@ -234,7 +234,9 @@ def _open_descriptor(address: Address) -> socket.socket:
     except OSError as error:
         if descriptor >= 0:
             os.close(descriptor)
-        raise ConfigError(f"cannot listen on {address}: {error.strerror}; expected an inherited socket") from None
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror}; expected the descriptor of an inherited socket"
+        ) from None
     if sock.type != socket.SOCK_STREAM:
         sock.close()
         raise ConfigError(f"cannot listen on {address}: expected a stream socket, found {sock.type!r}")

@@ -21,8 +21,8 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
         return None
     if settings.ssl_version not in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS):
         raise ConfigError(
-            f"ssl_version: expected {ssl.PROTOCOL_TLS_SERVER:d}, which is TLS 1.2 and later, "
-            f"got {settings.ssl_version}; older versions are not supported (RFC 8996)"
+            f"ssl_version: expected {ssl.PROTOCOL_TLS_SERVER:d} (ssl.PROTOCOL_TLS_SERVER), "
+            f"got {settings.ssl_version}; only TLS 1.2 and later are supported (RFC 8996)"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

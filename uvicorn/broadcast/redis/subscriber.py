@@ -347,4 +347,4 @@ class Subscriber(ReconnectingConnection):
         try:
             self._on_gap(names, reason, since)
         except Exception:
-            logger.exception("%s: groups %.1000r: reporting a gap failed", self.where, names[:10])
+            logger.exception("%s: failed to report a gap in the messages of groups %.1000r", self.where, names[:10])
