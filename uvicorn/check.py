@@ -277,6 +277,5 @@ def report(app: Any, settings: Settings, source: str, *, check: bool) -> tuple[l
     lines = table_of(leaves)
     if not check:
         return lines, 0
-    # Mistakes first.
     found = sorted(findings(app, leaves, settings), key=lambda finding: finding.is_hint)
     return [*lines, *map(str, found)], int(any(not finding.is_hint for finding in found))

@@ -14,11 +14,9 @@ _CONTROLS_IN_LINES: Final = re.compile(rf"(?![\t\n])[{CONTROLS}]")
 
 _NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
-# Enough for a name, an address or a short message.
-_LONGEST: Final = 200
 
-
-def escaped(value: object, longest: int = _LONGEST) -> str:
+# 200 characters: enough for a name, an address or a short message.
+def escaped(value: object, longest: int = 200) -> str:
     """Return `str(value)` with escaped control characters. Shorten a text of more than `longest` characters."""
     try:
         text = str(value)
