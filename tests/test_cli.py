@@ -17,7 +17,7 @@ import pytest
 
 import uvicorn
 from uvicorn.cli import command, main
-from uvicorn.keywords import keyword, setting_fields
+from uvicorn.keywords import FIELDS
 from uvicorn.server.listener import Address
 from uvicorn.settings import (
     ADDRESS,
@@ -36,7 +36,8 @@ from uvicorn.settings import (
 # Values of text settings that may not be any text.
 _TEXTS = {"metrics": "127.0.0.1:9100", "uds_mode": "640", "loop": "asyncio"}
 
-ALL_FIELDS = list(setting_fields())
+ALL_FIELDS = list(FIELDS.values())
+keyword = {field: name for name, field in FIELDS.items()}.__getitem__
 Run = Callable[..., tuple[int, str, str]]
 
 APP = """

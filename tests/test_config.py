@@ -15,15 +15,16 @@ import pytest
 import uvicorn
 from tests.helpers import hello
 from uvicorn.errors import ConfigError, ImportFromStringError, InterfaceError
-from uvicorn.keywords import build_settings, keyword, setting_fields
+from uvicorn.keywords import FIELDS, build_settings
 from uvicorn.server.listener import Address
 from uvicorn.settings import Limits, Settings
 
 # Values of text settings that may not be any text.
 _TEXTS = {"metrics": "127.0.0.1:9100", "uds_mode": "640", "loop": "asyncio"}
 
-ALL_FIELDS = list(setting_fields())
-ALL_KEYWORDS = [keyword(field) for field in ALL_FIELDS]
+ALL_FIELDS = list(FIELDS.values())
+ALL_KEYWORDS = list(FIELDS)
+keyword = {field: name for name, field in FIELDS.items()}.__getitem__
 NUMBERS = [
     field for field in ALL_FIELDS if isinstance(field.default, (int, float)) and not isinstance(field.default, bool)
 ]

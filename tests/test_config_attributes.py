@@ -16,10 +16,8 @@ from tests.certificates import Certificates
 from tests.helpers import hello
 from tests.test_config import other_value
 from uvicorn.errors import ConfigError
-from uvicorn.keywords import RunOptions, SettingOptions, keyword, setting_fields
+from uvicorn.keywords import FIELDS, RunOptions, SettingOptions
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
-FIELDS = {keyword(field): field for field in setting_fields()}
 
 #: Keywords of the public release's `Config`, less `env_file`, which is no attribute there.
 PUBLIC = (

@@ -17,7 +17,7 @@ from click.core import ParameterSource
 
 from uvicorn import __version__, importer
 from uvicorn.errors import ConfigError, StartupError
-from uvicorn.keywords import keyword, setting_fields
+from uvicorn.keywords import FIELDS
 from uvicorn.logging import LOG_LEVELS
 from uvicorn.other_servers import HTTP_PROTOCOLS, REFUSED, WS_PROTOCOLS
 from uvicorn.server import STARTUP_FAILURE
@@ -93,8 +93,8 @@ class _Number(click.IntRange):
     name = "number"
 
 
-def _setting_option(field: Field[Any]) -> _Option:
-    name = keyword(field).replace("_", "-")
+def _setting_option(keyword: str, field: Field[Any]) -> _Option:
+    name = keyword.replace("_", "-")
     low = field.metadata["low"]
     attributes: dict[str, Any] = {"group": field.metadata["group"], "help": field.metadata["help"]}
     if name == "ws-per-message-deflate":
@@ -297,7 +297,7 @@ command = _Command(
             "--log-level", group=LOGGING, type=click.Choice(LOG_LEVELS, case_sensitive=False),
             help="Minimum level to log.  [default: info]",
         ),
-        *map(_setting_option, setting_fields()),
+        *map(_setting_option, FIELDS, FIELDS.values()),
         _Option(
             "--version", group=OTHER, is_flag=True, expose_value=False, is_eager=True, allow_from_autoenv=False,
             help="Print the version.",

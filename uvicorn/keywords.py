@@ -124,18 +124,13 @@ class RunOptions(SettingOptions, total=False):
     timeout_notify: float
 
 
-def keyword(field: Field[Any]) -> str:
-    """Return the keyword of a setting: the flag, with underscores instead of hyphens, or the name of the field."""
-    flag: str = field.metadata["flag"]
-    return flag.removeprefix("--").replace("-", "_") or field.name
-
-
-def setting_fields() -> Iterable[Field[Any]]:
-    for owner in (Settings, Limits):
-        yield from (field for field in fields(owner) if field.metadata)
-
-
-FIELDS: Final = {keyword(field): field for field in setting_fields()}
+#: The fields of all settings, by keyword.
+FIELDS: Final = {
+    field.metadata["keyword"] or field.name: field
+    for owner in (Settings, Limits)
+    for field in fields(owner)
+    if field.metadata
+}
 
 #: Keywords, other than settings, from which each Config reads its settings and addresses.
 ALWAYS_GIVEN: Final = (

@@ -27,9 +27,9 @@ WATCH_LOOP_WHEN_RELOADING: Final = 0.2
 LOOP_NAMES: Final = ("auto", "uvloop", "asyncio")
 
 
-def setting(default: Any, group: str, help: str, *, flag: str = "", low: float = 0, **more: Any) -> Any:
+def setting(default: Any, group: str, help: str, *, keyword: str = "", low: float = 0, **more: Any) -> Any:
     """Return a dataclass field with metadata for a command-line option. `low` is the minimum value."""
-    return field(default=default, metadata={"group": group, "help": help, "flag": flag, "low": low, **more})
+    return field(default=default, metadata={"group": group, "help": help, "keyword": keyword, "low": low, **more})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Settings:
     watch_loop_seconds: float = setting(
         0.0, LOGGING, "Log which line of the application blocks the event loop for about this long. 0: never.  "
         "[default: 0.2 with --reload, otherwise 0]",
-        flag="--watch-loop", with_reload=WATCH_LOOP_WHEN_RELOADING,
+        keyword="watch_loop", with_reload=WATCH_LOOP_WHEN_RELOADING,
     )  # fmt: skip
     server_header: bool = setting(True, OTHER, "Send 'server: uvicorn' unless the application sends its own.")
     date_header: bool = setting(True, OTHER, "Send 'date' unless the application sends its own.")
@@ -148,15 +148,15 @@ class Settings:
 
     # 5 s: the usual default of other servers; long enough for a page's next resource.
     keep_alive_seconds: float = setting(
-        5.0, TIMEOUTS, "Idle time after which a kept-alive connection is closed.", flag="--timeout-keep-alive"
+        5.0, TIMEOUTS, "Idle time after which a kept-alive connection is closed.", keyword="timeout_keep_alive"
     )
     # 10 s from accept or from the first byte: a well-behaved client needs one round trip.
     header_seconds: float = setting(
-        10.0, TIMEOUTS, "Time to receive a complete request head; 408 after it.", flag="--timeout-header", low=0.1
+        10.0, TIMEOUTS, "Time to receive a complete request head; 408 after it.", keyword="timeout_header", low=0.1
     )
     # 20 s without a byte, or under 500 B/s after 10 s: slower than any modem, faster than a slow-body attack.
     content_idle_seconds: float = setting(
-        20.0, TIMEOUTS, "Longest pause in the request content; 408 after it.", flag="--timeout-content-idle", low=0.1
+        20.0, TIMEOUTS, "Longest pause in the request content; 408 after it.", keyword="timeout_content_idle", low=0.1
     )
     min_content_rate: int = setting(
         500, LIMITS, "Minimum rate of the request content in bytes per second, after 10 seconds; 408 below it."
@@ -168,35 +168,35 @@ class Settings:
     )  # fmt: skip
     # 60 s: nginx's send_timeout.
     write_stall_seconds: float = setting(
-        60.0, TIMEOUTS, "Longest pause in a client's reading; connection reset after it.", flag="--timeout-write-stall"
+        60.0, TIMEOUTS, "Longest pause in a client's reading; connection reset after it.", keyword="timeout_write_stall"
     )
     # 60 s: a handler may pass its reply channel to another task and return, but the client must not wait for ever.
     reply_seconds: float = setting(
         60.0, TIMEOUTS, "Time for a reply after the handler returned without one; 500 after it.",
-        flag="--reply-timeout",
+        keyword="reply_timeout",
     )  # fmt: skip
     # 10 s, after those of a half-closed client: long enough to commit or roll back; gunicorn's ASGI worker gives 3.
     disconnect_seconds: float = setting(
         10.0, TIMEOUTS, "Time a handler may continue after its client disconnected; it is cancelled after it.",
-        flag="--timeout-disconnect",
+        keyword="timeout_disconnect",
     )  # fmt: skip
     # 5 s: most half-closed clients have left. One that still reads, such as `nc`, has its response by then.
     half_closed_seconds: float = setting(
         5.0, TIMEOUTS, "Time a response may continue after its client half-closed the connection; then it is aborted. "
         "0: immediately.",
-        flag="--timeout-half-closed",
+        keyword="timeout_half_closed",
     )  # fmt: skip
     # 2 s: a stream that sends more often is busy and may end by itself; browsers reconnect after 3 s.
     idle_stream_seconds: float = setting(
-        2.0, TIMEOUTS, "Idle time after which an event stream is ended during shutdown.", flag="--timeout-idle-stream"
+        2.0, TIMEOUTS, "Idle time after which an event stream is ended during shutdown.", keyword="timeout_idle_stream"
     )
     # 30 s: gunicorn's graceful_timeout, and how long process managers usually wait before they kill.
     graceful_seconds: float = setting(
-        30.0, TIMEOUTS, "Time for requests in flight to finish at shutdown.", flag="--timeout-graceful-shutdown"
+        30.0, TIMEOUTS, "Time for requests in flight to finish at shutdown.", keyword="timeout_graceful_shutdown"
     )
     # 1 s: enough for a distant client to receive the last bytes of the response.
     linger_seconds: float = setting(
-        1.0, TIMEOUTS, "Time to discard input before closing after a rejected request.", flag="--timeout-linger"
+        1.0, TIMEOUTS, "Time to discard input before closing after a rejected request.", keyword="timeout_linger"
     )
 
     # The default for channels applications is same-origin: browsers send cookies with the handshake of any page.
@@ -212,7 +212,7 @@ class Settings:
     # 10 s: as for a request head; by then a user has left.
     ws_accept_seconds: float = setting(
         10.0, WEBSOCKETS, "Time for the application to accept or reject a handshake; rejected with 403 after it.",
-        flag="--ws-accept-timeout",
+        keyword="ws_accept_timeout",
     )  # fmt: skip
     # 16 MiB, over all fragments and after inflation: the usual default of other servers.
     ws_max_size: int = setting(16 << 20, WEBSOCKETS, "Largest message in bytes; closed with 1009 above it.", low=125)
@@ -238,7 +238,7 @@ class Settings:
     ws_ping_timeout: float = setting(20.0, WEBSOCKETS, "Time for the pong; closed with 1011 after it.", low=0.1)
     # 10 s: one round trip, plus time for the client to read the messages sent before.
     ws_close_seconds: float = setting(
-        10.0, WEBSOCKETS, "Time for the client's close frame in the closing handshake.", flag="--ws-close-timeout"
+        10.0, WEBSOCKETS, "Time for the client's close frame in the closing handshake.", keyword="ws_close_timeout"
     )
 
     # Names and meanings as in Python's ssl module and in other servers.
@@ -252,7 +252,7 @@ class Settings:
     # 10 s: as for a request head. Handshakes run concurrently, so a slow one does not delay the others.
     ssl_handshake_seconds: float = setting(
         10.0, TLS, "Time for a client's TLS handshake; --timeout-header applies as well.",
-        flag="--ssl-handshake-timeout", low=0.1,
+        keyword="ssl_handshake_timeout", low=0.1,
     )  # fmt: skip
 
     # Off by default: it opens a port. Counting costs each request a quarter of a microsecond.
@@ -263,7 +263,7 @@ class Settings:
     # 30 s: gunicorn's default. An event loop that is blocked for that long serves no client.
     healthcheck_seconds: float = setting(
         30.0, PROCESSES, "Time without a heartbeat from a worker after which it is killed and replaced.",
-        flag="--timeout-worker-healthcheck", low=1,
+        keyword="timeout_worker_healthcheck", low=1,
     )  # fmt: skip
 
     proxy_headers: bool = setting(True, PROXY, "Apply X-Forwarded-For and X-Forwarded-Proto of trusted peers.")
