@@ -39,7 +39,7 @@ async def _in_a_group(sending: Sending) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R5_finished_send_can_be_awaited_twice_by_every_asyncio_function(use: str) -> None:
+async def test_R5_each_asyncio_wait_function_accepts_a_finished_send_twice(use: str) -> None:
     for _ in range(2):
         assert await USES[use](DONE) in (None, [None])
 

@@ -183,7 +183,7 @@ def test_error_for_an_unknown_keyword_is_a_TypeError_and_a_ConfigError() -> None
     assert isinstance(caught.value, ConfigError)
 
 
-def test_uvicorn_run_and_Config_declare_the_same_keyword_types() -> None:
+def test_run_function_and_Config_class_declare_the_same_options() -> None:
     explicit = set(inspect.signature(uvicorn.Config).parameters) - {"app", "settings"}
     compatible = {"h11_max_incomplete_event_size", "http2", "reset_contextvars"}
     assert set(SettingOptions.__annotations__) == {*FIELDS, *compatible}
@@ -292,7 +292,7 @@ def test_access_logger_has_no_handlers_if_the_access_log_is_off() -> None:
     assert logging.getLogger("uvicorn.access").handlers == []
 
 
-def test_config_has_no_loop_factory_with_the_loop_option_none() -> None:
+def test_loop_option_with_the_value_none_disables_the_loop_factory() -> None:
     assert config(loop="none").get_loop_factory() is None
 
 

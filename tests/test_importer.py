@@ -288,7 +288,7 @@ def test_error_for_a_missing_attribute_lists_the_applications_of_the_module(writ
     assert complaint("shop:zzz").endswith("; it has serve")
 
 
-def test_error_for_a_misspelled_attribute_suggests_an_instance_of_an_imported_class(write: Write) -> None:
+def test_error_for_a_misspelled_variable_suggests_the_right_variable(write: Write) -> None:
     write("framework.py", "class Framework:\n    def __call__(self): ...")
     write("shop.py", "from framework import Framework\nserve = Framework()")
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")

@@ -118,7 +118,7 @@ def test_environment_variable_UVICORN_APP_names_the_application(monkeypatch: pyt
     assert (result.exit_code, calls) == (0, ["shop:app"])
 
 
-def test_command_has_the_name_main_in_a_click_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_command_has_the_name_main_in_a_click_group(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     group = click.Group("shop")
     group.add_command(uvicorn.main)

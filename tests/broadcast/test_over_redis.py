@@ -160,7 +160,7 @@ async def test_bytes_values_of_a_message_arrive_as_bytes(redis_server: RedisServ
         assert reply.sent == [{"bytes": b"\x00\xff"}]
 
 
-async def test_B1_client_that_another_event_loop_adds_gets_each_message_once(
+async def test_B1_client_added_by_another_event_loop_gets_each_message_once(
     redis_server: RedisServer,
 ) -> None:
     async def add_and_send(name: str) -> None:

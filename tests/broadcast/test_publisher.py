@@ -483,7 +483,7 @@ async def test_publish_without_a_url_uses_the_middleware_that_started_first() ->
         await middleware.shutdown()
 
 
-async def test_publish_raises_if_the_event_loop_blocks_until_publish_returns(
+async def test_publish_in_a_thread_raises_if_the_event_loop_is_blocked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.publisher._LOOP_SECONDS", -0.9)

@@ -162,7 +162,7 @@ def test_custom_path_converter_is_assumed_to_change_thread_state(converter: None
     assert not leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
 
 
-def test_middleware_with_built_in_path_converters_changes_no_thread_state() -> None:
+def test_built_in_path_converters_change_no_thread_state() -> None:
     assert leaves_nothing(hook(CommonMiddleware, "process_request", request_with(path_info="/page")))
     assert leaves_nothing(after(LocaleMiddleware, request_with(), HttpResponse(status=404)))
 

@@ -456,7 +456,7 @@ def test_raw_sql_transaction_that_stays_open_is_rolled_back(
 
 
 @pytest.mark.parametrize("alias", ["kept", "pooled", "sqlite"])
-def test_transaction_that_raw_sql_commits_logs_no_warning(
+def test_no_warning_is_logged_for_a_transaction_committed_by_raw_sql(
     alias: str, sqlite: None, lanes: Lanes, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = Lease(lanes, is_request=False)

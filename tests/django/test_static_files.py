@@ -106,7 +106,7 @@ def test_reload_warns_if_no_application_serves_the_static_files(name: str, proje
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_reload_logs_nothing_about_static_files_that_are_served_or_unused(name: str, project: Path) -> None:
+def test_reload_logs_nothing_if_static_files_are_served_or_not_needed(name: str, project: Path) -> None:
     add(project, SERVED[name])
     assert "static files" not in loaded(project)
 
@@ -116,7 +116,7 @@ def test_reload_with_an_asgi_static_files_handler_logs_nothing_about_static_file
     assert "static files" not in loaded(project, "project.asgi:application")
 
 
-def test_reload_warns_about_unserved_static_files_behind_django_threads(project: Path) -> None:
+def test_reload_warns_about_unserved_static_files_of_a_wrapped_site(project: Path) -> None:
     add(project, {"asgi": f"{OURS}application = DjangoThreads(application)\n"})
     assert LINE in loaded(project, "project.asgi:application")
 

@@ -243,7 +243,7 @@ def test_make_run_serves_the_flask_example(tmp_path: Path) -> None:
         assert "It works." in Browser(server).get("/").text
 
 
-def test_ctrl_c_ends_make_run_without_an_error(tmp_path: Path) -> None:
+def test_make_run_command_stops_without_an_error_on_ctrl_c(tmp_path: Path) -> None:
     with make_run(tmp_path) as server:
         os.killpg(server.process.pid, signal.SIGINT)
         server.wait()

@@ -89,7 +89,7 @@ async def connected(
 
 
 @pytest.mark.parametrize("transports", [POLLING_FIRST, WEBSOCKET], ids=["polling first", "websocket"])
-async def test_socketio_client_echoes_over_a_websocket(
+async def test_socketio_client_gets_its_echo_over_a_websocket(
     transports: list[str], server: ServerProcess, tls: Certificates | None
 ) -> None:
     async with connected(server, transports, tls) as page:

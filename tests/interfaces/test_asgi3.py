@@ -246,7 +246,7 @@ async def test_asgi_send_waits_for_a_slow_client() -> None:
     assert sent == [0, 1]
 
 
-async def test_asgi_send_raises_after_a_disconnect_has_ended_a_waiting_send() -> None:
+async def test_asgi_send_raises_if_a_disconnect_ended_the_previous_send() -> None:
     app = App(START, {**MORE, "body": bytes(70000)}, MORE)
     conversation = Conversation(app)
     conversation.transport.client_takes = False

@@ -224,7 +224,7 @@ async def test_consumer_is_not_called_if_the_client_disconnects_during_the_uploa
 
 
 @WAYS
-async def test_consumer_client_that_half_closes_during_its_upload_gets_400(
+async def test_client_that_half_closes_its_upload_to_a_consumer_gets_400(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     conversation = Conversation(way(echo))

@@ -114,7 +114,7 @@ def threaded_consumer_answering(request: Message) -> Message:
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("app", [answering, consumer_answering, threaded_consumer_answering])
-async def test_log_line_shows_the_keys_of_a_returned_response(
+async def test_log_line_about_a_returned_dict_shows_the_keys_of_the_dict(
     app: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     line, _ = await logged(app, caplog)

@@ -179,7 +179,7 @@ async def test_M41_old_application_responds_when_the_key_function_fails(
     assert record.getMessage().endswith(": the key function failed; the old application responds")
 
 
-async def test_M42_shifts_without_a_name_move_different_visitors_on_different_routes() -> None:
+async def test_M42_only_shifts_with_equal_names_select_the_same_visitors() -> None:
     visitors = [f"visitor-{number}" for number in range(40)]
     moved = [visitor for visitor in visitors if is_new(50, "/a", visitor) != is_new(50, "/b", visitor)]
     requests = [get(path, f"cookie: v={visitor}".encode()) for visitor in moved for path in ("/a", "/b")]

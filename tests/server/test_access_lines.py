@@ -150,7 +150,7 @@ async def test_request_without_a_response_has_no_access_line(caplog: pytest.LogC
     await conversation.interface.tasks.finish(0)
 
 
-async def test_access_line_shows_a_percent_sign_in_the_outcome(caplog: pytest.LogCaptureFixture) -> None:
+async def test_percent_sign_in_the_outcome_is_unchanged_in_the_access_line(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "more_content": True})
         channels["reply"].break_off("50% of it\n")

@@ -59,7 +59,7 @@ def test_access_line_has_the_query_string(caplog: pytest.LogCaptureFixture) -> N
     assert '"GET /shop?page=2 HTTP/1.1"' in access_line(caplog, b"/shop", b"page=2")
 
 
-def test_unix_socket_client_is_shown_as_local_client_in_the_access_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_line_calls_a_unix_socket_client_a_local_client(caplog: pytest.LogCaptureFixture) -> None:
     assert access_line(caplog, client=None).startswith("a local client - ")
 
 

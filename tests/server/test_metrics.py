@@ -199,7 +199,7 @@ async def test_metrics_of_two_processes_are_added_up() -> None:
     assert found["uvicorn_processes"] == found["uvicorn_connections"] == 2
 
 
-async def test_counters_of_an_ended_process_stay_in_the_metrics_without_its_gauges() -> None:
+async def test_metrics_keep_counters_and_drop_gauges_of_an_ended_process() -> None:
     totals = await totals_of_two()
     totals.end(2)
     found = samples(totals.text())

@@ -258,7 +258,7 @@ async def test_messages_after_the_close_frame_of_the_server_are_dropped() -> Non
     assert [message.get("code") for message in app.messages] == [None, 4001]
 
 
-async def test_ping_of_a_slow_client_is_not_answered_after_its_close_frame() -> None:
+async def test_pending_pong_is_dropped_if_a_slow_client_sends_a_close_frame() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     conversation.transport.protocol.pause_writing()

@@ -23,7 +23,7 @@ def settings_of(**changed: Any) -> Settings:
     return build_settings(keywords_of(configured(**changed)))
 
 
-def test_gunicorn_default_for_keepalive_becomes_the_uvicorn_setting() -> None:
+def test_gunicorn_worker_uses_the_keepalive_default_of_gunicorn() -> None:
     assert settings_of().keep_alive_seconds == 2
 
 

@@ -208,7 +208,7 @@ async def test_exception_in_the_on_gap_callback_does_not_stop_messages(monkeypat
 # Of a cluster.
 
 
-async def test_subscriber_reports_a_moved_group_with_a_gap_after_a_MOVED_reply() -> None:
+async def test_MOVED_reply_begins_a_gap_and_reports_the_group_as_moved() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()

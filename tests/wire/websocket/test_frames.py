@@ -101,12 +101,12 @@ def test_a_frame_over_the_limit_is_rejected_before_its_payload_arrives() -> None
 
 # Rejected at the length, before the four bytes of the mask.
 @pytest.mark.parametrize(("piece", "mask"), [(14, 0), (10, 4), (1, 4)])
-def test_codec_counts_the_missing_bytes_of_a_frame_above_the_limit(piece: int, mask: int) -> None:
+def test_codec_counts_unreceived_bytes_of_a_frame_above_the_limit(piece: int, mask: int) -> None:
     client = Client(max_message_bytes=1000).send(header(BINARY, 70_000), piece)
     assert (client.code, client.codec.announced_bytes) == (1009, 70_000 + mask)
 
 
-def test_count_of_missing_bytes_of_a_rejected_frame_falls_as_bytes_arrive() -> None:
+def test_unreceived_byte_count_falls_while_a_rejected_frame_arrives() -> None:
     for sent in (600, 2000, 3000):
         client = Client(max_message_bytes=1000).send(
             frame(BINARY, bytes(2000))[: 8 + sent] + bytes(max(0, sent - 2000))
@@ -114,7 +114,7 @@ def test_count_of_missing_bytes_of_a_rejected_frame_falls_as_bytes_arrive() -> N
         assert (client.code, client.codec.announced_bytes) == (1009, max(0, 2000 - sent))
 
 
-def test_missing_bytes_of_a_frame_do_not_include_buffered_bytes() -> None:
+def test_count_of_unreceived_frame_bytes_excludes_buffered_bytes() -> None:
     client = Client(max_message_bytes=1000)
     client.send(frame(BINARY, bytes(1000))[:308])
     assert client.codec.announced_bytes == 700
@@ -125,12 +125,12 @@ def test_missing_bytes_of_a_frame_do_not_include_buffered_bytes() -> None:
     assert client.codec.announced_bytes == 0
 
 
-def test_codec_counts_the_missing_bytes_of_a_frame_with_invalid_text() -> None:
+def test_codec_counts_unreceived_bytes_of_a_frame_with_invalid_text() -> None:
     client = Client(max_message_bytes=1000).send(frame(TEXT, b"\xff" * 1000)[:308])
     assert (client.code, client.codec.announced_bytes) == (1007, 700)
 
 
-def test_number_of_missing_bytes_is_zero_between_frames() -> None:
+def test_count_of_unreceived_bytes_is_zero_between_frames() -> None:
     assert Client().send(frame(TEXT, b"a") + header(TEXT, 300)[:3]).codec.announced_bytes == 0
 
 
@@ -206,7 +206,7 @@ def test_input_during_a_pause_is_kept_until_resume() -> None:
     assert client.calls == [("text", "one"), ("text", "two"), ("close", 1000, "")]
 
 
-def test_resumed_codec_raises_a_protocol_error_received_during_the_pause() -> None:
+def test_codec_raises_on_resume_if_invalid_bytes_arrived_in_the_pause() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"one") + b"\xff")
