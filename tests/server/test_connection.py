@@ -34,8 +34,20 @@ class PlainConnection(TransportConnection):
     def has_lingered(self) -> bool:
         return self._has_lingered()
 
-    def has_stalled(self, unsent: int) -> bool:
+    def has_stalled(self, unsent: int, written: int = 0) -> bool:
+        self._written = written
         return self._has_stalled(unsent)
+
+
+def stalled(*steps: tuple[int, int], seconds: float) -> list[bool]:
+    """Return whether the client counts as stalled at each tick, given the unsent and the written bytes at that tick."""
+    conversation = Conversation(hello, timeout_write_stall=seconds)
+    connection = PlainConnection(conversation)
+    results = []
+    for unsent, written in steps:
+        conversation.clock.advance(1)
+        results.append(connection.has_stalled(unsent, written))
+    return results
 
 
 async def test_drain_call_returns_at_once_while_writing_is_not_paused() -> None:
@@ -71,21 +83,33 @@ async def test_await_of_a_send_is_tracked_only_while_writing_is_paused() -> None
 
 
 async def test_client_counts_as_stalled_if_it_takes_no_byte_within_the_write_timeout() -> None:
-    conversation = Conversation(hello, timeout_write_stall=5.0)
-    connection = PlainConnection(conversation)
-    stalled = []
-    for _ in range(7):
-        conversation.clock.advance(1)
-        stalled.append(connection.has_stalled(10))
-    assert stalled == [False] * 5 + [True] * 2
+    assert stalled(*[(10, 0)] * 7, seconds=5) == [False] * 5 + [True] * 2
 
 
 async def test_client_without_unsent_bytes_does_not_count_as_stalled() -> None:
-    conversation = Conversation(hello, timeout_write_stall=5.0)
-    connection = PlainConnection(conversation)
-    for unsent in (10, 10, 10, 0, 10, 10, 10, 10):
-        conversation.clock.advance(1)
-        assert not connection.has_stalled(unsent)
+    steps = [(unsent, 0) for unsent in (10, 10, 10, 0, 10, 10, 10, 10)]
+    assert stalled(*steps, seconds=5) == [False] * 8
+
+
+async def test_write_timeout_does_not_apply_while_the_client_reads() -> None:
+    assert stalled((500, 900), (499, 900), (498, 900), seconds=1) == [False] * 3
+
+
+async def test_byte_received_by_the_client_restarts_the_write_timeout() -> None:
+    steps = [(500, 900), (500, 900), (499, 900), (499, 900), (499, 900)]
+    assert stalled(*steps, seconds=2) == [False] * 4 + [True]
+
+
+async def test_later_writes_do_not_restart_the_write_timeout() -> None:
+    assert stalled((500, 900), (700, 1100), (900, 1300), seconds=2) == [False, False, True]
+
+
+async def test_write_timeout_does_not_apply_while_a_slow_client_reads() -> None:
+    assert stalled((500, 900), (600, 1100), (700, 1300), seconds=1) == [False] * 3
+
+
+async def test_write_timeout_begins_at_the_first_check_after_bytes_become_unsent() -> None:
+    assert stalled((1, 0), (1, 0), seconds=1) == [False, True]
 
 
 async def test_too_much_input_during_a_lingering_close_closes_the_connection() -> None:

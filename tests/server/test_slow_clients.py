@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uvicorn.server.slow_clients import MinimumRate, WriteTimeout
+from uvicorn.server.slow_clients import MinimumRate
 
 
 def reasons(*steps: tuple[float, int], idle_seconds: float = 20.0, least_rate: int = 500) -> list[str]:
@@ -14,9 +14,6 @@ def reasons(*steps: tuple[float, int], idle_seconds: float = 20.0, least_rate: i
 def seconds_steady(count: int, bytes_per_second: int) -> list[tuple[float, int]]:
     """Return ticks in which content arrives at a constant rate."""
     return [(1.0, bytes_per_second * second) for second in range(1, count + 1)]
-
-
-# Request content
 
 
 def test_content_above_the_minimum_rate_is_accepted() -> None:
@@ -56,36 +53,3 @@ def test_content_byte_from_the_client_restarts_the_idle_timeout() -> None:
 
 def test_time_before_a_late_clock_tick_counts_as_upload_idle_time() -> None:
     assert reasons((1.0, 0), (25.0, 0))[-1] == "no request content for 20 seconds"
-
-
-# Responses
-
-
-def stalls(*steps: tuple[float, int, int]) -> list[float]:
-    """Return the seconds without progress at each tick, given elapsed seconds, unsent bytes and written bytes."""
-    stall = WriteTimeout()
-    return [stall.check(elapsed, unsent, written) for elapsed, unsent, written in steps]
-
-
-def test_stall_time_is_zero_at_the_first_check_of_a_client() -> None:
-    assert stalls((1.0, 500, 900)) == [0.0]
-
-
-def test_stall_time_grows_while_the_client_reads_nothing() -> None:
-    assert stalls((1.0, 500, 900), (1.0, 500, 900), (2.0, 500, 900)) == [0.0, 1.0, 3.0]
-
-
-def test_stall_time_is_zero_while_the_client_reads() -> None:
-    assert stalls((1.0, 500, 900), (1.0, 499, 900), (1.0, 498, 900)) == [0.0, 0.0, 0.0]
-
-
-def test_byte_received_by_the_client_restarts_the_write_timeout() -> None:
-    assert stalls((1.0, 500, 900), (50.0, 500, 900), (1.0, 499, 900), (1.0, 499, 900)) == [0.0, 50.0, 0.0, 1.0]
-
-
-def test_later_writes_do_not_restart_the_write_timeout() -> None:
-    assert stalls((1.0, 500, 900), (1.0, 700, 1100), (1.0, 900, 1300)) == [0.0, 1.0, 2.0]
-
-
-def test_write_timeout_does_not_apply_while_a_slow_client_reads() -> None:
-    assert stalls((1.0, 500, 900), (1.0, 600, 1100), (1.0, 700, 1300)) == [0.0, 0.0, 0.0]

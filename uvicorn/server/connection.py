@@ -15,7 +15,6 @@ from uvicorn.server.slow_clients import (
     DROPPED_SECONDS,
     DROPPED_STOPPING_SECONDS,
     MinimumRate,
-    WriteTimeout,
 )
 
 # A lingering close drops up to this many times `max_drain_bytes` of input, besides the announced bytes.
@@ -58,7 +57,8 @@ class TransportConnection:
         self._unsent: UnsentSends | None = None
         # The number of bytes written. It need not be counted while `_stall` is None.
         self._written = 0
-        self._stall: WriteTimeout | None = None
+        # The bytes that a slow client has received, and the seconds since then. None while no bytes are unsent.
+        self._stall: tuple[int, float] | None = None
         # In a lingering close: the bytes dropped so far, their limit, and their minimum rate if they were announced.
         self._discarded = 0
         self._linger_bytes = 0
@@ -101,10 +101,12 @@ class TransportConnection:
         if not unsent:
             self._stall = None
             return False
-        if self._stall is None:
-            self._stall = WriteTimeout()
         context = self._context
-        return self._stall.check(context.clock.elapsed, unsent, self._written) >= context.settings.write_stall_seconds
+        received = self._written - unsent
+        before, seconds = self._stall or (None, 0.0)
+        seconds = seconds + context.clock.elapsed if received == before else 0.0
+        self._stall = received, seconds
+        return seconds >= context.settings.write_stall_seconds
 
     # Lingering close
 

@@ -68,20 +68,3 @@ class ResponseRate:
     def pause(self) -> None:
         """Stop the measurement until the next check, because there is nothing to send."""
         self._taken = None
-
-
-class WriteTimeout:
-    """Measures for how long a client has received nothing, although bytes are unsent."""
-
-    __slots__ = ("_seconds", "_taken")
-
-    def __init__(self) -> None:
-        self._taken: int | None = None
-        self._seconds = 0.0
-
-    def check(self, elapsed: float, unsent: int, written: int) -> float:
-        """Return the seconds in which the client has received nothing. `unsent` and `written` are numbers of bytes."""
-        taken = written - unsent
-        self._seconds = self._seconds + elapsed if taken == self._taken else 0.0
-        self._taken = taken
-        return self._seconds

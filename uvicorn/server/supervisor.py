@@ -144,12 +144,9 @@ class Supervisor:
             missing = min(missing, 1 - len(self._workers))
         for _ in range(missing):
             # A mistaken `--workers 10000` starts for a minute, and Ctrl-C must end it.
-            if self._signal_waits() or not self._start():
+            signal_waits = any(key.data is None for key, _ in self._selector.select(0))
+            if signal_waits or not self._start():
                 break
-
-    def _signal_waits(self) -> bool:
-        """Return whether a signal has arrived that `_take_signals` has not handled."""
-        return any(key.data is None for key, _ in self._selector.select(0))
 
     def _start(self, replaces: Worker | None = None) -> bool:
         try:
