@@ -56,7 +56,7 @@ class Clock:
         return random.random()
 
     def tick(self) -> None:
-        """Read the time and call the callbacks."""
+        """Read the time, then call the callbacks of `on_tick`."""
         now = self.monotonic()
         self.elapsed = now - self.now
         self.now = now

@@ -107,7 +107,7 @@ class ServerConfig(Protocol):
 
 @final
 class ContinuingHandler:
-    """Calls `cancel()` after `seconds`, or earlier when the server stops, unless the handler has ended by itself."""
+    """Calls `cancel()` after `seconds`, unless `ended` is called before."""
 
     __slots__ = ("_cancel", "_running", "_timer")
 
@@ -205,7 +205,7 @@ class ServerContext:
         self._exhausted = False
 
     def open_metrics(self) -> None:
-        """If the settings have an address for metrics, listen there. Raise ConfigError for an unusable address."""
+        """Serve metrics on the address in the settings, if there is one. Raise ConfigError for an unusable address."""
         if self.settings.metrics:
             from uvicorn.server.metrics_listener import MetricsListener
 
@@ -249,7 +249,7 @@ class ServerContext:
                 connection.reset("exception in the server")
 
     def stop(self) -> None:
-        """Begin the shutdown: cancel the handlers that continue after their responses."""
+        """Set `stopping`, and cancel the handlers that continue after their responses."""
         self.stopping = True
         for handler in tuple(self.continuing):
             handler.cancel()
@@ -280,7 +280,7 @@ class ServerContext:
                 )
 
     def loop_exception(self, loop: asyncio.AbstractEventLoop, report: dict[str, Any]) -> None:
-        """Log an exception of the event loop."""
+        """Log an exception that the event loop reports."""
         if isinstance(report.get("exception"), (SystemExit, KeyboardInterrupt)):
             # Logged by `run`.
             return
@@ -300,7 +300,7 @@ class ServerContext:
 
 
 class ServerState:
-    """A running server under the names of the public release. Without `context`, it has neither requests nor tasks."""
+    """Counts and connections of a server, under the names of the public release. Without `context`, they are empty."""
 
     def __init__(self, context: ServerContext | None = None) -> None:
         self.context = context

@@ -53,7 +53,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 @final
 class HTTP1Connection(HTTP1Gateway):
-    """The protocol object of one connection, which serves one request after another."""
+    """Serves the requests of one connection, one after another."""
 
     __slots__ = ("_advancing", "_continuing", "_over_limit", "_trusted", "__weakref__")
 
@@ -131,7 +131,7 @@ class HTTP1Connection(HTTP1Gateway):
             self._await_head()
 
     def eof_received(self) -> bool:
-        """Handle a FIN, after which the client may still read the response."""
+        """Handle a FIN. The client may still read the response."""
         self._eof = True
         if self.phase is not BUSY or self._is_handshake():
             self._close()

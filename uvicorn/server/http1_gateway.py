@@ -204,7 +204,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self.content_sent += count
 
     def _update_reading(self) -> None:
-        """Pause reading above `read_buffer_bytes` buffered bytes, and resume reading below."""
+        """Pause reading if more than `read_buffer_bytes` are held. Otherwise, resume reading."""
         # In other phases the limits on heads suffice.
         if self.phase is BUSY and self._held() > self._context.settings.read_buffer_bytes:
             if not self._reading_paused:

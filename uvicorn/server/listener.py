@@ -60,7 +60,7 @@ class _OwnUnixSocket(socket.socket):
 
 
 def parse_bind(text: str, option: str = "bind") -> Address:
-    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises ConfigError, with `option` in its message.
+    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises a ConfigError that names `option`.
 
     For the option `bind`, the port is optional.
     """
@@ -157,7 +157,7 @@ def describe(sock: socket.socket, scheme: str = "http") -> str:
 
 
 def running_on(sock: socket.socket, scheme: str = "http") -> str:
-    """Return the address and scheme of a listening socket, for the log line `RUNNING`."""
+    """Return the text for a listening socket in the log line `RUNNING`."""
     return f"unix socket {sock.getsockname()}" if sock.family == socket.AF_UNIX else describe(sock, scheme)
 
 

@@ -1,7 +1,7 @@
 """Serves `GET /metrics` on a separate address and a separate thread.
 
-The thread responds even while the event loop is blocked. Each connection serves one request, within limits on its
-bytes and seconds.
+The thread responds even while the event loop is blocked. Each connection serves one request. The number of bytes and
+the seconds of a connection are limited.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ends a process that does not end by itself, because its threads still run or its event loop is blocked."""
+"""Ends a process that cannot end by itself. Its threads may still run, or its event loop may be blocked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ProcessEnd:
         self._last_words: threading.Thread | None = None
 
     def begin(self, status: int, seconds: float = 0.0) -> None:
-        """Give threads `seconds`, and at least LEAST_SECONDS, to end before the process ends."""
+        """Give threads `seconds` to end, but at least LEAST_SECONDS. Then end the process with `status`."""
         self.status = status
         if self._deadline:
             return

@@ -32,10 +32,13 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class TrustedPeers:
-    """Trusted peers, comma-separated: addresses, networks, `unix:` (any Unix socket), `unix:PATH`, `*` (all peers)."""
+    """The peers whose forwarded fields are trusted: addresses, networks, Unix sockets or all peers."""
 
     def __init__(self, text: str, guarded_sockets: bool = False) -> None:
-        """Parse `text`. If `guarded_sockets` is true, also trust peers on Unix sockets with restricted permissions."""
+        """Parse comma-separated addresses, networks, `unix:` (any Unix socket), `unix:PATH` and `*` (all peers).
+
+        If `guarded_sockets` is true, trust peers on Unix sockets with restricted permissions as well.
+        """
         self._everybody = False
         self._guarded_sockets = guarded_sockets
         self._sockets: set[str] = set()

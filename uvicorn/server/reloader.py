@@ -1,4 +1,4 @@
-"""`--reload` runs one worker and restarts it when a file changes. The listening socket stays open."""
+"""`--reload` runs one worker, and restarts the worker when a file changes. The listening socket stays open."""
 
 from __future__ import annotations
 

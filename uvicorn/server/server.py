@@ -334,7 +334,7 @@ class Server:
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Within this context, a signal stops the server. At the end, the signal is raised again. May be overridden."""
+        """While the context is active, a signal stops the server. Afterwards, the signal is raised again."""
         self.install_signal_handlers()
         try:
             yield

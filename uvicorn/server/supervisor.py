@@ -223,7 +223,7 @@ class Supervisor:
                 return
 
     def _stop(self, worker: Worker) -> None:
-        """Send `worker` a SIGTERM, once, so that it shuts down gracefully."""
+        """Ask `worker` to shut down gracefully. Do nothing if it has been asked before."""
         if worker.stopped:
             return
         worker.stopped = time.monotonic()

@@ -39,13 +39,13 @@ _HALF_CLOSED_EVENT: Final = getattr(select, "POLLRDHUP", 0)
 
 
 def peer_state(transport: asyncio.Transport) -> int:
-    """Ask the kernel for the state of the client's side."""
+    """Return the state of the client's side, as the kernel reports it."""
     sock = transport.get_extra_info("socket")
     return CONNECTED if sock is None or sock.fileno() < 0 else socket_state(sock)
 
 
 def socket_state(sock: socket.socket) -> int:
-    """Ask the kernel for the state of the peer's side of an open socket."""
+    """Return the state of the peer's side of an open socket, as the kernel reports it."""
     poll = select.poll()
     poll.register(sock.fileno(), _HALF_CLOSED_EVENT)
     for _, events in poll.poll(0):

@@ -42,7 +42,9 @@ def open_tunnel(context: ServerContext, http: HTTP1Gateway, session: WebSocketSe
     far.setblocking(True)
     transport, received = http.switch()
     tunnel = session.gateway = Tunnel(context, session, transport, near)
-    tunnel.start(received)
+    if received:
+        # The client has sent these bytes after its request.
+        tunnel.data_received(received)
     return far
 
 
@@ -65,15 +67,10 @@ class Tunnel(WebSocketTransport):
         self._backlog = b""
         # False after the application has closed its end: then the client's bytes are dropped.
         self._application_reads = True
-
-    def start(self, received: bytes) -> None:
-        """Begin with the bytes that the client has sent after its request."""
-        self._context.connections.add(self)
-        self._transport.set_protocol(self)
-        trace(self.session.endpoint.client, "WebSocket passed to the application")
-        self._context.loop.add_reader(self._near.fileno(), self._read_application)
-        if received:
-            self.data_received(received)
+        context.connections.add(self)
+        transport.set_protocol(self)
+        trace(session.endpoint.client, "WebSocket passed to the application")
+        context.loop.add_reader(near.fileno(), self._read_application)
 
     # What the event loop calls for the client
 
@@ -118,7 +115,7 @@ class Tunnel(WebSocketTransport):
     # What the event loop calls for the pair
 
     def _read_application(self) -> bool:
-        """Pass bytes of the application to the client, or return False if no bytes have arrived."""
+        """Pass bytes of the application to the client. Return False if the application has sent none."""
         try:
             data = self._near.recv(_READ_BYTES)
         except BlockingIOError:
@@ -238,7 +235,7 @@ class Tunnel(WebSocketTransport):
         self._report_disconnect()
 
     def _linger(self) -> None:
-        """Close the application's end, and drop input until the client has closed its side."""
+        """Close the socket pair, and drop input until the client has closed its side."""
         self._detach()
         self.phase = LINGERING
         if self._eof_since is None:

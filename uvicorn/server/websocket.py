@@ -258,7 +258,7 @@ class WebSocketConnection(WebSocketTimeouts):
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
     """Pass a handshake to the application. Reject a malformed handshake, and a forbidden origin.
 
-    An application without WebSockets gets an ordinary request, and may take over the connection.
+    An application that serves no WebSockets gets an ordinary request, and may take the connection over.
     """
     interface = context.interface.at(request)
     if not interface.serves_websockets:
