@@ -114,7 +114,8 @@ class ASGI3Adapter:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        self._starting.forget()
+        # The next call starts the application again.
+        self._starting = StartupOnce(self._interface)
         try:
             await self._interface.shutdown(_SHUTDOWN_SECONDS)
         except Exception as error:

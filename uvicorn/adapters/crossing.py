@@ -93,18 +93,18 @@ class MessageGateway(AdapterGateway):
     """Queues the messages of one response. The server's task takes the messages by `deliver`."""
 
     exchange: HTTPExchange
-    # The future that `deliver` awaits. An asyncio.Event takes 1 us more for each request.
-    _waiter: asyncio.Future[None] | None = None
-    _reading: asyncio.Task[None] | None = None
-    # The task of `deliver`, while the host takes a message.
-    _sending: asyncio.Task[object] | None = None
     _is_abandoned = False
-    _has_begun = False
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         # Each message with its original size: a middleware that compresses changes the message.
         self._messages: deque[tuple[Message, int]] = deque()
+        # The future that `deliver` awaits. An asyncio.Event takes 1 us more for each request.
+        self._waiter: asyncio.Future[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        # The task of `deliver`, while the host takes a message.
+        self._sending: asyncio.Task[object] | None = None
+        self._has_begun = False
 
     async def deliver(self, send: Callable[[Message], Awaitable[object]]) -> None:
         """Pass the queued messages to `send`, one after another. Return when the response is complete.

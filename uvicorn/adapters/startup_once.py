@@ -17,13 +17,9 @@ class StartupOnce:
 
     def __init__(self, interface: Interface) -> None:
         self.interface = interface
+        self.succeeded = False
         self._lock = threading.Lock()
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def succeeded(self) -> bool:
-        task = self._task
-        return task is not None and task.done() and not task.cancelled() and task.exception() is None
 
     async def ended(self) -> None:
         """Start the application once, and wait until the startup has ended. Raise StartupError if it fails.
@@ -36,26 +32,19 @@ class StartupOnce:
                 # Another thread may have started it.
                 task = self._task = self._task or asyncio.get_running_loop().create_task(self.interface.startup())
         if not task.done():
-            await _ended(task)
+            # A cancellation of the caller does not cancel the startup.
+            loop = task.get_loop()
+            if loop is asyncio.get_running_loop():
+                await asyncio.wait((task,))
+            else:
+                ending = asyncio.wrap_future(LoopCalls.of(loop).start(lambda: asyncio.wait((task,))))
+                try:
+                    await asyncio.wait((ending,))
+                finally:
+                    ending.cancel()
         error = asyncio.CancelledError() if task.cancelled() or not task.done() else task.exception()
         if error is not None:
             if self._task is task:
                 self._task = None
             raise StartupError("the application's startup failed") from error
-
-    def forget(self) -> None:
-        """Forget the startup after a shutdown, so that the next call starts the application again."""
-        self._task = None
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for `task`, which may run on another event loop. If the caller is cancelled, the task continues."""
-    loop = task.get_loop()
-    if loop is asyncio.get_running_loop():
-        await asyncio.wait((task,))
-        return
-    ending = asyncio.wrap_future(LoopCalls.of(loop).start(lambda: asyncio.wait((task,))))
-    try:
-        await asyncio.wait((ending,))
-    finally:
-        ending.cancel()
+        self.succeeded = True

@@ -21,10 +21,7 @@ _BARE_CR: Final = re.compile(rb"\r[^\n]")
 # 16 hex digits hold 2**64 - 1, leading zeros included; more are rejected before int() is called.
 _SIZE_DIGITS: Final = 16
 
-_SIZE: Final = 0
-_DATA: Final = 1
-_DATA_END: Final = 2
-_TRAILER: Final = 3
+_SIZE, _DATA, _DATA_END, _TRAILER = range(4)
 
 
 @final

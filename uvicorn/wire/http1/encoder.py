@@ -46,10 +46,7 @@ _DROPPED: Final = HOP_BY_HOP - {b"connection", b"trailer"}
 _SPECIAL: Final = _DROPPED | {b"content-length", b"connection", b"server", b"date"}
 
 # How the end of the content is marked (RFC 9112, section 6); fixed by start().
-_NO_CONTENT: Final = 0
-_LENGTH: Final = 1
-_CHUNKED: Final = 2
-_UNTIL_CLOSE: Final = 3
+_NO_CONTENT, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
 
 
 class ContentTooLong(LocalProtocolError):

@@ -17,14 +17,8 @@ _BARE_CR_OR_LF: Final = re.compile(rb"\r[^\n]|(?<!\r)\n")
 _MEMO_BYTES: Final = 1024
 _MEMO_FIELDS: Final = 24
 
-_HEAD: Final = 0
-_LENGTH: Final = 1
-_CHUNKED: Final = 2
-_COMPLETE: Final = 3
-_REFUSED: Final = 4
-# Before a head, after the CR of an empty line or after a complete one.
-_AFTER_CR: Final = 5
-_AFTER_EMPTY_LINE: Final = 6
+# The last two: before a head, after the CR of an empty line or after a complete one.
+_HEAD, _LENGTH, _CHUNKED, _COMPLETE, _REFUSED, _AFTER_CR, _AFTER_EMPTY_LINE = range(7)
 
 
 class RequestSink(Protocol):
