@@ -25,7 +25,7 @@ KNOWN = """
 
 
 @pytest.mark.parametrize("flag", KNOWN)
-def test_public_release_flag_is_accepted_or_rejected_with_a_reason(flag: str) -> None:
+def test_each_flag_of_the_public_release_is_accepted_or_explained(flag: str) -> None:
     context = click.Context(command)
     options = {
         name: option

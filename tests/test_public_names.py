@@ -103,7 +103,7 @@ def test_click_test_runner_can_run_the_command() -> None:
     assert (result.exit_code, result.output.split()[1:3]) == (0, ["uvicorn", uvicorn.__version__])
 
 
-def test_command_calls_the_function_run_of_the_module_uvicorn_main(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_calls_the_run_function_with_the_parsed_options(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, Message]] = []
     main = importlib.import_module("uvicorn.main")
     monkeypatch.setattr(main, "run", lambda app, **options: calls.append((app, options)))

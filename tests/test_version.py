@@ -34,7 +34,7 @@ def test_version_satisfies_each_requirement_that_the_public_release_satisfies(re
 
 
 @pytest.mark.parametrize("requirement", ["==0.34.3", ">=0.34,<0.35", ">=0.55", ">0.54.0"])
-def test_version_does_not_satisfy_a_requirement_that_excludes_the_public_release(requirement: str) -> None:
+def test_version_fails_each_requirement_that_the_public_release_fails(requirement: str) -> None:
     assert not SpecifierSet(requirement).contains(OURS)
 
 

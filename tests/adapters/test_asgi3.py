@@ -665,7 +665,7 @@ async def test_asgi3_adapter_treats_os_error_from_websocket_send_as_a_disconnect
     assert app.messages[1]["code"] == 1006
 
 
-async def test_os_error_of_a_host_that_cannot_reject_a_websocket_ends_the_call() -> None:
+async def test_asgi3_adapter_returns_if_a_websocket_rejection_fails() -> None:
     host = Host(wsgi, WEBSOCKET, CONNECT)
     host.gone = True
     await host.task

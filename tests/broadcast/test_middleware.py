@@ -196,7 +196,7 @@ async def test_B3_the_application_is_notified_of_a_gap_before_the_next_message()
         await client.lose()
 
 
-async def test_gap_calls_the_callback_of_the_client_instead_of_the_application() -> None:
+async def test_gap_is_passed_to_the_callback_and_not_to_the_application() -> None:
     events: list[Message] = []
 
     async def called_back(message: Message, channels: Channels) -> None:

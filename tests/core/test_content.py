@@ -103,7 +103,7 @@ async def test_receiver_is_woken_by_each_piece_of_content_and_by_the_end() -> No
     assert woken == [(b"a", True), (b"", False)]
 
 
-def test_taker_receives_content_from_before_and_after_it_is_attached() -> None:
+def test_late_receiver_of_content_gets_earlier_and_later_content() -> None:
     content, taker = content_of(b"a"), Taker()
     content.pass_to(taker)
     content.feed(b"bc")

@@ -116,7 +116,7 @@ async def test_request_whose_client_disconnects_is_counted_without_a_status() ->
     await conversation.interface.shutdown(0)
 
 
-async def test_disconnect_in_the_next_request_does_not_count_sent_bytes_twice() -> None:
+async def test_disconnect_does_not_count_the_previous_response_again() -> None:
     async def app(message: Any, channels: Any) -> None:
         if message["path"] == "/never":
             await asyncio.Event().wait()

@@ -97,7 +97,7 @@ def test_sends_may_be_awaited_late_and_in_any_order() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_awaiting_a_send_whose_bytes_the_client_has_read_changes_no_count() -> None:
+def test_awaiting_a_send_after_it_was_read_does_not_change_the_counts() -> None:
     client = Client()
     client.send(10)
     last = client.sends.last_send()
@@ -144,7 +144,7 @@ def test_second_oversized_unawaited_send_exceeds_the_limit() -> None:
     assert client.shortage(4000) == "over 1000 unread bytes that were not awaited"
 
 
-def test_oversized_send_stops_counting_when_the_client_has_read_it() -> None:
+def test_oversized_send_is_not_counted_after_the_client_has_read_it() -> None:
     client = Client()
     client.send(50_000, awaited=True)
     client.take(50_100)
@@ -153,6 +153,6 @@ def test_oversized_send_stops_counting_when_the_client_has_read_it() -> None:
     assert client.shortage(1) == "over 10000 unread bytes"
 
 
-def test_gateway_without_flow_control_has_no_last_send() -> None:
+def test_gateway_without_flow_control_does_not_track_awaited_sends() -> None:
     assert HTTPGateway().last_send() is None
     assert WebSocketGateway().last_send() is None

@@ -55,7 +55,7 @@ def test_hook_of_site_middleware_is_assumed_to_change_thread_state() -> None:
 
 
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
-def test_middleware_hook_with_missing_arguments_is_assumed_to_change_thread_state(name: str) -> None:
+def test_hook_call_without_arguments_counts_as_changing_thread_state(name: str) -> None:
     assert not leaves_nothing(hook(GZipMiddleware, "process_response"))
     assert not leaves_nothing(hook(SessionMiddleware, name))
 

@@ -380,7 +380,7 @@ def test_iterator_that_another_thread_frees_closes_the_database_connection(lanes
     lease.end()
 
 
-def test_iterator_that_the_leased_thread_frees_keeps_the_database_connection(lanes: Lanes, admin: Admin) -> None:
+def test_lease_keeps_its_connection_if_its_thread_frees_an_iterator(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=False)
     iterators = [(execute("SELECT pg_backend_pid()") for _ in range(9))]
     process = lease.submit(submitted(next, iterators[0])).result()

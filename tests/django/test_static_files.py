@@ -133,6 +133,6 @@ def test_reload_with_whitenoise_logs_nothing_about_static_files(is_subclass: boo
     assert "static files" not in loaded(project)
 
 
-def test_reload_of_a_program_without_a_site_logs_nothing_about_static_files(project: Path) -> None:
+def test_reload_logs_nothing_about_static_files_without_a_django_site(project: Path) -> None:
     (project / "other.py").write_text("import django\nasync def app(message, channels): ...\n")
     assert "static files" not in loaded(project, "other:app")

@@ -519,7 +519,7 @@ def test_django_threads_rejects_an_invalid_waiting_time(wait: Any) -> None:
         DjangoThreads(hello, wait=wait)
 
 
-async def test_middleware_with_variable_arguments_is_called_as_asgi_or_channels(
+async def test_middleware_with_star_args_gets_the_arguments_of_its_caller(
     threads_of: Make,
 ) -> None:
     class Middleware:

@@ -105,7 +105,7 @@ def test_M42_visitor_keeps_its_application_when_four_workers_reload(tmp_path: Pa
     assert set(first.values()) == {"old", "new"}
 
 
-def test_M42_higher_weight_takes_no_visitor_from_the_new_application(tmp_path: Path) -> None:
+def test_M42_raising_the_weight_keeps_visitors_on_the_new_application(tmp_path: Path) -> None:
     found = []
     for weight in (5, 25):
         with four_workers(tmp_path, weight) as server:

@@ -168,7 +168,7 @@ async def test_asgi_start_and_body_are_sent_in_one_write() -> None:
     assert response.header(b"content-length") == b"5"
 
 
-async def test_asgi_start_and_body_are_sent_in_one_write_after_an_await() -> None:
+async def test_asgi_start_and_body_that_follow_an_await_use_one_write() -> None:
     conversation = await answered(App(None, START, BODY))
     assert len(conversation.transport.writes) == 1
 

@@ -348,7 +348,7 @@ async def test_slow_response_is_not_reset_while_sync_consumer_threads_block_in_s
     await conversation.interface.shutdown(1)
 
 
-async def test_awaited_sends_do_not_reset_the_slow_response_of_a_sync_consumer() -> None:
+async def test_awaited_sends_do_not_abort_a_slowly_read_consumer_response() -> None:
     channels: list[Any] = []
     release = threading.Event()
 

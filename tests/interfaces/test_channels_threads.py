@@ -776,7 +776,7 @@ async def test_threaded_websocket_message_raises_when_no_thread_can_be_started(m
 
 
 @pytest.mark.parametrize(("error", "code"), [(None, 1), (SystemExit(3), 3)])
-def test_forked_child_that_returns_from_a_threaded_call_exits(error: BaseException | None, code: int) -> None:
+def test_child_forked_in_a_threaded_call_exits_at_the_end_of_the_call(error: BaseException | None, code: int) -> None:
     def app(message: Message, channels: Channels) -> None:
         # As in a child that the application has forked during the call.
         forks._after_fork()

@@ -314,7 +314,7 @@ async def test_websocket_handler_gets_a_single_message_of_16_MiB() -> None:
     await conversation.lose()
 
 
-async def test_websocket_messages_are_handled_one_at_a_time_with_one_handler() -> None:
+async def test_limit_of_one_websocket_handler_serializes_the_messages() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:

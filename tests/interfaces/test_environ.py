@@ -250,7 +250,7 @@ def test_process_environment_reaches_the_application_only_under_CGI(cgi: dict[st
     assert subprocess.run(python, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip() == seen
 
 
-def test_full_environ_cache_does_not_drop_keys_of_the_wsgi_host() -> None:
+def test_custom_wsgi_environ_keys_are_kept_when_the_cache_is_full() -> None:
     own = {f"host.{number}": number for number in range(1000)}
     for _ in range(2):
         assert read(**own, **{"wsgi.later": 1}).endpoint.environ == own

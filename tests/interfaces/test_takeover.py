@@ -411,7 +411,7 @@ async def test_W6_handshake_above_the_thread_limit_of_a_client_gets_503(caplog: 
     await site.end()
 
 
-async def test_W6_websocket_thread_counts_until_its_handler_ends() -> None:
+async def test_W6_thread_of_a_websocket_is_busy_until_its_handler_ends() -> None:
     proceed = threading.Event()
 
     def serve(websocket: WSGIWebSocket) -> None:

@@ -43,7 +43,7 @@ def fresh() -> None:
         ("file", 200, Path(wsgi_apps.__file__).read_bytes()),
     ],
 )
-async def test_wsgi_response_arrives_with_status_fields_and_content(
+async def test_wsgi_response_arrives_complete_with_its_status_and_content(
     path: str, status: int, content: bytes, way: str
 ) -> None:
     response = await response_of(asking(path), way)

@@ -49,7 +49,7 @@ def test_flags_differ_from_the_public_release_only_where_listed(theirs: dict[str
     }
 
 
-def test_changed_flag_accepts_every_value_of_the_public_release(
+def test_flag_accepts_every_value_that_the_public_release_accepts(
     theirs: dict[str, Any],
 ) -> None:
     ours = surface.flags()

@@ -75,7 +75,7 @@ async def test_a_cancelled_drain_call_leaves_no_waiter_behind() -> None:
     assert not connection._drainers
 
 
-async def test_await_of_a_send_is_tracked_only_while_writing_is_paused() -> None:
+async def test_connection_tracks_awaited_sends_only_while_writing_is_paused() -> None:
     connection = PlainConnection(Conversation(hello))
     assert connection.last_send() is None
     connection.pause_writing()

@@ -106,7 +106,7 @@ async def test_next_request_cancels_the_handler_of_a_response_without_content(
     assert (app.running, len(conversation.context.continuing)) == (0, 0)
 
 
-async def test_pipelined_request_cancels_the_handler_of_a_response_without_content() -> None:
+async def test_next_pipelined_request_cancels_the_handler_of_a_HEAD_request() -> None:
     app = Endless()
     conversation = Conversation(app)
     conversation.send(HEAD * 20 + request(b"GET /whole HTTP/1.1"))
@@ -228,7 +228,7 @@ async def test_wsgi_application_that_keeps_writing_to_a_HEAD_response_is_cancell
     await conversation.interface.shutdown(0)
 
 
-async def test_next_request_after_HEAD_raises_ChannelClosed_in_a_synchronous_consumer() -> None:
+async def test_sync_consumer_of_HEAD_gets_ChannelClosed_at_the_next_request() -> None:
     sent = 0
     raised: list[type[BaseException]] = []
 

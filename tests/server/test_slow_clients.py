@@ -51,5 +51,5 @@ def test_content_byte_from_the_client_restarts_the_idle_timeout() -> None:
     assert set(reasons(*steps)) == {""}
 
 
-def test_time_before_a_late_clock_tick_counts_as_upload_idle_time() -> None:
+def test_upload_idle_time_includes_the_delay_of_a_late_clock_tick() -> None:
     assert reasons((1.0, 0), (25.0, 0))[-1] == "no request content for 20 seconds"

@@ -359,7 +359,7 @@ async def test_connection_closes_when_a_rejected_message_exceeds_max_content_byt
     await settle()
 
 
-async def test_connection_closes_if_a_rejected_message_lasts_longer_than_30_seconds() -> None:
+async def test_connection_closes_if_a_rejected_message_takes_over_30_s() -> None:
     conversation = await refused(max_content_bytes=0)
     for _ in range(30):
         conversation.send(bytes(10_000))

@@ -191,7 +191,7 @@ def test_keep_alive_depends_on_the_http_version_of_each_pipelined_request() -> N
     assert kept == [True, False, True]
 
 
-def test_repeated_head_after_a_request_with_content_is_parsed_again() -> None:
+def test_parser_parses_alternating_heads_with_and_without_content() -> None:
     with_content = request(POST, b"content-length: 1", content=b"x")
     parser, log = parse(request() + with_content + request() + with_content)
     lengths = [parser.content_length]

@@ -62,7 +62,7 @@ def test_a_message_of_any_length_reaches_the_sink_complete(first: int, length: i
 
 
 @pytest.mark.parametrize("first", [TEXT, BINARY])
-def test_short_message_above_the_size_limit_closes_with_1009(first: int) -> None:
+def test_message_one_byte_above_the_size_limit_closes_with_1009(first: int) -> None:
     client = Client(max_message_bytes=3).send(frame(first, b"abc")).send(frame(first, b"abcd"))
     assert (len(client.calls), client.code) == (1, 1009)
 
