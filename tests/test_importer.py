@@ -90,14 +90,14 @@ INFO_LINE = "'shop' has 'application' and 'app': serving 'application'; to serve
         pytest.param(WSGI_APP, "application = WSGIAdapter(ASGIAdapter(app))", "app", id="two adapters"),
     ],
 )
-def test_importer_chooses_app_if_application_is_an_adapter_around_app(
+def test_importer_prefers_app_to_an_adapter_with_the_name_application(
     inner: str, application: str, served: str, write: Write
 ) -> None:
     write("shop.py", ADAPTERS + inner.replace("NAME", "app") + application)
     assert import_application("shop") is getattr(sys.modules["shop"], served)
 
 
-def test_importer_chooses_application_if_app_is_an_adapter_around_application(write: Write) -> None:
+def test_importer_prefers_application_to_an_adapter_with_the_name_app(write: Write) -> None:
     write("shop.py", ADAPTERS + WSGI_APP.replace("NAME", "application") + "app = ASGI3Adapter(application)")
     assert import_application("shop") is sys.modules["shop"].application
 

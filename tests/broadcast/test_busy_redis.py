@@ -170,7 +170,7 @@ async def test_synchronous_publisher_waits_for_a_busy_redis(site: Site, monkeypa
         assert b'"text":"a"' in payload
 
 
-async def test_local_redis_that_is_busy_is_the_default_broadcast_url(tmp_path: Path) -> None:
+async def test_default_broadcast_url_is_the_local_redis_even_if_it_is_busy(tmp_path: Path) -> None:
     with running(RedisServer(tmp_path, *SOON)) as server:
         site = Site(server.url, [server])
         await site.hold_up()

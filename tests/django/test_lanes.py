@@ -116,7 +116,7 @@ def test_thread_continues_after_a_call_raises_an_exception(lanes: Lanes) -> None
     lease.end()
 
 
-def test_call_from_an_event_loop_on_a_leased_thread_uses_another_thread(lanes: Lanes) -> None:
+def test_lease_uses_a_second_thread_while_its_own_runs_an_event_loop(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
 
     def run_a_loop() -> int:
@@ -368,7 +368,7 @@ def test_unread_rows_of_an_ended_request_do_not_reach_the_next_request(
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
-def test_iterator_that_another_thread_frees_closes_the_database_connection(lanes: Lanes, admin: Admin) -> None:
+def test_lease_closes_connection_if_another_thread_frees_an_iterator(lanes: Lanes, admin: Admin) -> None:
     """The iterator's `finally` may be using the connection at that time."""
     lease = Lease(lanes, is_request=False)
     iterator = (execute("SELECT pg_backend_pid()") for _ in range(9))

@@ -793,7 +793,7 @@ class OnStopping(logging.Handler):
             self._callback()
 
 
-def test_setting_should_exit_twice_does_not_reset_requests_in_flight(caplog: pytest.LogCaptureFixture) -> None:
+def test_setting_the_exit_flag_again_does_not_reset_open_requests(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
 
     async def main() -> tuple[bytes, int]:

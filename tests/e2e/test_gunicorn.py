@@ -310,7 +310,7 @@ def test_unchanged_gunicorn_settings_log_no_warning() -> None:
 
 
 @covers("raw_env", "chdir", "pidfile", "worker_tmp_dir", "pythonpath", "user", "group")
-def test_gunicorn_environment_folder_and_user_options_are_applied(tmp_path: Path) -> None:
+def test_gunicorn_process_options_such_as_chdir_and_user_are_applied(tmp_path: Path) -> None:
     arguments = ["-e", "SAID=so", "--chdir", str(tmp_path), "-p", f"{tmp_path}/pid"]
     arguments += ["--worker-tmp-dir", str(tmp_path), "--pythonpath", str(HOSTED)]
     # The same user: another one may not be able to read the interpreter.

@@ -311,24 +311,33 @@ def test_program_may_replace_the_signal_handling_of_a_server_instance(name: str,
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "is_forced"),
+    ("first", "second"),
     [
-        # A terminal interrupts all processes, and a supervisor then terminates its workers.
-        (signal.SIGINT, signal.SIGTERM, False),
-        (signal.SIGINT, signal.SIGINT, True),
-        (signal.SIGTERM, signal.SIGTERM, True),
-        (signal.SIGTERM, signal.SIGINT, True),
-        (signal.SIGHUP, signal.SIGHUP, False),
-        (signal.SIGHUP, signal.SIGTERM, True),
+        (signal.SIGINT, signal.SIGINT),
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGHUP, signal.SIGTERM),
     ],
 )
-def test_second_signal_forces_exit_unless_it_is_SIGHUP_or_SIGTERM_after_SIGINT(
-    first: int, second: int, is_forced: bool
-) -> None:
+def test_second_SIGINT_or_SIGTERM_forces_the_server_to_exit(first: int, second: int) -> None:
+    assert after_signals(first, second) == (True, True)
+
+
+def test_SIGTERM_after_SIGINT_does_not_force_the_server_to_exit() -> None:
+    # A terminal interrupts all processes, and a supervisor then terminates its workers.
+    assert after_signals(signal.SIGINT, signal.SIGTERM) == (True, False)
+
+
+def test_second_SIGHUP_does_not_force_the_server_to_exit() -> None:
+    assert after_signals(signal.SIGHUP, signal.SIGHUP) == (True, False)
+
+
+def after_signals(first: int, second: int) -> tuple[bool, bool]:
+    """Return `should_exit` and `force_exit` of a server that receives both signals."""
     server = server_of(Application())
     server.handle_exit(first, None)
     server.handle_exit(second, None)
-    assert (server.should_exit, server.force_exit) == (True, is_forced)
+    return server.should_exit, server.force_exit
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])

@@ -312,7 +312,7 @@ async def test_application_may_read_after_it_has_half_closed() -> None:
         assert await made.hear() == b""
 
 
-async def test_tunnel_of_a_half_closed_application_closes_after_ws_close_timeout(
+async def test_tunnel_closes_at_a_timeout_after_its_application_half_closes(
     tls: Certificates | None,
 ) -> None:
     async with tunnelled(tls=tls, ws_close_timeout=3) as made:
@@ -326,7 +326,7 @@ async def test_tunnel_of_a_half_closed_application_closes_after_ws_close_timeout
         assert await made.reader.read() == b""
 
 
-async def test_client_bytes_are_dropped_after_a_half_closed_application_closes() -> None:
+async def test_application_close_after_half_close_drops_later_client_bytes() -> None:
     async with tunnelled() as made:
         tunnel = made.tunnel
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
@@ -338,7 +338,7 @@ async def test_client_bytes_are_dropped_after_a_half_closed_application_closes()
         await until(lambda: not made.context.connections)
 
 
-async def test_close_of_a_half_closed_application_drops_buffered_client_bytes() -> None:
+async def test_application_close_after_half_close_drops_buffered_bytes() -> None:
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel
@@ -351,7 +351,7 @@ async def test_close_of_a_half_closed_application_drops_buffered_client_bytes() 
         await until(lambda: not made.context.connections)
 
 
-async def test_stopping_server_closes_the_tunnel_of_a_half_closed_application() -> None:
+async def test_server_stop_closes_a_tunnel_after_an_application_half_close() -> None:
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel

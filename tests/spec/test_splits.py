@@ -110,7 +110,7 @@ async def test_responses_do_not_depend_on_how_the_request_stream_is_split(name: 
 
 
 @pytest.mark.parametrize("name", [name for name, stream in STREAMS.items() if len(stream) < 300])
-async def test_responses_do_not_depend_on_where_the_request_stream_is_split_once(name: str) -> None:
+async def test_one_split_anywhere_in_the_request_stream_changes_no_response(name: str) -> None:
     stream = STREAMS[name]
     await assert_same(echo, stream, {f"cut at {position}": cut_once(position) for position in range(1, len(stream))})
 

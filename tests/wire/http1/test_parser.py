@@ -54,7 +54,7 @@ def test_length_of_chunked_content_is_unknown() -> None:
     assert (parser.content_length, parser.content_left) == (-1, -1)
 
 
-def test_parser_stops_after_each_message_until_next_message_is_called() -> None:
+def test_parser_stops_after_each_message_until_the_caller_resumes_it() -> None:
     parser, log = parse(request() + request(b"GET /2 HTTP/1.1"))
     assert (log.calls, parser.target) == (["request"], b"/")
     parser.next_message()
