@@ -216,7 +216,7 @@ async def test_M43_weight_function_runs_on_a_pool_thread_after_startup() -> None
 
 
 async def test_M43_weight_function_is_called_repeatedly_until_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uvicorn.routing.weight._TIMER_SECONDS", 0.0)
+    monkeypatch.setattr("uvicorn.routing.weight._PAUSE_SECONDS", 0.0)
     monkeypatch.setattr("uvicorn.routing.weight._CALL_SECONDS", 0.0)
     calls: list[int] = []
 
@@ -228,9 +228,9 @@ async def test_M43_weight_function_is_called_repeatedly_until_shutdown(monkeypat
     await interface.startup()
     await until(lambda: len(calls) > 2)
     [shift] = interface.interfaces.values()  # type: ignore[attr-defined]
-    timer = shift._timer
+    task = shift._refreshing
     await interface.shutdown(0)
-    assert shift._timer is None and timer._handle.cancelled()
+    assert shift._refreshing is None and task.cancelled()
 
 
 @pytest.mark.parametrize(("visitor", "kind"), [(NEW, "channels"), (OLD, "asgi3")])
