@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from uvicorn import __version__, importer
 from uvicorn.errors import ConfigError, StartupError
 from uvicorn.keywords import FIELDS
-from uvicorn.logging import LOG_LEVELS
+from uvicorn.logging import LOG_LEVELS, reports_in
 from uvicorn.other_servers import HTTP_PROTOCOLS, REFUSED, WS_PROTOCOLS
 from uvicorn.server import STARTUP_FAILURE
 from uvicorn.server.listener import DEFAULT_HOST, DEFAULT_PORT
@@ -354,14 +354,8 @@ def _print_cause(error: ConfigError) -> None:
     """Print the traceback of the cause, if any, without the calls before the user's module."""
     if error.__cause__ is not None:
         report = traceback.TracebackException.from_exception(error.__cause__)
-        _drop_import_frames(report)
+        hidden = ("<frozen importlib", importer.__file__, importlib.__file__)
+        for part in reports_in(report):
+            frames = [frame for frame in part.stack if not frame.filename.startswith(hidden)]
+            part.stack = traceback.StackSummary.from_list(frames)
         click.echo("".join(report.format()).rstrip(), err=True)
-
-
-def _drop_import_frames(report: traceback.TracebackException | None) -> None:
-    if report is not None:
-        ours = (importer.__file__, importlib.__file__)
-        frames = [frame for frame in report.stack if not frame.filename.startswith(("<frozen importlib", *ours))]
-        report.stack = traceback.StackSummary.from_list(frames)
-        _drop_import_frames(report.__cause__)
-        _drop_import_frames(report.__context__)

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any, Final
@@ -161,11 +162,9 @@ def _parts_of(app: Any) -> Iterator[Any]:
         yield from (app.__self__, app.__func__)
     if isinstance(app, FunctionType):
         for cell in app.__closure__ or ():
-            try:
+            # ValueError: the variable has not been assigned yet.
+            with suppress(ValueError):
                 yield cell.cell_contents
-            except ValueError:
-                # The variable has not been assigned yet.
-                continue
         yield from (app.__globals__[name] for name in app.__code__.co_names if name in app.__globals__)
     yield from getattr(app, "applications", ()) if _table_in(app) else ()
     yield from getattr(app, "__dict__", {}).values()

@@ -13,7 +13,7 @@ import logging.config
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy, deepcopy
 from functools import partial
 from http import HTTPStatus
@@ -206,7 +206,8 @@ class ColourizedFormatter(logging.Formatter):
         if error is None:
             return super().formatException(ei)
         shown = traceback.TracebackException(kind, error, trace, compact=True)
-        _escape_messages(shown)
+        for report in reports_in(shown):
+            _escape_messages(report)
         return "".join(shown.format()).removesuffix("\n")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -270,20 +271,23 @@ def _on_one_line(text: str) -> str:
     return text if text.isprintable() else escaped(text, _LONGEST_MESSAGE)
 
 
-def _escape_messages(shown: traceback.TracebackException) -> None:
-    """Escape the messages and notes of all exceptions in a chain."""
-    left, seen = [shown], set[int]()
+def reports_in(report: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    """Yield the report of an exception, and the reports of the causes, contexts and parts of the exception."""
+    left, seen = [report], set[int]()
     while left:
         one = left.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        for name in ("_str", "msg", "filename"):
-            if isinstance(text := getattr(one, name, None), str):
-                setattr(one, name, escaped(text, _LONGEST_MESSAGE))
-        if isinstance(text := getattr(one, "text", None), str):
-            # The line of a SyntaxError.
-            one.text = escaped(text.rstrip("\n"), _LONGEST_MESSAGE) + "\n"
-        if isinstance(notes := getattr(one, "__notes__", None), list):
-            one.__notes__ = [escaped(note, _LONGEST_MESSAGE) for note in notes]
-        left += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other is not None]
+        if id(one) not in seen:
+            seen.add(id(one))
+            left += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other is not None]
+            yield one
+
+
+def _escape_messages(report: traceback.TracebackException) -> None:
+    for name in ("_str", "msg", "filename"):
+        if isinstance(text := getattr(report, name, None), str):
+            setattr(report, name, escaped(text, _LONGEST_MESSAGE))
+    if isinstance(text := getattr(report, "text", None), str):
+        # The line of a SyntaxError.
+        report.text = escaped(text.rstrip("\n"), _LONGEST_MESSAGE) + "\n"
+    if isinstance(notes := getattr(report, "__notes__", None), list):
+        report.__notes__ = [escaped(note, _LONGEST_MESSAGE) for note in notes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from itertools import chain
 from typing import Any, Final, final
 from weakref import WeakKeyDictionary
@@ -97,16 +98,13 @@ class Router:
         raise InterfaceError(_NO_KIND)
 
     async def startup(self) -> None:
-        """Run the `startup` of each channels application."""
-        started: list[Any] = []
-        for app in self.applications:
-            try:
+        """Run the `startup` of each channels application. If one fails, shut down the started applications."""
+        async with AsyncExitStack() as started:
+            for app in self.applications:
                 await call_hook(app, "startup")
-            except BaseException:
-                for other in reversed(started):
-                    await call_hook(other, "shutdown")
-                raise
-            started.append(app)
+                started.push_async_callback(call_hook, app, "shutdown")
+            # All startups have succeeded.
+            started.pop_all()
 
     async def shutdown(self) -> None:
         """Run the `shutdown` of each channels application, in reverse order."""
