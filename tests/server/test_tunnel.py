@@ -511,6 +511,17 @@ async def test_client_that_reads_nothing_is_reset_after_the_write_timeout(caplog
         ]
 
 
+async def test_warning_about_a_stalled_tunnel_names_the_forwarded_client(caplog: pytest.LogCaptureFixture) -> None:
+    async with tunnelled(timeout_write_stall=5) as made:
+        made.session.request.forwarded = ("192.0.2.1", 7), "https"
+        sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
+        await until(lambda: made.tunnel.write_paused)
+        tunnel = made.tunnel
+        await until(lambda: tunnel.phase > WebSocketPhase.OPEN or made.clock.advance(1))
+        await sending
+        assert [record.getMessage().partition(" ")[0] for record in caplog.records] == ["192.0.2.1:7"]
+
+
 def send_until_it_fails(made: Tunnelled) -> type[BaseException]:
     assert made.far is not None
     with made.far.dup() as far:

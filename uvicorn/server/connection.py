@@ -91,6 +91,19 @@ class TransportConnection:
             self._unsent = UnsentSends(buffered)
         return self._unsent
 
+    def _shortage(self, size: int, unawaited_size: int, most_messages: int = 0) -> str:
+        """Return a warning if a slow client has too much unsent to send it `size` more bytes, or an empty string.
+
+        The limit on unawaited sends applies to `unawaited_size` more bytes, and to `most_messages`.
+        """
+        settings = self._context.settings
+        buffered = self._transport.get_write_buffer_size()
+        unsent = self._track_unsent(buffered)
+        most = settings.max_unsent_bytes
+        return unsent.unawaited_shortage(unawaited_size, buffered, most, most_messages) or unsent.pending_shortage(
+            size, buffered, most, settings.max_pending_bytes
+        )
+
     def _wake_drainers(self) -> None:
         drainers, self._drainers = self._drainers, None
         if drainers is not None:

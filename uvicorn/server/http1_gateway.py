@@ -70,7 +70,8 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             # A write has failed. The event loop reports it in its next iteration, which a busy handler may delay.
             exchange.disconnect()
             return
-        if self.write_paused and not self._has_room(len(content)):
+        if self.write_paused and (shortage := self._shortage(len(content), 0)):
+            self._warn(f"reset: {shortage}")
             exchange.abort("too much unsent")
             return
         try:
@@ -185,19 +186,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         return self._transport, received
 
     # Flow control
-
-    def _has_room(self, size: int) -> bool:
-        """Return whether `size` more bytes of content may be sent to a slow client. If not, log a warning."""
-        settings = self._context.settings
-        buffered = self._transport.get_write_buffer_size()
-        unsent = self._track_unsent(buffered)
-        most = settings.max_unsent_bytes
-        shortage = unsent.unawaited_shortage(0, buffered, most) or unsent.pending_shortage(
-            size, buffered, most, settings.max_pending_bytes
-        )
-        if shortage:
-            self._warn(f"reset: {shortage}")
-        return not shortage
 
     def _file_sent(self, count: int) -> None:
         self._file_left -= count

@@ -215,26 +215,15 @@ class WebSocketConnection(WebSocketTimeouts):
             # A write has failed, which the event loop reports in its next iteration.
             return
         if self.write_paused:
-            if not self._has_room(len(data)):
+            shortage = self._shortage(len(data), len(data), UNAWAITED_MESSAGES)
+            if shortage:
+                self._warn(f"websocket closed: the client reads too slowly, {shortage} (1013)")
                 self._fail(1013, "")
                 return
             self._unsent.add(len(data))  # type: ignore[union-attr]
         transport.write(data)
         if self._stall is not None:
             self._written += len(data)
-
-    def _has_room(self, size: int) -> bool:
-        """Return whether a message of `size` bytes may be sent to a slow client."""
-        settings = self._context.settings
-        buffered = self._transport.get_write_buffer_size()
-        shortage = self._track_unsent(buffered).shortage(
-            size, buffered, settings.max_unsent_bytes, settings.max_pending_bytes, UNAWAITED_MESSAGES
-        )
-        if shortage:
-            self._context.warnings.warn(
-                self.session.request.client, f"websocket closed: the client reads too slowly, {shortage} (1013)"
-            )
-        return not shortage
 
     def _resume_reading(self) -> None:
         if self._resuming and self.phase < LINGERING:

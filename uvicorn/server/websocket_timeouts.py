@@ -69,9 +69,7 @@ class WebSocketTransport(TransportConnection, asyncio.Protocol, WebSocketGateway
             self._close()
         if self.phase < LINGERING and self._has_stalled(unsent):
             seconds = context.settings.write_stall_seconds
-            context.warnings.warn(
-                self.session.request.client, f"websocket reset: the client read no byte for {seconds:g} seconds"
-            )
+            self._warn(f"websocket reset: the client read no byte for {seconds:g} seconds")
             self.reset()
 
     def reset(self, reason: str = "") -> None:
@@ -81,6 +79,9 @@ class WebSocketTransport(TransportConnection, asyncio.Protocol, WebSocketGateway
             self._detach()
             reset(self._transport)
             self._report_disconnect()
+
+    def _warn(self, what: str) -> None:
+        self._context.warnings.warn(self.session.request.client, what)
 
     def _detach(self) -> None:
         """Pass no more input to the application. May be called more than once."""
@@ -158,7 +159,7 @@ class WebSocketTimeouts(WebSocketTransport):
 
     def _refuse(self, error: WebSocketProtocolError) -> None:
         context = self._context
-        context.warnings.warn(self.session.request.client, f"websocket closed: {error}")
+        self._warn(f"websocket closed: {error}")
         self._close_code, self._close_reason = error.code, error.reason
         # Not now: handlers of earlier messages may not have started, and their immediate replies go first.
         if self.phase is OPEN:
