@@ -244,3 +244,12 @@ async def test_redis_with_a_full_disk_accepts_messages(driver: str) -> None:
     ):
         await until(lambda: backend.metrics.connected)
         await backend.publish("chat", b"x")
+
+
+@pytest.mark.parametrize("driver", ["redis", "redis+py"])
+async def test_error_reply_that_arrives_together_with_the_login_reply_is_logged(
+    driver: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = {b"AUTH": [b"+OK\r\n-ERR max number of clients reached\r\n"], b"PING": [b"+PONG\r\n"]}
+    async with scripted_redis(answers) as port, listening(f"{driver}://:word@127.0.0.1:{port}"):
+        assert "Redis refuses: ERR max number of clients reached" in caplog.text

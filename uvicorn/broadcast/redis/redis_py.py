@@ -61,6 +61,10 @@ async def connected(host: str, port: int, options: DriverOptions) -> AsyncIterat
 async def connect_to(host: str, port: int, options: DriverOptions) -> RedisConnection:
     """Connect with redis-py, without a timeout. Raises ConnectFailed or OSError."""
     async with connected(host, port, options) as opened:
+        if await opened.can_read():
+            # Redis has closed the connection, or has sent an error reply without a command, as to too many clients.
+            await opened.read_response()
+            raise ConnectFailed("unexpected reply from Redis")
         connection = _take_over(opened)
     connection.place = f"{host}:{port}"
     async with closed_on_failure(connection):
@@ -71,13 +75,12 @@ async def connect_to(host: str, port: int, options: DriverOptions) -> RedisConne
 def _take_over(opened: Connection) -> RedisConnection:
     """Return a connection that uses the transport of `opened`."""
     connection = RedisConnection()
-    reader: Any = opened._reader
     writer: Any = opened._writer
     opened._reader = opened._writer = None
     connection.writer = writer
     writer.transport.set_protocol(connection.protocol)
     connection.protocol.connection_made(writer.transport)
-    if reader.at_eof() or writer.transport.is_closing():
+    if writer.transport.is_closing():
         # The transport does not report the end of the connection a second time.
         connection.protocol.connection_lost(None)
     return connection
