@@ -7,13 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Some cases are sites of Django and Flask.
 import django  # noqa: F401
 import pytest
 from click.testing import CliRunner
 
+from uvicorn import Route, Router
+from uvicorn.check import report
 from uvicorn.main import main
+from uvicorn.settings import Settings
 
 CASES = Path(__file__).parent / "check_cases"
 
@@ -158,6 +162,22 @@ up to 32 threads a process
 def test_routes_option_prints_both_applications_and_the_weight_of_a_shift(invoke: Invoke) -> None:
     lines, status = invoke("shifted", "--routes")
     assert (lines, status) == (SHIFTED_TABLE.splitlines(), 0)
+
+
+class Middleware:
+    def __init__(self, app: Any) -> None:
+        self.__wrapped__ = app
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return self.__wrapped__(environ, start_response)
+
+
+def test_routes_option_counts_the_threads_of_each_middleware_object() -> None:
+    def page(environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+    site = Router(Route("/a", Middleware(page)), Route("/b", Middleware(page)), Route("/c", page), default=page)
+    assert report(site, Settings(), "site", check=False)[0][-1] == "up to 48 threads a process"
 
 
 @pytest.mark.parametrize("cut", ["yes", "no"])

@@ -25,16 +25,12 @@ Message: TypeAlias = dict[str, Any]
 Callback: TypeAlias = Callable[[], object]
 
 
-class NamedChannel(Protocol):
-    """A channel with a name."""
+class ReplyChannel(Protocol):
+    """`channels['reply']` of a channels application, and `message['reply_channel']` of a consumer."""
 
     @property
     def name(self) -> str:
         """The channel's name, unique among all channels of all processes."""
-
-
-class ReplyChannel(NamedChannel, Protocol):
-    """`channels['reply']` of a channels application, and `message['reply_channel']` of a consumer."""
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a response, a chunk of a response, or a WebSocket message. Awaiting the result is optional.
@@ -46,8 +42,12 @@ class ReplyChannel(NamedChannel, Protocol):
         """Call `callback()` once, when the client disconnects or the response is complete."""
 
 
-class BodyChannel(NamedChannel, Protocol):
+class BodyChannel(Protocol):
     """`channels['body']` of a request with content."""
+
+    @property
+    def name(self) -> str:
+        """The channel's name, unique among all channels of all processes."""
 
     async def receive(self) -> Message:
         """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
@@ -105,11 +105,15 @@ class SharedBytes(bytes):
 
 
 @runtime_checkable
-class GroupMember(NamedChannel, Protocol):
+class GroupMember(Protocol):
     """A reply channel that can be a member of groups. All methods are called on the thread of the channel's event loop.
 
     A channel may have an attribute `loop_thread`, the identifier of this thread.
     """
+
+    @property
+    def name(self) -> str:
+        """The channel's name, unique among all channels of all processes."""
 
     @property
     def is_ready(self) -> bool:

@@ -197,7 +197,7 @@ async def test_GroupsChannel_of_a_wsgi_http_request_has_no_name() -> None:
 
 
 def test_reply_channels_have_all_methods_of_a_group_member() -> None:
-    wanted = {name for name in dir(GroupMember) if not name.startswith("_")}
+    wanted = {name for name in vars(GroupMember) if not name.startswith("_")}
     assert wanted == {"name", "is_ready", "offer_text", "send", "wait_ready", "break_off", "on_close"}
     from uvicorn.broadcast.asgi3 import ASGI3Reply
 
