@@ -69,7 +69,7 @@ class LoopThread:
         self._hooks.append(hook)
 
     def stop(self) -> None:
-        """Await the application's shutdown, then stop the loop. Called when the process ends."""
+        """Await the hooks of `at_stop`, then stop the loop. Called when the process ends."""
         if self.process == os.getpid() and not self._stopping:
             stopping = self.calls.start(self._finish)
             try:

@@ -32,7 +32,7 @@ OTHER_PATHS: Final = "(other paths)"
 
 
 class Place(NamedTuple):
-    """Where an application is in a site: its entry, its side of a Shift and its prefix."""
+    """The place of an application in a site."""
 
     #: The endpoint of its exchanges, or an equal one.
     endpoint: Endpoint

@@ -281,8 +281,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
     ) -> None:
         """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError for a second or an invalid response. After an invalid response, the caller may respond
-        again.
+        Raises LocalProtocolError for a second or an invalid response. The caller may replace an invalid response.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:

@@ -120,7 +120,7 @@ class Interface:
 
 
 def request_template(endpoint: Endpoint) -> Message:
-    """Return a template for channels messages and ASGI scopes. It has the values that are equal for all requests."""
+    """Return a template for channels messages and ASGI scopes. All requests of a connection share its values."""
     return {
         "http_version": "",
         "method": "",
@@ -136,7 +136,7 @@ def request_template(endpoint: Endpoint) -> Message:
 
 
 def fill_template(message: Message, exchange: HTTPExchange) -> None:
-    """Set the values of the request in `message`, which is a copy of the template. The caller sets `headers`."""
+    """Set the values of the request in `message`, a copy of a `request_template`. The caller sets `headers`."""
     message["http_version"] = exchange.http_version
     message["method"] = exchange.method
     message["path"] = exchange.path
@@ -149,7 +149,7 @@ def fill_template(message: Message, exchange: HTTPExchange) -> None:
 
 
 def handshake_keys(session: WebSocketSession) -> Message:
-    """Return a dict of the keys that `websocket.connect` and the ASGI scope of a WebSocket share, without `headers`."""
+    """Return what `websocket.connect` and the ASGI scope of a WebSocket have in common, without `headers`."""
     request = session.request
     return {
         "scheme": "wss" if request.scheme == "https" else "ws",

@@ -158,7 +158,7 @@ def guessed_from(app: Any) -> tuple[str, ...]:
 
 
 def _declared(app: Any) -> Any:
-    """Return an application's `__uvicorn_interface__`: a name, or a function that builds an interface."""
+    """Return `app.__uvicorn_interface__`, the name of an interface or a function that builds an interface."""
     # An attribute that a middleware forwards would build an interface without the middleware.
     if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
         return None

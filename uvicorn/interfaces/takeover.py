@@ -1,4 +1,4 @@
-"""Lets a WSGI application take over the connection of a WebSocket handshake, also as a socket."""
+"""Lets a WSGI application take over the connection of a WebSocket handshake."""
 
 from __future__ import annotations
 
@@ -138,10 +138,8 @@ class Takeover:
 class HandedSocket:
     """`environ['werkzeug.socket']`, for applications that have their own WebSocket code. For use on any thread.
 
-    The first call of one of its methods takes over the client's connection.
-
-    After the takeover, the object is one end of a socket pair, with the methods of `socket.socket`. `repr` and copying
-    do not take over the connection.
+    The first call of a method takes over the client's connection. Then the object is one end of a socket pair, with the
+    methods of `socket.socket`. `repr` and copying do not take over the connection.
     """
 
     __slots__ = ("_lock", "_sending", "_socket", "_takeover")

@@ -1,4 +1,4 @@
-"""Base classes of the interfaces that run blocking applications on worker threads, and of their calls."""
+"""Base classes for blocking applications on worker threads, of their interfaces and of single calls."""
 
 from __future__ import annotations
 

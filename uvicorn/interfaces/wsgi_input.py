@@ -91,7 +91,7 @@ class ContentReader(io.BufferedIOBase):
         return b"".join(parts)
 
     def _next(self) -> bool:
-        """Make the next piece current, or return False after the last piece."""
+        """Go to the next piece of content. Return False after the last piece."""
         self._taken += len(self._piece)
         self._piece = b""
         self._at = 0
@@ -156,7 +156,7 @@ class ContentReader(io.BufferedIOBase):
         return 0
 
     def _wake(self) -> None:
-        """Wake the worker thread at the end of the loop iteration."""
+        """Wake the worker thread after the current iteration of the event loop."""
         if self._waiting and self._waker is not None:
             self._waiting = False
             self._loop_calls.loop.call_soon(self._waker.wake)

@@ -78,7 +78,7 @@ class Inbox(WebSocketListener):
         self._put(data)
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """Wake the thread that waits for a message."""
+        """Store `code` and `reason`, and wake the thread that waits for a message."""
         self.end = (code, reason)
         self._messages.put(None)
 
