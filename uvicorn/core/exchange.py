@@ -40,9 +40,8 @@ from typing import Final, final
 from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn.core.content import NO_CONTENT, OPEN, ContentTaker, RequestContent, as_bytes
-from uvicorn.core.endpoint import Endpoint
+from uvicorn.core.endpoint import Endpoint, is_below
 from uvicorn.core.exchange_end import ExchangeEnd, ExchangeState, run_callbacks
-from uvicorn.core.request_head import RequestHead
 from uvicorn.errors import LocalProtocolError
 from uvicorn.escape import escaped
 from uvicorn.fields import Fields
@@ -149,7 +148,7 @@ class HTTPGateway(Gateway):
 
 
 @final
-class HTTPExchange(RequestHead, ExchangeEnd):
+class HTTPExchange(ExchangeEnd):
     """One request and its response. The attributes of the request head never change."""
 
     __slots__ = (
@@ -179,7 +178,8 @@ class HTTPExchange(RequestHead, ExchangeEnd):
             path, prefix = endpoint.root_path + path, quote(endpoint.root_path).encode()
             raw_path, target = prefix + raw_path, prefix + target
         self.endpoint = endpoint
-        self.forwarded = None
+        #: Address and scheme of the client, if a trusted proxy has made the connection and forwards them.
+        self.forwarded: tuple[tuple[str, int] | None, str] | None = None
         self.method = method
         self.path = path
         self.raw_path = raw_path
@@ -187,6 +187,7 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         self.target = target
         self.http_version = http_version
         self.fields = fields
+        #: The fields as pairs if they are at hand, otherwise None: making them costs more than reading `fields`.
         self.pairs = pairs
         self.state = WAITING
         self.status = 0
@@ -215,6 +216,26 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         twin.end_listeners = twin._close_callbacks = twin._watchers = None
         twin.half_closed = twin.ended_early = twin._warned = False
         return twin
+
+    @property
+    def root_path(self) -> str:
+        """The endpoint's root path. Empty for the target `*`, and for a path outside of the root path."""
+        root_path = self.endpoint.root_path
+        return root_path if is_below(self.path, root_path) else ""
+
+    @property
+    def headers(self) -> list[list[bytes]]:
+        """The header fields as `[name, value]` lists. Each access returns new lists, which the caller may change."""
+        return [[name, value] for name, value in self.pairs or zip(*self.fields)]  # noqa: B905
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """The address of the client, or None on a Unix socket."""
+        return self.endpoint.client if self.forwarded is None else self.forwarded[0]
+
+    @property
+    def scheme(self) -> str:
+        return self.endpoint.scheme if self.forwarded is None else self.forwarded[1]
 
     @property
     def write_paused(self) -> bool:
@@ -392,9 +413,8 @@ class HTTPExchange(RequestHead, ExchangeEnd):
         """Record that the client has closed its side. Unless `content_follows`, no more content will arrive."""
         if not content_follows:
             self.content.break_off()
-        if not self.half_closed:
-            self.half_closed = True
-            self._call_close_callbacks()
+        self.half_closed = True
+        self._call_close_callbacks()
 
     def disconnect(self) -> None:
         """Record that the client has disconnected. Drop all later sends of the application."""

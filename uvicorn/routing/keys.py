@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from uvicorn.core.request_head import RequestHead
+from uvicorn.core.exchange import HTTPExchange
 from uvicorn.errors import ConfigError
 from uvicorn.fields import is_token
 from uvicorn.routing.table import field_value
 
 #: Returns the key in a request's head; None or empty text if the head has no key.
-KeyFunction = Callable[[RequestHead], str | None]
+KeyFunction = Callable[[HTTPExchange], str | None]
 
 
 @final
@@ -23,7 +23,7 @@ class Key:
     description: str
     function: KeyFunction
 
-    def __call__(self, head: RequestHead) -> str | None:
+    def __call__(self, head: HTTPExchange) -> str | None:
         return self.function(head)
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ def cookie(name: str) -> Key:
     _check_name("cookie", name)
     wanted = name.encode()
 
-    def find(head: RequestHead) -> str | None:
+    def find(head: HTTPExchange) -> str | None:
         names, values = head.fields
         for field, value in zip(names, values, strict=True):
             if field == b"cookie":
