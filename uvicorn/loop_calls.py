@@ -33,6 +33,8 @@ class LoopCalls:
         self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
         self._eventfd = -1
+        #: Whether the event loop is about to stop for good, and `post` returns False.
+        self.is_over = False
         # An empty context: the context of a worker thread belongs to the application.
         self._context = Context()
         # What ends the waits of other threads.
@@ -58,10 +60,13 @@ class LoopCalls:
     def post(self, call: Callable[[], object]) -> bool:
         """Schedule `call()` on the event loop's thread. Return False if the loop is closed. Thread-safe."""
         self._calls.append(call)
+        # Checked after the addition: a loop that stops sets the flag, then runs the calls posted so far.
+        if self.is_over:
+            return False
         if not self._woken:
             self._woken = True
             try:
-                if self._eventfd < 0 or self.loop.is_closed():
+                if self._eventfd < 0:
                     self.loop.call_soon_threadsafe(self._run, context=self._context)
                 else:
                     os.eventfd_write(self._eventfd, 1)
@@ -139,8 +144,9 @@ class LoopCalls:
             if coroutine is not None:
                 self._begin(coroutine, lambda task: lock.release(), Context())
 
-        if self.post(run):
-            self.block(lock.acquire, partial(_release, lock))
+        if not self.post(run):
+            return False
+        self.block(lock.acquire, partial(_release, lock))
         return not self.loop.is_closed()
 
     def block(self, wait: Callable[[], T], wake: Callable[[], object]) -> T:

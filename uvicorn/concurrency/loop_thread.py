@@ -35,7 +35,6 @@ class LoopThread:
         self.loop.set_exception_handler(_on_loop_exception)
         self._hooks: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._locks: dict[object, threading.Lock] = {}
-        self._stopping = False
         self.calls = LoopCalls.of(self.loop)
         if HAS_EVENTFD:
             self.calls.use_eventfd()
@@ -51,14 +50,14 @@ class LoopThread:
 
     @property
     def is_stopped(self) -> bool:
-        return self._stopping
+        return self.calls.is_over
 
     def post(self, callback: Callable[[], object]) -> None:
         """Call `callback` on the loop, in the order of posts. For use on any thread.
 
         Raises RuntimeError if the loop is stopping or has stopped. After this error, the callback may still run.
         """
-        if not self.calls.post(callback) or self._stopping:
+        if not self.calls.post(callback):
             raise RuntimeError("the event loop has stopped")
 
     def lock_of(self, owner: object) -> threading.Lock:
@@ -70,7 +69,7 @@ class LoopThread:
 
     def stop(self) -> None:
         """Await the hooks of `at_stop`, then stop the loop. Called when the process ends."""
-        if self.process == os.getpid() and not self._stopping:
+        if self.process == os.getpid() and not self.is_stopped:
             stopping = self.calls.start(self._finish)
             try:
                 stopping.result(_STOP_SECONDS)
@@ -88,12 +87,12 @@ class LoopThread:
                 logger.error("event loop thread: exception in the application's shutdown", exc_info=outcome)
 
     def _end(self) -> None:
-        self._stopping = True
+        self.calls.is_over = True
         self.loop.stop()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        while not self._stopping:
+        while not self.is_stopped:
             try:
                 self.loop.run_forever()
             except BaseException as error:
