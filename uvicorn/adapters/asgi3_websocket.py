@@ -81,10 +81,6 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
 
     # What the session calls
 
-    @property
-    def write_paused(self) -> bool:  # type: ignore[override]
-        return self._backlog.above_high_water
-
     def has_ended(self) -> bool:
         return self.session.state is CLOSED
 
