@@ -90,7 +90,7 @@ class AdapterGateway(HTTPGateway):
 
 
 class MessageGateway(AdapterGateway):
-    """Queues the messages of one response. The server's task takes the messages by `deliver`."""
+    """Queues the messages of one response. `deliver` passes the messages to the server."""
 
     exchange: HTTPExchange
     _is_abandoned = False

@@ -22,7 +22,7 @@ class StartupOnce:
         self._task: asyncio.Task[None] | None = None
 
     async def ended(self) -> None:
-        """Start the application once, and wait until the startup has ended. Raise StartupError if it fails.
+        """Start the application once, and wait until the startup has ended. Raise StartupError if the startup fails.
 
         After a StartupError, the next call starts the application again.
         """
