@@ -95,7 +95,7 @@ def _share(shift: Shift) -> str:
     weight = f"{name_of(shift.weight)}()" if callable(shift.weight) else f"{shift.weight:g}"
     if shift.key is None:
         return f"{weight} %"
-    return f"{weight} % by {shift.key if isinstance(shift.key, Key) else name_of(shift.key)}"
+    return f"{weight} % by {shift.key.description if isinstance(shift.key, Key) else name_of(shift.key)}"
 
 
 def name_of(app: Any) -> str:

@@ -203,7 +203,7 @@ def log_level_of(level: str | int | None) -> int | None:
 
 
 def takes_nothing(app: Any) -> bool:
-    """Return whether `app` is a factory: a function or class without parameters."""
+    """Return whether `app` is a factory, which is a function or a class without parameters."""
     is_plain = (inspect.isfunction(app) or inspect.isclass(app)) and not inspect.iscoroutinefunction(app)
     if not is_plain or hasattr(app, "__uvicorn_interface__"):
         return False

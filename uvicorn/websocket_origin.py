@@ -17,8 +17,8 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::[0-9]*)?")
 def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], checks_origin: bool) -> bool:
     """Return whether a page of `origin` may open a WebSocket to `host`.
 
-    `allowed` lists origins, or has `*` for any origin. If `allowed` is empty and `checks_origin` is true, only pages of
-    `host` may open a WebSocket.
+    `allowed` lists origins. The member `*` allows any origin. If `allowed` is empty and `checks_origin` is true, only
+    pages of `host` may open a WebSocket.
     """
     if origin is None or "*" in allowed:
         return True
@@ -28,7 +28,7 @@ def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], c
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Return whether `origin` is an origin of `host`. Ports are ignored."""
+    """Return whether `origin` is an origin of `host`. Ports are ignored. All loopback addresses are equal."""
     from_origin = _ORIGIN.fullmatch(origin)
     from_host = _HOST.fullmatch(host)
     if from_origin is None or from_host is None:

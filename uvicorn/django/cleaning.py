@@ -44,7 +44,7 @@ def _reports_transaction(driver: Any) -> bool:
 def clean_connections(closes: bool = False) -> bool:
     """Close this thread's broken and expired connections, and roll back open transactions.
 
-    With `closes`, close every connection. Return whether an `atomic` block was rolled back.
+    If `closes` is true, close every connection. Return whether an `atomic` block was rolled back.
     """
     rolled_back = False
     for connection in opened():

@@ -24,7 +24,7 @@ def publish_on_commit(group: str, message: Message, using: str | None = None) ->
     """Send `message` to all members of `group` after the current transaction of the database `using` is committed.
 
     Without a transaction the message is sent now. After a rollback the message is dropped. An outage of the
-    broadcast backend is logged, but not raised. From a coroutine, use `sync_to_async`.
+    broadcast backend is logged and raises no exception. From a coroutine, use `sync_to_async`.
 
     Raises LocalProtocolError for an invalid group name or message.
     """

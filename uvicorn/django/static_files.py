@@ -21,8 +21,8 @@ _SERVING_PACKAGES: Final = ("whitenoise", "servestatic")
 def unserved_static_files(app: Any) -> str:
     """Return a line for the log if DEBUG is on and nothing serves STATIC_URL. Otherwise return an empty string.
 
-    The search covers the Router's table, MIDDLEWARE and the URL configuration. An application of an unknown kind may
-    serve the files itself, so the result is empty.
+    The search covers the Router's table, MIDDLEWARE and the URL configuration. For an
+    application of an unknown kind the result is empty, because the application may serve the files.
     """
     prefix = (
         static_prefix() if apps.ready and settings.DEBUG and apps.is_installed("django.contrib.staticfiles") else ""

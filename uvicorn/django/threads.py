@@ -34,9 +34,10 @@ _BUSY_HEADERS: Final = [*ERROR_HEADERS, (b"retry-after", b"1")]
 class DjangoThreads:
     """Middleware for ASGI and channels applications that use Django's ORM in coroutines.
 
-    Each request has a thread to itself, from its first ORM call to the end of the request. WebSocket events, and tasks
-    that outlive their request, have a thread for each call, from a second pool. Both pools have `threads` threads. If
-    no thread is free within `wait` seconds, a request is answered with 503. Any other call raises ThreadsBusy.
+    Each request has a thread to itself, from its first ORM call to the end of the request. For WebSocket
+    events, and for tasks that outlive their request, each call borrows a thread of a second pool. Both pools have
+    `threads` threads. If no thread is free within `wait` seconds, a request is answered with 503. Any other call raises
+    ThreadsBusy.
 
     With DEBUG, Django's debug page shows an exception of the application.
 

@@ -26,9 +26,6 @@ class Key:
     def __call__(self, head: HTTPExchange) -> str | None:
         return self.function(head)
 
-    def __str__(self) -> str:
-        return self.description
-
 
 def cookie(name: str) -> Key:
     """Return a key function for `Shift`. The key is the cookie `name`. Raises ConfigError for an invalid name."""
