@@ -195,7 +195,6 @@ TESTED_ELSEWHERE: Final = {
     "adapters/response_checks.py": "adapters/test_asgi3.py",
     "adapters/startup_once.py": "adapters/test_asgi.py",
     "broadcast/redis/cluster.py": "broadcast/test_cluster.py",
-    "broadcast/redis/redis_py.py": "broadcast/test_conformance.py",
     "broadcast/redis/sentinel.py": "broadcast/test_sentinel.py",
     "broadcast/redis/subscription.py": "broadcast/redis/test_subscriber.py",
     "broadcast/redis/sync.py": "broadcast/test_publisher.py",
