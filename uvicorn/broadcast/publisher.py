@@ -70,7 +70,7 @@ class Publisher:
         self._prefix = prefix
         self._timeout = timeout
         self._max_message_bytes = max_message_bytes
-        self._reset()
+        self.reset()
         _publishers.add(self)
 
     def publish(self, group: str, message: Message) -> None:
@@ -131,14 +131,11 @@ class Publisher:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         self._lock = threading.Lock()
         self._sender = secrets.token_hex(6)
         self._sequences = SentSequences()
         self._outage = Outage()
-
-    def after_fork(self) -> None:
-        self._reset()
         if self._client is not None:
             self._client.close()
 
@@ -193,7 +190,7 @@ def _shared_publisher(url: str, prefix: str) -> Publisher:
 
 def _after_fork() -> None:
     for publisher in tuple(_publishers):
-        publisher.after_fork()
+        publisher.reset()
 
 
 os.register_at_fork(after_in_child=_after_fork)
