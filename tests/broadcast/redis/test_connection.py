@@ -21,7 +21,7 @@ class RecordedConnection(RedisConnection):
         super().__init__()
         self.sent: list[tuple[bytes, ...]] = []
         self.aborted = False
-        self.protocol.transport = cast(asyncio.Transport, SimpleNamespace(abort=self.abort_transport))
+        self.transport = cast(asyncio.Transport, SimpleNamespace(abort=self.abort_transport))
 
     def send(self, *command: bytes) -> None:
         self.sent.append(command)
@@ -68,7 +68,7 @@ async def test_redis_error_reply_raises_in_the_caller_of_the_command() -> None:
 async def test_unanswered_commands_raise_when_the_connection_is_lost() -> None:
     connection = RecordedConnection()
     answer = connection.execute(b"ONE")
-    connection.connection_lost("it fell")
+    connection.connection_lost(OSError("it fell"))
     with pytest.raises(ConnectionLost, match="it fell"):
         await answer
     assert connection.lost.result() == "it fell"
@@ -76,7 +76,7 @@ async def test_unanswered_commands_raise_when_the_connection_is_lost() -> None:
 
 async def test_a_command_on_a_lost_connection_raises_at_once() -> None:
     connection = RecordedConnection()
-    connection.connection_lost("it fell")
+    connection.connection_lost(OSError("it fell"))
     with pytest.raises(ConnectionLost, match="it fell"):
         await connection.execute(b"ONE")
     assert connection.sent == []
@@ -86,7 +86,7 @@ async def test_connection_reports_only_the_first_of_two_abort_reasons() -> None:
     connection = RecordedConnection()
     connection.abort("enough")
     connection.abort("again")
-    connection.connection_lost("connection reset")
+    connection.connection_lost(OSError("connection reset"))
     assert connection.lost.result() == "enough"
     assert connection.aborted
 
@@ -100,7 +100,7 @@ async def test_an_unexpected_reply_aborts_the_connection() -> None:
 async def test_unexpected_error_reply_is_the_reason_of_a_later_disconnect() -> None:
     connection = RecordedConnection()
     connection.reply_received(RedisRefusal("ERR max number of clients reached"))
-    connection.connection_lost("closed")
+    connection.connection_lost(OSError("closed"))
     assert connection.lost.result() == "Redis refuses: ERR max number of clients reached"
 
 
@@ -140,34 +140,34 @@ def take_steps(connection: RedisConnection, count: int) -> None:
 
 async def test_liveness_check_sends_one_ping_after_one_second_without_data() -> None:
     connection = RecordedConnection()
-    connection.connection_made()
+    connection.connection_made(connection.transport)
     take_steps(connection, 1)
     assert connection.sent == []
     take_steps(connection, 4)
     assert connection.sent == [(b"PING",)]
-    connection.connection_lost("done")
+    connection.connection_lost(OSError("done"))
     await settle()
 
 
 async def test_the_connection_is_aborted_after_three_seconds_without_a_byte() -> None:
     connection = RecordedConnection()
-    connection.connection_made()
+    connection.connection_made(connection.transport)
     take_steps(connection, 6)
     assert not connection.aborted
     take_steps(connection, 1)
     assert connection.aborted
-    connection.connection_lost("done")
+    connection.connection_lost(OSError("done"))
     assert connection.lost.result() == "no byte received for 3 s, not even a reply to PING"
 
 
 async def test_a_received_byte_restarts_the_liveness_check() -> None:
     connection = RecordedConnection()
-    connection.connection_made()
+    connection.connection_made(connection.transport)
     for _ in range(5):
         take_steps(connection, 5)
-        connection.bytes_received()
+        connection.data_received(b"")
     assert not connection.aborted
-    connection.connection_lost("done")
+    connection.connection_lost(OSError("done"))
 
 
 async def test_blocked_event_loop_does_not_fail_the_liveness_check(
@@ -175,11 +175,11 @@ async def test_blocked_event_loop_does_not_fail_the_liveness_check(
 ) -> None:
     monkeypatch.setattr(module, "_STEP_SECONDS", 0.001)
     connection = RecordedConnection()
-    connection.connection_made()
+    connection.connection_made(connection.transport)
     began = connection._loop.time()
     # As long as twenty steps.
     while connection._loop.time() < began + 0.02:
         pass
     await until(lambda: connection._silent_steps > 0)
     assert not connection.aborted
-    connection.connection_lost("done")
+    connection.connection_lost(OSError("done"))

@@ -23,7 +23,7 @@ class ObedientConnection(RecordedConnection):
 
     def abort_transport(self) -> None:
         super().abort_transport()
-        self.connection_lost("aborted")
+        self.connection_lost(OSError("aborted"))
 
 
 class Recorded(ReconnectingConnection):

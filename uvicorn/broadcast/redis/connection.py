@@ -1,4 +1,4 @@
-"""One connection to Redis, which uses the protocol class of the driver asyncio_redis."""
+"""One connection to Redis, for commands that the driver asyncio_redis encodes."""
 
 from __future__ import annotations
 
@@ -76,48 +76,17 @@ async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Cal
     raise ConnectFailed("; ".join(reasons))
 
 
-class _Protocol(RedisProtocol):  # type: ignore[misc]
-    """The protocol of asyncio_redis with our parser."""
-
-    # The original parser cannot parse acknowledgements, loses authentication errors, and queues pushes without bound.
-
-    def __init__(self, connection: RedisConnection) -> None:
-        super().__init__(encoder=BytesEncoder(), enable_typechecking=False)
-        self.transport: asyncio.Transport
-        self._connection = connection
-        self.reader = RedisReader(connection.reply_received)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast instead of an assertion, because uvloop's transports do not subclass asyncio.Transport.
-        self.transport = cast(asyncio.Transport, transport)
-        self._connection.connection_made()
-
-    def data_received(self, data: bytes) -> None:
-        self._connection.bytes_received()
-        try:
-            self.reader.feed(data)
-        except NotRedis as error:
-            self._connection.abort(f"the server does not speak Redis' protocol: {error}")
-
-    def eof_received(self) -> None:
-        # The result None lets the transport close, and `connection_lost` follows.
-        pass
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.reader.close()
-        self._connection.connection_lost(
-            "Redis closed the connection" if exc is None else str(exc) or type(exc).__name__
-        )
-
-
-class RedisConnection:
+class RedisConnection(asyncio.Protocol):
     """A connection to Redis. Until `receive_pushes` is called, each `execute` gets one reply, in order."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         #: `host:port` of a server that redis-py has connected to, otherwise ''.
         self.place = ""
-        self.protocol = _Protocol(self)
+        self.transport: asyncio.Transport
+        # Only for commands: its parser cannot parse acknowledgements, and queues pushes without bound.
+        self._encoder = RedisProtocol(encoder=BytesEncoder(), enable_typechecking=False)
+        self._reader = RedisReader(self.reply_received)
         #: redis-py's writer, which would close the transport when it is freed. Otherwise None.
         self.writer: asyncio.StreamWriter | None = None
         #: Done when the connection has ended. The result is the reason.
@@ -139,14 +108,14 @@ class RedisConnection:
 
     @property
     def unsent_bytes(self) -> int:
-        return self.protocol.transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size()
 
     def fileno(self) -> int:
-        return int(self.protocol.transport.get_extra_info("socket").fileno())
+        return int(self.transport.get_extra_info("socket").fileno())
 
     def send(self, *command: bytes) -> None:
-        if not self.protocol.transport.is_closing():
-            self.protocol._send_command(command)
+        if not self.transport.is_closing():
+            self._encoder._send_command(command)
 
     def execute(self, *command: bytes) -> asyncio.Future[Reply]:
         """Send a command. Return a future for the reply. The future may raise RedisRefusal or ConnectionLost.
@@ -178,22 +147,28 @@ class RedisConnection:
     def abort(self, reason: str) -> None:
         """Abort the connection. The first call sets the result of `lost` to `reason`."""
         self._reason = self._reason or reason
-        self.protocol.reader.close()
-        self.protocol.transport.abort()
+        self._reader.close()
+        self.transport.abort()
 
     async def close(self, reason: str) -> None:
         self.abort(reason)
         # `wait` does not cancel `lost` if this task is cancelled.
         await asyncio.wait([self.lost], timeout=CLOSE_SECONDS)
 
-    # For the protocol.
+    # For the transport.
 
-    def connection_made(self) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast instead of an assertion, because uvloop's transports do not subclass asyncio.Transport.
+        self.transport = self._encoder.transport = cast(asyncio.Transport, transport)
         self._step = self._loop.call_later(_STEP_SECONDS, self._take_step)
 
-    def bytes_received(self) -> None:
+    def data_received(self, data: bytes) -> None:
         self.last_byte_at = time.monotonic()
         self._silent_steps = 0
+        try:
+            self._reader.feed(data)
+        except NotRedis as error:
+            self.abort(f"the server does not speak Redis' protocol: {error}")
 
     def reply_received(self, reply: Reply) -> None:
         if self._on_push is not None:
@@ -212,16 +187,19 @@ class RedisConnection:
         else:
             future.set_result(reply)
 
-    def connection_lost(self, reason: str) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        error = "Redis closed the connection" if exc is None else str(exc) or type(exc).__name__
+        reason = self._reason or error
+        self._reader.close()
         if self._step is not None:
             self._step.cancel()
         self._on_push = None
         while self._replies:
             future = self._replies.popleft()
             if not future.done():
-                future.set_exception(ConnectionLost(self._reason or reason))
+                future.set_exception(ConnectionLost(reason))
         if not self.lost.done():
-            self.lost.set_result(self._reason or reason)
+            self.lost.set_result(reason)
 
     def _take_step(self) -> None:
         self._silent_steps += 1

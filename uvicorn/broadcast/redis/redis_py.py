@@ -78,11 +78,11 @@ def _take_over(opened: Connection) -> RedisConnection:
     writer: Any = opened._writer
     opened._reader = opened._writer = None
     connection.writer = writer
-    writer.transport.set_protocol(connection.protocol)
-    connection.protocol.connection_made(writer.transport)
+    writer.transport.set_protocol(connection)
+    connection.connection_made(writer.transport)
     if writer.transport.is_closing():
         # The transport does not report the end of the connection a second time.
-        connection.protocol.connection_lost(None)
+        connection.connection_lost(None)
     return connection
 
 

@@ -96,11 +96,11 @@ async def connect(address: RedisAddress) -> RedisConnection:
     loop = asyncio.get_running_loop()
     connection = RedisConnection()
     if address.path:
-        await loop.create_unix_connection(lambda: connection.protocol, address.path)
+        await loop.create_unix_connection(lambda: connection, address.path)
     else:
-        await loop.create_connection(lambda: connection.protocol, address.host, address.port, ssl=address.tls)
+        await loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
         # For middleboxes. The liveness check does not depend on it.
-        connection.protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for command in address.login_commands():
         async with closed_on_failure(connection, command[0].decode()):
             await connection.execute(*command)
