@@ -14,7 +14,7 @@ from websockets.uri import parse_uri
 
 from tests.helpers import GET, Conversation, Recorder, settle, until
 from tests.websocket_client import Held, WebSocketConversation
-from tests.websocket_streams import BINARY, CLOSE, PING, PONG, TEXT, close, frame
+from tests.websocket_streams import BINARY, CLOSE, PING, PONG, TEXT, close, frame, header
 from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import HTTPExchange
 from uvicorn.core.websocket_session import WebSocketSession
@@ -205,6 +205,20 @@ async def test_ping_timeout_does_not_apply_while_reading_is_paused() -> None:
     conversation.clock.advance(6)
     assert conversation.close_code is None
     await conversation.lose()
+
+
+async def test_after_a_ping_timeout_an_unfinished_message_is_dropped_for_five_seconds() -> None:
+    conversation = await opened(ws_ping_interval=5.0, ws_ping_timeout=5.0)
+    conversation.send(header(BINARY, 1000) + bytes(10))
+    for _ in range(20):
+        if conversation.close_code is None:
+            conversation.clock.advance(1)
+    assert conversation.close_code == 1011
+    conversation.clock.advance(4)
+    assert not conversation.transport.closing
+    conversation.clock.advance(1)
+    assert conversation.transport.closing
+    await settle()
 
 
 async def test_tls_client_that_does_not_close_is_reset_after_ws_close_timeout() -> None:

@@ -131,6 +131,8 @@ class WebSocketTimeouts(WebSocketTransport):
                     self._pinged = False
                 elif is_over(self._since, settings.ws_ping_timeout):
                     self._fail(1011, "keepalive ping timeout")
+                    # The lingering close has begun in this tick: its time is checked from the next tick on.
+                    return
             elif settings.ws_ping_interval and is_over(self._since, settings.ws_ping_interval):
                 # A ping would arrive late behind many unsent bytes; the write timeout applies to such a client.
                 if not self.write_paused:
