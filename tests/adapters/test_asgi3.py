@@ -747,6 +747,23 @@ async def test_websocket_client_that_does_not_read_is_closed_with_1013() -> None
     assert host.sent[-1] == {"type": "websocket.close", "code": 1013, "reason": ""}
 
 
+async def test_empty_messages_to_a_websocket_client_that_does_not_read_close_it_with_1013() -> None:
+    async def app(message: Message, channels: Message) -> None:
+        if message["channel"] == "websocket.connect":
+            channels["reply"].send({"bytes": bytes(70_000)})
+            for _ in range(300):
+                channels["reply"].send({"text": ""})
+
+    host = Host(app, WEBSOCKET, CONNECT)
+    host.takes.clear()
+    await settle()
+    host.takes.set()
+    await settle()
+    assert host.sent[-1] == {"type": "websocket.close", "code": 1013, "reason": ""}
+    host.put({"type": "websocket.disconnect", "code": 1013})
+    await host.task
+
+
 # Responses without content
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -254,6 +254,33 @@ def test_closing_the_iterable_wakes_the_thread_that_waits_for_content() -> None:
         iterable.close()
         with pytest.raises(ResponseAborted, match="aborted"):
             iterating.result(30)
+
+
+def test_one_host_thread_may_receive_the_exception_while_another_closes_the_iterable(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(message: Message, channels: Channels) -> None:
+        await channels["reply"].send({"status": 200, "content": b"first", "more_content": True})
+        await asyncio.wrap_future(begun)
+        asyncio.get_running_loop().call_soon(iterable.close)
+        raise LookupError("of the application")
+
+    class Environ(dict[str, Any]):
+        """When the closing thread looks at the request, the iterating thread receives the exception."""
+
+        def get(self, key: str, default: Any = None) -> Any:
+            if begun.done() and not raised.done():
+                raised.set_result(thread.submit(lambda: list(iterable)).exception(30))
+            return super().get(key, default)
+
+    begun: Future[None] = Future()
+    raised: Future[BaseException | None] = Future()
+    iterable: Any = WSGIAdapter(app)(Environ(environ_of()), ignore)
+    with ThreadPoolExecutor(1) as thread:
+        begun.set_result(None)
+        assert isinstance(raised.result(30), LookupError)
+    loop_thread().calls.start(nothing).result(30)
+    assert "AssertionError" not in caplog.text
 
 
 GUNICORN_LIKE = """

@@ -195,6 +195,9 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
         size = len(message)
         shortage = self._backlog.shortage(size, self._settings, UNAWAITED_MESSAGES)
         if not shortage:
+            if not size:
+                # `_put` counts bytes only, but the number of messages is limited too.
+                self._backlog.add(0)
             self._put({"type": "websocket.send", kind: message}, size)
             return
         logger.warning("%s closed with 1013: the client does not read its messages, %s", self.session, shortage)

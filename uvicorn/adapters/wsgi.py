@@ -300,10 +300,12 @@ class WSGIGateway(AdapterGateway):
     def _on_loop_gone(self) -> None:
         if self.exchange is not None:
             self.exchange.disconnect()
-        if self._failure is not None:
+        # Read once, because a thread of the host may receive the exception at the same time.
+        failure, self._failure = self._failure, None
+        if failure is not None:
             # The host abandoned the response before the exception was raised.
             method, path = self._environ.get("REQUEST_METHOD"), self._environ.get("PATH_INFO")
-            log_uncaught(f"{escaped(method)} {escaped(path)}", self.take_failure())
+            log_uncaught(f"{escaped(method)} {escaped(path)}", failure)
 
 
 class ResponseContent:
