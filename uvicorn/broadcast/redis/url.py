@@ -49,31 +49,25 @@ class RedisURL:
     `rediss` instead of `redis` uses TLS. `redis+py`, `rediss+py` and `unix+py` use the driver redis-py.
     """
 
-    scheme: str
+    #: The part of the scheme before the +.
+    base: str
+    #: The part of the scheme after the +, or ''.
+    kind: str
     hosts: tuple[tuple[str, int], ...]
-    path: str = ""
-    username: str = ""
-    password: str = ""
-    database: int = 0
+    path: str
+    username: str
+    password: str
+    database: int
     #: The name by which sentinels know the master and its replicas.
-    service: str = ""
-    sentinel_password: str = ""
+    service: str
+    sentinel_password: str
     #: The rest of the query.
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str]
 
     def __repr__(self) -> str:
+        scheme = f"{self.base}+{self.kind}" if self.kind else self.base
         tail = self.service if self.kind else str(self.database)
-        return _shown(self.scheme, self.username, self.path, self.hosts, tail)
-
-    @property
-    def base(self) -> str:
-        """The part of the scheme before the +."""
-        return self.scheme.partition("+")[0]
-
-    @property
-    def kind(self) -> str:
-        """The part of the scheme after the +, or ''."""
-        return self.scheme.partition("+")[2]
+        return _shown(scheme, self.username, self.path, self.hosts, tail)
 
     def addresses(self) -> list[RedisAddress]:
         """Return the address of each host in the URL. Raises ConfigError for an unknown option.
@@ -117,7 +111,7 @@ def parse_redis_url(url: str) -> RedisURL:
     database = options.pop("db", "") or database
     sentinel_password = options.pop("sentinel_password", "") if kind else ""
     number = _database(database)
-    return RedisURL(parts.scheme, hosts, path, username, password, number, service, sentinel_password, options)
+    return RedisURL(base, kind, hosts, path, username, password, number, service, sentinel_password, options)
 
 
 def split_url(url: str) -> SplitResult:
