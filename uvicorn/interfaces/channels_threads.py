@@ -156,9 +156,8 @@ class _Connection:
                 if call.is_wanted:
                     self._is_busy = True
                     with self._app.lock:
-                        is_posted = self._post(call)
-                    if not is_posted:
-                        return
+                        if not self._post(call):
+                            return
             except PoolFull as error:
                 self._is_busy = False
                 call.fail(error if call.is_request else RuntimeError("threaded: no thread can be started"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
@@ -19,8 +18,6 @@ from uvicorn.interfaces.handlers import OWNER, answer_failure, await_late_reply,
 from uvicorn.interfaces.http_reply import HTTPReply
 from uvicorn.interfaces.threaded import Head, ThreadCall, ThreadedInterface
 from uvicorn.types import Message
-
-logger = logging.getLogger("uvicorn.app")
 
 
 @final

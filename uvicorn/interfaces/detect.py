@@ -68,10 +68,7 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
         raise InterfaceError(f"{source} cannot be called as {name}: {reason}")
     if callable(_declared(app)) or name not in _CALLED_WITH:
         return
-    while (inner := _wrapped_in_object(app)) is not None:
-        app = inner
-    is_function = inspect.isroutine(app) or inspect.isclass(app) or isinstance(app, functools.partial)
-    function = app if is_function else type(app).__call__.__get__(app)
+    function, _ = _unwrap(app)
     expected = _CALLED_WITH[name]
     try:
         # Of the outermost function: a decorator may take other arguments than the function inside.
@@ -87,10 +84,11 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
     # Two parameters must not have the names of another interface. (A consumer may name its only parameter scope.)
     fits = fits and (len(names) != 2 or _BY_PARAMETER_NAMES.get(names, name) == name)
     is_coroutine = inspect.iscoroutinefunction(function)
-    if fits and not (is_coroutine and name in ("wsgi", "asgi2")):
+    must_be_plain = is_coroutine and name in ("wsgi", "asgi2")
+    if fits and not must_be_plain:
         return
-    kind = "a coroutine function" if is_coroutine else "a class" if inspect.isclass(app) else "a plain function"
-    wanted = "a plain function that takes " if is_coroutine and name in ("wsgi", "asgi2") else ""
+    kind = "a coroutine function" if is_coroutine else "a class" if inspect.isclass(function) else "a plain function"
+    wanted = "a plain function that takes " if must_be_plain else ""
     try:
         other = detect_interface(app, source)
     except InterfaceError:
