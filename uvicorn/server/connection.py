@@ -23,7 +23,7 @@ LINGER_DRAINS: Final = 4
 
 # A base class, because a separate object would cost each request extra calls.
 class TransportConnection:
-    """The part of a connection that HTTP/1.1 and WebSocket share."""
+    """Base class of HTTP/1.1 connections, WebSocket connections and tunnels."""
 
     __slots__ = (
         "_context",
@@ -92,9 +92,9 @@ class TransportConnection:
         return self._unsent
 
     def _shortage(self, size: int, unawaited_size: int, most_messages: int = 0) -> str:
-        """Return a warning if a slow client has too much unsent to send it `size` more bytes, or an empty string.
+        """Return a warning if `size` more unsent bytes would exceed a limit. Otherwise, return an empty string.
 
-        The limit on unawaited sends applies to `unawaited_size` more bytes, and to `most_messages`.
+        `unawaited_size` of these bytes count towards the limit on unawaited sends.
         """
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()

@@ -118,7 +118,7 @@ class TrustedPeers:
 
 
 def build_trusted_peers(text: str) -> TrustedPeers:
-    """Build the trusted peers from the setting. If the setting is empty, use its default."""
+    """Parse the setting `forwarded_allow_ips`. If it is empty, parse FORWARDED_ALLOW_IPS or use the default."""
     text = text or os.environ.get("FORWARDED_ALLOW_IPS", "")
     return TrustedPeers(text) if text else TrustedPeers(DEFAULT_TRUSTED, guarded_sockets=True)
 

@@ -78,7 +78,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
 
 
 def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Read the certificates again. Invalid certificates are logged and not used."""
+    """Load the certificates again. If a new file is invalid, log an error and keep the old certificates."""
     try:
         load_certificates(context, settings)
     except ConfigError as error:

@@ -158,7 +158,7 @@ class Tunnel(WebSocketTransport):
                 break
 
     def send_close(self, code: int, reason: str) -> None:
-        """Close both ends, because the application's call has ended without a close frame."""
+        """Close the tunnel, because the application's call has ended without a close frame."""
         self.catch_up()
         if self.phase is OPEN:
             self._close_with(code)
@@ -212,7 +212,7 @@ class Tunnel(WebSocketTransport):
             self._read_on()
 
     def _application_ended(self) -> None:
-        """Send a FIN to the client. If this is impossible, close the connection."""
+        """Send a FIN to the client. Over TLS, close the connection instead."""
         self._context.loop.remove_reader(self._near.fileno())
         self.session.close_begun()
         if self._application_reads and socket_state(self._near) != RESET and self._eof_since is None:
@@ -227,7 +227,6 @@ class Tunnel(WebSocketTransport):
             self._close()
 
     def _close_with(self, code: int) -> None:
-        """Send a close frame if possible, then close both ends."""
         if self._sent.is_between_frames and not self._transport.is_closing():
             self._transport.write(MessageEncoder().encode_close(code, ""))
         self._close_code = code

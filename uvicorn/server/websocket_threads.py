@@ -21,7 +21,7 @@ _OTHER_DESCRIPTORS: Final = 50
 
 @final
 class WebSocketThreads:
-    """The worker threads that have taken a connection over, in one server."""
+    """Counts the worker threads of one server that have taken a connection over."""
 
     def __init__(self, settings: Settings) -> None:
         self.most = most = settings.ws_threads

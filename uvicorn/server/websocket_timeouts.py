@@ -169,7 +169,6 @@ class WebSocketTimeouts(WebSocketTransport):
         context.loop.call_soon(self._close_faulty, context=context.variables)
 
     def _close_faulty(self) -> None:
-        """Close the connection of a client that has violated the protocol."""
         if self.phase < LINGERING:
             self._fail(self._close_code, self._close_reason)
 

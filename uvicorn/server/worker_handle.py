@@ -124,7 +124,7 @@ def start_worker(
 
 
 def describe_end(status: int) -> str:
-    """Return the meaning of a process's exit code."""
+    """Return a text for the log about how a process with this exit code has ended."""
     if status >= 0:
         return f"has ended with exit code {status}"
     try:

@@ -1,4 +1,4 @@
-"""The server in a worker process, which reports to a supervisor and stops on SIGTERM."""
+"""The server in a worker process. The server reports to a supervisor, and stops on SIGTERM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class WorkerServer(Server):
-    """Reports to its supervisor on `channel`: `ready`, `alive`, `retiring REASON`, `metrics NUMBERS`."""
+    """Sends reports to the supervisor on `channel`: `ready`, `alive`, `retiring REASON`, `metrics NUMBERS`."""
 
     def __init__(self, config: ServerConfig, channel: socket.socket, watch: SupervisorWatch) -> None:
         super().__init__(config)
