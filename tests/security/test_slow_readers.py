@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers import GET, Conversation, until
 from uvicorn.adapters import ASGIAdapter
-from uvicorn.server.slow_clients import ResponseRate
+from uvicorn.server.http1_timeouts import ResponseRate
 from uvicorn.server.transport import unacknowledged_bytes
 
 closed: list[bool] = []

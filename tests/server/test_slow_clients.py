@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uvicorn.server.slow_clients import MinimumRate
+from uvicorn.server.connection import MinimumRate
 
 
 def reasons(*steps: tuple[float, int], idle_seconds: float = 20.0, least_rate: int = 500) -> list[str]:

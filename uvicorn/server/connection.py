@@ -1,4 +1,4 @@
-"""The base class of connections, with write flow control, a write timeout and a lingering close."""
+"""The base class of connections: write flow control, a write timeout, a minimum rate and a lingering close."""
 
 from __future__ import annotations
 
@@ -10,15 +10,40 @@ from typing import Final
 from uvicorn.core.unsent import UnsentSends
 from uvicorn.core.waiters import Waiters
 from uvicorn.server.context import ServerContext
-from uvicorn.server.slow_clients import (
-    DROPPED_IDLE_SECONDS,
-    DROPPED_SECONDS,
-    DROPPED_STOPPING_SECONDS,
-    MinimumRate,
-)
 
 # A lingering close drops up to this many times `max_drain_bytes` of input, besides the announced bytes.
 LINGER_DRAINS: Final = 4
+
+# Many clients read the response only after they have sent all content (RFC 9112, section 9.6). These are the limits on
+# the lingering close, on a pause of the client, and on the lingering close of a stopping server.
+_DROPPED_SECONDS: Final = 30.0
+_DROPPED_IDLE_SECONDS: Final = 5.0
+_DROPPED_STOPPING_SECONDS: Final = 1.0
+
+# The minimum rate applies after this time, so that a client may start slowly.
+_RATE_AFTER_SECONDS: Final = 10.0
+
+
+class MinimumRate:
+    """Measures how fast request content arrives while the server reads."""
+
+    __slots__ = ("_idle", "_received", "_seconds")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._idle = 0.0
+        self._received = 0
+
+    def check(self, elapsed: float, received: int, idle_seconds: float, least_rate: int) -> str:
+        """Return the reason to reject a slow client, or an empty string. `received` is the number of bytes so far."""
+        self._seconds += elapsed
+        self._idle = 0.0 if received > self._received else self._idle + elapsed
+        self._received = received
+        if self._idle >= idle_seconds:
+            return f"no request content for {idle_seconds:g} seconds"
+        if self._seconds > _RATE_AFTER_SECONDS and received < least_rate * self._seconds:
+            return f"request content slower than {least_rate} bytes per second"
+        return ""
 
 
 # A base class, because a separate object would cost each request extra calls.
@@ -151,10 +176,10 @@ class TransportConnection:
         settings = context.settings
         if self._pace is None:
             seconds = settings.linger_seconds
-        elif self._pace.check(context.clock.elapsed, self._discarded, DROPPED_IDLE_SECONDS, settings.min_content_rate):
+        elif self._pace.check(context.clock.elapsed, self._discarded, _DROPPED_IDLE_SECONDS, settings.min_content_rate):
             return True
         else:
-            seconds = DROPPED_STOPPING_SECONDS if context.stopping else DROPPED_SECONDS
+            seconds = _DROPPED_STOPPING_SECONDS if context.stopping else _DROPPED_SECONDS
         return context.clock.is_over(self._since, seconds)
 
     def _read_on(self) -> None:

@@ -11,9 +11,8 @@ from uvicorn.core.endpoint import Endpoint
 from uvicorn.core.exchange import ERROR_HEADERS, STREAMING, WAITING, HTTPExchange
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.clock import TICK_SECONDS
-from uvicorn.server.connection import LINGER_DRAINS, TransportConnection
+from uvicorn.server.connection import LINGER_DRAINS, MinimumRate, TransportConnection
 from uvicorn.server.context import ServerContext
-from uvicorn.server.slow_clients import MinimumRate, ResponseRate
 from uvicorn.server.transport import CONNECTED, HALF_CLOSED, RESET, peer_state, reset, unacknowledged_bytes
 from uvicorn.types import Headers
 from uvicorn.wire.http1.encoder import PHRASES, HTTP1ResponseEncoder
@@ -39,6 +38,38 @@ _DRAIN_SECONDS: Final = 1.0
 
 # A stopping server keeps a connection that has been idle for less than this: a request may be on its way.
 _RECENT_SECONDS: Final = 0.5
+
+# The rate is an average over this time: mobile clients may pause for half of it.
+_RESPONSE_RATE_SECONDS: Final = 60.0
+
+
+class ResponseRate:
+    """Measures how fast a client reads a response while bytes are unsent."""
+
+    __slots__ = ("_bytes", "_seconds", "_taken")
+
+    def __init__(self) -> None:
+        self._taken: int | None = None
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def check(self, elapsed: float, taken: int, least_rate: int) -> bool:
+        """Return whether the client was too slow in the last minute. `taken` is the number of bytes read so far."""
+        before, self._taken = self._taken, taken
+        if before is None:
+            return False
+        self._seconds += elapsed
+        self._bytes += taken - before
+        if self._seconds < _RESPONSE_RATE_SECONDS:
+            return False
+        is_slow = self._bytes < least_rate * self._seconds
+        # Each minute counts separately: a fast first minute must not make up for slow ones.
+        self._seconds, self._bytes = 0.0, 0
+        return is_slow
+
+    def pause(self) -> None:
+        """Stop the measurement until the next check, because there is nothing to send."""
+        self._taken = None
 
 
 class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):

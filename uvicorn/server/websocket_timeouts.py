@@ -10,9 +10,8 @@ from uvicorn.core.websocket_session import CLOSED as SESSION_CLOSED
 from uvicorn.core.websocket_session import WebSocketGateway, WebSocketSession
 from uvicorn.errors import WebSocketProtocolError
 from uvicorn.server.access_log import trace
-from uvicorn.server.connection import LINGER_DRAINS, TransportConnection
+from uvicorn.server.connection import LINGER_DRAINS, MinimumRate, TransportConnection
 from uvicorn.server.context import ServerContext
-from uvicorn.server.slow_clients import MinimumRate
 from uvicorn.server.transport import HALF_CLOSED, RESET, peer_state, reset
 from uvicorn.wire.websocket.frames import WebSocketCodec
 
