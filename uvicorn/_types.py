@@ -60,8 +60,7 @@ class ASGI2Protocol(Protocol):
 
     def __init__(self, scope: Scope) -> None: ...
 
-    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Serve the connection."""
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None: ...
 
 
 ASGI2Application: TypeAlias = Callable[[Scope], Callable[[ASGIReceiveCallable, ASGISendCallable], Awaitable[None]]]

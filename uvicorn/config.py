@@ -313,7 +313,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return the interface of the application, which runs the startup and shutdown. For `Server.lifespan`."""
+        """Return an interface for `Server.lifespan`. The interface runs the application's startup and shutdown."""
         return config.load()
 
     def _imported(self, name: str) -> Any:

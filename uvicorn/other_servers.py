@@ -35,7 +35,7 @@ REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that s
 
 
 def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return `settings` under our names, and a log line for each value without effect. Raises ConfigError."""
+    """Return `settings` under our names, and log lines about values without effect. Raises ConfigError."""
     notes = [*_implementation("http", http, [*HTTP_PROTOCOLS]), *_implementation("ws", ws, [*WS_PROTOCOLS])]
     translated = dict(settings)
     for name, reason in REFUSED.items():
@@ -133,7 +133,7 @@ def protocol_class(chosen: str | type | None, table: dict[str, str | None]) -> A
 
 
 def checked_context(context: Any) -> SSLContext:
-    """Return `context` if it is an SSLContext. Otherwise raise ConfigError: `ssl_context_factory` has a mistake."""
+    """Return `context` if it is an SSLContext. Otherwise raise ConfigError about `ssl_context_factory`."""
     from ssl import SSLContext
 
     if not isinstance(context, SSLContext):
