@@ -1,4 +1,4 @@
-"""Which files `--reload` watches."""
+"""Which files `--reload` watches, and how long it waits for requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 import watchfiles
 
+import uvicorn
+from tests.helpers import hello
+from uvicorn.errors import ConfigError
 from uvicorn.server.reloader import Selection, _watch_by_events, _watch_by_looking, reload_folders
+from uvicorn.supervisors import ChangeReload
 
 
 @pytest.mark.parametrize("name", ["app.py", "package/module.py", "deep/er/still.py"])
@@ -169,3 +173,10 @@ def test_scan_ignores_virtual_environments_and_broken_links(tree: Path) -> None:
     )
     _watch_by_looking(Selection([str(tree)], [], []), 0.0, changed.append, steps)
     assert changed == []
+
+
+def test_config_keeps_its_grace_period_if_ChangeReload_rejects_the_application() -> None:
+    config = uvicorn.Config(hello, log_config=None, reload=True)
+    with pytest.raises(ConfigError, match="module:attribute"):
+        ChangeReload(config).run()
+    assert config.timeout_graceful_shutdown == 30

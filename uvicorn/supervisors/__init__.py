@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import subprocess
 import sys
@@ -27,9 +28,6 @@ with open(int(sys.argv[1].rpartition(",")[2]), "rb", closefd=False) as payload:
     work(sys.argv[1], payload)
 """
 
-# A developer waits for the restart after saving a file, so requests that take longer are aborted.
-_GRACEFUL_SECONDS_WHEN_RELOADING: Final = 1.0
-
 
 class Multiprocess:
     """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
@@ -39,6 +37,8 @@ class Multiprocess:
     """
 
     what = "workers"
+    #: The longest grace period.
+    most_graceful_seconds = math.inf
 
     def __init__(self, config: Config, target: Any = None, sockets: Sequence[socket] | None = None) -> None:
         if sockets is None and isinstance(target, (list, tuple)):
@@ -61,6 +61,8 @@ class Multiprocess:
             )
         # Report certificate errors once, before any worker starts.
         scheme = "https" if config.ssl_context() is not None else "http"
+        if config.settings.graceful_seconds > self.most_graceful_seconds:
+            config.timeout_graceful_shutdown = self.most_graceful_seconds
         main_script = None if target is None else _main_script()
         try:
             payload = pickle.dumps(sys.path) + pickle.dumps(main_script) + pickle.dumps((config, target))
@@ -79,12 +81,8 @@ class ChangeReload(Multiprocess):
     """`ChangeReload(config, target, sockets).run()` serves in one process, which is restarted when a file changes."""
 
     what = "reload"
-
-    def run(self) -> None:
-        """Do the same as `Multiprocess.run`, with a grace period of at most one second."""
-        graceful = min(self.config.settings.graceful_seconds, _GRACEFUL_SECONDS_WHEN_RELOADING)
-        self.config.timeout_graceful_shutdown = graceful
-        super().run()
+    # A developer waits for the restart after saving a file, so requests that take longer are aborted.
+    most_graceful_seconds = 1.0
 
     def supervisor(self, command: Sequence[str], payload: bytes, sockets: Sequence[socket], scheme: str) -> Supervisor:
         config = self.config
