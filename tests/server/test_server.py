@@ -96,6 +96,11 @@ async def test_startup_and_main_loop_and_shutdown_may_be_called_separately() -> 
     assert app.events == ["startup", "shutdown"]
 
 
+async def test_main_loop_before_startup_raises_instead_of_waiting_for_ever() -> None:
+    with pytest.raises(AssertionError, match="main_loop comes after startup"):
+        await asyncio.wait_for(server_of(Application()).main_loop(), 30)
+
+
 async def test_startup_opens_the_server_on_the_given_sockets() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

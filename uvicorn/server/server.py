@@ -188,6 +188,8 @@ class Server:
 
     async def main_loop(self) -> None:
         """Wait until the server has to stop."""
+        # Otherwise `should_exit` could not wake it.
+        assert self._loop is not None, "main_loop comes after startup"
         settings = self.config.settings
         notify = self._notify if settings.callback_notify is not None else None
         ticks = type(self).on_tick is not Server.on_tick
