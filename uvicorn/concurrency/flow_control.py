@@ -54,10 +54,11 @@ class FlowControl:
         return unsent and unsent.last_send()
 
     def _unsent_sends(self) -> UnsentSends | None:
-        if not self.above_high_water:
+        untaken = self.put - self._consumed
+        if untaken <= HIGH_WATER_BYTES:
             self._unsent = None
         elif self._unsent is None:
-            self._unsent = UnsentSends(self.put - self._consumed)
+            self._unsent = UnsentSends(untaken)
         return self._unsent
 
     def consumed(self, count: int) -> bool:
