@@ -66,7 +66,7 @@ class Acceptor:
         return (self._sock,) if self._is_open else ()
 
     def start(self) -> None:
-        """Listen and start accepting connections."""
+        """Listen on the socket, and accept connections from now on."""
         self._sock.setblocking(False)
         self._sock.listen(self._context.settings.backlog)
         self._is_open = True

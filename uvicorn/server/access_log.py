@@ -42,7 +42,7 @@ def peer_name(client: tuple[str, int] | None) -> str:
 
 
 def trace(client: tuple[str, int] | None, event: str) -> None:
-    """Log an event of a client's connection at level TRACE. Format the client's name only if TRACE is enabled."""
+    """Log an event of a client's connection at level TRACE."""
     if server_logger.isEnabledFor(_TRACE):
         server_logger.log(_TRACE, "%s - %s", peer_name(client), event)
 
@@ -86,7 +86,7 @@ class ClientWarnings:
         self._held_back = 0
 
     def warn(self, client: tuple[str, int] | None, what: str) -> None:
-        """Log the warning `what` about `client`. After ten warnings in the same second, only count the warning."""
+        """Log the warning `what` about `client`. After ten warnings in a second, only count further warnings."""
         if self._left:
             self._left -= 1
             server_logger.warning("%s %s", peer_name(client), what)

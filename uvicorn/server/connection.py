@@ -171,7 +171,7 @@ class TransportConnection:
             self._close()
 
     def _has_lingered(self) -> bool:
-        """Return whether the client has had time to read the last bytes sent to it."""
+        """Return whether the client has had time to read the last bytes."""
         context = self._context
         settings = context.settings
         if self._pace is None:

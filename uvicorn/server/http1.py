@@ -331,7 +331,7 @@ class HTTP1Connection(HTTP1Gateway):
                 self._update_reading()
 
     def _advance_soon(self) -> None:
-        """Serve the next request in a later iteration, without the context variables of this handler."""
+        """Serve the next request in a later iteration of the event loop, outside the context of the current handler."""
         self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _await_head(self) -> None:

@@ -76,7 +76,7 @@ async def watching(seconds: float) -> AsyncIterator[None]:
 
 
 class LoopWatch:
-    """Logs each place that blocks the event loop for `seconds`, once per place."""
+    """Logs places that block the event loop for `seconds`. Each place is logged once."""
 
     def __init__(self, seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -103,7 +103,7 @@ class LoopWatch:
         self._loop.call_soon(self._start)
 
     def stop(self) -> None:
-        """Stop the watching thread, which may sleep for a moment more."""
+        """Stop the watching thread. The thread may sleep for a moment more."""
         self._stopped = True
         self._bottom = None
 
