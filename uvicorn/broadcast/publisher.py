@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError
 from functools import lru_cache
 from typing import Any, Final, final
 
-from uvicorn.broadcast.backend import PUBLISH_TIMEOUT
+from uvicorn.broadcast.backend import PUBLISH_TIMEOUT, BackendOptions
 from uvicorn.broadcast.default_url import LOCAL_REDIS, MEMORY, named_url
 from uvicorn.broadcast.encoding import MAX_MESSAGE_BYTES, encode, group_name
 from uvicorn.broadcast.hub import Hub, outcome, running_hub
@@ -67,7 +67,7 @@ class Publisher:
             from uvicorn.broadcast.redis.sync import open_client
 
             self._client = open_client(self._url)
-        self._prefix = prefix
+        self._channel = BackendOptions(prefix=prefix).channel
         self._timeout = timeout
         self._max_message_bytes = max_message_bytes
         self.reset()
@@ -95,8 +95,7 @@ class Publisher:
             # Connect before the message is numbered: a number that is not published would be a gap.
             client.retry_while_busy(client.prepare, deadline)
             payload = encoded.numbered(self._sender, self._sequences.next(name))
-            channel = (self._prefix + name).encode()
-            client.retry_while_busy(client.publish, deadline, channel, payload)
+            client.retry_while_busy(client.publish, deadline, self._channel(name), payload)
         except BaseException as error:
             # Otherwise a late reply would count as the reply to the next message.
             client.close()
