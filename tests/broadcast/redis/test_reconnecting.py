@@ -171,7 +171,7 @@ async def test_requested_retry_skips_the_delay_before_the_next_attempt(monkeypat
     await reconnecting.start()
     await settle()
     assert reconnecting.attempts == 1
-    reconnecting.retry_now()
+    reconnecting.retry_now.set()
     await until(lambda: reconnecting.attempts == 2)
     await reconnecting.stop()
 

@@ -42,7 +42,8 @@ class ReconnectingConnection:
         self.current: RedisConnection | None = None
         self.failure_reason = "not started"
         self._tried = asyncio.Event()
-        self._retry_now = asyncio.Event()
+        #: Ends the delay before the next attempt.
+        self.retry_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         #: Called on every connect and disconnect.
         self.on_change: Callable[[], None] = lambda: None
@@ -66,9 +67,6 @@ class ReconnectingConnection:
             _, pending = await asyncio.wait([task], timeout=2 * CLOSE_SECONDS)
             if pending:
                 logger.error("%s: the connection's task did not stop; leaving it running: %.500r", self.where, task)
-
-    def retry_now(self) -> None:
-        self._retry_now.set()
 
     def ready(self) -> None:
         """Mark the connection as usable, so that `start` returns."""
@@ -120,8 +118,8 @@ class ReconnectingConnection:
             # Shortened at random by up to half, so that the processes of a site reconnect at different times.
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):
-                    await self._retry_now.wait()
-            self._retry_now.clear()
+                    await self.retry_now.wait()
+            self.retry_now.clear()
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
     async def _use(self, connection: RedisConnection) -> None:

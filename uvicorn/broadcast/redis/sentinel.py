@@ -63,7 +63,7 @@ class SentinelBackend(RedisBackend):
         for reconnecting in self._server.connections if self._server is not None else ():
             connection = reconnecting.current
             if connection is None:
-                reconnecting.retry_now()
+                reconnecting.retry_now.set()
             elif connection.place != f"{words[3]}:{words[4]}":
                 connection.abort("the sentinels have named another master")
 
