@@ -1,7 +1,8 @@
-"""Connections over TLS, and after a fork."""
+"""Connections over TLS, with a malformed password, and after a fork."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pytest
 
 from tests.broadcast.recorder import listening
 from tests.broadcast.redis_servers import RedisServer, free_port, running
+from uvicorn.broadcast.redis.standalone import connect
+from uvicorn.broadcast.redis.url import RedisAddress
 from uvicorn.errors import BroadcastUnavailable
 
 
@@ -52,6 +55,27 @@ async def test_f3_an_untrusted_certificate_is_rejected_by_redis_py(tls_port: int
     async with listening(f"rediss+py://localhost:{tls_port}") as (backend, _):
         with pytest.raises(BroadcastUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
             await backend.publish("group", b"x")
+
+
+async def test_password_that_cannot_be_encoded_leaves_no_connection_open() -> None:
+    accepted = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+        writer.write(await reader.read(1))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(UnicodeEncodeError):
+        await connect(RedisAddress("127.0.0.1", port, password="\udcff"))
+    # The server accepts connections in order.
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"x")
+    answer, connections = await reader.read(1), len(accepted)
+    for end in (writer, *accepted):
+        end.close()
+    server.close()
+    assert (answer, connections) == (b"x", 1)
 
 
 # Forks.

@@ -95,13 +95,15 @@ async def connect(address: RedisAddress) -> RedisConnection:
     """Connect and log in, without a timeout. Raises ConnectFailed or OSError."""
     loop = asyncio.get_running_loop()
     connection = RedisConnection()
+    # Encoded before there is a connection that a UnicodeEncodeError would leave open.
+    commands = tuple(address.login_commands())
     if address.path:
         await loop.create_unix_connection(lambda: connection, address.path)
     else:
         await loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
         # For middleboxes. The liveness check does not depend on it.
         connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for command in address.login_commands():
+    for command in commands:
         async with closed_on_failure(connection, command[0].decode()):
             await connection.execute(*command)
     async with closed_on_failure(connection, "PING"):
