@@ -1,4 +1,4 @@
-"""The default broadcast URL."""
+"""Chooses the default broadcast URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection to Redis, for commands that the driver asyncio_redis encodes."""
+"""A connection to Redis, which sends commands and receives replies."""
 
 from __future__ import annotations
 
