@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uvicorn.broadcast.redis import resp
-from uvicorn.broadcast.redis.resp import NotRedis, RedisReader, RedisRefusal
+from uvicorn.broadcast.redis.resp import NotRedis, RedisReader, RedisRefusal, is_master
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -128,7 +128,7 @@ def test_a_payload_at_the_limit_is_parsed() -> None:
         (b":\r\n", "malformed number b''"),
         (b"$3\r\nabcde\r\n", "expected CRLF at the end of a bulk string"),
         (b"$1001\r\n", "bytes at most, got 1001"),
-        (b"*65\r\n", "at most, got 65 and 1"),
+        (b"*1025\r\n", "at most, got 1025 and 1"),
         (b"*1\r\n" * 5, "at most, got 1 and 5"),
         (b"+" + b"x" * 20000, "expected a line of 16384 bytes at most"),
     ],
@@ -136,6 +136,12 @@ def test_a_payload_at_the_limit_is_parsed() -> None:
 def test_malformed_resp_raises_NotRedis(data: bytes, complaint: str) -> None:
     with pytest.raises(NotRedis, match=complaint):
         read(data)
+
+
+def test_role_of_a_master_with_a_hundred_replicas_is_parsed() -> None:
+    replica = b"*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$1\r\n7\r\n"
+    (role,) = read(b"*3\r\n$6\r\nmaster\r\n:7\r\n*100\r\n" + 100 * replica)
+    assert is_master(role)
 
 
 def test_a_closed_resp_reader_reports_no_more_replies() -> None:

@@ -12,9 +12,9 @@ Reply: TypeAlias = Any
 #: 4 MiB: four times the largest message that we publish. Longer payloads of other publishers are skipped.
 MAX_PAYLOAD_BYTES: Final = 4 << 20
 
-# Redis exceeds none of these: lines are numbers, statuses and errors; arrays are pushes of three items, and ROLE.
+# Redis exceeds none of these. Lines are numbers, statuses and errors. A push has three items. ROLE lists all replicas.
 _MAX_LINE_BYTES: Final = 16 << 10
-_MAX_ITEMS: Final = 64
+_MAX_ITEMS: Final = 1024
 _MAX_DEPTH: Final = 4
 
 # The header of a message: its kind and the length of its channel, then the length of its payload.
