@@ -219,7 +219,6 @@ TESTED_ELSEWHERE: Final = {
     "server/http1_gateway.py": "server/test_http1.py",
     "server/http1_timeouts.py": "security/test_resources.py",
     "server/websocket_timeouts.py": "server/test_websocket_ends.py",
-    "server/worker_handle.py": "server/test_supervisor.py",
     "server/worker_server.py": "e2e/test_workers.py",
     "serving.py": "e2e/test_command_line.py",
     "settings.py": "test_cli.py",
