@@ -28,7 +28,7 @@ _MOST_SEARCHED: Final = 200
 
 
 def import_from_string(source: Any) -> Any:
-    """Like `import_application`, for other programs. Raise an exception of the imported module unchanged."""
+    """Import like `import_application`. An exception that the imported module raises reaches the caller unchanged."""
     try:
         return import_application(source)
     except ImportFromStringError as error:

@@ -1,4 +1,4 @@
-"""Finds the application of a Router that another server can call directly.
+"""Finds the application behind a Router for a direct call by another server.
 
 A WSGI server calls WSGI applications, and an ASGI server calls ASGI 3 applications. A direct call needs no queue, no
 thread and no conversion.

@@ -33,7 +33,7 @@ def named_url() -> str:
 async def choose_url(host: str = "localhost", port: int = 6379) -> str:
     """Return UVICORN_BROADCAST_URL if it is set. Otherwise return the URL of a local Redis.
 
-    If the local Redis does not respond, log a warning, and return `memory://` unless the server has several processes.
+    If the local Redis cannot be used, log a warning. In that case return `memory://` for a server with one process.
     """
     if named := named_url():
         return named

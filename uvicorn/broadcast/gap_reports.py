@@ -59,7 +59,7 @@ class GapReports:
         self._notify(dict.fromkeys(groups, since), reason, logs=True)
 
     def _report_limited(self, group: str, reason: str, since: float) -> None:
-        """Report a gap at once, or at the end of the 5 s after the last report."""
+        """Report a gap, at most once in 5 s."""
         gaps = self._pending.setdefault(reason, {})
         gaps[group] = min(since, gaps.get(group, since))
         if self._timer is None:

@@ -193,7 +193,7 @@ class Member:
         self._start_pump()
 
     def end(self) -> None:
-        """Drop all queued messages. Called after the client has disconnected, and after it has left its last group."""
+        """Drop all queued messages, and send no more."""
         self._queue.clear()
         self._waiting = self._waiting_bytes = 0
         if self._pump is not None:

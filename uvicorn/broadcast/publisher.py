@@ -146,7 +146,7 @@ class SendingGroups:
         self._publisher = publisher
 
     def send(self, message: Message) -> Any:
-        """Send `{'group': name, 'send': message}`. Return when Redis has accepted the message."""
+        """Send `message["send"]` to the group `message["group"]`. Return when Redis has accepted the message."""
         if not isinstance(message, dict) or message.get("send") is None:
             raise LocalProtocolError(f"groups.send: expected the keys 'group' and 'send', got {shape(message)}")
         if message.get("add") is not None or message.get("discard") is not None:

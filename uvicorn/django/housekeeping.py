@@ -51,7 +51,7 @@ _MIDDLEWARE: Final = (
 def leaves_nothing(function: Callable[[], Any]) -> bool:
     """Return whether `function` is known to leave the state of its thread unchanged.
 
-    Such functions are hooks of Django's own middleware, and signals that only Django receives.
+    Examples are hooks of Django's own middleware, and calls of a signal's receivers that all belong to Django.
     """
     inner = _inner(function)
     if inner is None:

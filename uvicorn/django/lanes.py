@@ -348,7 +348,7 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _patience(self, seconds: float) -> float | None:
-        """Return the seconds that the thread waits for its next call, or None for no limit."""
+        """Return a timeout in seconds for the next call on the thread. None means without a limit."""
         if self._keeps_thread or (not self._ended and any(map(in_transaction, opened()))):
             return None
         is_read = False

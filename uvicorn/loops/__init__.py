@@ -9,7 +9,7 @@ from uvicorn.server.loops import loop_factory
 
 
 def named_factory(name: str) -> Callable[..., Callable[[], AbstractEventLoop]]:
-    """Return a function that returns `loop_factory(name)`. This function ignores its argument `use_subprocess`."""
+    """Return a function that returns `loop_factory(name)`, whatever its argument `use_subprocess`."""
 
     def factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
         return loop_factory(name)

@@ -99,7 +99,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface of an earlier entry with an equal application and pool, or add `interface`."""
+        """Return the interface of an earlier entry with an equal application and pool. Otherwise return `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry

@@ -127,10 +127,9 @@ def mapped(app: Any, wrap: Callable[[Any], Any]) -> Any:
 class Route(Entry):
     """`Route("/a/b", app)` takes this path only. `Route("/a/*", app)` takes `/a` and every path below it.
 
-    The application gets the same root path as without a Router. `host`, `protocol` (`"http"` or `"websocket"`) and
-    `methods` restrict the requests. GET includes HEAD. `threads` is the size of the entry's own pool, for a blocking
-    application. `interface` names the kind of the application, which is detected by default. `name` replaces the path
-    in log lines.
+    A Route leaves the root path unchanged. `host`, `protocol` (`"http"` or `"websocket"`) and `methods` restrict the
+    requests. GET includes HEAD. `threads` is the size of the entry's own pool, for a blocking application. `interface`
+    names the kind of the application, which is detected by default. `name` replaces the path in log lines.
 
     Raises ConfigError for an invalid argument, and InterfaceError for an application of an unknown kind.
     """

@@ -57,7 +57,7 @@ class Leaf(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether the application is not the new side of a Shift."""
+        """False only for the new application of a Shift."""
         return all(side == "old" for _, side, depth in self.sides if depth == len(self.places))
 
     def __str__(self) -> str:

@@ -106,7 +106,7 @@ class Side(Entry):
         super().__init__(side, app, "")
 
     def place(self, where: str) -> None:
-        """Set the name of this side for error messages. `where` is the path of the entry."""
+        """Derive the name of this side in error messages from `where`, the path of the entry."""
         object.__setattr__(self, "where", f"Shift({where!r}): {self.path}")
 
     def __repr__(self) -> str:

@@ -157,10 +157,7 @@ def _add(entry: Entry, entries: list[Entry]) -> None:
 
 
 def _bounds(prefix: str) -> tuple[str, ...]:
-    """Return the bounds of two ranges.
-
-    The first range has only the path `prefix`. The second range has all paths that begin with `prefix/`.
-    """
+    """Return the start and the end of the range with only `prefix`, then those of the range of all paths below it."""
     return prefix, prefix + "\0", prefix + "/", prefix + chr(ord("/") + 1)
 
 

@@ -181,7 +181,7 @@ class _Server(Server):
         self._worker = worker
 
     def install_signal_handlers(self) -> None:
-        """On the event loop, handle all signals of the arbiter except SIGABRT."""
+        """On the event loop, handle the signals that the arbiter sends to a worker, except SIGABRT."""
         loop, worker = asyncio.get_running_loop(), self._worker
         loop.add_signal_handler(signal.SIGTERM, worker._stop)
         for number in (signal.SIGINT, signal.SIGQUIT):

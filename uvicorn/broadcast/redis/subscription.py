@@ -11,7 +11,7 @@ from uvicorn.types import Callback
 
 
 class Verbs(NamedTuple):
-    """The names of three commands, and the kind of a push with a message."""
+    """The Redis commands for one kind of channel, and the type of the pushes that deliver messages."""
 
     subscribe: bytes
     unsubscribe: bytes

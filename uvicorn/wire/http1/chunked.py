@@ -34,7 +34,7 @@ class ChunkedDecoder:
     # llhttp is not used: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
 
     def __init__(self, limits: Limits, field_bytes: int, field_count: int, on_content: Callable[[bytes], None]) -> None:
-        """The header section had `field_count` fields in `field_bytes` bytes. Trailers share the limits."""
+        """The limits on trailers also count the `field_count` fields and `field_bytes` bytes of the header section."""
         self._on_content = on_content
         self.complete = False
         self.rest = b""

@@ -60,8 +60,8 @@ class PerMessageDeflate:
     def inflate(self, data: bytes, final: bool, room: int) -> Iterator[bytes]:
         """Decompress a part of a message and yield the result in pieces. `final` is true for the last part.
 
-        Yields at most `room + 1` bytes. A message of `room + 1` bytes is too large, and the caller rejects it. Raises
-        WebSocketProtocolError for malformed data.
+        `room` is the number of bytes that the message may still gain. Yields at most one byte more, with which the
+        message is too large. Raises WebSocketProtocolError for malformed data.
         """
         if final:
             data += _TAIL

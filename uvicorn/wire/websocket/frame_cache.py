@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class FrameCache:
-    """The last message and its uncompressed frame. An object that is sent to many clients is encoded once."""
+    """The last message object and its uncompressed frame. A message to many clients is encoded once."""
 
     __slots__ = ("frame", "message")
 
