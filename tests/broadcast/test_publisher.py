@@ -562,3 +562,14 @@ def test_process_that_used_publish_ends_without_warnings(redis_server: RedisServ
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_publish_without_an_event_loop_imports_no_redis_driver(redis_server: RedisServer) -> None:
+    script = f"""
+import sys
+from uvicorn.broadcast import publish
+publish('chat', {{}}, url='{redis_server.url}')
+print([driver for driver in ('asyncio_redis', 'redis') if driver in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

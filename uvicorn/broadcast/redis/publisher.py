@@ -14,7 +14,7 @@ from typing import Any, Final, final
 from uvicorn.broadcast.backend import BackendMetrics, BackendOptions
 from uvicorn.broadcast.redis.connection import Connect, ConnectionLost, RedisConnection
 from uvicorn.broadcast.redis.reconnecting import MAX_DENIALS_LOGGED, ReconnectingConnection
-from uvicorn.broadcast.redis.resp import RedisRefusal
+from uvicorn.broadcast.redis.resp import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, RedisRefusal
 from uvicorn.errors import BroadcastUnavailable
 from uvicorn.escape import escaped
 from uvicorn.log_limit import first_time
@@ -26,10 +26,6 @@ MAX_UNANSWERED: Final = 10_000
 MAX_UNSENT_BYTES: Final = 16 << 20
 #: The part of the publish timeout before the first check. A late event loop reads the reply before the second check.
 _FIRST_CHECK: Final = 0.95
-
-#: The delay of a retry after a transient error reply. It doubles up to 0.4 s: four attempts within a timeout of 1 s.
-FIRST_RETRY_SECONDS: Final = 0.05
-LONGEST_RETRY_SECONDS: Final = 0.4
 
 
 @final

@@ -23,6 +23,9 @@ _PAYLOAD: Final = re.compile(rb"\r\n\$([0-9]{1,18})\r\n")
 
 # Error codes that end by themselves or after a failover. Redis has not executed the command.
 _TRANSIENT: Final = frozenset(("BUSY", "LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"))
+#: The delay of a retry after such an error. It doubles up to 0.4 s: four attempts within a timeout of 1 s.
+FIRST_RETRY_SECONDS: Final = 0.05
+LONGEST_RETRY_SECONDS: Final = 0.4
 # Error codes that an administrator has to resolve.
 _DENIED: Final = frozenset(("NOPERM", "NOAUTH", "WRONGPASS"))
 

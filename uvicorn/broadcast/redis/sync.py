@@ -11,8 +11,16 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, final
 
-from uvicorn.broadcast.redis.publisher import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
-from uvicorn.broadcast.redis.resp import NOT_MASTER, NotRedis, RedisReader, RedisRefusal, encode_command, is_master
+from uvicorn.broadcast.redis.resp import (
+    FIRST_RETRY_SECONDS,
+    LONGEST_RETRY_SECONDS,
+    NOT_MASTER,
+    NotRedis,
+    RedisReader,
+    RedisRefusal,
+    encode_command,
+    is_master,
+)
 from uvicorn.broadcast.redis.url import RedisAddress, parse_redis_url, split_url
 from uvicorn.errors import ConfigError
 
