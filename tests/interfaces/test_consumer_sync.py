@@ -123,6 +123,35 @@ async def test_sync_consumer_that_sends_empty_chunks_waits_at_the_high_water_mar
         await asyncio.sleep(0)
 
 
+async def test_sync_consumer_waits_at_the_high_water_mark_after_sends_of_two_threads() -> None:
+    class Loop(Untaken):
+        is_busy = True
+
+        def post(self, message: Callable[[], None]) -> bool:
+            super().post(message)
+            while self.posts and not self.is_busy:
+                self.posts.pop(0)()
+            return True
+
+    interface, loop_calls = ThreadedConsumerInterface(endless([]), Settings()), Loop()
+    interface.loop_calls = lambda: loop_calls  # type: ignore[method-assign, assignment, return-value]
+    call: Any = ConsumerCall(interface, Answered().exchange(), b"")
+    chunk = {"content": b"x" * 100_000, "more_content": True}
+    first = asyncio.ensure_future(asyncio.to_thread(call.send, {"status": 200, **chunk}))
+    await until(lambda: len(loop_calls.posts) == 2)
+    # The loop handles the wait of the first thread when the second thread has counted its bytes.
+    loop_calls.is_busy = False
+    await asyncio.to_thread(call.send, chunk)
+    await first
+    loop_calls.is_busy, loop_calls.is_waited_for = True, False
+    third = asyncio.ensure_future(asyncio.to_thread(call.send, chunk))
+    await until(lambda: len(loop_calls.posts) == 2 or third.done())
+    has_waited, loop_calls.is_busy = loop_calls.is_waited_for, False
+    loop_calls.post(lambda: None)
+    await third
+    assert has_waited
+
+
 class Answered(HTTPGateway):
     """A gateway that takes everything."""
 

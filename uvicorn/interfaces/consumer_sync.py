@@ -92,13 +92,15 @@ class ConsumerCall(ThreadCall):
                 check_named(message)
             # A copy: the application may change its object after the send.
             content = as_bytes(content or b"")
-            more_content = bool(message.get("more_content", False))
+            # Content after the end is ignored. Its sender waits as before the end.
+            more_content = state is COMPLETE or bool(message.get("more_content", False))
             head = _head_of(message) if state is WAITING else None
             if state is not COMPLETE:
                 self._state = STREAMING if more_content else COMPLETE
                 if self._answered:
                     return DONE
-            self._sent += len(content) + self.message_bytes
+            if more_content:
+                self._sent += len(content) + self.message_bytes
             # Called when a task awaits the send; None for a worker thread, which waits while the client is slow.
             on_loop = threading.get_ident() == self.exchange.endpoint.thread
             on_await: list[Callable[[], object]] | None = [] if on_loop else None
@@ -110,7 +112,7 @@ class ConsumerCall(ThreadCall):
             # Send now, after the sends of other threads: the handler may have ended by the loop's next iteration.
             self._loop_calls.flush()
             return LazyAwaitable(self.exchange.drain, *on_await) if self.exchange.write_paused else DONE
-        if more_content or state is COMPLETE:
+        if more_content:
             self._wait_for_room()
             if self._over and self._state is not COMPLETE:
                 return self._send_after_disconnect()

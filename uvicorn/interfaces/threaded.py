@@ -35,7 +35,7 @@ class ThreadCall:
 
     __slots__ = (
         "_answered", "_context", "_failed", "_forget", "_loop_calls", "_over", "_returned", "_seconds", "_sent",
-        "_taken", "exchange",
+        "_taken", "_unsent", "exchange",
     )  # fmt: skip
 
     #: High-water mark of the content that was passed to the event loop and has not been sent.
@@ -57,9 +57,12 @@ class ThreadCall:
         # Set by the worker thread.
         self._returned = False
         self._forget: Callable[[], object] | None = None
-        # Bytes that the sending threads have passed to the loop, and bytes that the loop has sent.
+        # Bytes that sending threads have passed to the event loop, and bytes that the loop has sent. The last piece of
+        # content is not counted.
         self._sent = 0
         self._taken = 0
+        # The bytes of `_sent` that wait for a slow client; for the event loop's thread only.
+        self._unsent = 0
 
     # On a worker thread
 
@@ -138,18 +141,27 @@ class ThreadCall:
         except Exception as error:
             self._failed = True
             self._on_loop_failed(error)
-        if more_content and not exchange.gateway.write_paused:
-            self._taken += len(content) + self.message_bytes
+        if more_content:
+            size = len(content) + self.message_bytes
+            if exchange.gateway.write_paused:
+                self._unsent += size
+            else:
+                self._taken += size
 
     def _on_loop_wants_room(self) -> Coroutine[Any, Any, None] | None:
         if self.exchange.state < COMPLETE and self.exchange.write_paused:
             return self._drain()
-        self._taken = self._sent
+        self._on_loop_room()
         return None
 
     async def _drain(self) -> None:
         await self.exchange.drain()
-        self._taken = self._sent
+        self._on_loop_room()
+
+    def _on_loop_room(self) -> None:
+        # Not all of `_sent`: other threads may have counted bytes that the event loop has not yet handled.
+        self._taken += self._unsent
+        self._unsent = 0
 
 
 class ThreadedInterface(Interface):
