@@ -25,6 +25,7 @@ from uvicorn.core.exchange import (
 )
 from uvicorn.core.exchange_end import ExchangeState
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
+from uvicorn.fields import Fields
 
 pytestmark = pytest.mark.any_loop
 
@@ -358,3 +359,29 @@ def test_exchange_ends_once_if_the_client_disconnects_during_the_trailers() -> N
     made.respond(200, more_content=True)
     made.write_trailers([])
     assert (made.state, ended) == (CLOSED, [CLOSED])
+
+
+def head(endpoint: Endpoint, target: bytes = b"/", fields: Fields = ((), ())) -> HTTPExchange:
+    return HTTPExchange(HTTPGateway(), endpoint, "GET", target, "1.1", fields, has_content=False)
+
+
+def test_request_returns_a_new_list_of_headers_each_time() -> None:
+    made = head(Endpoint(), fields=((b"host", b"accept"), (b"x.example", b"*/*")))
+    made.headers.clear()
+    assert made.headers == [[b"host", b"x.example"], [b"accept", b"*/*"]]
+
+
+def test_direct_request_gets_client_and_scheme_from_the_connection() -> None:
+    made = head(Endpoint(scheme="https", client=("192.0.2.1", 5)))
+    assert (made.client, made.scheme) == (("192.0.2.1", 5), "https")
+
+
+def test_forwarded_request_gets_client_and_scheme_from_the_proxy() -> None:
+    made = head(Endpoint(client=("192.0.2.1", 5)))
+    made.forwarded = (("198.51.100.7", 0), "https")
+    assert (made.client, made.scheme) == (("198.51.100.7", 0), "https")
+
+
+@pytest.mark.parametrize(("target", "root_path"), [(b"/app/x", "/app"), (b"/other", ""), (b"*", "")])
+def test_request_outside_the_root_path_has_an_empty_root_path(target: bytes, root_path: str) -> None:
+    assert head(Endpoint(root_path="/app", root_path_cut="no"), target).root_path == root_path
