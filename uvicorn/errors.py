@@ -8,6 +8,7 @@ UvicornError
 ├── StartupError                the application's startup failed
 ├── ProtocolError
 │   ├── LocalProtocolError      the application broke the contract
+│   │   └── MessageTooLarge     a message to a group exceeds the size limit
 │   └── RemoteProtocolError     the client broke the protocol
 │       └── WebSocketProtocolError  the client broke the protocol of an open WebSocket
 ├── BroadcastError
