@@ -199,6 +199,7 @@ TESTED_ELSEWHERE: Final = {
     "broadcast/redis/subscription.py": "broadcast/redis/test_subscriber.py",
     "broadcast/redis/sync.py": "broadcast/test_publisher.py",
     "cancellation.py": "test_channel.py",
+    "core/gateway.py": "core/test_exchange.py",
     "django/apps.py": "django/test_checks.py",
     "django/pytest_plugin.py": "django/test_publishing.py",
     "forks.py": "adapters/test_fork.py",

@@ -123,6 +123,13 @@ async def test_M47_only_a_GET_or_HEAD_request_without_content_falls_back(request
     assert await answers(Shift(wsgi_app, channels_404, weight=100, fallback=(404,)), request_) == [404]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_M47_new_application_with_a_fallback_gets_the_root_path_once(kind: str) -> None:
+    shift = Shift(wsgi_404, KINDS[kind], weight=100, fallback=[404])
+    found = await answers(shift, get("/shop/cart"), root_path="/base", root_path_cut="yes")
+    assert found == [[kind, "/base", "/base/shop/cart"]]
+
+
 async def test_M47_a_status_outside_the_fallback_list_is_sent_to_the_client() -> None:
     assert await answers(Shift(wsgi_app, channels_404, weight=100, fallback=(410,)), get("/x")) == [404]
 

@@ -27,7 +27,7 @@ The table shows the states of the response. A cell names the effects of an event
 A response to HEAD, or with status 204 or 304, has no content (RFC 9110, section 9.3.2). For such a response,
 `respond, more` leads to COMPLETE and sets `ended_early`. `write` then drops content without a warning.
 
-This file has over 400 lines, because the gateway and the exchange define one contract, which the table describes.
+This file has over 400 lines, because `HTTPGateway` and `HTTPExchange` call each other, as the table describes.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from urllib.parse import quote, unquote_to_bytes
 from uvicorn.core.content import NO_CONTENT, OPEN, ContentTaker, RequestContent, as_bytes
 from uvicorn.core.endpoint import Endpoint, is_below
 from uvicorn.core.exchange_end import ExchangeEnd, ExchangeState, run_callbacks
+from uvicorn.core.gateway import Gateway
 from uvicorn.errors import LocalProtocolError
 from uvicorn.escape import escaped
 from uvicorn.fields import Fields
@@ -52,33 +53,11 @@ logger = logging.getLogger("uvicorn.app")
 # Unpacked, not Final: after a comparison with a Final, mypy assumes that no call changes the state.
 WAITING, STREAMING, COMPLETE, CLOSED = ExchangeState
 
-# What a twin shares.
-_HEAD: Final = (
-    "endpoint", "fields", "forwarded", "has_content", "http_version", "method", "pairs", "path", "query_string",
-    "raw_path", "target",
-)  # fmt: skip
-
 # Bytes of a file that are read at a time: the high-water mark of a connection.
 _FILE_BYTES: Final = 65536
 
 #: Header fields of the server's own error responses.
 ERROR_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff"))
-
-
-class Gateway:
-    """Base class of gateways, which connect an exchange or a session to a client or to another server."""
-
-    __slots__ = ()
-
-    #: Whether the write buffer is above its high-water mark; `drain` waits until it is not.
-    write_paused = False
-
-    async def drain(self) -> None:
-        """Wait until `write_paused` is false or the client has disconnected."""
-
-    def last_send(self) -> Callable[[], object] | None:
-        """Return a callback for the application's await of the last send. The callback marks this send as awaited."""
-        return None
 
 
 class HTTPGateway(Gateway):
@@ -206,17 +185,6 @@ class HTTPExchange(ExchangeEnd):
         #: Returns whether the application holds a worker thread; set only for `min_response_rate`.
         self.thread_held: Callable[[], bool] | None = None
 
-    def twin(self, gateway: HTTPGateway) -> HTTPExchange:
-        """Return an exchange with the same request head and no content. `gateway` gets the response."""
-        twin = HTTPExchange.__new__(HTTPExchange)
-        for name in _HEAD:
-            setattr(twin, name, getattr(self, name))
-        twin.state, twin.status, twin.sends = WAITING, 0, 0
-        twin.gateway, twin.content, twin.thread_held = gateway, NO_CONTENT, None
-        twin.end_listeners = twin._close_callbacks = twin._watchers = None
-        twin.half_closed = twin.ended_early = twin._warned = False
-        return twin
-
     @property
     def root_path(self) -> str:
         """The endpoint's root path. Empty for the target `*`, and for a path outside of the root path."""
@@ -291,7 +259,7 @@ class HTTPExchange(ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Store how many bytes wait above the reader's high-water mark. If `waiting_bytes` is 0, ask for more."""
+        """Store the number of bytes above the taker's high-water mark. If the number is 0, ask for more content."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:

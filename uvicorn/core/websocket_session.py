@@ -27,8 +27,9 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final, final
 
-from uvicorn.core.exchange import COMPLETE, Gateway, HTTPExchange
+from uvicorn.core.exchange import COMPLETE, HTTPExchange
 from uvicorn.core.exchange_end import run_callbacks
+from uvicorn.core.gateway import Gateway
 from uvicorn.errors import LocalProtocolError
 from uvicorn.fields import CLOSE_CODES
 from uvicorn.types import Headers

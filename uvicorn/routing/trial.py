@@ -50,7 +50,19 @@ class TrialGateway(HTTPGateway):
     def begin(self) -> HTTPExchange:
         """Return an exchange for the new application. This exchange ends when the client's exchange ends."""
         exchange = self._exchange
-        trial = exchange.twin(self)
+        trial = HTTPExchange(
+            self,
+            exchange.endpoint,
+            exchange.method,
+            exchange.target,
+            exchange.http_version,
+            exchange.fields,
+            has_content=False,
+            pairs=exchange.pairs,
+        )
+        # The constructor may have added the root path a second time.
+        trial.path, trial.raw_path, trial.target = exchange.path, exchange.raw_path, exchange.target
+        trial.forwarded = exchange.forwarded
 
         # No attribute refers to `trial`: there is no reference cycle when both exchanges have ended.
         def ended(exchange: HTTPExchange) -> None:
