@@ -243,6 +243,8 @@ def failover(workshop: Workshop) -> list[Figure]:
     with watched_pair(workshop.folder) as (master, replica, sentinel):
 
         async def harm() -> float:
+            # By default the sentinel of `watched_pair` waits for a minute of silence.
+            await asyncio.to_thread(sentinel.ask, "SENTINEL", "SET", "chat", "down-after-milliseconds", 1000)
             master.kill()
             await asyncio.to_thread(
                 sentinel.await_answer, f"{replica.port}", "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "chat"
