@@ -17,6 +17,7 @@ _MAX_LINE_BYTES: Final = 16 << 10
 _MAX_ITEMS: Final = 1024
 _MAX_DEPTH: Final = 4
 
+_ARRAY: Final = ord("*")
 # The header of a message: its kind and the length of its channel, then the length of its payload.
 _MESSAGE: Final = re.compile(rb"\*3\r\n\$(7\r\nmessage|8\r\nsmessage)\r\n\$([0-9]{1,18})\r\n")
 _PAYLOAD: Final = re.compile(rb"\r\n\$([0-9]{1,18})\r\n")
@@ -88,23 +89,31 @@ class RedisReader:
         self._received.clear()
 
     def feed(self, data: bytes) -> None:
-        skipped = min(self._skip, len(data))
-        self._skip -= skipped
-        self._received += data[skipped:]
-        # A long payload arrives in many pieces, which are parsed once.
-        if len(self._received) < self._need or self._closed:
+        if self._closed:
             return
-        data, at = bytes(self._received), 0
-        self._need = 0
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        if self._received:
+            self._received += data
+            # A long payload arrives in many pieces, which are parsed once.
+            if len(self._received) < self._need:
+                return
+            data = bytes(self._received)
+            self._received.clear()
+        at = self._need = 0
         try:
             while at < len(data) and not self._closed:
-                reply, at = self._parse_message(data, at) or self._parse(data, at, 0)
+                # Only an array can be a message.
+                message = self._parse_message(data, at) if data[at] == _ARRAY else None
+                reply, at = message or self._parse(data, at, 0)
                 if at > len(data):
                     self._skip, at = at - len(data), len(data)
                 self._on_reply(reply)
         except _Incomplete as incomplete:
             self._need = max(0, incomplete.need - at)
-        del self._received[:at]
+        self._received += data[at:]
 
     def _parse_message(self, data: bytes, at: int) -> tuple[Reply, int] | None:
         """Parse a published message, faster than `_parse`. Return None for other replies and incomplete headers."""
