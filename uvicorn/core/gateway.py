@@ -17,5 +17,8 @@ class Gateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a function that marks the last send as awaited. Call it when the application awaits the send."""
+        """If writing is paused, return a function that marks the last send as awaited. Otherwise return None.
+
+        Call the function when the application awaits the send.
+        """
         return None

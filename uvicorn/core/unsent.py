@@ -1,7 +1,6 @@
 """Limits on the unsent bytes and messages of a slow client (interface rule R17).
 
-A send counts as unawaited until its result is awaited. Awaited sends have a higher limit, because a task that awaits
-a send makes no other send meanwhile.
+Awaited sends have a higher limit than unawaited sends. A task that awaits each send has at most one unsent send.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class UnsentSends:
         self._position += size
 
     def last_send(self) -> Callable[[], None]:
-        """Return a callback for the application's await of the last send. The callback marks this send as awaited."""
+        """Return a function that marks the last send as awaited. Call it when the application awaits the send."""
         return partial(self._on_await, self._position, self._last_bytes)
 
     def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:

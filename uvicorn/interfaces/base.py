@@ -100,10 +100,9 @@ class Interface:
         self.serve_http(session.request)
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call a plain function, hold its response during the call, and return its result.
+        """Call the application, hold its response during the call, and return the result of the call.
 
-        Send the response if the result is awaitable, because only then is the function a valid application. Otherwise
-        drop the response.
+        Send the response if the result is awaitable. Otherwise drop the response, because the application is invalid.
         """
         held = HeldResponse(exchange)
         try:

@@ -161,7 +161,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def watch_handler(task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings) -> None:
-    """Limit the time of `exchange` after the end of its handler `task`, and of `task` after the end of `exchange`."""
+    """When the handler `task` ends, limit the time of `exchange`. When `exchange` ends, limit the time of `task`."""
     if task.done():
         _handler_ended(exchange, reply, settings, task)
     else:
@@ -309,8 +309,8 @@ def _sentence(error: BaseException, general: str) -> str:
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
     """End a response whose application has failed with `error`.
 
-    If an adapter accepts `error`, the adapter raises it in the server that called the adapter. Otherwise log `error`.
-    A disconnect of the client is only logged at level INFO.
+    Pass `error` to the caller of the adapter. Without an adapter, log `error`. If the client has disconnected, only log
+    a line at the level INFO.
     """
     if exchange.endpoint.is_parents:
         end_fork(error)

@@ -138,8 +138,8 @@ class Takeover:
 class HandedSocket:
     """`environ['werkzeug.socket']`, for applications that have their own WebSocket code. For use on any thread.
 
-    The first call of a method takes over the client's connection. Then the object is one end of a socket pair, with the
-    methods of `socket.socket`. `repr` and copying do not take over the connection.
+    The first method call takes over the client's connection. From then on, the object is one end of a socket pair, with
+    the methods of `socket.socket`. `repr` and copying do not take over the connection.
     """
 
     __slots__ = ("_lock", "_sending", "_socket", "_takeover")

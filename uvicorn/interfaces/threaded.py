@@ -1,4 +1,4 @@
-"""Base classes for blocking applications on worker threads, of their interfaces and of single calls."""
+"""`ThreadedInterface` calls blocking applications on worker threads. Each call is a `ThreadCall`."""
 
 from __future__ import annotations
 

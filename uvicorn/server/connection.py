@@ -103,10 +103,6 @@ class TransportConnection:
             await self._drainers.wait(self._drainers.add())
 
     def last_send(self) -> Callable[[], object] | None:
-        """Return a callback for the application's await of the last send. The callback marks this send as awaited.
-
-        If writing is not paused, return None.
-        """
         if not self.write_paused:
             return None
         return self._track_unsent(self._transport.get_write_buffer_size()).last_send()

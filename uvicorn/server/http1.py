@@ -3,8 +3,9 @@
 Requests are answered one at a time and in order. Until a response is complete, pipelined requests are buffered
 unparsed, and reading pauses above `read_buffer_bytes`.
 
-A cell of the table lists the effects of an event in a phase, then the next phase. A cell with effects only keeps the
-phase. `-` never happens. Before CLOSED the server resets the connection, except after `switch` and `client gone`.
+A cell of the table lists the effects of an event in a phase, then the next phase. If a cell names no next phase, the
+phase stays the same. `-` never happens. When the phase changes to CLOSED, the server resets the connection, except
+after `switch` and `client gone`.
 
 In the events, "mid-request" means that part of the head or content has arrived. "Before content" means before the end
 of the request's content. "Last" means that the connection closes after this response.

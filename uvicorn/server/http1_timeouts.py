@@ -54,7 +54,7 @@ class ResponseRate:
         self._bytes = 0
 
     def check(self, elapsed: float, taken: int, least_rate: int) -> bool:
-        """Return whether the client was too slow in the last minute. `taken` is the number of bytes read so far."""
+        """Return whether the client was too slow in the last minute. The client has read `taken` bytes so far."""
         before, self._taken = self._taken, taken
         if before is None:
             return False

@@ -1,6 +1,6 @@
 """Runs a server: startup, serving, graceful shutdown.
 
-This file has over 400 lines, because programs subclass Server and override its methods and signal handlers.
+This file has over 400 lines. The methods that programs override in a subclass are all in the class `Server`.
 """
 
 from __future__ import annotations

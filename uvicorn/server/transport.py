@@ -29,7 +29,7 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-# The state of a client's side of a connection.
+# The states of a connection: CONNECTED at first, HALF_CLOSED after the peer's FIN, RESET after an error.
 CONNECTED: Final = 0
 HALF_CLOSED: Final = 1
 RESET: Final = 2
@@ -39,13 +39,13 @@ _HALF_CLOSED_EVENT: Final = getattr(select, "POLLRDHUP", 0)
 
 
 def peer_state(transport: asyncio.Transport) -> int:
-    """Return the state of the client's side, as the kernel reports it."""
+    """Return CONNECTED, HALF_CLOSED or RESET. For a closed transport, return CONNECTED."""
     sock = transport.get_extra_info("socket")
     return CONNECTED if sock is None or sock.fileno() < 0 else socket_state(sock)
 
 
 def socket_state(sock: socket.socket) -> int:
-    """Return the state of the peer's side of an open socket, as the kernel reports it."""
+    """Return CONNECTED, HALF_CLOSED or RESET for an open socket."""
     poll = select.poll()
     poll.register(sock.fileno(), _HALF_CLOSED_EVENT)
     for _, events in poll.poll(0):

@@ -158,7 +158,7 @@ class Tunnel(WebSocketTransport):
                 break
 
     def send_close(self, code: int, reason: str) -> None:
-        """Close the tunnel, because the application's call has ended without a close frame."""
+        """Close the tunnel with `code`. Called if the application's call ends without a close frame."""
         self.catch_up()
         if self.phase is OPEN:
             self._close_with(code)
@@ -176,7 +176,7 @@ class Tunnel(WebSocketTransport):
         super().tick()
 
     def stop(self) -> None:
-        """End the connection on server shutdown. If no frame is incomplete, send a close frame (1012) first."""
+        """End the connection on server shutdown. Unless part of a frame is unsent, send a close frame (1012) first."""
         self.catch_up()
         if self.phase < LINGERING:
             self._close_with(1012)

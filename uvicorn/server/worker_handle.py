@@ -104,8 +104,8 @@ def start_worker(
 ) -> Worker:
     """Start a process that inherits `sockets` and one end of a new socket pair. Raises OSError.
 
-    The process reads `payload` from the socket pair. An argument after `command` lists the inherited descriptors. The
-    descriptor of the socket pair is the last of the list.
+    The process reads `payload` from the socket pair. The last argument on its command line lists the inherited
+    descriptors. The socket pair's descriptor comes last in this list.
     """
     ours, theirs = socket.socketpair()
     try:
