@@ -58,6 +58,8 @@ _FILE_BYTES: Final = 65536
 
 #: Header fields of the server's own error responses.
 ERROR_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff"))
+#: Status, header fields and content of the response to a request that exceeds a limit of the server.
+OVERLOADED: Final = (503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
 
 
 class HTTPGateway(Gateway):

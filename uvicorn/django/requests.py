@@ -119,6 +119,8 @@ async def send_response(
     kind: str, send: Callable[[Message], Awaitable[Any]], status: int, headers: Headers, content: bytes
 ) -> None:
     """Send a response. `kind` is the name of a channels message or the type of an ASGI scope."""
+    # A new list, which middleware outside of the application may extend.
+    headers = list(headers)
     if kind in ("http.request", "websocket.connect"):
         await send({"status": status, "headers": headers, "content": content})
     else:

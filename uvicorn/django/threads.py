@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, final
+from typing import Any, final
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.conf import settings
@@ -17,7 +17,7 @@ from django.urls import get_script_prefix, set_script_prefix
 from django.views.debug import technical_500_response
 
 from uvicorn.channel import call_hook
-from uvicorn.core.exchange import ERROR_HEADERS
+from uvicorn.core.exchange import OVERLOADED
 from uvicorn.django.lanes import Lane, Lanes, Lease, RequestRefused, ThreadsBusy
 from uvicorn.django.requests import request_of, send_response
 from uvicorn.errors import ConfigError, InterfaceError
@@ -26,8 +26,6 @@ from uvicorn.log_limit import LogLimit
 from uvicorn.types import Headers, Message
 
 logger = logging.getLogger("uvicorn.app")
-
-_BUSY_HEADERS: Final = [*ERROR_HEADERS, (b"retry-after", b"1")]
 
 
 @final
@@ -93,7 +91,7 @@ class DjangoThreads:
                     headers = [(name.encode(), value.encode()) for name, value in page.items()]
                     await _answer(kind, send, 500, headers, page.content)
                 raise
-            if not has_response or not await _answer(kind, send, 503, _BUSY_HEADERS, b"Service Unavailable\n"):
+            if not has_response or not await _answer(kind, send, *OVERLOADED):
                 raise ThreadsBusy(str(refusal)) from error
             if count := self._refusals.admits():
                 logger.warning("DjangoThreads: %d requests answered with 503: %s; increase threads=", count, refusal)

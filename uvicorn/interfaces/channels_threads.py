@@ -16,7 +16,7 @@ from typing import Any, Final, final
 from uvicorn import forks
 from uvicorn.channel import call_hook
 from uvicorn.concurrency.worker_pool import PoolFull, WorkerPool
-from uvicorn.core.exchange import ERROR_HEADERS
+from uvicorn.core.exchange import OVERLOADED
 from uvicorn.errors import ApplicationError, ConfigError
 from uvicorn.interfaces.channels import ChannelsInterface
 from uvicorn.interfaces.detect import check_interface
@@ -80,8 +80,8 @@ class Threaded:
         try:
             returned = await outcome
         except PoolFull:
-            headers = [*ERROR_HEADERS, (b"retry-after", b"1")]
-            await reply.send({"status": 503, "headers": headers, "content": b"Service Unavailable\n"})
+            status, headers, content = OVERLOADED
+            await reply.send({"status": status, "headers": list(headers), "content": content})
             return
         if isinstance(returned, Awaitable):
             # A decorator has hidden that the application is a coroutine function.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from uvicorn.concurrency.worker_pool import Job, PoolFull, WorkerPool
 from uvicorn.core.counts import Counts, Place
-from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, WAITING, HTTPExchange
+from uvicorn.core.exchange import COMPLETE, OVERLOADED, WAITING, HTTPExchange
 from uvicorn.forks import end_fork
 from uvicorn.interfaces.base import Interface
 from uvicorn.interfaces.client_shares import ClientShares, SharedJob
@@ -282,7 +282,7 @@ class ThreadedInterface(Interface):
 def refuse(exchange: HTTPExchange) -> None:
     """Respond 503 for a call that no worker thread can make."""
     if exchange.state is WAITING:
-        exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
+        exchange.respond(*OVERLOADED)
 
 
 def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange) -> None:

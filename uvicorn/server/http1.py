@@ -41,7 +41,7 @@ from typing import Any, cast, final
 
 from uvicorn.core.counts import BOUNDS, FIRST_BOUND
 from uvicorn.core.endpoint import Endpoint
-from uvicorn.core.exchange import COMPLETE, ERROR_HEADERS, HTTPExchange
+from uvicorn.core.exchange import COMPLETE, OVERLOADED, HTTPExchange
 from uvicorn.errors import RemoteProtocolError
 from uvicorn.server.access_log import trace
 from uvicorn.server.context import ContinuingHandler, ServerContext
@@ -276,7 +276,7 @@ class HTTP1Connection(HTTP1Gateway):
                     self._over_limit or context.requests + len(context.continuing) > context.limit_concurrency
                 ):
                     self._parser.keep_alive = False
-                    exchange.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
+                    exchange.respond(*OVERLOADED)
                 elif not self._parser.keep_alive and self._is_handshake():
                     # Imported on first use, because it takes 4 MiB.
                     from uvicorn.server.websocket import open_websocket

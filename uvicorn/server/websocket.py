@@ -20,7 +20,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, final
 
-from uvicorn.core.exchange import ERROR_HEADERS, HTTPExchange
+from uvicorn.core.exchange import ERROR_HEADERS, OVERLOADED, HTTPExchange
 from uvicorn.core.unsent import UNAWAITED_MESSAGES
 from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import RemoteProtocolError, WebSocketProtocolError
@@ -175,7 +175,7 @@ class WebSocketConnection(WebSocketTimeouts):
             return context.ws_threads.begin(client)
         context.ws_threads.refused += 1
         context.warnings.warn(request.client, f"refused: {refusal}")
-        request.respond(503, (*ERROR_HEADERS, (b"retry-after", b"1")), b"Service Unavailable\n")
+        request.respond(*OVERLOADED)
         return None
 
     def send_text(self, text: str) -> None:
