@@ -79,29 +79,28 @@ class RedisReader:
 
     def __init__(self, on_reply: Callable[[Reply], None]) -> None:
         self._on_reply = on_reply
-        self._received = bytearray()
+        self._pieces: list[bytes] = []
+        self._size = 0
         self._need = 0
         self._skip = 0
         self._closed = False
 
     def close(self) -> None:
         self._closed = True
-        self._received.clear()
+        self._pieces.clear()
 
     def feed(self, data: bytes) -> None:
-        if self._closed:
-            return
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
             data = data[skipped:]
-        if self._received:
-            self._received += data
-            # A long payload arrives in many pieces, which are parsed once.
-            if len(self._received) < self._need:
-                return
-            data = bytes(self._received)
-            self._received.clear()
+        self._pieces.append(data)
+        self._size += len(data)
+        # A long payload arrives in many pieces, which are joined and parsed once.
+        if self._size < self._need or self._closed:
+            return
+        if len(self._pieces) > 1:
+            data = b"".join(self._pieces)
         at = self._need = 0
         try:
             while at < len(data) and not self._closed:
@@ -113,7 +112,8 @@ class RedisReader:
                 self._on_reply(reply)
         except _Incomplete as incomplete:
             self._need = max(0, incomplete.need - at)
-        self._received += data[at:]
+        self._size = len(data) - at
+        self._pieces = [data[at:]] if self._size else []
 
     def _parse_message(self, data: bytes, at: int) -> tuple[Reply, int] | None:
         """Parse a published message, faster than `_parse`. Return None for other replies and incomplete headers."""
