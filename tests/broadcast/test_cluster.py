@@ -46,6 +46,15 @@ def test_cluster_test_groups_are_on_different_servers() -> None:
     assert len({min(key_slot(group.encode()) // 5461, 2) for group in GROUPS}) > 1
 
 
+async def test_user_without_the_right_to_ping_connects_to_a_cluster(cluster: list[RedisServer]) -> None:
+    for server in cluster:
+        server.ask("ACL", "SETUSER", "narrow", "on", ">word", "~*", "&*", "+@all", "-ping")
+    # The option makes redis-py send PING before each command.
+    url = f"redis+cluster://narrow:word@127.0.0.1:{cluster[0].port}?health_check_interval=10"
+    async with listening(url, *GROUPS) as (backend, recorder):
+        await say_and_hear(backend, recorder, b"x")
+
+
 async def test_restarted_cluster_server_leaves_gaps_only_in_its_own_groups(
     cluster: list[RedisServer],
 ) -> None:

@@ -160,7 +160,7 @@ class ClusterBackend(Backend):
 
     async def _fetch_owners(self, host: str, port: int) -> dict[int, Place]:
         async with connected(host, port, self._driver) as connection:
-            await connection.send_command("CLUSTER", "SLOTS")
+            await connection.send_command("CLUSTER", "SLOTS", check_health=False)
             ranges: Any = await connection.read_response(disable_decoding=True)
         owners = {}
         for first, last, master, *_ in ranges:
