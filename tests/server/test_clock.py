@@ -115,6 +115,11 @@ def test_clock_reads_the_unix_time_of_the_system() -> None:
     assert before <= Clock().unix_seconds() <= time.time()
 
 
+def test_clock_follows_a_program_that_replaces_time_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 784111777.0)
+    assert Clock().unix_seconds() == 784111777.0
+
+
 def test_jitter_is_a_number_from_0_to_1() -> None:
     clock = Clock()
     assert all(0 <= clock.jitter() <= 1 for _ in range(1000))

@@ -47,9 +47,12 @@ class Clock:
 
     # Tests override these functions. Without a method around it, a call takes half the time.
     monotonic = staticmethod(time.monotonic)
-    unix_seconds = staticmethod(time.time)
     #: A random number from 0 to 1 spreads deadlines that would otherwise expire together.
     jitter = staticmethod(random.random)
+
+    def unix_seconds(self) -> float:
+        # Looked up at each call, because programs replace `time.time` in their tests.
+        return time.time()
 
     def tick(self) -> None:
         """Read the time, then call the callbacks of `on_tick`."""
