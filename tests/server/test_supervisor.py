@@ -62,6 +62,13 @@ def test_worker_that_does_not_report_in_time_gets_sigabrt(supervisor: Supervisor
     assert worker.process.wait(30) == -6
 
 
+def test_worker_is_not_aborted_if_its_next_report_is_due_at_the_health_check_limit(supervisor: Supervisor) -> None:
+    [worker] = supervisor._workers
+    worker.last_report = time.monotonic() - 5
+    supervisor._check_workers()
+    assert not worker.deadline
+
+
 def test_worker_is_not_overdue_after_a_suspension_of_the_supervisor(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.last_report -= 10

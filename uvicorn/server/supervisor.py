@@ -40,6 +40,9 @@ _LONGEST_PAUSE_SECONDS: Final = 8.0
 _KILL_SECONDS: Final = 5.0
 _ABORT_SECONDS: Final = 1.0
 
+# Workers report once a second. A worker that has just become stuck may have been silent for this long.
+_REPORT_SECONDS: Final = 1.0
+
 # A supervisor that is this late was suspended, for example by Ctrl-Z, and so were its workers.
 _LATE_SECONDS: Final = 3.0
 
@@ -339,7 +342,7 @@ class Supervisor:
                 worker.deadline = math.inf
                 self._status = self._status or BROKEN_OFF * self._stopping
                 worker.process.kill()
-            elif worker.deadline or silent <= self._healthcheck_seconds:
+            elif worker.deadline or silent <= self._healthcheck_seconds + _REPORT_SECONDS:
                 continue
             elif worker.ready:
                 logger.error(
