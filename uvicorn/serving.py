@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from socket import socket
 from typing import TYPE_CHECKING
 
@@ -74,7 +76,7 @@ def serve_as_worker(
     watch = SupervisorWatch(channel, config.settings.graceful_seconds)
     watch.start()
     if target is not None:
-        threading.Thread(target=_report, args=(channel, target), name="uvicorn-heartbeat", daemon=True).start()
+        threading.Thread(target=_report, args=(channel,), name="uvicorn-heartbeat", daemon=True).start()
         target(sockets=sockets)
         return 0
     server = WorkerServer(config, channel, watch)
@@ -89,16 +91,13 @@ def serve_as_worker(
     return BROKEN_OFF if server.broken_off else 0
 
 
-def _report(channel: socket, target: Callable[..., object]) -> None:
-    """Report `alive` to the supervisor once a second, like `WorkerServer`."""
-    line = f"ready {getattr(target, '__qualname__', type(target).__qualname__)}\n"
-    try:
+def _report(channel: socket) -> None:
+    """Send the reports of a worker that has no `WorkerServer`, until the supervisor dies or this process ends."""
+    with suppress(OSError):
+        channel.sendall(b"ready\n")
         while True:
-            channel.sendall(line.encode())
-            line = "alive\n"
-            threading.Event().wait(1)
-    except OSError:
-        pass  # The supervisor has died, or this process is ending.
+            time.sleep(1)
+            channel.sendall(b"alive\n")
 
 
 def _begin_when_stopped(process_end: ProcessEnd, server: Server) -> None:

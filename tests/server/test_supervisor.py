@@ -14,8 +14,8 @@ import pytest
 from uvicorn.server.supervisor import Supervisor
 from uvicorn.settings import Settings
 
-# A worker that says that it is ready, and then nothing more.
-SILENT = "import os, sys; os.write(int(sys.argv[1]), b'ready channels\\n'); sys.stdin.read()"
+# A worker that reports that it is ready, and then sends nothing more.
+SILENT = "import os, sys; os.write(int(sys.argv[1]), b'ready\\n'); sys.stdin.read()"
 
 
 @pytest.fixture
