@@ -63,3 +63,21 @@ async def test_service_unknown_to_the_sentinels_is_logged(
     async with listening(f"redis+sentinel://127.0.0.1:{pair[2].port}/unknown") as (backend, _):
         with pytest.raises(BroadcastUnavailable, match="No master found for 'unknown'"):
             await backend.publish("one", b"x")
+
+
+async def test_malformed_reply_of_a_sentinel_is_not_logged_as_an_unexpected_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"*1\r\n" * 5000)
+        writer.close()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with listening(f"redis+sentinel://127.0.0.1:{port}/chat") as (backend, _):
+        with pytest.raises(BroadcastUnavailable, match="no connection"):
+            await backend.publish("one", b"x")
+    server.close()
+    await server.wait_closed()
+    assert "unexpected error" not in caplog.text

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from redis._parsers import _AsyncRESP2Parser
+
 from tests.helpers import settle
-from uvicorn.broadcast.redis.redis_py import _build_connection, _take_over
+from uvicorn.broadcast.redis.connection import ConnectFailed
+from uvicorn.broadcast.redis.redis_py import _build_connection, _take_over, connect_to
 
 
 async def test_connection_that_is_lost_before_its_transport_is_taken_over_reports_the_loss() -> None:
@@ -17,5 +21,22 @@ async def test_connection_that_is_lost_before_its_transport_is_taken_over_report
     await settle()
     connection = _take_over(opened)
     assert await connection.lost == "Redis closed the connection"
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "reply", [b":abc\r\n", b"$-5\r\n", b"*1\r\n" * 5000, b"+" + b"x" * 70_000, b"!"], ids=lambda reply: repr(reply[:6])
+)
+async def test_malformed_reply_to_the_login_without_hiredis_fails_the_attempt_to_connect(reply: bytes) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    options = {"password": "secret", "parser_class": _AsyncRESP2Parser}
+    with pytest.raises(ConnectFailed):
+        await connect_to("127.0.0.1", server.sockets[0].getsockname()[1], options)
     server.close()
     await server.wait_closed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode
 
 from redis.asyncio import Connection
@@ -23,6 +23,9 @@ from uvicorn.errors import ConfigError
 #: Arguments of redis-py's connection class, except host and port.
 DriverOptions: TypeAlias = dict[str, Any]
 
+#: Without hiredis, redis-py raises these for malformed replies.
+MALFORMED_REPLY: Final = (ValueError, RecursionError)
+
 
 def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
     """Build a connection. Raises TypeError for an unknown or reserved option."""
@@ -30,7 +33,7 @@ def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
     return options.get("connection_class", Connection)(
         **others,
         **({} if "path" in options else place),
-        # redis-py parses long messages of RESP3 four times slower.
+        # RedisReader, which takes the connection over, parses RESP2.
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         # RedisConnection checks liveness, and ReconnectingConnection limits the time to connect.
@@ -54,6 +57,8 @@ async def connected(host: str, port: int, options: DriverOptions) -> AsyncIterat
         if code or isinstance(error, ResponseError):
             raise connect_refused(RedisRefusal(f"{code} {error}" if code else str(error))) from None
         raise ConnectFailed(str(error)) from None
+    except MALFORMED_REPLY as error:
+        raise ConnectFailed(f"malformed reply: {error}") from None
     finally:
         await connection.disconnect(nowait=True)
 

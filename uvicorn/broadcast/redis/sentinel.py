@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from uvicorn.broadcast.backend import BackendMetrics, BackendOptions, OnGap, OnMessage, Receiver
 from uvicorn.broadcast.redis.connection import ConnectFailed, RedisConnection, closed_on_failure, first_reply
-from uvicorn.broadcast.redis.redis_py import DriverOptions, connect_to, driver_options
+from uvicorn.broadcast.redis.redis_py import MALFORMED_REPLY, DriverOptions, connect_to, driver_options
 from uvicorn.broadcast.redis.resp import NOT_MASTER, is_master
 from uvicorn.broadcast.redis.standalone import RedisBackend
 from uvicorn.broadcast.redis.subscriber import Subscriber
@@ -76,6 +76,8 @@ async def _connect_to_master(url: RedisURL, driver: DriverOptions) -> RedisConne
         host, port = await sentinel.discover_master(url.service)
     except RedisError as error:
         raise ConnectFailed(str(error)) from None
+    except MALFORMED_REPLY as error:
+        raise ConnectFailed(f"malformed reply from a sentinel: {error}") from None
     finally:
         for client in sentinel.sentinels:
             with suppress(RedisError, OSError):
