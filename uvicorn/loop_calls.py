@@ -30,11 +30,10 @@ class LoopCalls:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use `LoopCalls.of`, which returns one shared object for each event loop."""
         self.loop = loop
-        self._calls: deque[Callable[[], object]] = deque()
-        self._woken = False
+        self.posted: deque[Callable[[], object]] = deque()
+        #: Whether the event loop is going to run the posted calls.
+        self.is_woken = False
         self._eventfd = -1
-        #: Whether the event loop is about to stop for good, and `post` returns False.
-        self.is_over = False
         # An empty context: the context of a worker thread belongs to the application.
         self._context = Context()
         # What ends the waits of other threads.
@@ -59,20 +58,20 @@ class LoopCalls:
 
     def post(self, call: Callable[[], object]) -> bool:
         """Schedule `call()` on the event loop's thread. Return False if the loop is closed. Thread-safe."""
-        self._calls.append(call)
-        # Checked after the addition: a loop that stops sets the flag, then runs the calls posted so far.
-        if self.is_over:
+        self.posted.append(call)
+        return self.is_woken or self.wake()
+
+    def wake(self) -> bool:
+        """Wake the event loop, so that it runs the posted calls. Return False if the loop is closed. Thread-safe."""
+        self.is_woken = True
+        try:
+            if self._eventfd < 0 or self.loop.is_closed():
+                self.loop.call_soon_threadsafe(self._run, context=self._context)
+            else:
+                os.eventfd_write(self._eventfd, 1)
+        except RuntimeError:
+            self.end()
             return False
-        if not self._woken:
-            self._woken = True
-            try:
-                if self._eventfd < 0:
-                    self.loop.call_soon_threadsafe(self._run, context=self._context)
-                else:
-                    os.eventfd_write(self._eventfd, 1)
-            except RuntimeError:
-                self.end()
-                return False
         return True
 
     def use_eventfd(self) -> None:
@@ -144,9 +143,8 @@ class LoopCalls:
             if coroutine is not None:
                 self._begin(coroutine, lambda task: lock.release(), Context())
 
-        if not self.post(run):
-            return False
-        self.block(lock.acquire, partial(_release, lock))
+        if self.post(run):
+            self.block(lock.acquire, partial(_release, lock))
         return not self.loop.is_closed()
 
     def block(self, wait: Callable[[], T], wake: Callable[[], object]) -> T:
@@ -185,7 +183,7 @@ class LoopCalls:
 
     def flush(self) -> None:
         """Run the calls posted so far. For use on the event loop's thread."""
-        calls = self._calls
+        calls = self.posted
         for _ in range(len(calls)):
             # A call that flushes runs the calls after it.
             if not calls:
@@ -194,8 +192,8 @@ class LoopCalls:
 
     def end(self) -> None:
         """Drop the posted calls, and wake the blocked threads, because the loop is closed."""
-        self._woken = False
-        self._calls.clear()
+        self.is_woken = False
+        self.posted.clear()
         # Not `tuple`: during its iteration, the garbage collector may let another thread change the set.
         for wake in self._wakes.copy():
             wake()
@@ -206,9 +204,9 @@ class LoopCalls:
             self.flush()
         finally:
             # Reset before the queue is checked: a call that is posted in between is found here, or wakes the loop.
-            self._woken = False
-            if self._calls:
-                self._woken = True
+            self.is_woken = False
+            if self.posted:
+                self.is_woken = True
                 self.loop.call_soon(self._run, context=self._context)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from uvicorn.concurrency import loop_thread as module
 from uvicorn.concurrency.loop_thread import LoopThread, loop_thread
+from uvicorn.concurrency.worker_pool import WorkerPool
 from uvicorn.errors import ConfigError
 
 
@@ -158,6 +159,30 @@ def test_loop_thread_cancels_running_tasks_when_it_stops() -> None:
     running = thread.calls.start(hanging)
     thread.stop()
     assert running.cancelled()
+
+
+@pytest.mark.parametrize("method", ["call", "run", "wait"])
+def test_loop_thread_serves_a_thread_that_a_cancelled_task_waits_for(method: str) -> None:
+    thread = LoopThread()
+    pool = WorkerPool(1)
+    served: list[object] = []
+
+    async def served_on_the_loop() -> None:
+        served.append(method)
+
+    def serve() -> object:
+        return served.append(method) if method == "call" else served_on_the_loop()
+
+    async def task() -> None:
+        try:
+            await hanging()
+        finally:
+            await asyncio.wrap_future(pool.submit(getattr(thread.calls, method), serve))
+
+    thread.calls.start(task)
+    thread.stop()
+    pool.shutdown(wait=False)
+    assert served == [method]
 
 
 def test_failing_stop_hook_does_not_prevent_the_next_stop_hook(caplog: pytest.LogCaptureFixture) -> None:

@@ -35,6 +35,7 @@ class LoopThread:
         self.loop.set_exception_handler(_on_loop_exception)
         self._hooks: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._locks: dict[object, threading.Lock] = {}
+        self.is_stopped = False
         self.calls = LoopCalls.of(self.loop)
         if HAS_EVENTFD:
             self.calls.use_eventfd()
@@ -48,17 +49,19 @@ class LoopThread:
         """Whether the caller is on this loop's thread, which must not block."""
         return threading.get_ident() == self._ident
 
-    @property
-    def is_stopped(self) -> bool:
-        return self.calls.is_over
-
     def post(self, callback: Callable[[], object]) -> None:
         """Call `callback` on the loop, in the order of posts. For use on any thread.
 
         Raises RuntimeError if the loop is stopping or has stopped. After this error, the callback may still run.
         """
-        if not self.calls.post(callback):
+        calls = self.calls
+        if not self.is_stopped:
+            calls.posted.append(callback)
+        # Checked again: a loop that stops sets the flag, then runs the calls posted so far, and then cancels the tasks.
+        if self.is_stopped:
             raise RuntimeError("the event loop has stopped")
+        if not calls.is_woken:
+            calls.wake()
 
     def lock_of(self, owner: object) -> threading.Lock:
         """Return the lock for `owner`. A forked process has new locks."""
@@ -87,7 +90,7 @@ class LoopThread:
                 logger.error("event loop thread: exception in the application's shutdown", exc_info=outcome)
 
     def _end(self) -> None:
-        self.calls.is_over = True
+        self.is_stopped = True
         self.loop.stop()
 
     def _run(self) -> None:
