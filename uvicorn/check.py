@@ -91,7 +91,7 @@ def _row(leaf: Leaf) -> tuple[str, ...]:
 
 
 def _share(shift: Shift) -> str:
-    """Return the share of the new application, such as `5 % by cookie visitor`."""
+    """Describe the new application's share of the requests, such as `5 % by cookie visitor`."""
     weight = f"{name_of(shift.weight)}()" if callable(shift.weight) else f"{shift.weight:g}"
     if shift.key is None:
         return f"{weight} %"

@@ -351,7 +351,7 @@ def _exit_with(message: str, status: int = _USAGE_ERROR) -> None:
 
 
 def _print_cause(error: ConfigError) -> None:
-    """Print the traceback of the cause, if any, without the calls before the user's module."""
+    """Print the traceback of the error's cause, without frames of the import system."""
     if error.__cause__ is not None:
         report = traceback.TracebackException.from_exception(error.__cause__)
         hidden = ("<frozen importlib", importer.__file__, importlib.__file__)

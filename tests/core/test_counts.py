@@ -156,7 +156,7 @@ async def test_response_content_of_a_HEAD_request_is_not_counted() -> None:
 @pytest.mark.parametrize("seconds", [0, 1])
 @pytest.mark.parametrize("status", [200, 204, 404])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-async def test_every_request_is_counted_once_with_its_content(method: str, status: int, seconds: int) -> None:
+async def test_response_adds_one_count_and_the_size_of_its_sent_content(method: str, status: int, seconds: int) -> None:
     async def app(message: Any, channels: Any) -> None:
         conversation.clock.advance(seconds)
         await channels["reply"].send({"status": status, "content": b"" if status == 204 else b"1234567"})

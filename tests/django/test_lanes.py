@@ -65,7 +65,7 @@ def test_no_thread_is_started_before_it_is_needed(lanes: Lanes) -> None:
     assert lanes.requests.alive == lanes.calls.alive == 0
 
 
-def test_each_request_runs_all_its_calls_on_a_separate_thread(lanes: Lanes) -> None:
+def test_concurrent_requests_use_one_thread_each(lanes: Lanes) -> None:
     one, other = Lease(lanes, is_request=True), Lease(lanes, is_request=True)
     threads = [lease.submit(thread).result() for lease in (one, other, one, other)]
     one.end()
@@ -279,7 +279,7 @@ def test_event_keeps_its_thread_while_a_transaction_is_open(lanes: Lanes, admin:
     lease.end()
 
 
-def test_event_keeps_its_thread_until_its_iterator_is_exhausted(lanes: Lanes) -> None:
+def test_calls_of_next_use_one_thread_until_the_iterator_ends(lanes: Lanes) -> None:
     def generate() -> Iterator[int]:
         yield thread()
         yield thread()

@@ -128,7 +128,7 @@ async def test_R5_result_of_send_can_be_awaited_by_asyncio_functions() -> None:
     assert conversation.responses()[0].content == b"0123456"
 
 
-async def test_R5_waiting_send_can_be_wrapped_in_a_task() -> None:
+async def test_R5_send_in_a_task_waits_until_the_client_reads() -> None:
     sent: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

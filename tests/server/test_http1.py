@@ -328,7 +328,7 @@ async def test_connection_above_limit_concurrency_gets_503_and_is_closed() -> No
         (None, None),
     ],
 )
-async def test_address_in_a_message_is_None_or_a_host_and_port(name: Any, expected: Any) -> None:
+async def test_each_address_in_a_message_is_a_host_port_pair_or_None(name: Any, expected: Any) -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.transport._extra.update(sockname=name, peername=name)  # type: ignore[attr-defined]

@@ -260,9 +260,7 @@ def test_close_sockets_removes_the_file_of_a_unix_socket(folder: Path) -> None:
     assert not path.exists()
 
 
-def test_relative_unix_socket_is_removed_after_a_change_of_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_socket_file_with_a_relative_path_is_removed_after_chdir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     with listening(Address(path="web.sock")):
         monkeypatch.chdir("/")

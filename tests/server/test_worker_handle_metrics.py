@@ -64,7 +64,7 @@ def test_supervisor_reads_a_last_metrics_line_of_150000_bytes(
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
-def test_supervisor_reads_the_last_metrics_while_the_channel_is_open(
+def test_unfinished_line_after_the_metrics_of_a_worker_is_ignored(
     pair: tuple[Worker, socket.socket], metrics: WorkerMetrics
 ) -> None:
     worker, channel = pair

@@ -62,7 +62,7 @@ class WorkerPool(Executor):
         self._renew()
 
     def _renew(self) -> None:
-        """Set the state of a pool that has no threads. Called in a new pool and after a fork."""
+        """Set the state of a new or forked pool, which has no threads."""
         self._forks = forks.forks
         # A new lock: a thread of the parent process may hold the old one.
         self._lock = threading.Lock()

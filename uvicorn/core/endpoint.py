@@ -31,7 +31,7 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop | None = None,
         root_path_cut: str = "auto",
     ) -> None:
-        """Create an endpoint. `loop` serves the connection. For use on the thread of `loop`."""
+        """Create an endpoint. Call this on the thread that serves the connection."""
         self.scheme = scheme
         self.root_path = root_path
         #: Whether a proxy has removed the root path from request targets: yes, no, or auto (see `is_cut`).

@@ -189,7 +189,7 @@ class HTTPExchange(ExchangeEnd):
 
     @property
     def root_path(self) -> str:
-        """The endpoint's root path. Empty for the target `*`, and for a path outside of the root path."""
+        """The endpoint's root path if the request's path is at or below it. Otherwise an empty string."""
         root_path = self.endpoint.root_path
         return root_path if is_below(self.path, root_path) else ""
 

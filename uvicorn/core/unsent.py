@@ -71,7 +71,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Like `shortage`, for the sum of awaited and unawaited sends. One large send may exceed `most`."""
+        """Like `shortage`, for all unread bytes together. A single send may be larger than `most`."""
         self._forget_taken(unsent)
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):
             return f"over {most} unread bytes"

@@ -1,7 +1,6 @@
-"""Recognises calls that do not use the database and do not call the site's code.
+"""Recognises calls that run only Django's own code and use no database. Such calls need no thread.
 
-Recognised calls need no thread, so an asynchronous view without database calls holds no thread. Unknown functions
-count as calls that use the database.
+Any other call counts as a call that uses the database.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ def _closes_quietly(response: HttpResponseBase) -> bool:
 
 
 def _is_quiet(middleware: type, hook: str, arguments: tuple[Any, ...]) -> bool:
-    """Return whether the hook uses no database and calls no code of the site."""
+    """Return whether the hook runs only Django's own code and uses no database."""
     name = f"{middleware.__module__}.{middleware.__qualname__}"
     is_response = hook == "process_response"
     if name not in _MIDDLEWARE or len(arguments) <= is_response or (is_response and not _is_djangos(arguments[1])):

@@ -100,9 +100,9 @@ class Interface:
         self.serve_http(session.request)
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call the application, hold its response during the call, and return the result of the call.
+        """Call the application, and return the result. Hold back the response of the application during the call.
 
-        Send the response if the result is awaitable. Otherwise drop the response, because the application is invalid.
+        If the result is awaitable, send the response. Otherwise the application is invalid, so drop the response.
         """
         held = HeldResponse(exchange)
         try:

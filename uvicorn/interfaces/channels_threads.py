@@ -204,10 +204,11 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Begin one call that this client's limit holds back, and one call that the full queue holds back."""
+        """Begin calls that were held back."""
         app = self._app
         with app.lock:
             held = app.held.get(self._client)
+            # At most two calls: one above the limit of this client, and one that the queue had no room for.
             for queue in (held, app.waiting):
                 while queue:
                     connection = queue.popleft()

@@ -51,7 +51,7 @@ class ClientShares:
     """Counts the jobs of each client, and holds back jobs above the limit for one client. Thread-safe."""
 
     def __init__(self, most: int, queue: int) -> None:
-        """Each client may have `most` jobs in the pool. At most `queue` more jobs of a client wait."""
+        """`most` limits one client's jobs in the pool. `queue` limits one client's jobs that are held back."""
         self._most = most
         self._queue = queue
         self._renew()

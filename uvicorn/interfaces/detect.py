@@ -167,7 +167,7 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """If `app` declares why it has no interface, return the reason. Otherwise return ""."""
+    """Return the reason that `app` declares for having no interface, or an empty string."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 

@@ -64,7 +64,7 @@ def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -
 
 
 def field_octets(part: object) -> bytes:
-    """Convert a field's name or value to bytes. Raises TypeError for other types, such as an int."""
+    """Convert bytes, a bytearray or a memoryview to bytes. Raises TypeError for any other type."""
     if not isinstance(part, (bytes, bytearray, memoryview)):
         raise TypeError(part)
     return bytes(part)

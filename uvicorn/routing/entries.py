@@ -184,7 +184,7 @@ class Mount(Entry):
             )
         if prefix in ("", "/", "/*"):
             raise ConfigError(
-                f"{where}: this prefix takes every path; for every path write Route('/*', app) or default=app"
+                f"{where}: expected a prefix such as '/shop'; for all paths write Route('/*', app) or default=app"
             )
         _check_path(where, prefix)
         if "*" in prefix:

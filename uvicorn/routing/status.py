@@ -1,4 +1,4 @@
-"""Applications that show the counts of a site to its operators. A request without the token gets 404."""
+"""`metrics(token=...)`, and the base class of `report(token=...)`. A request without the token gets 404."""
 
 from __future__ import annotations
 

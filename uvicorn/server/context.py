@@ -300,7 +300,9 @@ class ServerContext:
 
 
 class ServerState:
-    """Counts and connections of a server, under the names of the public release. Without `context`, they are empty."""
+    """A server's number of requests, connections and running handlers. Before the server starts, there are none."""
+
+    # The class and its attributes have the names of the public release.
 
     def __init__(self, context: ServerContext | None = None) -> None:
         self.context = context

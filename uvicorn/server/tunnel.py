@@ -176,7 +176,7 @@ class Tunnel(WebSocketTransport):
         super().tick()
 
     def stop(self) -> None:
-        """End the connection on server shutdown. Unless part of a frame is unsent, send a close frame (1012) first."""
+        """End the connection on server shutdown. If the last frame is complete, send a close frame (1012) first."""
         self.catch_up()
         if self.phase < LINGERING:
             self._close_with(1012)

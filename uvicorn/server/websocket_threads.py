@@ -1,4 +1,4 @@
-"""Counts the worker threads of WSGI applications that serve WebSockets (rule W6)."""
+"""Limits the worker threads that serve WebSockets of WSGI applications (rule W6)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OTHER_DESCRIPTORS: Final = 50
 
 @final
 class WebSocketThreads:
-    """Counts the worker threads of one server that have taken a connection over."""
+    """Counts and limits the worker threads that serve WebSockets of WSGI applications."""
 
     def __init__(self, settings: Settings) -> None:
         self.most = most = settings.ws_threads

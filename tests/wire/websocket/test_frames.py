@@ -349,7 +349,7 @@ def test_the_memory_of_a_message_is_freed_after_it_is_delivered() -> None:
     assert sys.getsizeof(client.codec._message) < 100
 
 
-def test_large_receive_buffer_is_freed_while_an_incomplete_header_remains() -> None:
+def test_receive_buffer_shrinks_after_its_complete_frames_are_parsed() -> None:
     client = Client().send(b"\x81").send((frame(TEXT, b"a") * 10_000)[1:] + b"\x81")
     assert client.buffered_bytes == 1
     assert sys.getsizeof(client.codec._buffer) < 200

@@ -72,7 +72,7 @@ class Subscriber(ReconnectingConnection):
     # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Add `subscriptions`. If connected, wait at most 5 s for an acknowledgement or error reply to each."""
+        """Add `subscriptions`. If connected, wait until Redis has replied to all of them, at most 5 s."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return
