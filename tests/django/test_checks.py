@@ -35,6 +35,16 @@ async def decorated(message: Any, channels: Any) -> None: ...
 def wsgi(environ: Any, start_response: Any) -> None: ...
 
 
+class Cyclic:
+    """A framework's application, whose attribute `app` is itself."""
+
+    def __init__(self) -> None:
+        self.app = self
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+cyclic = Cyclic()
 in_threads = DjangoThreads(bare)
 protected = DjangoThreads(login_required(bare))
 django = ASGIHandler()
@@ -46,6 +56,7 @@ mounted = Router(Mount("/site", WSGIHandler()))
 mounted_in_threads = BroadcastMiddleware(Router(Mount("/site", DjangoThreads(django))), url="memory://")
 mounted_below = Router(Route("/a/*", Router(Mount("/site", WSGIHandler()))))
 mounted_in_shift = Router(Mount("/site", Shift(WSGIHandler(), Router(default=bare))))
+mounted_in_default = Router(default=Router(Mount("/site", WSGIHandler())))
 shifted = Shift(wsgi, bare)
 not_mounted = Router(Route("/site/*", WSGIHandler()), Mount("/shop", wsgi))
 
@@ -220,12 +231,17 @@ def test_check_w005_reports_an_asgiref_version_that_shares_context(
     assert ids(f"{HERE}.in_threads") == expected
 
 
-@pytest.mark.parametrize("application", ["mounted", "mounted_in_threads", "mounted_below", "mounted_in_shift"])
+@pytest.mark.parametrize(
+    "application", ["mounted", "mounted_in_threads", "mounted_below", "mounted_in_shift", "mounted_in_default"]
+)
 def test_check_e003_reports_a_mounted_django_site_with_force_script_name(application: str) -> None:
     assert ids(f"{HERE}.{application}", FORCE_SCRIPT_NAME="/forced") == ["uvicorn.E003"]
 
 
-@pytest.mark.parametrize(("application", "name"), [("mounted", None), ("not_mounted", "/forced"), ("bare", "/forced")])
+@pytest.mark.parametrize(
+    ("application", "name"),
+    [("mounted", None), ("not_mounted", "/forced"), ("bare", "/forced"), ("cyclic", None), ("cyclic", "/forced")],
+)
 def test_check_e003_ignores_sites_without_a_mount_or_without_force_script_name(
     application: str, name: str | None
 ) -> None:

@@ -63,15 +63,16 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
 
 
 def _script_name(leaves: list[Leaf]) -> Iterator[CheckMessage]:
-    mounts = dict.fromkeys(leaf.entry for leaf in leaves if _is_django(leaf.app))
-    for entry in mounts if settings.FORCE_SCRIPT_NAME is not None else ():
-        if entry is not None and entry.moves_root:
-            yield Error(
-                f"{entry!r} gives Django the script name {entry.prefix!r}, and FORCE_SCRIPT_NAME ="
-                f" {settings.FORCE_SCRIPT_NAME!r} replaces that name in all URLs.",
-                hint="Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount.",
-                id="uvicorn.E003",
-            )
+    if settings.FORCE_SCRIPT_NAME is None:
+        return
+    mounted = [(leaf.entry, leaf.app) for leaf in leaves if leaf.entry is not None and leaf.entry.moves_root]
+    for entry in dict.fromkeys(entry for entry, app in mounted if _is_django(app)):
+        yield Error(
+            f"{entry!r} gives Django the script name {entry.prefix!r}, and FORCE_SCRIPT_NAME ="
+            f" {settings.FORCE_SCRIPT_NAME!r} replaces that name in all URLs.",
+            hint="Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount.",
+            id="uvicorn.E003",
+        )
 
 
 def _is_django(app: Any) -> bool:
