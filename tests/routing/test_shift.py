@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -228,9 +229,25 @@ async def test_M43_weight_function_is_called_repeatedly_until_shutdown(monkeypat
     await interface.startup()
     await until(lambda: len(calls) > 2)
     [shift] = interface.interfaces.values()  # type: ignore[attr-defined]
-    task = shift._refreshing
+    timer = shift._timer
     await interface.shutdown(0)
-    assert shift._refreshing is None and task.cancelled()
+    assert shift._timer is None and timer._handle.cancelled()
+
+
+async def test_M43_weight_function_adds_no_task_for_which_a_server_could_wait() -> None:
+    called = threading.Event()
+
+    def weight() -> float:
+        called.set()
+        return 0
+
+    interface = build_interface(Shift(wsgi_app, channels_app, weight=weight), Settings())
+    tasks = asyncio.all_tasks()
+    await interface.startup()
+    await until(called.is_set)
+    added = asyncio.all_tasks() - tasks
+    await interface.shutdown(0)
+    assert added == set()
 
 
 @pytest.mark.parametrize(("visitor", "kind"), [(NEW, "channels"), (OLD, "asgi3")])

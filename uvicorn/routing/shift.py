@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterable
@@ -20,7 +19,7 @@ from uvicorn.routing.applications import OwningInterface
 from uvicorn.routing.entries import Entry, Unservable, mapped
 from uvicorn.routing.keys import KeyFunction
 from uvicorn.routing.trial import TrialGateway, check_fallback
-from uvicorn.routing.weight import WeightFunction, check_weight, is_new
+from uvicorn.routing.weight import Timer, WeightFunction, check_weight, is_new
 from uvicorn.settings import Settings
 
 logger = logging.getLogger("uvicorn.app")
@@ -128,7 +127,7 @@ class ShiftInterface(OwningInterface):
         self._fallback = None if shift.fallback is None else frozenset(shift.fallback)
         self._name = shift.name or "*"
         self._given_name = shift.name
-        self._refreshing: asyncio.Task[None] | None = None
+        self._timer: Timer | None = None
         self._failures = LogLimit()
         self._counts: Counts | None = None
 
@@ -148,12 +147,12 @@ class ShiftInterface(OwningInterface):
 
     def begin(self) -> None:
         if self._function is not None:
-            self._refreshing = asyncio.create_task(self._function.keep_fresh())
+            self._timer = Timer(self._function)
 
     def end(self) -> None:
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            self._refreshing = None
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
 
     def serve_http(self, exchange: HTTPExchange) -> None:
         side, endpoint = self._choose(exchange), exchange.endpoint

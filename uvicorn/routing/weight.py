@@ -73,8 +73,25 @@ class WeightFunction:
         finally:
             self._running.release()
 
-    async def keep_fresh(self) -> None:
-        """Refresh the weight about once a second on a pool thread, until the task is cancelled."""
-        while True:
-            await asyncio.get_running_loop().run_in_executor(None, self.refresh)
-            await asyncio.sleep(_PAUSE_SECONDS)
+
+# No task: a server without lifespan may close the event loop without a shutdown, or wait for all tasks.
+@final
+class Timer:
+    """Refreshes a weight about once a second on a pool thread, until the timer is stopped."""
+
+    def __init__(self, weight: WeightFunction) -> None:
+        self._weight = weight
+        self._loop = asyncio.get_running_loop()
+        self._handle: asyncio.Handle = self._loop.call_soon(self._refresh)
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._handle.cancel()
+
+    def _refresh(self) -> None:
+        self._loop.run_in_executor(None, self._weight.refresh).add_done_callback(self._refreshed)
+
+    def _refreshed(self, future: object) -> None:
+        if not self._stopped:
+            self._handle = self._loop.call_later(_PAUSE_SECONDS, self._refresh)
