@@ -256,14 +256,10 @@ class ASGI3Interface(Interface):
         template = endpoint.template
         if template is None:
             # It has every key, so that no copy has to grow.
-            template = endpoint.template = {
-                "type": "http",
-                "asgi": None,
-                **request_template(endpoint),
-                "extensions": None,
-            }
+            template = request_template("type", "http", endpoint) | {"asgi": None, "extensions": None}
             if self.state is not None:
                 template["state"] = None
+            endpoint.template = template
         scope = template.copy()
         scope["asgi"] = {"version": self.version, "spec_version": HTTP_SPEC_VERSION}
         fill_template(scope, exchange)

@@ -118,9 +118,11 @@ class Interface:
         return returned
 
 
-def request_template(endpoint: Endpoint) -> Message:
+def request_template(key: str, kind: str, endpoint: Endpoint) -> Message:
     """Return a template for channels messages and ASGI scopes. All requests of a connection share its values."""
+    # In one step: adapters need a template for each request, because each request has an endpoint of its own.
     return {
+        key: kind,
         "http_version": "",
         "method": "",
         "scheme": endpoint.scheme,

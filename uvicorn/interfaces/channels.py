@@ -61,7 +61,7 @@ class ClosedChunk(dict[str, Any]):
 
 def message_template(endpoint: Endpoint) -> Message:
     """Return the message that is copied for each request of a connection."""
-    template = {"channel": "http.request", **request_template(endpoint)}
+    template = request_template("channel", "http.request", endpoint)
     if endpoint.environ is not None:
         template["environ"] = endpoint.environ
     return template
