@@ -312,6 +312,19 @@ def test_file_wrapper_is_seekable_if_its_file_has_seek_and_tell() -> None:
     assert (FileWrapper(Old()).seekable(), FileWrapper(OldAndSeekable()).seekable()) == (False, True)
 
 
+def test_close_method_of_a_file_wrapper_subclass_is_called() -> None:
+    calls: list[str] = []
+
+    class Recording(FileWrapper):
+        def close(self) -> None:
+            calls.append("close")
+            super().close()
+
+    file = io.BytesIO(b"hello")
+    Recording(file).close()
+    assert (calls, file.closed) == (["close"], True)
+
+
 @pytest.mark.parametrize("spoil", ["close", "detach"])
 def test_closed_file_is_not_sent_by_the_kernel(path: Path, spoil: str) -> None:
     file = open(path, "rb")

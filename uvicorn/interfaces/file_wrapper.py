@@ -16,7 +16,8 @@ class FileWrapper(wsgiref.util.FileWrapper):
     """Iterates over a file in blocks, from the file's current position."""
 
     def __init__(self, filelike: Any, block_bytes: int = 65536) -> None:
-        super().__init__(filelike, block_bytes)
+        # Not the constructor of the base class: it would hide the method `close` of a subclass.
+        self.filelike, self.blksize = filelike, block_bytes
 
     def seekable(self) -> bool:
         seekable = getattr(self.filelike, "seekable", None)
@@ -31,7 +32,9 @@ class FileWrapper(wsgiref.util.FileWrapper):
         return self.filelike.tell()
 
     def close(self) -> None:
-        """Do nothing. If `filelike` has a `close` method, the constructor sets `self.close` to `filelike.close`."""
+        close = getattr(self.filelike, "close", None)
+        if close is not None:
+            close()
 
 
 class FilePart(NamedTuple):
