@@ -274,7 +274,7 @@ def fall_back(counts: Counts, path: str) -> None:
     counts.fell_back(HTTPExchange(HTTPGateway(), Endpoint(), "GET", path.encode(), "1.1", ((), ()), False))
 
 
-def test_M50_shift_counts_its_fallbacks_by_path() -> None:
+def test_M50_fallbacks_are_counted_by_path() -> None:
     counts = Counts()
     counts.add(Place(Endpoint(), "/account/*"), "shift")
     for path in ("/account/avatar", "/account/avatar", "/account/name"):

@@ -53,7 +53,7 @@ async def test_e9_client_that_sends_frames_after_the_server_close_frame_is_reset
     assert conversation.transport.aborted
 
 
-async def test_lingering_close_ends_without_a_reset_if_no_bytes_are_unread() -> None:
+async def test_lingering_close_after_a_close_frame_ends_with_a_normal_close() -> None:
     conversation = await opened(timeout_linger=1.0)
     conversation.client.send_close(1000)
     await conversation.flush()

@@ -146,7 +146,7 @@ class WSGIGateway(AdapterGateway):
         return ResponseContent(self, content)
 
     def contents(self, first: bytes) -> Iterator[bytes]:
-        """Yield b"" first, then the content as it arrives. Raise the application's exception."""
+        """Yield b"", then `first`, then the content that follows. Raise the application's exception."""
         content, more_content = first, True
         try:
             yield b""

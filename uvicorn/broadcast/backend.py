@@ -71,8 +71,8 @@ class Backend:
 
     Delivery is at most once. Payloads of one backend to one group arrive in order. A backend receives its own payloads.
 
-    A backend belongs to one event loop and one process. A forked child must start it again. Callbacks run on the event
-    loop. No method of the backend calls a callback. A callback must not block. An exception from a callback is logged.
+    A backend belongs to one event loop and one process. A forked child must start it again. The event loop calls the
+    callbacks, and a method never does. A callback must not block. An exception from a callback is logged.
     """
 
     def __init__(self) -> None:

@@ -49,7 +49,7 @@ class FlowControl:
         return unsent.shortage(size, self.put - self._consumed, most_unawaited, most, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """Like `Gateway.last_send`. Writing is paused above the high-water mark."""
+        """See `Gateway.last_send`."""
         unsent = self._unsent_sends()
         return unsent and unsent.last_send()
 

@@ -272,7 +272,7 @@ class HTTPExchange(ExchangeEnd):
     ) -> None:
         """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
 
-        Raises LocalProtocolError for a second or an invalid response. The caller may replace an invalid response.
+        Raises LocalProtocolError if the response is invalid or not the first. The caller may replace an invalid one.
         """
         if self.state is not WAITING:
             if self.state is CLOSED:
@@ -380,7 +380,7 @@ class HTTPExchange(ExchangeEnd):
     # For gateways
 
     def half_close(self, content_follows: bool = False) -> None:
-        """Record that the client has closed its side. Unless `content_follows`, no more content will arrive."""
+        """Record that the client has closed its side. If `content_follows`, the rest of the content still arrives."""
         if not content_follows:
             self.content.break_off()
         self.half_closed = True

@@ -45,7 +45,7 @@ class StatusEntry(Unservable):
         return StatusInterface(self, settings)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> StatusEntry:
-        """Return this application itself. `wrap` is not called."""
+        """Return `self`, and never call `wrap`."""
         return self
 
     def __repr__(self) -> str:

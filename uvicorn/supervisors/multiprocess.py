@@ -1,4 +1,4 @@
-"""`Multiprocess` under the public `uvicorn` release's module name."""
+"""`Multiprocess`, for programs that import it from the module where the public `uvicorn` release has it."""
 
 from uvicorn.supervisors import Multiprocess
 
