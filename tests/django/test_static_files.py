@@ -54,6 +54,10 @@ SERVED = {
     "unknown middleware": {
         "wsgi": "def application(environ, start_response, django=application): return django(environ, start_response)\n"
     },
+    "middleware that contains itself": {
+        "wsgi": "def site(environ, start_response, django=application): return django(environ, start_response)\n"
+        "application = site.app = site\n"
+    },
     "staticfiles_urlpatterns": {
         "urls": "from django.contrib.staticfiles.urls import staticfiles_urlpatterns\n"
         "urlpatterns += staticfiles_urlpatterns()\n"

@@ -38,7 +38,12 @@ def unserved_static_files(app: Any) -> str:
 
 def _reaches_django(app: Any, path: str) -> bool:
     """Return whether a request for `path` reaches WSGIHandler or ASGIHandler, which serve no static files."""
+    seen = set()
     while type(app) not in (WSGIHandler, ASGIHandler):
+        # An application's attribute `app` may be the application itself.
+        if (id(app), path) in seen:
+            return False
+        seen.add((id(app), path))
         if isinstance(app, Router):
             entry = app.find(path)
             if entry is None:
