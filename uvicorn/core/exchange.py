@@ -3,6 +3,8 @@
 A gateway creates an `HTTPExchange`, feeds its content, and sends the response. An interface reads the head, receives
 content, and responds. Only the event loop's thread may use an exchange.
 
+This file has over 400 lines, because `HTTPGateway` and `HTTPExchange` call each other, as the table describes.
+
 The table shows the states of the response. A cell names the effects of an event, then the next state.
 `error` raises LocalProtocolError. `-` never happens. tests/core/test_exchange.py reads the table.
 
@@ -26,8 +28,6 @@ The table shows the states of the response. A cell names the effects of an event
 
 A response to HEAD, or with status 204 or 304, has no content (RFC 9110, section 9.3.2). For such a response,
 `respond, more` leads to COMPLETE and sets `ended_early`. `write` then drops content without a warning.
-
-This file has over 400 lines, because `HTTPGateway` and `HTTPExchange` call each other, as the table describes.
 """
 
 from __future__ import annotations
