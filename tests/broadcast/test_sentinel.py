@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis._parsers import _AsyncRESP2Parser
+from redis.asyncio.connection import AbstractConnection
 
 from uvicorn.broadcast.backend import RECONNECT
 from uvicorn.errors import BroadcastUnavailable
@@ -65,9 +68,13 @@ async def test_service_unknown_to_the_sentinels_is_logged(
             await backend.publish("one", b"x")
 
 
-async def test_malformed_reply_of_a_sentinel_is_not_logged_as_an_unexpected_error(
-    caplog: pytest.LogCaptureFixture,
+async def test_malformed_reply_of_a_sentinel_without_hiredis_logs_no_traceback(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    defaults = inspect.unwrap(AbstractConnection.__init__).__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "parser_class", _AsyncRESP2Parser)
+
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(b"*1\r\n" * 5000)
@@ -80,4 +87,4 @@ async def test_malformed_reply_of_a_sentinel_is_not_logged_as_an_unexpected_erro
             await backend.publish("one", b"x")
     server.close()
     await server.wait_closed()
-    assert "unexpected error" not in caplog.text
+    assert "unexpected error" not in caplog.text and "Traceback" not in caplog.text

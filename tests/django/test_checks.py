@@ -54,6 +54,7 @@ unreadable = {"no": "application"}
 routed = Router(Route("/live", bare), Mount("/shop", Router(Route("/x/*", DjangoThreads(django)))), default=wsgi)
 mounted = Router(Mount("/site", WSGIHandler()))
 mounted_in_threads = BroadcastMiddleware(Router(Mount("/site", DjangoThreads(django))), url="memory://")
+mounted_cyclic = Router(Mount("/site", cyclic))
 mounted_below = Router(Route("/a/*", Router(Mount("/site", WSGIHandler()))))
 mounted_in_shift = Router(Mount("/site", Shift(WSGIHandler(), Router(default=bare))))
 mounted_in_default = Router(default=Router(Mount("/site", WSGIHandler())))
@@ -240,7 +241,14 @@ def test_check_e003_reports_a_mounted_django_site_with_force_script_name(applica
 
 @pytest.mark.parametrize(
     ("application", "name"),
-    [("mounted", None), ("not_mounted", "/forced"), ("bare", "/forced"), ("cyclic", None), ("cyclic", "/forced")],
+    [
+        ("mounted", None),
+        ("not_mounted", "/forced"),
+        ("bare", "/forced"),
+        ("cyclic", None),
+        ("cyclic", "/forced"),
+        ("mounted_cyclic", "/forced"),
+    ],
 )
 def test_check_e003_ignores_sites_without_a_mount_or_without_force_script_name(
     application: str, name: str | None

@@ -176,7 +176,7 @@ def test_stuck_worker_is_replaced_and_logs_its_stack(folder: Path) -> None:
     with running_server(folder, "app:app", *arguments) as server:
         wait_until_ready(server, 2)
         # On a busy machine, the supervisor may abort a worker before the worker has called the application.
-        while "stuck" not in server.stdout:
+        while "stuck" not in server.stdout and server.process.poll() is None:
             with pytest.raises((ConnectionError, http.client.HTTPException)):
                 server.get("/stuck")
         stuck = server.stdout.split()[1]

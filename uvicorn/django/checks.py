@@ -17,7 +17,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from uvicorn.django.housekeeping import DEFAULT_MIDDLEWARE
-from uvicorn.django.site import inside
+from uvicorn.django.site import layers
 from uvicorn.django.threads import DjangoThreads
 from uvicorn.errors import InterfaceError
 from uvicorn.routing.leaves import Leaf, leaves_of
@@ -65,18 +65,15 @@ def check_application(app_configs: Any = None, **options: Any) -> list[CheckMess
 def _script_name(leaves: list[Leaf]) -> Iterator[CheckMessage]:
     if settings.FORCE_SCRIPT_NAME is None:
         return
-    mounted = [(leaf.entry, leaf.app) for leaf in leaves if leaf.entry is not None and leaf.entry.moves_root]
-    for entry in dict.fromkeys(entry for entry, app in mounted if _is_django(app)):
+    mounted = [(leaf.entry, layers(leaf.app)) for leaf in leaves if leaf.entry is not None and leaf.entry.moves_root]
+    of_django = (entry for entry, parts in mounted if any(isinstance(part, BaseHandler) for part in parts))
+    for entry in dict.fromkeys(of_django):
         yield Error(
             f"{entry!r} gives Django the script name {entry.prefix!r}, and FORCE_SCRIPT_NAME ="
             f" {settings.FORCE_SCRIPT_NAME!r} replaces that name in all URLs.",
             hint="Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount.",
             id="uvicorn.E003",
         )
-
-
-def _is_django(app: Any) -> bool:
-    return isinstance(app, BaseHandler) or ((inner := inside(app)) is not None and _is_django(inner))
 
 
 def _threads(leaf: Leaf) -> DjangoThreads | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,9 +13,14 @@ from django.utils.module_loading import import_string
 from uvicorn.routing import Route, Router
 
 
-def inside(app: Any) -> Any:
-    """Return the application that the middleware or adapter `app` contains, or None."""
-    return getattr(app, "__wrapped__", getattr(app, "app", None))
+def layers(app: Any) -> Iterator[Any]:
+    """Yield `app`, then the application that it contains as a middleware or adapter does, and so on."""
+    seen = set()
+    # An application's attribute `app` may be the application itself.
+    while app is not None and id(app) not in seen:
+        yield app
+        seen.add(id(app))
+        app = getattr(app, "__wrapped__", getattr(app, "app", None))
 
 
 def application() -> Any:

@@ -11,7 +11,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.urls import resolve
 from django.utils.module_loading import import_string
 
-from uvicorn.django.site import inside, static_prefix
+from uvicorn.django.site import layers, static_prefix
 from uvicorn.routing import Router, Shift
 
 # Packages whose middleware serves static files.
@@ -38,24 +38,17 @@ def unserved_static_files(app: Any) -> str:
 
 def _reaches_django(app: Any, path: str) -> bool:
     """Return whether a request for `path` reaches WSGIHandler or ASGIHandler, which serve no static files."""
-    seen = set()
-    while type(app) not in (WSGIHandler, ASGIHandler):
-        # An application's attribute `app` may be the application itself.
-        if (id(app), path) in seen:
-            return False
-        seen.add((id(app), path))
-        if isinstance(app, Router):
-            entry = app.find(path)
+    for layer in layers(app):
+        if type(layer) in (WSGIHandler, ASGIHandler):
+            return True
+        if isinstance(layer, Router):
+            entry = layer.find(path)
             if entry is None:
                 return False
-            app, path = entry.app, path[len(entry.prefix) :] if entry.moves_root else path
-        elif isinstance(app, Shift):
-            app = app.old
-        else:
-            app = inside(app)
-            if app is None:
-                return False
-    return True
+            return _reaches_django(entry.app, path[len(entry.prefix) :] if entry.moves_root else path)
+        if isinstance(layer, Shift):
+            return _reaches_django(layer.old, path)
+    return False
 
 
 def _middleware_serves() -> bool:

@@ -300,7 +300,7 @@ class ServerContext:
 
 
 class ServerState:
-    """A server's number of requests, connections and running handlers. Before the server starts, there are none."""
+    """A server's number of requests, connections and running handlers. All are 0 or empty before the server starts."""
 
     # The class and its attributes have the names of the public release.
 
