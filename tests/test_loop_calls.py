@@ -57,6 +57,21 @@ async def test_call_posted_by_a_posted_call_runs_in_a_later_loop_iteration() -> 
     assert made == ["first", "second"]
 
 
+async def test_call_posted_after_run_soon_runs_in_the_next_loop_iteration_without_a_wake_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = LoopCalls(asyncio.get_running_loop())
+    made: list[str] = []
+    wakes: list[LoopCalls] = []
+    monkeypatch.setattr(LoopCalls, "wake", lambda calls: wakes.append(calls))
+    calls.run_soon()
+    calls.post(lambda: made.append("expected"))
+    await asyncio.sleep(0)
+    assert (made, wakes) == (["expected"], [])
+    calls.post(lambda: made.append("unexpected"))
+    assert wakes == [calls]
+
+
 async def test_next_posted_call_runs_after_a_posted_call_has_raised() -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: None)

@@ -74,6 +74,15 @@ class LoopCalls:
             return False
         return True
 
+    def run_soon(self) -> None:
+        """Run the posted calls in the loop's next iteration. For use on the event loop's thread, if a call is expected.
+
+        Until then, `post` need not wake the event loop.
+        """
+        if not self.is_woken:
+            self.is_woken = True
+            self.loop.call_soon(self._run, context=self._context)
+
     def use_eventfd(self) -> None:
         """Let `post` wake the event loop by a write to an eventfd. The event loop can take the GIL during the write."""
         # Never closed: a late `post` could write to another file that has the same descriptor by then.
@@ -206,8 +215,7 @@ class LoopCalls:
             # Reset before the queue is checked: a call that is posted in between is found here, or wakes the loop.
             self.is_woken = False
             if self.posted:
-                self.is_woken = True
-                self.loop.call_soon(self._run, context=self._context)
+                self.run_soon()
 
 
 def settle(outcome: Future[T], function: Callable[[], T]) -> None:

@@ -133,7 +133,7 @@ class ASGI3Gateway(MessageGateway):
         super().__init__(settings)
         self._receive = receive
         self._send = send
-        self._checks = ResponseChecks(scope["method"])
+        self._checks = ResponseChecks()
         self.exchange = exchange_from_message(scope, self, _has_content(scope))
         self._content_ended = not self.exchange.has_content
 
@@ -155,7 +155,7 @@ class ASGI3Gateway(MessageGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        _, fields, content = self._checks.start(status, reason, headers, content, more_content)
+        _, fields, content = self._checks.start(exchange.method, status, reason, headers, content, more_content)
         self._put({"type": "http.response.start", "status": int(status), "headers": encode_fields(fields)}, 0)
         if content or not more_content:
             self._put({"type": "http.response.body", "body": content, "more_body": more_content}, len(content))

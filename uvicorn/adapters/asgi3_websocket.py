@@ -36,7 +36,7 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
         self._decided = asyncio.Event()
         self._resumed = asyncio.Event()
         self._resumed.set()
-        self._checks = ResponseChecks("GET")
+        self._checks = ResponseChecks()
         scheme = "https" if scope.get("scheme") == "wss" else "http"
         self.exchange = exchange_from_message({**scope, "method": "GET", "scheme": scheme}, self, has_content=False)
         self.session = WebSocketSession(self, self.exchange, list(scope.get("subprotocols") or ()))
@@ -88,7 +88,7 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
         if subprotocol is not None and subprotocol not in session.subprotocols:
             offered = session.subprotocols
             raise LocalProtocolError(f"subprotocol: expected one of {offered!r:.200}, got {subprotocol!r:.100}")
-        fields = encode_fields(self._checks.start(200, b"", headers, b"", True)[1])
+        fields = encode_fields(self._checks.start("GET", 200, b"", headers, b"", True)[1])
         for name, _ in fields:
             # A host would send the field, or fail when the application already considers the connection open.
             if name.startswith(b"sec-websocket-") or name == b"content-length":
@@ -124,7 +124,7 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
         """Reject the handshake with this response, or with 403 if the ASGI server cannot send responses."""
-        _, fields, content = self._checks.start(status, reason, headers, content, more_content)
+        _, fields, content = self._checks.start("GET", status, reason, headers, content, more_content)
         if not self._takes_responses:
             self._put({"type": "websocket.close"}, 0)
             return

@@ -18,19 +18,23 @@ HOP_BY_HOP: Final = frozenset(name.decode() for name in fields.HOP_BY_HOP)
 class ResponseChecks:
     """Checks one response. Call `start`, then `count` for each further piece of content."""
 
-    __slots__ = ("_declared", "_empty", "_method", "_sent")
-
-    def __init__(self, method: str) -> None:
-        self._method = method
+    __slots__ = ("_declared", "_empty", "_sent")
 
     def start(
-        self, status: int, reason: bytes, headers: Headers, content: bytes, more_content: bool, phrase: str = ""
+        self,
+        method: str,
+        status: int,
+        reason: bytes,
+        headers: Headers,
+        content: bytes,
+        more_content: bool,
+        phrase: str = "",
     ) -> tuple[str, list[tuple[str, str]], bytes]:
         """Return the status line, the fields and the content to pass to the server. If `reason` is empty, use `phrase`.
 
         Raises LocalProtocolError for an invalid response.
         """
-        empty = self._method == "HEAD" or status in (204, 304)
+        empty = method == "HEAD" or status in (204, 304)
         line, fields = decode_response(status, reason, headers, phrase)
         by_name = dict(fields)
         if not HOP_BY_HOP.isdisjoint(by_name):

@@ -116,7 +116,8 @@ class WSGIGateway(AdapterGateway):
     _reads_some = True
 
     def __init__(self, interface: Interface, environ: dict[str, Any], thread: LoopThread) -> None:
-        super().__init__(interface.settings)
+        # Not `super()`, which takes 0.1 us longer on Python 3.11.
+        AdapterGateway.__init__(self, interface.settings)
         self.exchange = None
         self._interface = interface
         self._environ = environ
@@ -201,7 +202,7 @@ class WSGIGateway(AdapterGateway):
                     complete = left == len(content)
                 else:
                     complete = not content
-        self._post(lambda: self._on_loop_content(content, complete))
+        self._post(partial(self._on_loop_content, content, complete))
 
     def _read_some(self, count: int) -> bytes:
         """Read up to `count` bytes. If the server's input has `read1`, do not wait for all of them."""
@@ -236,10 +237,11 @@ class WSGIGateway(AdapterGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        self._checks = checks = ResponseChecks(exchange.method)
+        self._checks = checks = ResponseChecks()
         phrase = _PHRASES.get(status, "Unknown")
-        line, fields, content = checks.start(status, reason, headers, content, more_content, phrase)
-        self._backlog.add(len(content))
+        line, fields, content = checks.start(exchange.method, status, reason, headers, content, more_content, phrase)
+        if more_content:
+            self._backlog.add(len(content))
         self._put("response", (line, fields, content, more_content), more_content)
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
@@ -256,6 +258,8 @@ class WSGIGateway(AdapterGateway):
     def want_content(self, exchange: HTTPExchange) -> None:
         if not self._wanting:
             self._wanting = True
+            # Most content has arrived, so the host's thread posts it while this thread wakes it.
+            self._thread.calls.run_soon()
             self._put("want", None)
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:

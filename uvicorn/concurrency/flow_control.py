@@ -42,23 +42,20 @@ class FlowControl:
 
     def shortage(self, size: int, settings: Settings, most_messages: int = 0) -> str:
         """Return a warning if a send of `size` bytes would exceed a limit of rule R17. Otherwise return ''."""
-        unsent = self._unsent_sends()
-        if unsent is None:
-            return ""
-        most_unawaited, most = settings.max_unsent_bytes, settings.max_pending_bytes
-        return unsent.shortage(size, self.put - self._consumed, most_unawaited, most, most_messages)
-
-    def last_send(self) -> Callable[[], object] | None:
-        """See `Gateway.last_send`."""
-        unsent = self._unsent_sends()
-        return unsent and unsent.last_send()
-
-    def _unsent_sends(self) -> UnsentSends | None:
         untaken = self.put - self._consumed
         if untaken <= HIGH_WATER_BYTES:
             self._unsent = None
-        elif self._unsent is None:
-            self._unsent = UnsentSends(untaken)
+            return ""
+        most_unawaited, most = settings.max_unsent_bytes, settings.max_pending_bytes
+        return self._unsent_sends().shortage(size, untaken, most_unawaited, most, most_messages)
+
+    def last_send(self) -> Callable[[], object] | None:
+        """See `Gateway.last_send`."""
+        return self._unsent_sends().last_send() if self.above_high_water else None
+
+    def _unsent_sends(self) -> UnsentSends:
+        if self._unsent is None:
+            self._unsent = UnsentSends(self.put - self._consumed)
         return self._unsent
 
     def consumed(self, count: int) -> bool:

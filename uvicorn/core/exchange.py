@@ -41,7 +41,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from uvicorn.core.content import NO_CONTENT, OPEN, ContentTaker, RequestContent, as_bytes
 from uvicorn.core.endpoint import Endpoint, is_below
-from uvicorn.core.exchange_end import ExchangeEnd, ExchangeState, run_callbacks
+from uvicorn.core.exchange_end import ExchangeEnd, ExchangeState
 from uvicorn.core.gateway import Gateway
 from uvicorn.errors import LocalProtocolError
 from uvicorn.escape import escaped
@@ -405,7 +405,12 @@ class HTTPExchange(ExchangeEnd):
         if listeners is not None:
             self.end_listeners = None
             if isinstance(listeners, list):
-                run_callbacks(self, "on_end", listeners, self)
+                # As `run_callbacks`, without its call: 0.1 us.
+                for callback in listeners:
+                    try:
+                        callback(self)
+                    except Exception:
+                        logger.exception("%s: exception in an on_end callback", self)
             else:
                 listeners.on_end(self)
 

@@ -40,7 +40,7 @@ class ExchangeEnd:
     #: Whether the client has closed its side of the connection; it may still read.
     half_closed: bool
     #: A listener for the end, or a list of callbacks. While this is None, an interface may set it to its own call.
-    end_listeners: EndListener | list[Callable[[Self], object]] | None
+    end_listeners: EndListener | list[Callable[[Any], object]] | None
     _close_callbacks: list[Callable[[], object]] | None
     _watchers: Waiters | None
 
@@ -75,13 +75,13 @@ class ExchangeEnd:
 
     def _call_close_callbacks(self) -> None:
         callbacks, self._close_callbacks = self._close_callbacks, None
-        run_callbacks(self, "on_close", callbacks or ())
+        run_callbacks(self, callbacks or ())
 
 
-def run_callbacks(owner: object, name: str, callbacks: Iterable[Callable[..., object]], *arguments: object) -> None:
-    """Call all `callbacks`. If a callback raises, log its exception and continue."""
+def run_callbacks(owner: object, callbacks: Iterable[Callable[[], object]]) -> None:
+    """Call all `callbacks` of `on_close`. If a callback raises, log its exception and continue."""
     for callback in callbacks:
         try:
-            callback(*arguments)
+            callback()
         except Exception:
-            logger.exception("%s: exception in an %s callback", owner, name)
+            logger.exception("%s: exception in an on_close callback", owner)

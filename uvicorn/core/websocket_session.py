@@ -233,7 +233,7 @@ class WebSocketSession:
         self.listener = None
         self.gateway = _GONE
         callbacks, self._end_callbacks = self._end_callbacks, []
-        run_callbacks(self, "on_close", callbacks)
+        run_callbacks(self, callbacks)
 
 
 def check_message(text: object, data: object) -> None:

@@ -285,7 +285,7 @@ class ASGI3Interface(Interface):
         if not task.done():
             call.task = task
             call.flush()
-            task.add_done_callback(partial(_call_ended, call, exchange))
+            self.tasks.on_end(task, partial(_call_ended, call, exchange))
             cancel_after_end(task, exchange, self.settings.disconnect_seconds)
         elif exchange.state is not COMPLETE or task.cancelled() or task.exception() is not None:
             _call_ended(call, exchange, task)

@@ -105,7 +105,7 @@ class ChannelsInterface(Interface):
         if self._wants_disconnect:
             exchange.on_close(partial(self._notify_disconnect, exchange, reply))
         if exchange.state is not COMPLETE or not task.done() or task.cancelled() or task.exception() is not None:
-            watch_handler(task, exchange, weakref.ref(reply), self.settings)
+            watch_handler(self.tasks, task, exchange, weakref.ref(reply), self.settings)
 
     def serve_websocket(self, session: WebSocketSession) -> None:
         listener = session.listener = ChannelsListener(self.app, session, self.settings, self.tasks)

@@ -34,7 +34,7 @@ class ConsumerInterface(Interface):
         except BaseException as error:
             answer_failure(exchange, error)
         else:
-            watch_handler(task, exchange, weakref.ref(reply), self.settings)
+            watch_handler(self.tasks, task, exchange, weakref.ref(reply), self.settings)
 
     async def _call_when_whole(self, exchange: HTTPExchange, content: bytes | None, reply: ReplyChannel) -> None:
         content = await receive_inline(exchange, content, self.settings.max_inline_bytes)

@@ -150,7 +150,7 @@ class ConsumerCall(ThreadCall):
         except BaseException as error:
             answer_failure(self.exchange, error)
             return
-        watch_handler(task, self.exchange, reply, self._interface.settings)
+        watch_handler(self._interface.tasks, task, self.exchange, reply, self._interface.settings)
 
 
 def _head_of(message: Message) -> Head:

@@ -114,7 +114,7 @@ class ReplyChannel(HTTPReply):
         if exchange.state is COMPLETE:
             return LazyAwaitable(let_others_run) if exchange.ended_early else DONE
         exchange.sends += 1
-        if exchange.write_paused:
+        if exchange.gateway.write_paused:
             return (
                 LazyAwaitable(self._drain, exchange.gateway.last_send()) if OWNER.get() is exchange.endpoint else DONE
             )
