@@ -16,7 +16,7 @@ from uvicorn.core.websocket_session import WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.interfaces.asgi3_websocket import WebSocketCall
 from uvicorn.interfaces.base import Interface, fill_template, handshake_keys, request_template
-from uvicorn.interfaces.handlers import ASGI_FAILURE, answer_failure, cancel_after_end
+from uvicorn.interfaces.handlers import ASGI_FAILURE, answer_failure, cancel_after_end, watch_handshake
 from uvicorn.interfaces.lifespan import Lifespan
 from uvicorn.settings import Settings
 from uvicorn.types import BREAK_OFF, Headers, Message
@@ -308,7 +308,9 @@ class ASGI3Interface(Interface):
         except BaseException as error:
             call.failed(error)
             return
-        call.watch(task)
+        self.tasks.on_end(task, call.ended)
+        if not task.done():
+            watch_handshake(task, session, self.settings)
 
     def _asgi(self) -> dict[str, str]:
         return {"version": self.version, "spec_version": SPEC_VERSION}

@@ -14,7 +14,7 @@ from uvicorn.core.waiters import Waiters
 from uvicorn.core.websocket_session import CLOSED, CLOSING, CONNECTING, OPEN, WebSocketListener, WebSocketSession
 from uvicorn.errors import ClientDisconnected, LocalProtocolError
 from uvicorn.fields import INTERNAL_ERROR
-from uvicorn.interfaces.handlers import ASGI_FAILURE, answer_failure, is_disconnect, log_failure, watch_handshake
+from uvicorn.interfaces.handlers import ASGI_FAILURE, answer_failure, is_disconnect, log_failure
 from uvicorn.settings import Settings
 from uvicorn.types import Headers, Message
 
@@ -41,13 +41,6 @@ class WebSocketCall(WebSocketListener):
         self._denial: tuple[int, Headers] | None = None
         session.listener = self
         session.on_end(self._receivers.wake)
-
-    def watch(self, task: asyncio.Task[Any]) -> None:
-        if task.done():
-            self._ended(task)
-        else:
-            task.add_done_callback(self._ended)
-            watch_handshake(task, self._session, self._settings)
 
     def failed(self, error: BaseException) -> None:
         """Log `error`. Respond 500 to the handshake, or close an accepted connection with 1011."""
@@ -167,7 +160,8 @@ class WebSocketCall(WebSocketListener):
             self._session.gateway.pause_receiving()
         self._receivers.wake()
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """Handle the end of the application's call."""
         session = self._session
         request = session.request
         if task.cancelled():

@@ -115,10 +115,10 @@ class ChannelsInterface(Interface):
         """Send `http.disconnect` to applications with `wants_http_disconnect = True` (rule R8)."""
         message: Message = {"channel": "http.disconnect", "path": exchange.path}
         task = self.tasks.start(self.app(message, {"reply": reply}), exchange.endpoint)
-        task.add_done_callback(partial(_disconnect_handled, exchange=exchange))
+        self.tasks.on_end(task, partial(_disconnect_handled, exchange))
 
 
-def _disconnect_handled(task: asyncio.Task[Any], exchange: HTTPExchange) -> None:
+def _disconnect_handled(exchange: HTTPExchange, task: asyncio.Task[Any]) -> None:
     # A failure of this handler does not end the response: the exchange has a handler of its own.
     error = None if task.cancelled() else task.exception()
     if error is not None and not is_disconnect(error) and not is_reported(error):

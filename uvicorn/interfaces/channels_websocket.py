@@ -237,10 +237,8 @@ class ChannelsListener(WebSocketListener):
         task = self._call(message)
         if task is None:
             return
-        if task.done():
-            self._connect_ended(task)
-        else:
-            task.add_done_callback(self._connect_ended)
+        self._tasks.on_end(task, self._connect_ended)
+        if not task.done():
             watch_handshake(task, session, self._settings)
 
     def on_text(self, text: str) -> None:
@@ -259,12 +257,11 @@ class ChannelsListener(WebSocketListener):
         task = self._call(event)
         if task is None:
             self._set_over()
-        elif task.done():
-            self._disconnect_ended(task)
-        else:
+            return
+        self._tasks.on_end(task, self._disconnect_ended)
+        if not task.done():
             timer = asyncio.get_running_loop().call_later(_DISCONNECT_SECONDS, self._set_over)
             task.add_done_callback(lambda task: timer.cancel())
-            task.add_done_callback(self._disconnect_ended)
             cancel_later(task, self._settings.disconnect_seconds)
 
     def _receive(self, text: str | None, data: bytes | None, size: int) -> None:
@@ -279,7 +276,7 @@ class ChannelsListener(WebSocketListener):
             return
         self._running[task] = size
         self._handled += size
-        task.add_done_callback(self._receive_ended)
+        self._tasks.on_end(task, self._receive_ended)
         if len(self._running) >= self._settings.ws_handlers or self._handled > _HANDLED_BYTES:
             self._session.gateway.pause_receiving()
 

@@ -106,9 +106,12 @@ class HandlerTasks:
         return task
 
     def on_end(self, task: asyncio.Task[Any], callback: Callable[[asyncio.Task[Any]], object]) -> None:
-        """Call `callback(task)` when the handler `task`, which still runs, ends."""
+        """Call `callback(task)` when the handler `task` ends, or now if it has ended. A handler has one callback."""
         # Not a second done callback: the event loop takes 0.4 us for each.
-        self.running[task] = callback
+        if task in self.running:
+            self.running[task] = callback
+        else:
+            callback(task)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         callback = self.running.pop(task)
@@ -172,12 +175,10 @@ def watch_handler(
     tasks: HandlerTasks, task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings
 ) -> None:
     """When the handler `task` ends, limit the time of `exchange`. When `exchange` ends, limit the time of `task`."""
-    if task.done():
-        _handler_ended(exchange, reply, settings, task)
-    else:
-        # Without keywords, which would cost a dict for each request.
-        tasks.on_end(task, partial(_handler_ended, exchange, reply, settings))
-        exchange.on_end(partial(_exchange_ended, task, settings.disconnect_seconds))
+    # Without keywords, which would cost a dict for each request.
+    tasks.on_end(task, partial(_handler_ended, exchange, reply, settings))
+    if not task.done():
+        cancel_after_end(task, exchange, settings.disconnect_seconds)
 
 
 def _handler_ended(
