@@ -1,4 +1,4 @@
-"""The asyncio server: sockets, event loops, timeouts and processes around the sans-IO protocol code."""
+"""The asyncio server: sockets, event loops, timeouts and processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accepts connections, and creates a transport and a protocol object for each connection."""
+"""Accepts connections on listening sockets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _Accepted: TypeAlias = tuple[socket.socket, HTTP1Connection]
 
 @final
 class Acceptor:
-    """Accepts the connections of one listening socket. Each iteration of the event loop accepts a bounded number."""
+    """Accepts the connections of one listening socket."""
 
     def __init__(self, context: ServerContext, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         self._context = context
@@ -62,7 +62,8 @@ class Acceptor:
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """A tuple with the listening socket, like `asyncio.Server.sockets`. The tuple is empty after `close`."""
+        """The listening socket in a tuple, or an empty tuple after `close`."""
+        # As in `asyncio.Server`.
         return (self._sock,) if self._is_open else ()
 
     def start(self) -> None:
@@ -79,7 +80,7 @@ class Acceptor:
             self.abort()
 
     def abort(self) -> None:
-        """Close the listening socket. The kernel resets connections that have not been accepted."""
+        """Close the listening socket without accepting the queued connections."""
         if self._is_open:
             self._is_open = False
             self._pause()
@@ -129,7 +130,7 @@ class Acceptor:
         self._context.warnings.warn((peer[0], peer[1]) if isinstance(peer, tuple) else None, what)
 
     def _read_first_requests(self, accepted: list[_Accepted]) -> None:
-        """Serve the first requests of `accepted` connections now, before the event loop polls all connections."""
+        # Read now, before the event loop polls all connections.
         # Otherwise 100 new clients would wait for the requests of 200 busy connections, 5 ms.
         connections = self._context.connections
         waiting = {sock.fileno(): (sock, connection) for sock, connection in accepted if connection in connections}
@@ -184,13 +185,11 @@ class Acceptor:
 
 @types.coroutine
 def _continued(coroutine: Any, awaited: Any) -> Generator[Any, Any, Any]:  # pragma: no cover (Python 3.11)
-    """Run the rest of a coroutine that is suspended on `awaited`."""
     yield awaited
     return (yield from coroutine)
 
 
 def _reads_when_ready(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether `loop` polls a socket before each read."""
     # A loop with a read in progress, as with io_uring, would deliver its bytes after those that this module reads.
     uvloop = sys.modules.get("uvloop")
     return isinstance(loop, asyncio.SelectorEventLoop) or (uvloop is not None and isinstance(loop, uvloop.Loop))

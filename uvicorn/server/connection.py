@@ -1,4 +1,4 @@
-"""The base class of connections: write flow control, a write timeout, a minimum rate and a lingering close."""
+"""The base class of all connections."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MinimumRate:
         self._received = 0
 
     def check(self, elapsed: float, received: int, idle_seconds: float, least_rate: int) -> str:
-        """Return the reason to reject a slow client, or an empty string. `received` is the number of bytes so far."""
+        """If the client is too slow, return the reason. Otherwise, return an empty string."""
         self._seconds += elapsed
         self._idle = 0.0 if received > self._received else self._idle + elapsed
         self._received = received
@@ -92,11 +92,9 @@ class TransportConnection:
     # Write flow control
 
     def pause_writing(self) -> None:
-        """Set `write_paused`, because the unsent bytes exceed the high-water mark."""
         self.write_paused = True
 
     async def drain(self) -> None:
-        """Wait until the unsent bytes are below the low-water mark, or the client has disconnected."""
         if self.write_paused:
             if self._drainers is None:
                 self._drainers = Waiters()
@@ -113,10 +111,6 @@ class TransportConnection:
         return self._unsent
 
     def _shortage(self, size: int, unawaited_size: int, most_messages: int = 0) -> str:
-        """Return a warning if `size` more unsent bytes would exceed a limit. Otherwise, return an empty string.
-
-        `unawaited_size` of these bytes count towards the limit on unawaited sends.
-        """
         settings = self._context.settings
         buffered = self._transport.get_write_buffer_size()
         unsent = self._track_unsent(buffered)
@@ -131,7 +125,6 @@ class TransportConnection:
             drainers.wake()
 
     def _has_stalled(self, unsent: int) -> bool:
-        """Return whether the client has received nothing during the whole write timeout."""
         if not unsent:
             self._stall = None
             return False
@@ -145,7 +138,6 @@ class TransportConnection:
     # Lingering close
 
     def _begin_discarding(self, most: int, pace: MinimumRate | None) -> None:
-        """Close the server's side of the connection, then drop up to `most` bytes of input."""
         self._since = self._context.clock.now
         self._discarded = 0
         self._linger_bytes = most
@@ -154,20 +146,18 @@ class TransportConnection:
         self._send_fin()
 
     def _send_fin(self) -> None:
-        """Send a FIN after the unsent bytes, unless the connection uses TLS."""
+        # TLS has no half-close.
         if self._transport.can_write_eof():
             # OSError if the client has reset the connection, which the event loop reports in its next iteration.
             with suppress(OSError):
                 self._transport.write_eof()
 
     def _discard(self, count: int) -> None:
-        """Drop `count` bytes of input. Close the connection if it has dropped more than `_linger_bytes` in total."""
         self._discarded += count
         if self._discarded > self._linger_bytes:
             self._close()
 
     def _has_lingered(self) -> bool:
-        """Return whether the client has had time to read the last bytes."""
         context = self._context
         settings = context.settings
         if self._pace is None:

@@ -1,14 +1,10 @@
-"""One HTTP/1.1 connection: a transport on one side, the parser, the encoder and the exchange on the other.
+"""One HTTP/1.1 connection. Pipelined requests stay unparsed until the current response is complete.
 
-Requests are answered one at a time and in order. Until a response is complete, pipelined requests are buffered
-unparsed, and reading pauses above `read_buffer_bytes`.
+A cell of the table lists the effects of an event, then the next phase. If a cell names no next phase, the phase stays
+the same. `-` never happens. Except after `switch` and `client gone`, the change to CLOSED resets the connection.
 
-A cell of the table lists the effects of an event in a phase, then the next phase. If a cell names no next phase, the
-phase stays the same. `-` never happens. When the phase changes to CLOSED, the server resets the connection, except
-after `switch` and `client gone`.
-
-In the events, "mid-request" means that part of the head or content has arrived. "Before content" means before the end
-of the request's content. "Last" means that the connection closes after this response.
+"Mid-request": part of the head or content has arrived. "Before content": before the end of the request's content.
+"Last": the connection closes after this response.
 
     event                    HEAD            IDLE            BUSY            DRAINING   LINGERING  CLOSING  CLOSED
     part of a head           HEAD            HEAD            hold            -          drop       drop     drop
@@ -97,12 +93,12 @@ class HTTP1Connection(HTTP1Gateway):
         trace(self._endpoint.client, "HTTP connection made")
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the buffer that the event loop reads into. All connections share this buffer."""
+        # All connections share this buffer.
         # Only half of it while input is held: the connection then never holds more than the whole buffer.
         return self._context.buffer if self.phase is not BUSY or not self._held() else self._context.half_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Copy `nbytes` of input from the shared buffer, before another connection uses the buffer."""
+        # A copy, because other connections use the same buffer.
         self.data_received(self._context.buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
@@ -132,11 +128,11 @@ class HTTP1Connection(HTTP1Gateway):
             self._await_head()
 
     def eof_received(self) -> bool:
-        """Handle a FIN. The client may still read the response."""
         self._eof = True
         if self.phase is not BUSY or self._is_handshake():
             self._close()
             return False
+        # The client may still read the response.
         self._half_close()
         # TLS has no half-close: the event loop would log a warning.
         return self.phase is BUSY and self._endpoint.scheme == "http"
@@ -151,7 +147,6 @@ class HTTP1Connection(HTTP1Gateway):
         self._endpoint.release()
 
     def resume_writing(self) -> None:
-        """Continue sending, because the unsent bytes have fallen below the low-water mark."""
         self.write_paused = False
         self._unsent = None
         self._wake_drainers()
@@ -170,7 +165,6 @@ class HTTP1Connection(HTTP1Gateway):
     # What the parser calls
 
     def on_request(self) -> None:
-        """Create the exchange of a request whose head is complete."""
         parser = self._parser
         has_content = parser.content_length != 0
         self._exchange = exchange = HTTPExchange(
@@ -210,7 +204,6 @@ class HTTP1Connection(HTTP1Gateway):
     # What the exchange calls
 
     def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Log and count the ended response. Then serve the next request or close the connection."""
         context = self._context
         context.ended += 1
         clock = context.response_clock
@@ -258,7 +251,7 @@ class HTTP1Connection(HTTP1Gateway):
     # One exchange after another
 
     def _advance(self, fault: RemoteProtocolError | None = None) -> None:
-        """Serve the current request, then pipelined requests as long as each is answered immediately."""
+        """Serve the current request, then the pipelined requests."""
         context = self._context
         self._advancing = True
         while True:
@@ -310,7 +303,6 @@ class HTTP1Connection(HTTP1Gateway):
             self._update_reading()
 
     def _is_handshake(self) -> bool:
-        """Return whether the current request asks for a WebSocket and the application serves WebSockets."""
         return self._parser.upgrade == b"websocket" and self._context.serves_websockets
 
     def _exchange_done(self) -> None:
@@ -332,11 +324,10 @@ class HTTP1Connection(HTTP1Gateway):
                 self._update_reading()
 
     def _advance_soon(self) -> None:
-        """Serve the next request in a later iteration of the event loop, outside the context of the current handler."""
+        # Outside the context of the current handler.
         self._context.loop.call_soon(self._advance, context=self._context.variables)
 
     def _await_head(self) -> None:
-        """Start the timeout for the next head if its first bytes have arrived."""
         if self._eof:
             self._close()
         elif self._parser.buffer:
@@ -345,5 +336,5 @@ class HTTP1Connection(HTTP1Gateway):
 
 
 def _host_and_port(name: Any) -> tuple[str, int] | None:
-    """Return the first two items of a TCP socket's address, or None for a Unix socket."""
+    # The name of a Unix socket is a path.
     return (name[0], name[1]) if isinstance(name, (tuple, list)) and len(name) >= 2 else None

@@ -33,7 +33,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Write the head together with the first content."""
         encoder = self._encoder
         keep_alive = self._parser.keep_alive and not self._context.stopping
         if not self._content_done or self._continue_due:
@@ -105,9 +104,9 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._written += len(data)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Let the kernel send a file after the unsent bytes. With TLS, read the file and send it as content."""
         transport = self._transport
         sock = transport.get_extra_info("socket")
+        # The kernel cannot send a file over TLS.
         if self._endpoint.scheme == "https" or sock is None or sock.fileno() < 0:
             await super().send_file(exchange, file, count, start)
             return
@@ -162,17 +161,17 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         return self._transport.is_closing()
 
     def close_half_closed(self) -> bool:
-        """If the client has closed its side, close the connection and return True."""
+        """If the client has half-closed, close the connection and return True."""
         if self._eof:
             self._close()
         return self._eof
 
     def ignore_upgrade(self) -> None:
-        """Treat the current request as if it did not ask for a WebSocket."""
+        """Treat the current request as one without an Upgrade field."""
         self._parser.upgrade = b""
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """Leave the connection to another protocol. Return the transport and the bytes that follow the request."""
+        """Detach from the transport. Return the transport and the bytes after the request."""
         exchange = self._exchange
         assert exchange is not None
         received = bytes(self._parser.buffer)
@@ -192,7 +191,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self.content_sent += count
 
     def _update_reading(self) -> None:
-        """Pause reading if more than `read_buffer_bytes` are held. Otherwise, resume reading."""
         # In other phases the limits on heads suffice.
         if self.phase is BUSY and self._held() > self._context.settings.read_buffer_bytes:
             if not self._reading_paused:
@@ -203,7 +201,6 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
             self._transport.resume_reading()
 
     def _held(self) -> int:
-        """Return the number of unparsed bytes or the number of buffered content bytes, whichever is larger."""
         held = len(self._parser.buffer)
         exchange = self._exchange
         return held if exchange is None else max(held, exchange.content.buffered_bytes)

@@ -1,4 +1,4 @@
-"""Checks the deadlines of an HTTP/1.1 connection, and closes the connection."""
+"""The deadlines and the closing of an HTTP/1.1 connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from uvicorn.wire.http1.parser import HTTP1RequestParser
 
 
 class HTTP1Phase(IntEnum):
-    """The phase of a connection. The phase determines the deadlines of the connection."""
+    """The phase of an HTTP/1.1 connection."""
 
     HEAD = 0  # waiting for the first head, or for the rest of one
     IDLE = 1  # kept alive between requests
@@ -44,7 +44,7 @@ _RESPONSE_RATE_SECONDS: Final = 60.0
 
 
 class ResponseRate:
-    """Measures how fast a client reads a response while bytes are unsent."""
+    """Measures how fast a client reads a response."""
 
     __slots__ = ("_bytes", "_seconds", "_taken")
 
@@ -54,7 +54,7 @@ class ResponseRate:
         self._bytes = 0
 
     def check(self, elapsed: float, taken: int, least_rate: int) -> bool:
-        """Return whether the client was too slow in the last minute. The client has read `taken` bytes so far."""
+        """Return whether the client was too slow in the last minute."""
         before, self._taken = self._taken, taken
         if before is None:
             return False
@@ -68,12 +68,12 @@ class ResponseRate:
         return is_slow
 
     def pause(self) -> None:
-        """Stop the measurement until the next check, because there is nothing to send."""
+        """Pause the measurement until the next check."""
         self._taken = None
 
 
 class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
-    """Enforces the deadlines of an HTTP/1.1 connection. The subclass `HTTP1Gateway` sends the responses."""
+    """Enforces the deadlines of an HTTP/1.1 connection."""
 
     __slots__ = (
         "_content_done",
@@ -155,7 +155,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._check_stall()
 
     def stop(self) -> None:
-        """Close the connection if it is idle. Called repeatedly until the connection is closed."""
         if self.phase is BUSY:
             self._end_idle_stream()
         if self.phase is IDLE or (self.phase is HEAD and not self._parser.buffer):
@@ -163,17 +162,16 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
                 self._close()
 
     def reset(self, reason: str = "") -> None:
-        """Reset the connection, so that a truncated response does not look complete."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
             self.aborted = reason
             self._parser.stop()
+            # A truncated response must not look complete.
             reset(self._transport)
 
     # Disconnects
 
     def _half_close(self, content_follows: bool = False) -> None:
-        """Limit the time of the response after the client has closed its side."""
         if self._eof_since is None:
             self._eof_since = self._context.clock.monotonic()
         if not self._context.settings.half_closed_seconds:
@@ -182,7 +180,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._exchange.half_close(content_follows)
 
     def _look_for_end(self) -> bool:
-        """Return whether the client has disconnected."""
         end = peer_state(self._transport)
         if end == RESET:
             self._break_off("")
@@ -191,8 +188,8 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         return end != CONNECTED
 
     def _break_off(self, reason: str) -> None:
-        """Reset the connection, and notify the application before the next iteration of the event loop."""
         self.reset(reason)
+        # Now, because `connection_lost` comes in the next iteration only.
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -224,7 +221,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
         self._context.warnings.warn(self._endpoint.client if exchange is None else exchange.client, what)
 
     def _refuse(self, error: RemoteProtocolError) -> None:
-        """Reject the request, with an error response if none has begun."""
         if self.phase >= LINGERING:
             return
         exchange = self._exchange
@@ -245,7 +241,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             exchange.disconnect()
 
     def _linger(self) -> None:
-        """Close as soon as the client has had time to read the error response."""
         # Closing a socket with unread input may destroy the response on its way (RFC 9112, section 9.6).
         self._begin_lingering(LINGER_DRAINS * self._context.settings.max_drain_bytes)
 
@@ -296,7 +291,6 @@ class HTTP1Timeouts(TransportConnection, asyncio.BufferedProtocol):
             self._break_off("write timeout")
 
     def _takes_too_slowly(self, unsent: int) -> bool:
-        """Return whether a thread waits for a client that reads slower than `min_response_rate`."""
         exchange = self._exchange
         if exchange is None or exchange.thread_held is None or not exchange.thread_held():
             self._response_rate = None

@@ -1,4 +1,4 @@
-"""Operations that asyncio's transports lack: reset, state of the client's side, and sendfile."""
+"""Socket operations that asyncio's transports lack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close the transport immediately, and drop the unsent bytes. On TCP, send a reset."""
+    """Reset the connection, and drop the unsent bytes."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX:
         # OSError if the connection is closed already.
@@ -63,10 +63,7 @@ _TURN_BYTES: Final = 1 << 20
 async def send_file(
     exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes of the descriptor `file`, from byte `start`. `connected` is the client's socket descriptor.
-
-    Raises OSError if the client has disconnected, and LocalProtocolError if the file has become shorter.
-    """
+    """Send `count` bytes from descriptor `file` to descriptor `connected`. Raises OSError and LocalProtocolError."""
     loop = asyncio.get_running_loop()
     waiting: asyncio.Future[None] | None = None
 
@@ -101,13 +98,13 @@ async def send_file(
 
 
 def unacknowledged_bytes(sock: Any) -> int:
-    """Return the number of written bytes that the client has not acknowledged. Return 0 if the number is unknown."""
+    """Return how many written bytes the client has not acknowledged. If unknown, return 0."""
     # Linux accepts bytes in bursts of a third of its buffer, so accepted bytes do not show how fast a client reads.
     return _queued_bytes(sock, termios.TIOCOUTQ)
 
 
 def unread_bytes(sock: socket.socket) -> int:
-    """Return the number of received bytes that the kernel holds, or 0 if unknown."""
+    """Return how many received bytes the kernel holds. If unknown, return 0."""
     return _queued_bytes(sock, termios.FIONREAD)
 
 

@@ -1,9 +1,4 @@
-"""Passes bytes between a client and an application that has its own WebSocket code.
-
-The tunnel owns one end of a socket pair. The application has the other end, and uses it on its own threads. While the
-application does not read, at most one read of the client's bytes is buffered. In the other direction, the high-water
-mark of the transport limits the buffered bytes.
-"""
+"""Passes bytes between a client and an application with its own WebSocket code."""
 
 from __future__ import annotations
 
@@ -28,10 +23,7 @@ _READ_BYTES: Final = 65536
 
 
 def open_tunnel(context: ServerContext, http: HTTP1Gateway, session: WebSocketSession) -> socket.socket:
-    """Take the transport over from `http`, and return the application's end of a new tunnel.
-
-    Raises ClientDisconnected, or OSError if the system has no descriptors left.
-    """
+    """Open a tunnel, and return the application's socket. Raises ClientDisconnected and OSError."""
     if http.is_closing:
         # A closing TLS transport reports its end to the HTTP connection, even if its protocol is replaced.
         session.request.disconnect()
@@ -50,7 +42,7 @@ def open_tunnel(context: ServerContext, http: HTTP1Gateway, session: WebSocketSe
 
 @final
 class Tunnel(WebSocketTransport):
-    """The protocol object of the client's transport, and the owner of one end of a socket pair."""
+    """Forwards bytes between a client and the application's end of a socket pair."""
 
     __slots__ = ("_application_reads", "_backlog", "_near", "_received", "_sent")
 
@@ -60,6 +52,7 @@ class Tunnel(WebSocketTransport):
         super().__init__(context, OPEN, context.clock.now)
         self.session = session
         self._transport = transport
+        # The application uses the other end on its own threads.
         self._near = near
         self._sent = FrameFollower(has_head=True)
         self._received = FrameFollower(has_head=False)
@@ -92,8 +85,8 @@ class Tunnel(WebSocketTransport):
                 self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """Forward the client's FIN to the application. Over TLS, close the connection instead."""
         self._note_end()
+        # TLS has no half-close.
         if self.phase is LINGERING or self.session.endpoint.scheme == "https":
             self._close()
             return False
@@ -102,7 +95,6 @@ class Tunnel(WebSocketTransport):
         return True
 
     def pause_writing(self) -> None:
-        """Stop reading from the application while the client reads slowly."""
         self.write_paused = True
         if self.phase < LINGERING:
             self._context.loop.remove_reader(self._near.fileno())
@@ -115,7 +107,6 @@ class Tunnel(WebSocketTransport):
     # What the event loop calls for the pair
 
     def _read_application(self) -> bool:
-        """Pass bytes of the application to the client. Return False if the application has sent none."""
         try:
             data = self._near.recv(_READ_BYTES)
         except BlockingIOError:
@@ -158,8 +149,8 @@ class Tunnel(WebSocketTransport):
                 break
 
     def send_close(self, code: int, reason: str) -> None:
-        """Close the tunnel with `code`. Called if the application's call ends without a close frame."""
         self.catch_up()
+        # The application's call has ended without a close frame.
         if self.phase is OPEN:
             self._close_with(code)
 
@@ -176,7 +167,6 @@ class Tunnel(WebSocketTransport):
         super().tick()
 
     def stop(self) -> None:
-        """End the connection on server shutdown. If the last frame is complete, send a close frame (1012) first."""
         self.catch_up()
         if self.phase < LINGERING:
             self._close_with(1012)
@@ -186,7 +176,6 @@ class Tunnel(WebSocketTransport):
     # The two ends
 
     def _send_application(self, data: bytes) -> int:
-        """Send `data` to the application, and return the number of bytes that were sent."""
         try:
             return self._near.send(data)
         except BlockingIOError:
@@ -201,7 +190,6 @@ class Tunnel(WebSocketTransport):
             self._near.shutdown(socket.SHUT_WR)
 
     def _drop_input(self) -> None:
-        """Drop the client's bytes from now on."""
         self._application_reads = False
         if self._backlog:
             self._backlog = b""
@@ -212,7 +200,6 @@ class Tunnel(WebSocketTransport):
             self._read_on()
 
     def _application_ended(self) -> None:
-        """Send a FIN to the client. Over TLS, close the connection instead."""
         self._context.loop.remove_reader(self._near.fileno())
         self.session.close_begun()
         if self._application_reads and socket_state(self._near) != RESET and self._eof_since is None:
@@ -234,7 +221,6 @@ class Tunnel(WebSocketTransport):
         self._report_disconnect()
 
     def _linger(self) -> None:
-        """Close the socket pair, and drop input until the client has closed its side."""
         self._detach()
         self.phase = LINGERING
         if self._eof_since is None:
@@ -249,7 +235,6 @@ class Tunnel(WebSocketTransport):
         return self._context.clock.is_over(self._since, self._context.settings.ws_close_seconds)
 
     def _detach(self) -> None:
-        """Close the server's end of the socket pair, so that the application reads the end of the stream."""
         near, loop = self._near, self._context.loop
         self._application_reads = False
         self._backlog = b""
@@ -258,6 +243,7 @@ class Tunnel(WebSocketTransport):
         loop.remove_reader(near.fileno())
         loop.remove_writer(near.fileno())
         with suppress(OSError):
+            # The application reads the end of the stream.
             near.shutdown(socket.SHUT_RDWR)
             # With unread bytes, `close` would make the application's next call raise ConnectionResetError.
             while near.recv(_READ_BYTES):

@@ -1,9 +1,6 @@
-"""One WebSocket connection: a transport on one side, the codec and the session on the other (RFC 6455).
+"""One WebSocket connection (RFC 6455).
 
-`open_websocket` accepts or rejects requests to upgrade (section 4.2).
-
-A connection is the gateway of its session. When the session is accepted, the connection takes the transport over from
-the HTTP connection. Between two callbacks of the event loop, the phase implies the states of session and codec:
+Between two callbacks of the event loop, the phase implies the states of session and codec:
 
     phase       session              codec
     OPENING     CONNECTING, CLOSED   -
@@ -97,21 +94,21 @@ class WebSocketConnection(WebSocketTimeouts):
             self.session.listener.on_bytes(data)  # type: ignore[union-attr]
 
     def on_ping(self, data: bytes) -> None:
-        """Send a pong. While writing is paused, remember only the latest pong (section 5.5.3)."""
         if self.write_paused:
+            # Only the latest pong is kept (section 5.5.3).
             self._last_pong = data
         elif self.phase is OPEN:
             self._write(self._codec.encode_pong(data))
 
     def on_pong(self, data: bytes) -> None:
-        """Do nothing, because `data_received` records that the client is alive."""
+        pass  # `data_received` has recorded that the client is alive.
 
     def on_close(self, code: int, reason: str) -> None:
-        """Handle the client's close frame. Reply with a close frame, then close (section 5.5.1)."""
         self._close_code, self._close_reason = code, reason
         if self.phase is OPEN:
             # Set first, so that messages that the application sends now are dropped: none may follow a close frame.
             self.phase = CLOSING
+            # The reply to the client's close frame (section 5.5.1).
             self._write(self._codec.encode_close(code, ""))
         self._report_disconnect()
         if self._transport.can_write_eof():
@@ -121,7 +118,7 @@ class WebSocketConnection(WebSocketTimeouts):
             self._close()
 
     def on_busy(self) -> None:
-        """Pause reading for one iteration of the event loop, to serve other connections."""
+        # The event loop serves other connections first.
         self._pause()
         self.resume_receiving()
 
@@ -245,10 +242,7 @@ class WebSocketConnection(WebSocketTimeouts):
 
 
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
-    """Pass a handshake to the application. Reject a malformed handshake, and a forbidden origin.
-
-    An application that serves no WebSockets gets an ordinary request, and may take the connection over.
-    """
+    """Check a handshake, and pass a valid one to the application (section 4.2)."""
     interface = context.interface.at(request)
     if not interface.serves_websockets:
         http.ignore_upgrade()
@@ -282,7 +276,7 @@ def _valid_handshake(request: HTTPExchange) -> WebSocketHandshake | None:
 def _admits_origin(
     context: ServerContext, request: HTTPExchange, handshake: WebSocketHandshake, checks_origin: bool = True
 ) -> bool:
-    """Return whether the origin of a handshake is allowed. If it is forbidden, respond 403."""
+    """Return whether the origin is allowed. Otherwise, respond 403."""
     if is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
         return True
     context.warnings.warn(

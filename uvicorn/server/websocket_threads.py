@@ -37,7 +37,7 @@ class WebSocketThreads:
         self._is_checked = False
 
     def refusal(self, client: str) -> str:
-        """Return why no further thread may serve a WebSocket of `client`, or an empty string."""
+        """If `client` may not have another thread, return the reason. Otherwise, return an empty string."""
         if self.count >= self.most:
             return f"{self.most} threads already serve WebSockets (503); raise --ws-threads"
         if client and 0 < self._most_of_client <= self._counts[client]:
@@ -48,7 +48,7 @@ class WebSocketThreads:
         return ""
 
     def begin(self, client: str) -> Callable[[], None]:
-        """Count one more thread. Return a function that the caller calls once, when the thread has ended."""
+        """Count a new thread. Call the returned function once, when the thread ends."""
         self.check_descriptors()
         self.count += 1
         self._counts[client] += 1
@@ -61,7 +61,7 @@ class WebSocketThreads:
             del self._counts[client]
 
     def check_descriptors(self) -> None:
-        """Log one warning if the WebSockets may need more descriptors than this process may open."""
+        """Log one warning if this process may run out of descriptors."""
         if self._is_checked:
             return
         self._is_checked = True

@@ -1,4 +1,4 @@
-"""Checks the deadlines of WebSocket connections and tunnels, and closes them (RFC 6455)."""
+"""The deadlines and the closing of WebSocket connections and tunnels (RFC 6455)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uvicorn.wire.websocket.frames import WebSocketCodec
 
 
 class WebSocketPhase(IntEnum):
-    """The phase of a connection. The phase determines the deadlines of the connection."""
+    """The phase of a WebSocket connection or tunnel."""
 
     OPENING = 0  # the handshake has not been accepted
     OPEN = 1
@@ -31,7 +31,7 @@ OPENING, OPEN, FAILING, CLOSING, LINGERING, CLOSED = WebSocketPhase
 
 
 class WebSocketTransport(TransportConnection, asyncio.Protocol, WebSocketGateway):
-    """Base class of WebSocket connections and tunnels. It closes the connection, or resets it after a deadline."""
+    """Base class of WebSocket connections and tunnels."""
 
     __slots__ = ("_close_code", "_close_reason", "phase", "session")
 
@@ -72,18 +72,18 @@ class WebSocketTransport(TransportConnection, asyncio.Protocol, WebSocketGateway
             self.reset()
 
     def reset(self, reason: str = "") -> None:
-        """Reset the connection, and notify the application immediately."""
         if self.phase is not CLOSED:
             self.phase = CLOSED
             self._detach()
             reset(self._transport)
+            # Now, because `connection_lost` comes in the next iteration only.
             self._report_disconnect()
 
     def _warn(self, what: str) -> None:
         self._context.warnings.warn(self.session.request.client, what)
 
     def _detach(self) -> None:
-        """Pass no more input to the application. May be called more than once."""
+        """Stop passing input to the application. Later calls have no effect."""
         raise NotImplementedError
 
     def _close(self) -> None:
@@ -96,14 +96,13 @@ class WebSocketTransport(TransportConnection, asyncio.Protocol, WebSocketGateway
             self._transport.close()
 
     def _report_disconnect(self) -> None:
-        """Notify the application of the disconnect, at most once."""
         if self.session.state is not SESSION_CLOSED:
             self.session.disconnect(self._close_code, self._close_reason)
         self._wake_drainers()
 
 
 class WebSocketTimeouts(WebSocketTransport):
-    """Enforces the deadlines of a WebSocket connection. The subclass `WebSocketConnection` handles the messages."""
+    """Enforces the deadlines of a WebSocket connection."""
 
     __slots__ = ("_codec", "_pinged", "_receiving_paused")
 
@@ -142,7 +141,6 @@ class WebSocketTimeouts(WebSocketTransport):
         super().tick()
 
     def stop(self) -> None:
-        """Notify the application that the server is stopping. Then notify the client."""
         if self.phase is OPEN:
             self._close_code = 1012
             self._report_disconnect()
@@ -172,8 +170,8 @@ class WebSocketTimeouts(WebSocketTransport):
             self._fail(self._close_code, self._close_reason)
 
     def _fail(self, code: int, reason: str) -> None:
-        """Send a close frame, then close without waiting for the client's close frame (section 7.1.7)."""
         self._close_code, self._close_reason = code, reason
+        # Without waiting for the client's close frame (section 7.1.7).
         self._send_close_and_linger(code, reason)
         self._report_disconnect()
 
@@ -183,7 +181,6 @@ class WebSocketTimeouts(WebSocketTransport):
         self._linger()
 
     def _linger(self) -> None:
-        """Drop further input until the client has had time to read the last frames."""
         # Closing a socket with unread input may destroy the last frames.
         settings = self._context.settings
         self.phase = LINGERING
