@@ -1,4 +1,4 @@
-"""Has `asyncio_run` for programs that were written for the public `uvicorn` release."""
+"""`asyncio_run`, for programs written for the public `uvicorn` release."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def asyncio_run(
     debug: bool = False,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> T:
-    """Run `main` on an event loop that `loop_factory` makes. Return the result of `main`."""
+    """Run a coroutine on a new event loop. Return the coroutine's result."""
     with asyncio.Runner(debug=debug or None, loop_factory=loop_factory) as runner:
         return runner.run(main)

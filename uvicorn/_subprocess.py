@@ -1,4 +1,4 @@
-"""Has `get_subprocess` for programs that start worker processes themselves."""
+"""`get_subprocess`, for programs that start worker processes themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ spawn = multiprocessing.get_context("spawn")
 
 
 def get_subprocess(config: Config, target: Callable[..., None], sockets: list[socket]) -> SpawnProcess:
-    """Return an unstarted process for the call `target(sockets=sockets)`. All arguments must be picklable."""
+    """Return an unstarted process that will call `target(sockets=sockets)`. All arguments must be picklable."""
     try:
         stdin = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):
@@ -27,7 +27,8 @@ def get_subprocess(config: Config, target: Callable[..., None], sockets: list[so
 def subprocess_started(
     config: Config, target: Callable[..., None], sockets: list[socket], stdin_fileno: int | None
 ) -> None:
-    """Open the parent's stdin for debuggers, set up logging, and call `target`."""
+    """Set up the new process, and call `target`."""
+    # Debuggers read from the parent's stdin.
     if stdin_fileno is not None:
         sys.stdin = os.fdopen(stdin_fileno, closefd=False)
     config.configure_logging()

@@ -1,4 +1,4 @@
-"""Types of ASGI and WSGI under the names that the public `uvicorn` release gives them."""
+"""ASGI and WSGI types, under the names of the public `uvicorn` release."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ASGISendCallable: TypeAlias = types.Send
 
 
 class ASGIVersions(TypedDict):
-    """`scope['asgi']`."""
+    """The dict in `scope['asgi']`."""
 
     spec_version: str
     version: Literal["2.0", "3.0"]

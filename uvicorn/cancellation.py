@@ -6,10 +6,8 @@ from __future__ import annotations
 import asyncio
 
 
+# As a CancelledError, it ends a handler without a traceback.
 class ChannelClosed(asyncio.CancelledError):
-    """Raised by `send` in a task that serves a client, after this client has disconnected.
-
-    A handler that ends with ChannelClosed leaves no traceback, because ChannelClosed is a CancelledError.
-    """
+    """Raised by a handler's `send` after the handler's client has disconnected."""
 
     __module__ = "uvicorn.errors"

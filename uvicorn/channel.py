@@ -1,4 +1,4 @@
-"""Names of channels, the awaitables that `send` returns, and the hooks of applications."""
+"""Channel names, awaitables for `send`, and application hooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MISNAMED: Final = frozenset(("body", "bytes", "text", "type"))
 
 
 class ChannelNames:
-    """Makes channel names that are unique among all processes (rule R4), and finds channels by name."""
+    """Makes unique channel names (rule R4), and finds channels by name."""
 
     def __init__(self) -> None:
         self._renew()
@@ -44,7 +44,7 @@ class ChannelNames:
         return name
 
     def find(self, name: str) -> Any:
-        """Return the channel `name`. Return None if the channel was freed or belongs to another process."""
+        """Return the channel `name`. If this process has no such channel, return None."""
         return self._channels.get(name)
 
 
@@ -52,7 +52,7 @@ channel_names: Final = ChannelNames()
 
 
 class WrappedReply:
-    """A reply channel whose `send` is replaced by another function."""
+    """A reply channel with another `send` function."""
 
     def __init__(self, reply: Any, send: Callable[[Message], Any]) -> None:
         self._reply = reply
@@ -63,7 +63,7 @@ class WrappedReply:
 
 
 class Done(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if the caller need not wait (rule R5)."""
+    """An awaitable that is already complete (rule R5)."""
 
     __slots__ = ()
     # The exhausted iterator's own method: it answers `await` without a call into Python.
@@ -80,7 +80,7 @@ class Done(Coroutine[Any, Any, None]):
 
 
 class LazyAwaitable(Coroutine[Any, Any, None]):
-    """The awaitable that `send` returns if the caller should wait. If it is never awaited, Python gives no warning."""
+    """An awaitable that callers may ignore without a warning from Python."""
 
     __slots__ = ("_coroutine", "_on_await", "_wait")
 
@@ -125,25 +125,25 @@ async def let_others_run() -> None:
 def send_from_thread(
     loop: asyncio.AbstractEventLoop | None, send: Callable[[Message], Coroutine[Any, Any, None]], message: Message
 ) -> Coroutine[Any, Any, None]:
-    """Await `send(message)` on the thread of `loop`, and block the calling thread meanwhile."""
+    """Await `send(message)` on `loop`. Block the calling thread meanwhile."""
     if loop is not None and not loop.is_closed():
         LoopCalls.of(loop).run(lambda: send(message))
     return DONE
 
 
 def check_named(message: Message) -> None:
-    """Raise LocalProtocolError if `message` has its content under a wrong key, such as ASGI's 'body'."""
+    """Raise LocalProtocolError if `message` has an ASGI key, such as 'body'."""
     if not _MISNAMED.isdisjoint(message):
         raise LocalProtocolError(f"reply.send: expected the content as bytes in 'content', got {shape(message)}")
 
 
 async def call_hook(app: object, name: str) -> None:
-    """If `app` has a coroutine method `name`, await the method. Otherwise do nothing (rule R15)."""
+    """If `app` has a coroutine method `name`, await this method (rule R15)."""
     hook = getattr(app, name, None)
     if inspect.iscoroutinefunction(hook):
         await hook()
 
 
 def shape(message: Any) -> str:
-    """Return the keys of a message as text for an error. Leave out the values."""
+    """Return the keys of `message` as text for an error."""
     return "{" + ", ".join(map(repr, message)) + "}" if isinstance(message, dict) else f"{type(message).__name__}"

@@ -1,4 +1,4 @@
-"""`--routes` prints the table of a site. `--check` prints the table and the mistakes. No application is started."""
+"""The command-line options `--routes` and `--check`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OTHER_METHOD: Final = "OTHER"
 
 
 class Finding(NamedTuple):
-    """A mistake in a site. If `is_hint` is true, the site may be correct."""
+    """A mistake in a site, or a hint at a possible mistake."""
 
     where: str
     what: str
@@ -53,7 +53,6 @@ def table_of(leaves: list[Leaf]) -> list[str]:
 
 
 def _connections(leaves: list[Leaf]) -> str:
-    """Return a text about the database connections that Django's applications may open."""
     # If the site uses these modules, they have been imported.
     conf, threads = sys.modules.get("django.conf"), sys.modules.get("uvicorn.django.threads")
     if conf is None:
@@ -91,7 +90,6 @@ def _row(leaf: Leaf) -> tuple[str, ...]:
 
 
 def _share(shift: Shift) -> str:
-    """Describe the new application's share of the requests, such as `5 % by cookie visitor`."""
     weight = f"{name_of(shift.weight)}()" if callable(shift.weight) else f"{shift.weight:g}"
     if shift.key is None:
         return f"{weight} %"
@@ -99,7 +97,7 @@ def _share(shift: Shift) -> str:
 
 
 def name_of(app: Any) -> str:
-    """Return the name by which `app` can be imported. If no module has `app`, return the name of its class."""
+    """Return the import name of `app`, or else of its class."""
     if inspect.isroutine(app) or inspect.isclass(app):
         return f"{app.__module__}:{app.__qualname__}"
     # In the order in which imports have ended: the module that has made the object comes first.
@@ -131,7 +129,6 @@ def _unreachable(leaf: Leaf) -> Iterator[Finding]:
 
 
 def _requests(leaf: Leaf) -> Iterator[tuple[str, str, str, str]]:
-    """Yield `(path, host, protocol, method)` of sample requests to the application."""
     prefix = "".join(leaf.above)
     entries = [entry for _, entry in leaf.places]
     hosts = {entry.host for entry in entries if entry.host is not None} or {""}
@@ -187,7 +184,6 @@ def _websockets(leaf: Leaf, settings: Settings) -> Iterator[Finding]:
 
 
 def _words_of(app: Any) -> set[str]:
-    """Return the names and text constants in the code of `app`."""
     function = inspect.unwrap(app if inspect.isroutine(app) else type(app).__call__)
     code = getattr(function, "__code__", None)
     found: set[str] = set()
@@ -231,7 +227,6 @@ def _slashed_twin(leaf: Leaf) -> Iterator[Finding]:
 
 
 def _session_cookies(leaves: list[Leaf]) -> Iterator[Finding]:
-    """Yield a finding for Flask applications that overwrite each other's session cookie."""
     first: dict[tuple[object, ...], Leaf] = {}
     for leaf in leaves:
         config = getattr(leaf.app, "config", None)
@@ -272,7 +267,7 @@ def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def report(app: Any, settings: Settings, source: str, *, check: bool) -> tuple[list[str], int]:
-    """Return the lines to print, and the exit code. With `check`, a mistake makes the exit code 1."""
+    """Return the lines to print, and the exit code."""
     leaves = leaves_of(app, settings, source)
     lines = table_of(leaves)
     if not check:

@@ -40,8 +40,8 @@ class _Option(click.Option):
         self.group = group
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """Leave ranges such as x>=0 out of the help."""
         extra = super().get_help_extra(ctx)
+        # Ranges such as x>=0 make the help hard to read.
         extra.pop("range", None)
         return extra
 
@@ -55,7 +55,6 @@ class _Command(click.Command):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command. Exit with 0 after a graceful shutdown, and with 2 after a configuration error."""
         prog_name = prog_name or "uvicorn"
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
@@ -131,7 +130,7 @@ def _split_headers(ctx: click.Context, option: click.Parameter, values: Sequence
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: bool) -> None:
-    """Store a flag in `ctx.meta`, because `Config` has no such keyword."""
+    # `Config` has no such keyword.
     if value:
         ctx.meta[option.opts[0]] = value
 
@@ -174,7 +173,7 @@ def _print_routes(app: str, options: dict[str, Any], check: bool) -> int:
 
 
 def work(descriptors: str, payload: BinaryIO) -> None:
-    """Run a worker process. `payload` is a stream with the pickled configuration."""
+    """Run a worker process. `payload` has the pickled configuration."""
     process_end = ProcessEnd()
     with _ended_by(process_end), errors_reported():
         main_script = pickle.load(payload)
@@ -192,7 +191,6 @@ def work(descriptors: str, payload: BinaryIO) -> None:
 
 
 def _run_main_script(preparation: dict[str, Any]) -> None:
-    """Run the parent's main script as `__mp_main__`, as `multiprocessing` does."""
     # Imported late: few programs need it.
     from multiprocessing import process, spawn
 
@@ -200,6 +198,7 @@ def _run_main_script(preparation: dict[str, Any]) -> None:
     this_process: Any = process.current_process()
     this_process._inheriting = True
     try:
+        # Runs the main script as `__mp_main__`.
         spawn.prepare(preparation)
     finally:
         del this_process._inheriting
@@ -322,7 +321,7 @@ def _ended_by(process_end: ProcessEnd | None) -> Iterator[None]:
 
 @contextmanager
 def errors_reported() -> Iterator[None]:
-    """Catch errors that the user can correct. Print each error as one line, and raise SystemExit with the exit code."""
+    """Print an error that the user can correct. Then raise SystemExit."""
     try:
         yield
     except click.UsageError as error:
@@ -351,7 +350,6 @@ def _exit_with(message: str, status: int = _USAGE_ERROR) -> None:
 
 
 def _print_cause(error: ConfigError) -> None:
-    """Print the traceback of the error's cause, without frames of the import system."""
     if error.__cause__ is not None:
         report = traceback.TracebackException.from_exception(error.__cause__)
         hidden = ("<frozen importlib", importer.__file__, importlib.__file__)

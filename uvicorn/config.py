@@ -77,11 +77,8 @@ _DEFAULT_ADDRESS: Final = Address(DEFAULT_HOST, DEFAULT_PORT)
 class Config:
     """The configuration of `uvicorn.run` and `uvicorn.Server`.
 
-    `app` is an application or 'module:attribute'. The address is `bind`, `uds`, `fd`, or `host` and `port`. `bind` is
-    one address or several addresses in the syntax of --bind. The other keywords are options of the command line. Every
-    keyword is an attribute. Programs may change the attributes until the server loads the application.
-
-    Raises ConfigError for an invalid setting, and UnknownKeywordError for an unknown keyword.
+    `app` is an application or 'module:attribute'. Most keywords are options of the command line. Each keyword is also
+    an attribute. Programs may set attributes until the server loads the application. Raises ConfigError.
     """
 
     #: As given, or those of the first TCP address. With port 0 the system chooses a free port.
@@ -168,7 +165,6 @@ class Config:
             )
 
     def _read(self, given: dict[str, Any]) -> list[str]:
-        """Set `settings` and `addresses` from keywords, and return lines to log."""
         if isinstance(given["port"], str) and given["port"].isdecimal():
             # From an environment variable, as in port=os.environ.get("PORT", 8000).
             given = {**given, "port": int(given["port"])}
@@ -194,7 +190,6 @@ class Config:
         return notes
 
     def __getattr__(self, name: str) -> Any:
-        """Return the value of a keyword: the given value, or the default."""
         if name == "forwarded_allow_ips":
             return self.settings.forwarded_allow_ips or os.environ.get("FORWARDED_ALLOW_IPS") or DEFAULT_TRUSTED
         if name == "interface" and self._interface_name:
@@ -213,7 +208,6 @@ class Config:
         return getattr(self.settings.limits if field in fields(Limits) else self.settings, field.name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute. Raise ConfigError for an invalid value of a keyword."""
         if name in READ_KEYWORDS:
             if name.startswith("ssl_"):
                 self._ssl = None
@@ -251,10 +245,7 @@ class Config:
 
     @property
     def ssl(self) -> SSLContext | None:
-        """The TLS context, or None if no certificate is configured.
-
-        A program may set this attribute instead of `ssl_certfile`.
-        """
+        """The TLS context, or None if no certificate is configured."""
         self._ssl = self.ssl_context()
         return self._ssl
 
@@ -269,7 +260,7 @@ class Config:
 
     @property
     def use_subprocess(self) -> bool:
-        """Whether worker processes serve the application, and not this process."""
+        """Whether worker processes serve the application."""
         return bool(self.reload or self.workers > 1)
 
     @property
@@ -278,7 +269,7 @@ class Config:
         return self.loaded_app is not None
 
     def load(self) -> Interface:
-        """Load the application, and return a new interface for the application."""
+        """Load the application. Return a new interface."""
         # Imported late: a supervisor does not need it and saves some MiB.
         from uvicorn.interfaces.detect import build_interface
 
@@ -313,7 +304,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return an interface for `Server.lifespan`. The interface runs the application's startup and shutdown."""
+        """Return an object that runs the application's startup and shutdown."""
         return config.load()
 
     def _imported(self, name: str) -> Any:
@@ -336,7 +327,6 @@ class Config:
         return import_application(name)
 
     def _made(self, app: Any, source: str) -> Any:
-        """Return `app`, or the result of `app()` if `app` is a factory."""
         if not self.factory:
             if not takes_nothing(app):
                 return app
@@ -352,7 +342,7 @@ class Config:
             ) from error
 
     def ssl_context(self) -> SSLContext | None:
-        """Return the TLS context. If no certificate is configured, return None. Raises ConfigError."""
+        """Return the TLS context, or None if no certificate is configured. Raises ConfigError."""
         if self._ssl is not None:
             return self._ssl
         if self.ssl_context_factory is not None:
@@ -382,10 +372,10 @@ class Config:
         return loop_factory(self.settings.loop)
 
     def setup_event_loop(self) -> None:
-        """Do nothing. Programs pass `get_loop_factory()` to `asyncio.run` instead."""
+        """Do nothing. Use `get_loop_factory` instead."""
 
     def bind_socket(self) -> socket:
-        """Return a socket that listens on the first address, for `Server.serve(sockets=[config.bind_socket()])`."""
+        """Return a socket that listens on the first address."""
         [sock, *others] = open_sockets(self.addresses[:1], self.settings.backlog, parse_mode(self.settings.uds_mode))
         close_sockets(others)
         return sock

@@ -12,7 +12,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
-    """Wrap WSGI applications in the debugger. Raises ConfigError for several workers or a non-loopback address."""
+    """Wrap WSGI applications in werkzeug's debugger. Raises ConfigError."""
     parts = [part for part in interface.parts if part.name == "wsgi"]
     if not parts:
         logger.info("debug has no effect: the debugger is for WSGI applications, not for interface %s", interface.name)

@@ -46,7 +46,7 @@ class UnknownKeywordError(ConfigError, TypeError):
 
 
 class ImportFromStringError(ConfigError):
-    """`module:attribute` cannot be imported. If the module raised an exception, this exception is the `__cause__`."""
+    """`module:attribute` cannot be imported. `__cause__` is the module's exception, if any."""
 
 
 class InterfaceError(ConfigError):
@@ -66,28 +66,24 @@ class LocalProtocolError(ProtocolError):
 
 
 class MessageTooLarge(LocalProtocolError):
-    """A message to a group exceeds the size limit. Logs show this error at the level WARNING."""
+    """A message to a group exceeds the size limit."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The client sent a malformed request or exceeded a limit. The message never contains the client's bytes.
-
-    `status_hint` is the status code of the response.
-    """
+    """The client broke the protocol or exceeded a limit. `status_hint` is the response's status code."""
 
     def __init__(self, message: str, status_hint: int = 400) -> None:
+        # The message never contains bytes of the client.
         super().__init__(message)
         self.status_hint = status_hint
 
 
 class WebSocketProtocolError(RemoteProtocolError):
-    """The client broke the WebSocket protocol, or exceeded a limit, after the handshake.
-
-    `code` is the close code: 1002, 1007 or 1009 (RFC 6455, section 7.4.1). `reason` fits into a close frame.
-    """
+    """The client broke the WebSocket protocol. The close frame has `code` and `reason`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{reason} ({code})")
+        # 1002, 1007 or 1009 (RFC 6455, section 7.4.1). The reason fits into a close frame.
         self.code = code
         self.reason = reason
 
@@ -97,17 +93,14 @@ class BroadcastError(UvicornError):
 
 
 class BroadcastUnavailable(BroadcastError):
-    """A message could not be passed to the backend in time. The message probably reaches no subscriber."""
+    """A message could not be passed to the backend in time, and is probably lost."""
 
     #: Whether the outage has been logged, once for all messages.
     reported = False
 
 
 class ApplicationError(UvicornError):
-    """Raised by an adapter in place of an exception that servers treat specially, such as OSError or SystemExit.
-
-    `__cause__` is the exception of the application.
-    """
+    """Replaces an exception that servers treat specially, such as SystemExit. `__cause__` is the original exception."""
 
     @classmethod
     def of(cls, error: BaseException) -> ApplicationError:
@@ -118,14 +111,11 @@ class ApplicationError(UvicornError):
 
 
 class ResponseAborted(UvicornError):
-    """An adapter raises this error for an incomplete response, so that the adapter's caller aborts the response."""
+    """Raised by an adapter that cannot complete a response."""
 
 
 class ClientDisconnected(UvicornError, ConnectionError):
-    """The client disconnected before the request was complete, or the WebSocket has ended. This error is an OSError.
-
-    `code` and `reason` describe the end of the WebSocket. Without a close frame, `code` is 1006.
-    """
+    """The client disconnected, or the WebSocket has ended. `code` and `reason` describe a closed WebSocket."""
 
     def __init__(self, message: str = "", code: int = 1006, reason: str = "") -> None:
         super().__init__(message)
@@ -137,7 +127,7 @@ _OUR_FOLDER: Final = os.path.dirname(__file__) + os.sep
 
 
 def without_our_frames(error: BaseException) -> TracebackType | None:
-    """Return the traceback of `error` without this package's entries, or None if no entry remains."""
+    """Return the traceback of `error` without this package's frames."""
     traces = []
     trace = error.__traceback__
     while trace is not None:
@@ -154,7 +144,7 @@ def without_our_frames(error: BaseException) -> TracebackType | None:
 
 
 def exc_info_of(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType] | None:
-    """Return `exc_info` for the log, without this package's traceback entries."""
+    """Return `exc_info` for a log record, without this package's frames."""
     trace = without_our_frames(error)
     if trace is None and isinstance(error, UvicornError):
         return None if error.__cause__ is None else exc_info_of(error.__cause__)

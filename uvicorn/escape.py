@@ -1,4 +1,4 @@
-"""Escapes text of clients, peers and exceptions, so that this text cannot forge a log line."""
+"""Escapes untrusted text, so that it cannot forge log lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 # 200 characters: enough for a name, an address or a short message.
 def escaped(value: object, longest: int = 200) -> str:
-    """Return `str(value)` with escaped control characters. Shorten a text of more than `longest` characters."""
+    """Return `str(value)` with escaped control characters. Cut a text after `longest` characters."""
     try:
         text = str(value)
     except Exception as error:
@@ -29,20 +29,21 @@ def escaped(value: object, longest: int = 200) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    """Escape the control characters of a multi-line text, except line feeds and tabs."""
+    """Escape control characters, except line feeds and tabs."""
     return _CONTROLS_IN_LINES.sub(lambda match: _escape(match[0]), text)
 
 
 def escaped_report(value: object, longest: int = 4000) -> str:
-    """Escape a text. If the text has several lines, indent each line, so that no line looks like a log line."""
+    """Escape control characters. If the text has several lines, indent each line."""
     lines = str(value).rstrip()[:longest].splitlines()
     if len(lines) < 2:
         return "".join(escaped(line, longest) for line in lines)
+    # Indented, so that no line looks like a log line.
     return "".join(f"\n    {escaped(line, longest)}" for line in lines)
 
 
 def summary(error: BaseException) -> str:
-    """Return the type of an exception and the first line of its text."""
+    """Return the exception's type and the first line of its message."""
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""Checks field names, field values and lists of tokens (RFC 9110, section 5), and WebSocket close codes."""
+"""Rules of header fields (RFC 9110, section 5) and WebSocket close codes."""
 
 from __future__ import annotations
 
@@ -69,27 +69,27 @@ def split_pairs(headers: Iterable[Sequence[bytes]]) -> Fields:
 
 
 def is_token(value: bytes) -> bool:
-    """Return whether `value` is a token, such as a field name or a method (RFC 9110, section 5.6.2)."""
+    """Return whether `value` is a token (RFC 9110, section 5.6.2)."""
     return _TOKEN.fullmatch(value) is not None
 
 
 def has_controls(value: bytes) -> bool:
-    """Return whether `value` contains a control character that a field must not contain."""
+    """Return whether `value` has a control character other than tab."""
     return len(value.translate(None, _CONTROLS)) != len(value)
 
 
 def is_forbidden_trailer(name: bytes) -> bool:
-    """Return whether trailers must not contain the field `name`, given in lower case."""
+    """Return whether a lower-case field name is forbidden in trailers."""
     return name in _FORBIDDEN_TRAILERS or (name.startswith(b"content-") and name not in _INTEGRITY_FIELDS)
 
 
 def split_tokens(value: bytes) -> list[bytes]:
-    """Return the members of a comma-separated list, in lower case, without empty members."""
+    """Split a comma-separated list into lower-case items. Leave out empty items."""
     return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
 
 
 def lower_name(name: object) -> bytes:
-    """Return a response field's name in lower case. Raise LocalProtocolError for an invalid name."""
+    """Return a field name in lower case. Raises LocalProtocolError."""
     if not isinstance(name, bytes):
         raise LocalProtocolError(f"header name: expected bytes, got {type(name).__name__} {name!r:.100}")
     if not is_token(name):
@@ -98,7 +98,7 @@ def lower_name(name: object) -> bytes:
 
 
 def encode_field_line(name: bytes, value: object) -> bytes:
-    """Return a response field as a line. Raise LocalProtocolError for an invalid value. `name` must be valid."""
+    """Return `name: value` as a line. `name` must be valid. Raises LocalProtocolError."""
     if not isinstance(value, bytes):
         raise LocalProtocolError(f"header {name!r}: expected a value of bytes, got {value!r:.200}")
     # As has_controls, without the call: responses have many fields.

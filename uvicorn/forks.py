@@ -1,4 +1,4 @@
-"""Counts the forks that an application makes, and ends a forked child that returns into the server's code."""
+"""Counts forks, and ends forked children that return to the server's code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def end_fork(error: BaseException | None) -> Never:
-    """End this forked process without exit handlers. Log `error` unless it is a SystemExit."""
+    """End this forked process, without exit handlers."""
     code = 1
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):

@@ -1,4 +1,4 @@
-"""Imports the object named by `module:attribute`. Errors list the alternatives that were found."""
+"""Imports the object named by `module:attribute`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_SEARCHED: Final = 200
 
 
 def import_from_string(source: Any) -> Any:
-    """Import like `import_application`. An exception that the imported module raises reaches the caller unchanged."""
+    """Return the object named by `source`. Raises ImportFromStringError, or the module's own exception."""
     try:
         return import_application(source)
     except ImportFromStringError as error:
@@ -38,9 +38,9 @@ def import_from_string(source: Any) -> Any:
 
 
 def import_application(source: Any) -> Any:
-    """Return the object named by `module:attribute`. Without `:attribute`, return the module's `application` or `app`.
+    """Return the object named by `module:attribute`. Without `:attribute`, return `application` or `app`.
 
-    An object that is not a str is returned unchanged. Raises ImportFromStringError.
+    Raises ImportFromStringError.
     """
     if not isinstance(source, str):
         return source
@@ -117,7 +117,6 @@ def _kind_of(app: Any) -> str | None:
 
 
 def _table_in(app: Any) -> str:
-    """Return the class name of the Router or Shift that `app` is or wraps. Otherwise return ""."""
     # If the module uses one, it has been imported.
     routing = sys.modules.get("uvicorn.routing")
     if routing is None:
@@ -128,7 +127,6 @@ def _table_in(app: Any) -> str:
 
 
 def _adapts(outer: Any, inner: Any) -> bool:
-    """Return whether `outer` consists of `inner` and adapters of this package."""
     # If the module uses adapters, they have been imported.
     adapters = sys.modules.get("uvicorn.adapters")
     if adapters is None:
@@ -142,7 +140,6 @@ def _adapts(outer: Any, inner: Any) -> bool:
 
 
 def _wraps(outer: Any, inner: Any) -> bool:
-    """Return whether `outer` refers to `inner` through attributes, closures or globals."""
     found, seen = [outer], {id(outer)}
     # The loop also visits the parts that it appends.
     for app in islice(found, _MOST_SEARCHED):
@@ -216,7 +213,6 @@ def _no_attribute(source: str, module_name: str, found: Any, wanted: str) -> Imp
 
 
 def _is_likely(name: str, value: Any, module_name: str) -> bool:
-    """Return whether `value` is a callable that the module has defined itself."""
     if not callable(value) or name.startswith("_"):
         return False
     is_definition = inspect.isroutine(value) or inspect.isclass(value)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SettingOptions(TypedDict, total=False):
-    """The keywords for settings, and keywords that other servers have. None stands for the default."""
+    """Keyword arguments of `Config`. None means the default."""
 
     access_log: bool | None
     backlog: int | None
@@ -141,7 +141,7 @@ OTHER_KEYWORDS: Final = frozenset(RunOptions.__annotations__) - frozenset(FIELDS
 
 
 def build_settings(values: Mapping[str, Any]) -> Settings:
-    """Build settings from keywords. A keyword with the value None has the default. Raises ConfigError."""
+    """Build settings from keywords. None means the default. Raises ConfigError."""
     for name in values:
         if name not in FIELDS:
             import difflib  # Late: only mistakes need it.
@@ -182,7 +182,7 @@ def _checked(name: str, field: Field[Any], value: Any) -> Any:
 
 
 def workers_of(number: int | None) -> int:
-    """Return the number of worker processes, at least 1. The default is the variable WEB_CONCURRENCY, or 1."""
+    """Return the number of worker processes. The default is $WEB_CONCURRENCY, or 1."""
     if number is None:
         text = os.environ.get("WEB_CONCURRENCY", "") or "1"
         if not text.isdecimal():
@@ -194,7 +194,7 @@ def workers_of(number: int | None) -> int:
 
 
 def log_level_of(level: str | int | None) -> int | None:
-    """Return the number of a log level. `level` is a name or a number."""
+    """Return a log level as a number. Raises ConfigError."""
     if level is None or isinstance(level, int):
         return level
     if level.lower() not in LOG_LEVELS:
@@ -203,7 +203,7 @@ def log_level_of(level: str | int | None) -> int | None:
 
 
 def takes_nothing(app: Any) -> bool:
-    """Return whether `app` is a factory, which is a function or a class without parameters."""
+    """Return whether `app` is a function or a class without parameters."""
     is_plain = (inspect.isfunction(app) or inspect.isclass(app)) and not inspect.iscoroutinefunction(app)
     if not is_plain or hasattr(app, "__uvicorn_interface__"):
         return False
@@ -216,7 +216,7 @@ def takes_nothing(app: Any) -> bool:
 def addresses_of(
     host: str | None, port: int | None, uds: str | None, fd: int | None, binds: list[str]
 ) -> tuple[Address, ...]:
-    """Return the addresses to listen on. Raises ConfigError for invalid or contradictory arguments."""
+    """Return the addresses to listen on. Raises ConfigError."""
     for name, given in (("host", host), ("uds", uds), *(("bind", bind) for bind in binds)):
         if given == "":
             raise ConfigError(f"{name}: expected an address, got an empty string; leave {name} out for the default")
@@ -244,7 +244,7 @@ def addresses_of(
 
 
 def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:
-    """Return the signature of `function`, with the keywords of the TypedDict `options` in place of `**keywords`."""
+    """Return the signature of `function`. The TypedDict `options` replaces its `**keywords`."""
     signature = inspect.signature(function)
     named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
     more = [

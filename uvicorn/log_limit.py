@@ -1,4 +1,4 @@
-"""Limits the number of log lines that a client or a publisher can cause."""
+"""Limits repeated log lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG_SECONDS: Final = 60.0
 
 @final
 class LogLimit:
-    """Admits `lines` log lines each minute, and counts the events since the last line."""
+    """Admits `lines` log lines a minute."""
 
     def __init__(self, lines: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self._lines = lines
@@ -23,7 +23,7 @@ class LogLimit:
         self._count = 0
 
     def admits(self, count: int = 1) -> int:
-        """Add `count` events. Return the number of events since the last line, or 0 if no line may be logged now."""
+        """Add `count` events. Return the total since the last line, or 0 above the limit."""
         self._count += count
         now = self._clock()
         if now >= self._window_ends:
@@ -37,7 +37,7 @@ class LogLimit:
 
 
 def first_time(event: T, logged: set[T], limit: int) -> bool:
-    """Add `event` to `logged`, which holds at most `limit` events. Return whether `event` was added."""
+    """Add `event` to `logged`, up to `limit` events. Return whether `event` was added."""
     if event in logged or len(logged) >= limit:
         return False
     logged.add(event)

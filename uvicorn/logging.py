@@ -1,9 +1,4 @@
-"""The default logging configuration, with formatters and a handler that other configurations may name.
-
-`%(levelprefix)s` is the level and a colon, padded to eight columns. Access lines have `%(client_addr)s`,
-`%(request_line)s`, `%(status_code)s`, `%(size)d` (bytes of content), `%(duration).1f` (milliseconds), `%(outcome)s` and
-`%(ending)s`, which is ` (outcome)` or empty.
-"""
+"""The default logging configuration and its formatters."""
 
 from __future__ import annotations
 
@@ -47,6 +42,7 @@ LOGGING_CONFIG: Final[dict[str, Any]] = {
         },
         "access": {
             "()": "uvicorn.logging.AccessFormatter",
+            # `size` counts bytes of content. `ending` is ` (outcome)` or empty.
             "fmt": (
                 '%(asctime)s %(client_addr)s - "%(request_line)s" %(status_code)s %(size)d %(duration).1fms%(ending)s'
             ),
@@ -75,10 +71,7 @@ def _colouring(colours: Mapping[int, str]) -> dict[int, Callable[[str], str]]:
 
 
 def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None:
-    """Set up logging from a dict, a .json, .yaml or .ini file, or a ConfigParser. Raises ConfigError.
-
-    If `use_colors` is not None, the formatters `default` and `access` get this value.
-    """
+    """Set up logging from a dict, a file or a ConfigParser. Raises ConfigError."""
     if config is None:
         return
     if isinstance(config, (str, os.PathLike)):
@@ -125,7 +118,7 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
 
 
 def restore_loggers() -> None:
-    """If the application has disabled all loggers of this package, enable these loggers again."""
+    """If all loggers of this package are disabled, enable them again."""
     # By default `dictConfig` disables all existing loggers, which is rarely intended.
     loggers = [logging.getLogger(name) for name in ("uvicorn.error", "uvicorn.app", "uvicorn.access")]
     if all(logger.disabled for logger in loggers):
@@ -134,7 +127,8 @@ def restore_loggers() -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether `stream` is a terminal. `stream` is None if the parent has closed it."""
+    """Return whether `stream` is a terminal."""
+    # The parent process may have closed the stream.
     try:
         return stream is not None and stream.isatty()
     except ValueError:
@@ -142,7 +136,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """A handler that reports write errors, such as a full disk, at most once a minute."""
+    """A stream handler that reports write errors at most once a minute."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__(stream)
@@ -188,12 +182,11 @@ class ColourizedFormatter(logging.Formatter):
         return click.style(text, **style) if self.use_colors else text
 
     def color_level_name(self, level_name: str, level_no: int) -> str:
-        """Return the coloured name of a level, even if the formatter's colours are off."""
+        """Return `level_name` with the colour of its level."""
         colour = self.level_name_colors.get(level_no)
         return colour(level_name) if colour is not None else level_name
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format the line and its traceback. Escape control characters."""
         if record.exc_info:
             # A copy without exc_text, which is a cache that all formatters share.
             record = copy(record)
@@ -201,7 +194,6 @@ class ColourizedFormatter(logging.Formatter):
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:
-        """Format the traceback. Escape the messages of exceptions and truncate them after 4,000 characters."""
         kind, error, trace = ei
         if error is None:
             return super().formatException(ei)
@@ -211,7 +203,7 @@ class ColourizedFormatter(logging.Formatter):
         return "".join(shown.format()).removesuffix("\n")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Format a copy of the record, because other handlers need the original."""
+        # A copy, because other handlers need the original.
         shown = copy(record)
         shown.message = escaped_lines(record.message)
         self.decorate(shown)
@@ -232,7 +224,7 @@ class DefaultFormatter(ColourizedFormatter):
 
 
 class AccessFormatter(ColourizedFormatter):
-    """Formats access records. A line for another record has only the time and the message."""
+    """The formatter for access log lines."""
 
     #: Functions that colour a status, by its first digit; subclasses may have their own.
     status_code_colours: Mapping[int, Callable[[str], str]] = _colouring(
@@ -248,6 +240,7 @@ class AccessFormatter(ColourizedFormatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         if isinstance(record.args, tuple) and len(record.args) == 5:
             return super().formatMessage(record)
+        # The line of another record has only the time and the message.
         message = escaped_lines(record.message)
         return f"{record.asctime} {message}" if self.usesTime() else message
 
@@ -272,7 +265,7 @@ def _on_one_line(text: str) -> str:
 
 
 def reports_in(report: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
-    """Yield the report of an exception, and the reports of the causes, contexts and parts of the exception."""
+    """Yield `report` and all reports that it contains."""
     left, seen = [report], set[int]()
     while left:
         one = left.pop()

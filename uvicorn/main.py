@@ -43,10 +43,10 @@ INTERFACE_CHOICES: Final = click.Choice(INTERFACES)
 
 
 def run(app: Callable[..., Any] | str, **options: Unpack[RunOptions]) -> None:
-    """Serve `app`, an application or 'module:attribute', until SIGINT or SIGTERM. `Config` describes the keywords.
+    """Serve `app` until SIGINT or SIGTERM.
 
-    In the main thread, an error that the user can correct ends the process with the command's exit code. In another
-    thread, ConfigError or StartupError is raised. Raises SystemExit if the supervisor gives up.
+    `app` is an application or 'module:attribute'. `Config` has the same keywords. In the main thread, ConfigError and
+    StartupError become SystemExit. Raises SystemExit if the supervisor gives up.
     """
     if threading.current_thread() is not threading.main_thread():
         _run(app, options)

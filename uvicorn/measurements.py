@@ -1,4 +1,4 @@
-"""Numbers that parts of the package add to the metrics of this process."""
+"""Functions that add numbers to this process's metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs messages of ASGI and channels applications at level TRACE, with sizes in place of contents."""
+"""Logs the messages of applications at level TRACE."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIZED = ("body", "bytes", "text", "headers", "content")
 
 
 def message_with_placeholders(message: Any) -> Any:
-    """Return a copy of `message` with sizes in place of contents and headers."""
+    """Copy `message`. Replace contents and headers by their sizes."""
     return {
         name: f"<{len(value)} {'fields' if name == 'headers' else 'characters' if name == 'text' else 'bytes'}>"
         if name in _SIZED and value is not None and hasattr(value, "__len__")
@@ -28,7 +28,7 @@ def message_with_placeholders(message: Any) -> Any:
 
 
 def log_messages(interface: Any) -> None:
-    """Wrap the ASGI and channels applications of an interface, so that their messages are logged."""
+    """Wrap an interface's applications in message loggers."""
     for part in interface.parts:
         wrapper = {"asgi3": MessageLoggerMiddleware, "channels": ChannelsMessageLogger}.get(part.name)
         if wrapper is not None:
@@ -36,7 +36,7 @@ def log_messages(interface: Any) -> None:
 
 
 class MessageLoggerMiddleware:
-    """`MessageLoggerMiddleware(app)` logs the messages of `app` on the logger `uvicorn.asgi`."""
+    """Logs the messages of an ASGI application."""
 
     def __init__(self, app: Callable[..., Awaitable[object]]) -> None:
         self.app = app
@@ -66,7 +66,7 @@ class MessageLoggerMiddleware:
 
 
 class ChannelsMessageLogger:
-    """Logs the messages and replies of a channels application on the logger `uvicorn.asgi`."""
+    """Logs the messages of a channels application."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""Options of other servers. Each option is translated, ignored, or rejected with a reason."""
+"""Translates, ignores or rejects options of other servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that s
 
 
 def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return `settings` under our names, and log lines about values without effect. Raises ConfigError."""
+    """Translate other servers' options. Return the settings and lines to log. Raises ConfigError."""
     notes = [*_implementation("http", http, [*HTTP_PROTOCOLS]), *_implementation("ws", ws, [*WS_PROTOCOLS])]
     translated = dict(settings)
     for name, reason in REFUSED.items():
@@ -63,7 +63,6 @@ def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tup
 
 
 def _implementation(option: str, value: str | type, names: list[str]) -> list[str]:
-    """Return a list with one log line if `value` has no effect. Raises ConfigError for an unknown implementation."""
     if value in names and value in _OURS:
         return []
     # Programs import classes of this package and pass them.
@@ -89,7 +88,7 @@ def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, by
 
 
 def load_environment(path: str | os.PathLike[str]) -> None:
-    """Set the variables of an .env file. A variable that is already set keeps its value. Raises ConfigError."""
+    """Set environment variables from an .env file. Existing variables stay. Raises ConfigError."""
     try:
         from dotenv import load_dotenv
     except ImportError:
@@ -126,14 +125,14 @@ SSL_PROTOCOL_VERSION: Final = 17
 
 
 def protocol_class(chosen: str | type | None, table: dict[str, str | None]) -> Any:
-    """Return the protocol class of `table` for the option value `chosen`, or None for the option value 'none'."""
+    """Return the protocol class for `chosen`. For 'none', return None."""
     from uvicorn.importer import import_from_string
 
     return import_from_string(table.get(chosen, chosen) if isinstance(chosen, str) else chosen)
 
 
 def checked_context(context: Any) -> SSLContext:
-    """Return `context` if it is an SSLContext. Otherwise raise ConfigError about `ssl_context_factory`."""
+    """Return `context`. Raises ConfigError if it is not an SSLContext."""
     from ssl import SSLContext
 
     if not isinstance(context, SSLContext):
@@ -142,7 +141,7 @@ def checked_context(context: Any) -> SSLContext:
 
 
 class UvicornDeprecationWarning(UserWarning):
-    """A warning category that users' warning filters may name. This server never issues such a warning."""
+    """A warning that users' filters may name. The server never issues it."""
 
 
 def create_ssl_context(
@@ -155,7 +154,7 @@ def create_ssl_context(
     ciphers: str | None,
     alpn_protocols: list[str] | None = None,
 ) -> SSLContext:
-    """Return a TLS context like the context for `--ssl-certfile`. Raises ConfigError."""
+    """Return a TLS context for a server. Raises ConfigError."""
     from uvicorn.server.tls import build_ssl_context
 
     settings = Settings(

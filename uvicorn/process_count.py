@@ -9,7 +9,7 @@ count = 0
 
 
 def are_several() -> bool:
-    """Return whether this process knows of other processes that serve the application."""
+    """Return whether several processes are known to serve the application."""
     if count:
         return count > 1
     # The number of processes in other servers.

@@ -1,4 +1,4 @@
-"""Serves a configuration in this process or in worker processes. Also runs the worker processes."""
+"""Serves a configuration in this process or in worker processes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 
 def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
-    """Serve until a signal stops the server. Return the exit code, which is 1 if requests were aborted.
-
-    `process_end` ends the process after the server has stopped, even if application threads still run. Raises
-    ConfigError and StartupError.
-    """
+    """Serve until a signal stops the server. Return the exit code. Raises ConfigError and StartupError."""
     occupy_standard_descriptors()
     # Imported late: a supervisor saves 10 MiB without the server, a single process 0.2 MiB without the supervisor.
     if config.reload or config.workers > 1:
@@ -39,6 +35,7 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
     process_count.count = 1
     server = Server(config)
     if process_end is not None:
+        # Ends the process even if application threads still run.
         _begin_when_stopped(process_end, server)
     try:
         server.run()
@@ -49,7 +46,8 @@ def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
 
 
 def occupy_standard_descriptors() -> None:
-    """Open /dev/null for closed standard streams, so that no socket gets their descriptors."""
+    """Open /dev/null for each closed standard stream."""
+    # Otherwise a socket could get the free descriptor.
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -61,10 +59,7 @@ def occupy_standard_descriptors() -> None:
 def serve_as_worker(
     config: Config, target: Callable[..., object] | None, descriptors: list[int], end: ProcessEnd
 ) -> int:
-    """Run a worker process, and return its exit code. If `target` is given, call `target` instead of serving `config`.
-
-    The last of `descriptors` is the socket to the supervisor. The other descriptors are listening sockets.
-    """
+    """Run a worker process. Return the exit code."""
     from uvicorn.server.worker_server import WorkerServer
 
     config.configure_logging()
@@ -72,6 +67,7 @@ def serve_as_worker(
     for descriptor in descriptors:
         # Processes that the application starts must not inherit the sockets.
         os.set_inheritable(descriptor, False)
+    # The last descriptor is the socket to the supervisor.
     *sockets, channel = (socket(fileno=descriptor) for descriptor in descriptors)
     watch = SupervisorWatch(channel, config.settings.graceful_seconds)
     watch.start()
@@ -92,7 +88,7 @@ def serve_as_worker(
 
 
 def _report(channel: socket) -> None:
-    """Send the reports of a worker that has no `WorkerServer`, until the supervisor dies or this process ends."""
+    # OSError: the supervisor has died.
     with suppress(OSError):
         channel.sendall(b"ready\n")
         while True:

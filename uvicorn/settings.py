@@ -1,7 +1,4 @@
-"""Every setting, with its default, the reason for this default, and the help text.
-
-Flags, environment variables and the keywords of `uvicorn.Config` are generated from these fields.
-"""
+"""All settings. Command-line options, environment variables and keywords are generated from these fields."""
 
 from __future__ import annotations
 
@@ -28,13 +25,13 @@ LOOP_NAMES: Final = ("auto", "uvloop", "asyncio")
 
 
 def setting(default: Any, group: str, help: str, *, keyword: str = "", low: float = 0, **more: Any) -> Any:
-    """Return a dataclass field with metadata for a command-line option. `low` is the minimum value."""
+    """Return a dataclass field for a setting. `low` is the minimum value."""
     return field(default=default, metadata={"group": group, "help": help, "keyword": keyword, "low": low, **more})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on what one client may send. Protocol code receives only this part of the settings."""
+    """Limits on what one client may send."""
 
     # 64 KiB: the limit of uvicorn's releases with httptools. Nothing is allocated for it in advance.
     max_request_line_bytes: int = setting(65536, LIMITS, "Longest request line; 414 above it.", low=64)

@@ -30,13 +30,10 @@ class ReplyChannel(Protocol):
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes."""
+        """The channel's name, unique among all processes."""
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send a response, a chunk of a response, or a WebSocket message. Awaiting the result is optional.
-
-        Raises LocalProtocolError for an invalid message.
-        """
+        """Send a response, a chunk or a WebSocket message. Awaiting is optional. Raises LocalProtocolError."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback()` once, when the client disconnects or the response is complete."""
@@ -47,13 +44,13 @@ class BodyChannel(Protocol):
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes."""
+        """The channel's name, unique among all processes."""
 
     async def receive(self) -> Message:
         """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
 
-        If the client disconnects early, return `{'closed': True, 'more_content': False}`. Reading `['content']` of this
-        message raises ClientDisconnected.
+        If the client has disconnected, return `{'closed': True, 'more_content': False}`. `message['content']` then
+        raises ClientDisconnected.
         """
 
 
@@ -65,13 +62,13 @@ class GroupsChannel(Protocol):
         """The name of this client's reply channel."""
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send `{'group': name}` with at least one of the keys `add`, `discard` and `send`.
+        """Send `{'group': name}` with one or more of the keys `add`, `discard` and `send`.
 
-        The values of `add` and `discard` are channel names. The value of `send` is a message.
+        `add` and `discard` take channel names. `send` takes a message.
         """
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Call `callback(event)` after each gap in the messages."""
+        """Call `callback(event)` when messages may have been lost."""
 
 
 class Channels(TypedDict):
@@ -96,24 +93,23 @@ ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 BREAK_OFF: Final = "uvicorn.break_off"
 
 
+# Compression would give each client a frame of its own.
 class SharedText(str):
-    """Text for many clients. The server does not compress this text, so all clients can get the same frame."""
+    """Text that the server sends to many clients uncompressed."""
 
 
 class SharedBytes(bytes):
-    """Bytes for many clients, like SharedText."""
+    """Bytes that the server sends to many clients uncompressed."""
 
 
+# Optional attribute: `loop_thread`, the identifier of the event loop's thread.
 @runtime_checkable
 class GroupMember(Protocol):
-    """A reply channel that can be a member of groups. All methods are called on the thread of the channel's event loop.
-
-    A channel may have an attribute `loop_thread`, the identifier of this thread.
-    """
+    """A reply channel that can join groups. Methods are called on the channel's event loop."""
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all channels of all processes."""
+        """The channel's name, unique among all processes."""
 
     @property
     def is_ready(self) -> bool:
@@ -123,13 +119,13 @@ class GroupMember(Protocol):
         """Send `{'text': text}` if no waiting is needed. Return whether the text was sent."""
 
     def send(self, message: Message) -> Awaitable[None] | None:
-        """Send a message. The result is an awaitable or None. Raises LocalProtocolError or ClientDisconnected."""
+        """Send a message. Raises LocalProtocolError or ClientDisconnected."""
 
     async def wait_ready(self) -> None:
         """Wait until a message can be sent, or the client has disconnected."""
 
     def break_off(self, reason: str) -> None:
-        """Close a WebSocket with code 1013. Abort an HTTP response, so that it does not look complete."""
+        """Close a WebSocket with code 1013. Abort an HTTP response."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` when the client disconnects. If the client has disconnected, call `callback()` now."""
+        """Call `callback()` as soon as the client has disconnected."""

@@ -22,7 +22,7 @@ __all__ = [
 
 
 def message_to_environ(message: Message) -> dict[str, Any]:
-    """Return the environ (PEP 3333) of an `http.request` message. The caller must add keys such as `wsgi.input`."""
+    """Convert a request message to an environ (PEP 3333). The caller adds `wsgi.input` and `wsgi.errors`."""
     return build_environ(exchange_from_message(message, HTTPGateway(), has_content=False))
 
 

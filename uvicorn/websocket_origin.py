@@ -1,7 +1,4 @@
-"""Checks the origin of WebSocket handshakes (E1).
-
-Without this check, any web page could open a WebSocket with the user's cookies.
-"""
+"""Checks the origin of WebSocket handshakes (E1)."""
 
 from __future__ import annotations
 
@@ -14,12 +11,9 @@ _ORIGIN: Final = re.compile(r"(?i:https?)://(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\\\s]+)(?::[0-9]*)?")
 
 
+# Without this check, any web page could open a WebSocket with the user's cookies.
 def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], checks_origin: bool) -> bool:
-    """Return whether a page of `origin` may open a WebSocket to `host`.
-
-    `allowed` lists origins. The member `*` allows any origin. If `allowed` is empty and `checks_origin` is true, only
-    pages of `host` may open a WebSocket.
-    """
+    """Return whether a page of `origin` may open a WebSocket to `host`."""
     if origin is None or "*" in allowed:
         return True
     if allowed:
@@ -28,7 +22,7 @@ def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], c
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Return whether `origin` is an origin of `host`. Ports are ignored. All loopback addresses are equal."""
+    """Return whether `origin` belongs to `host`. Ports are ignored. Loopback addresses are equal."""
     from_origin = _ORIGIN.fullmatch(origin)
     from_host = _HOST.fullmatch(host)
     if from_origin is None or from_host is None:
