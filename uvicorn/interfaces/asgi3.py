@@ -1,4 +1,4 @@
-"""Calls ASGI 3 applications, `async def app(scope, receive, send)`, and ASGI 2 applications."""
+"""Calls ASGI 3 and ASGI 2 applications."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RESPONSE_EVENTS: Final = frozenset(f"http.response.{name}" for name in ("body",
 
 @final
 class HTTPCall:
-    """One call of an ASGI application for a request. The application gets the methods `receive` and `send`."""
+    """Provides `receive` and `send` to an ASGI application for one request."""
 
     # Initial values are in the class, because most calls never change them, and each request makes a call.
 
@@ -75,7 +75,7 @@ class HTTPCall:
         return {"type": "http.disconnect"}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send an event of the response without waiting. To wait for a slow client, await the result."""
+        """Send a response event. Await the result to wait for a slow client."""
         exchange = self._exchange
         kind = message.get("type")
         state = exchange.state
@@ -221,7 +221,7 @@ class HTTPCall:
 
 
 class ASGI3Interface(Interface):
-    """Calls `app(scope, receive, send)` for each exchange, for each WebSocket, and once for the lifespan."""
+    """Calls `app(scope, receive, send)` for requests, WebSockets and the lifespan."""
 
     name = "asgi3"
     expected = "async def app(scope, receive, send)"
@@ -238,7 +238,6 @@ class ASGI3Interface(Interface):
         self.state: dict[str, Any] | None = None
 
     async def startup(self) -> None:
-        """Send `lifespan.startup`, unless the setting `lifespan` is off."""
         if self.settings.lifespan != "off":
             lifespan = Lifespan(self.app, self._asgi(), must_work=self.settings.lifespan == "on")
             if await lifespan.startup():
@@ -246,7 +245,6 @@ class ASGI3Interface(Interface):
                 self.state = lifespan.state
 
     async def shutdown(self, seconds: float) -> None:
-        """Give handlers `seconds` to finish, then cancel them. Afterwards send `lifespan.shutdown`."""
         await self.finish_handlers(seconds)
         if self._lifespan is not None:
             await self._lifespan.shutdown(self.settings.graceful_seconds)

@@ -23,7 +23,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class WebSocketCall(WebSocketListener):
-    """One call of an ASGI application for a WebSocket. The application gets the methods `receive` and `send`."""
+    """Provides `receive` and `send` to an ASGI application for one WebSocket."""
 
     __slots__ = ("_connected", "_denial", "_disconnect", "_queue", "_queued", "_receivers", "_session", "_settings")
 
@@ -43,7 +43,7 @@ class WebSocketCall(WebSocketListener):
         session.on_end(self._receivers.wake)
 
     def failed(self, error: BaseException) -> None:
-        """Log `error`. Respond 500 to the handshake, or close an accepted connection with 1011."""
+        """Log the application's `error`. Then reject the handshake or close the connection."""
         session = self._session
         if session.request.status != 101:
             answer_failure(session.request, error, ASGI_FAILURE)
@@ -68,7 +68,7 @@ class WebSocketCall(WebSocketListener):
     # For the application
 
     async def receive(self) -> Message:
-        """Return `websocket.connect`, then `websocket.receive` for each message, then `websocket.disconnect`."""
+        """Return the next event. The last event is `websocket.disconnect`."""
         if not self._connected:
             self._connected = True
             return {"type": "websocket.connect"}
@@ -86,7 +86,7 @@ class WebSocketCall(WebSocketListener):
         return {"type": "websocket.receive", "text": None, "bytes": message}
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send an event. The call never waits. An `await` of the result waits for a slow client."""
+        """Send an event. Await the result to wait for a slow client."""
         session = self._session
         kind = message.get("type")
         if kind == "websocket.send" and session.state is OPEN:
@@ -161,7 +161,6 @@ class WebSocketCall(WebSocketListener):
         self._receivers.wake()
 
     def ended(self, task: asyncio.Task[Any]) -> None:
-        """Handle the end of the application's call."""
         session = self._session
         request = session.request
         if task.cancelled():

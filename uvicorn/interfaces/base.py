@@ -51,12 +51,12 @@ class Interface:
         self.returns_awaitables = inspect.iscoroutinefunction(app if is_function else type(app).__call__)
 
     async def startup(self) -> None:
-        """If the application has a `startup` method, await it (rule R15)."""
+        """Await the application's optional `startup` method (rule R15)."""
         if self.runs_hooks:
             await call_hook(self.app, "startup")
 
     async def shutdown(self, seconds: float) -> None:
-        """Give handlers `seconds` to finish, then cancel them. Afterwards await the application's `shutdown` method."""
+        """Cancel handlers that still run after `seconds`. Then await the application's optional `shutdown` method."""
         await self.finish_handlers(seconds)
         if self.runs_hooks:
             await call_hook(self.app, "shutdown")
@@ -73,7 +73,7 @@ class Interface:
         return (self,)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Make `counts` count the requests for the application at `place`. Call this before the startup."""
+        """Register the application at `place` in `counts`. Call this before `startup`."""
         counts.add(place, self.name, getattr(self.app, "__uvicorn_lane__", None))
 
     def at(self, exchange: HTTPExchange) -> Interface:
@@ -81,7 +81,7 @@ class Interface:
         return self
 
     def contain_exits(self) -> None:
-        """From now on, SystemExit and KeyboardInterrupt in a handler end only the handler's request."""
+        """Limit the effect of SystemExit and KeyboardInterrupt to the handler's request."""
         self.tasks.contains_exits = True
 
     def serve_http(self, exchange: HTTPExchange) -> None:
@@ -93,17 +93,11 @@ class Interface:
         raise NotImplementedError
 
     def serve_handshake(self, session: WebSocketSession) -> None:
-        """Serve the request of a WebSocket handshake as an ordinary HTTP request. Never raises.
-
-        If `takes_over` is true, the application may take the connection over instead of responding.
-        """
+        """Serve a WebSocket handshake as an ordinary HTTP request. Never raises."""
         self.serve_http(session.request)
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call the application, and return the result. Hold back the response of the application during the call.
-
-        If the result is awaitable, send the response. Otherwise the application is invalid, so drop the response.
-        """
+        """Call the application. Send its response only if the result is awaitable."""
         held = HeldResponse(exchange)
         try:
             returned = self.app(*arguments)
@@ -114,12 +108,13 @@ class Interface:
         if self.returns_awaitables:
             held.release()
         else:
+            # The application is invalid.
             held.drop()
         return returned
 
 
 def request_template(key: str, kind: str, endpoint: Endpoint) -> Message:
-    """Return a template for channels messages and ASGI scopes. All requests of a connection share its values."""
+    """Return a connection's template for channels messages and ASGI scopes."""
     # In one step: adapters need a template for each request, because each request has an endpoint of its own.
     return {
         key: kind,
@@ -137,7 +132,7 @@ def request_template(key: str, kind: str, endpoint: Endpoint) -> Message:
 
 
 def fill_template(message: Message, exchange: HTTPExchange) -> None:
-    """Set the values of the request in `message`, a copy of a `request_template`. The caller sets `headers`."""
+    """Copy the request's values from `exchange` to `message`, except `headers`."""
     message["http_version"] = exchange.http_version
     message["method"] = exchange.method
     message["path"] = exchange.path
@@ -150,7 +145,7 @@ def fill_template(message: Message, exchange: HTTPExchange) -> None:
 
 
 def handshake_keys(session: WebSocketSession) -> Message:
-    """Return what `websocket.connect` and the ASGI scope of a WebSocket have in common, without `headers`."""
+    """Return the common part of `websocket.connect` messages and ASGI scopes, without `headers`."""
     request = session.request
     return {
         "scheme": "wss" if request.scheme == "https" else "ws",

@@ -26,7 +26,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class BodyChannel:
-    """`channels['body']` of a request, which receives the content in pieces."""
+    """`channels['body']`. Receives the request's content in pieces."""
 
     __slots__ = ("_exchange", "_name")
 
@@ -41,7 +41,7 @@ class BodyChannel:
         return self._name
 
     async def receive(self) -> Message:
-        """Return the next piece of content. After the last piece, return an empty piece."""
+        """Return the next piece of content. After the end, pieces are empty."""
         try:
             # As `receive`, without its coroutine.
             content, more_content = self._exchange.receive_now() or await self._exchange.receive_later()
@@ -51,7 +51,7 @@ class BodyChannel:
 
 
 class ClosedChunk(dict[str, Any]):
-    """The result of `BodyChannel.receive` if the client has disconnected before the end of the content."""
+    """The result of `BodyChannel.receive` if the client disconnects during its request."""
 
     def __missing__(self, key: str) -> Never:
         if key == "content":
@@ -60,7 +60,7 @@ class ClosedChunk(dict[str, Any]):
 
 
 def message_template(endpoint: Endpoint) -> Message:
-    """Return the message that is copied for each request of a connection."""
+    """Return a connection's template for channels messages."""
     template = request_template("channel", "http.request", endpoint)
     if endpoint.environ is not None:
         template["environ"] = endpoint.environ
@@ -69,7 +69,7 @@ def message_template(endpoint: Endpoint) -> Message:
 
 @final
 class ChannelsInterface(Interface):
-    """Calls `app(message, channels)` for each exchange, in a new task."""
+    """Calls `app(message, channels)` for each event, in a new task."""
 
     name = "channels"
     serves_websockets = True
@@ -102,7 +102,7 @@ class ChannelsInterface(Interface):
             # SystemExit, which an eagerly started handler raises here, ends the request and not the server.
             answer_failure(exchange, error)
             return
-        if self._wants_disconnect:
+        if self._wants_disconnect:  # Rule R8.
             exchange.on_close(partial(self._notify_disconnect, exchange, reply))
         if exchange.state is not COMPLETE or not task.done() or task.cancelled() or task.exception() is not None:
             watch_handler(self.tasks, task, exchange, weakref.ref(reply), self.settings)
@@ -112,7 +112,6 @@ class ChannelsInterface(Interface):
         listener.on_connect()
 
     def _notify_disconnect(self, exchange: HTTPExchange, reply: ReplyChannel) -> None:
-        """Send `http.disconnect` to applications with `wants_http_disconnect = True` (rule R8)."""
         message: Message = {"channel": "http.disconnect", "path": exchange.path}
         task = self.tasks.start(self.app(message, {"reply": reply}), exchange.endpoint)
         self.tasks.on_end(task, partial(_disconnect_handled, exchange))

@@ -1,4 +1,4 @@
-"""Channels applications that are plain functions. `threaded(app)` runs such an application on worker threads."""
+"""Runs plain functions as channels applications on worker threads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _REQUESTS: Final = frozenset(("http.request", "websocket.connect"))
 
 @final
 class Threaded:
-    """A channels application that calls the plain function `app(message, channels)` on worker threads."""
+    """A channels application that calls a plain function on worker threads."""
 
     def __init__(self, app: Callable[..., Any], threads: int | None = None) -> None:
         check_interface(app, "channels", _NAME)
@@ -58,12 +58,11 @@ class Threaded:
         self.held: dict[str, deque[_Connection]] = {}
 
     def __uvicorn_interface__(self, settings: Settings) -> ChannelsInterface:
-        """Return the interface for a server. By default, the pool has `settings.threads` threads."""
         self.settings = settings
         return ChannelsInterface(self, settings)
 
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
-        """Call the application on a worker thread. Respond 503 if the queue of the pool is full."""
+        """Call the application on a worker thread. If the pool's queue is full, respond 503."""
         reply = channels["reply"]
         loop = asyncio.get_running_loop()
         connection = self._connections.get(reply)
@@ -91,7 +90,7 @@ class Threaded:
         await call_hook(self.app, "startup")
 
     async def shutdown(self) -> None:
-        """Shut the application down, then end the worker threads after their current calls."""
+        """Shut the application down, then end the worker threads."""
         try:
             await call_hook(self.app, "shutdown")
         finally:
@@ -112,26 +111,25 @@ class Threaded:
 
 
 def threaded(app: Callable[..., Any], threads: int | None = None) -> Threaded:
-    """Return a channels application that calls the plain function `app(message, channels)` on worker threads.
+    """Return a channels application that calls the plain function `app` on worker threads.
 
-    The calls for one connection are made one after another, in the order of the events. During a call, `send` and
-    `receive` of the channels need no `await`, and block while the client is slow. `threads` is the size of the pool.
-    The default is the server's `--threads`.
+    `app` takes `(message, channels)`. `threads` is the number of threads, by default the server's `--threads`. Calls
+    for one connection run in order, one at a time. In `app`, `send` and `receive` need no `await`, and block while the
+    client is slow.
 
-    Raises ConfigError for a coroutine function, and InterfaceError for an object that does not take two arguments.
+    Raises ConfigError for a coroutine function. Raises InterfaceError if `app` does not take two arguments.
     """
     return Threaded(app, threads)
 
 
+# Makes the calls for one connection, one at a time.
 class _Connection:
-    """Makes the calls for one connection, one at a time."""
-
     __slots__ = ("_app", "_calls", "_client", "_is_busy", "_pool", "loop_calls")
 
     def __init__(self, app: Threaded, loop_calls: LoopCalls, client: str) -> None:
-        """`client` is the client's address, or empty if the number of threads per client is not limited."""
         self._app = app
         self._calls: deque[_Call] = deque()
+        # The client's address; empty without a limit on the client's threads.
         self._client = client
         self._is_busy = False
         # That of the first call: the application's next pool, after a shutdown, gets no late events.
@@ -147,7 +145,6 @@ class _Connection:
             self.begin()
 
     def begin(self) -> None:
-        """If a call waits, run it on a worker thread."""
         calls = self._calls
         self._is_busy = False
         while calls and not self._is_busy:
@@ -169,7 +166,6 @@ class _Connection:
             calls.popleft()
 
     def ended(self) -> None:
-        """Begin the next call of this connection. Then begin waiting calls of other connections."""
         app, client = self._app, self._client
         with app.lock:
             app.posted -= 1
@@ -181,7 +177,6 @@ class _Connection:
         self._let_another_begin()
 
     def _post(self, call: _Call) -> bool:
-        """Post `call`, and return True. If `call` must wait, return False."""
         app, client = self._app, self._client
         if client and app.shares.get(client, 0) >= app.settings.threads_per_client:
             held = app.held.setdefault(client, deque())
@@ -204,7 +199,6 @@ class _Connection:
         return True
 
     def _let_another_begin(self) -> None:
-        """Begin calls that were held back."""
         app = self._app
         with app.lock:
             held = app.held.get(self._client)
@@ -246,7 +240,6 @@ class _Call:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether this call is still needed."""
         if not self.is_awaited or (self._reply is not None and self._reply.has_lost_client):
             return self.kind == "websocket.disconnect"
         return True
@@ -280,7 +273,6 @@ class _Call:
     # On the event loop's thread
 
     def fail(self, error: BaseException) -> None:
-        """Pass `error` to the handler, or log `error` if the handler has been cancelled."""
         if isinstance(error, StopIteration) or not isinstance(error, (Exception, asyncio.CancelledError)):
             # SystemExit would end the event loop.
             error = ApplicationError.of(error)
@@ -316,7 +308,7 @@ class BlockingBody:
         return self._body.name  # type: ignore[no-any-return]
 
     def receive(self) -> Any:
-        """Block until the next piece of content has arrived, then return the piece."""
+        """Block until content arrives, and return the next piece."""
         if threading.get_ident() == self._thread:
             return self._body.receive()
         return LoopCalls.of(self._loop).run(self._body.receive)

@@ -1,4 +1,4 @@
-"""WebSockets of channels applications. `app(message, channels)` is called for each event of a connection."""
+"""Calls channels applications for each event of a WebSocket."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _MESSAGE_KEYS: Final = frozenset(("accept", "bytes", "close", "text"))
 
 @final
 class WebSocketReply:
-    """`channels['reply']` of all events of a connection. Tasks and threads may share the object."""
+    """`channels['reply']` of a WebSocket. Tasks and threads may share it."""
 
     __slots__ = ("__weakref__", "_drops", "_loop", "_name", "_session", "_thread", "_thread_drops", "over")
 
@@ -72,15 +72,13 @@ class WebSocketReply:
         return self._name
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a message. On the event loop's thread, the call does not wait.
+        """Send a message to the client. Await the result to wait for a slow client (rule R17).
 
-        The result can be awaited. Then the caller waits while the client is slow (rule R17).
+        The keys `accept`, `text` or `bytes`, and `close` take effect in this order. `accept` may have `subprotocol` and
+        `headers`. `close` may have `reason`. A response (`status`, ...) rejects the handshake.
 
-        The keys `accept`, `text` or `bytes`, and `close` take effect in this order. `subprotocol` and `headers` are
-        options of `accept`. `reason` is an option of `close`. A response (`status`, ...) rejects the handshake.
-
-        After the disconnect handler has ended, raises ChannelClosed in tasks that serve this client (rule R6). Raises
-        LocalProtocolError for a message that is invalid in the current state.
+        Raises LocalProtocolError for an invalid message. After the disconnect handler has ended, raises ChannelClosed
+        in tasks that serve this client (rule R6).
         """
         session = self._session
         # Looking up the running loop is faster than get_ident(); between two runs of the loop, none is running.
@@ -143,7 +141,7 @@ class WebSocketReply:
         return self._thread
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Register `callback()`. It is called once, when the connection ends for any reason (rule R15)."""
+        """Call `callback()` once when the connection ends (rule R15)."""
         self._session.on_end(callback)
 
     @property
@@ -151,7 +149,7 @@ class WebSocketReply:
         return self._session.state is not CONNECTING and not self._session.gateway.write_paused
 
     def offer_text(self, text: str) -> bool:
-        """Send `{'text': text}` if no waiting is needed. Return whether the text was sent."""
+        """Send `text` if the client is ready. Return whether `text` was sent."""
         session = self._session
         gateway = session.gateway
         if session.state is not OPEN or gateway.write_paused:
@@ -169,7 +167,7 @@ class WebSocketReply:
         await session.drain()
 
     def break_off(self, reason: str) -> None:
-        """Close with 1013, or reject the handshake with 503. Do nothing if the connection has ended."""
+        """Close the connection with 1013, or reject the handshake with 503."""
         session = self._session
         if session.state is OPEN:
             session.close(1013, reason)
@@ -248,7 +246,6 @@ class ChannelsListener(WebSocketListener):
         self._receive(None, data, len(data))
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """Call the application with `websocket.disconnect`, and limit the time of the client's handlers."""
         for running in self._running:
             cancel_later(running, self._settings.disconnect_seconds)
         self._order += 1
@@ -328,8 +325,8 @@ class ChannelsListener(WebSocketListener):
         self._reply.over = True
 
     def _log_failure(self, task: asyncio.Task[Any]) -> None:
-        """Log the failure of a message's handler. The connection stays open (rule R16)."""
         if not task.cancelled() and (error := task.exception()) is not None:
+            # The connection stays open (rule R16).
             log_failure(self._session, error)
 
     def _give_up_denial(self) -> None:

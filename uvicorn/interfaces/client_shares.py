@@ -1,4 +1,4 @@
-"""`--threads-per-client`: the requests of a client wait while the client uses as many threads as allowed."""
+"""Limits the worker threads of each client (`--threads-per-client`)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from uvicorn.concurrency.worker_pool import Job, PoolFull
 
 @final
 class SharedJob:
-    """A job for a client. Until the job has ended, it counts toward the client's limit on threads."""
+    """A job that counts toward its client's limit on threads."""
 
     __slots__ = ("_lock", "_shares", "client", "job", "post")
 
     def __init__(self, job: Job, client: str, shares: ClientShares, post: Callable[[SharedJob], bool]) -> None:
-        """`post(job)` posts a job from any thread, or returns False if the event loop is closed."""
         #: The job itself. Cancel it directly if it was never posted.
         self.job = job
         self._shares = shares
         self.client = client
+        #: Posts a job; returns False if the event loop is closed. Thread-safe.
         self.post = post
         # Acquired by the first `give_back`.
         self._lock = threading.Lock()
@@ -34,7 +34,6 @@ class SharedJob:
             self.give_back()
 
     def cancel(self) -> None:
-        """Cancel the job, because the pool has ended."""
         try:
             self.job.cancel()
         finally:
@@ -48,10 +47,10 @@ class SharedJob:
 
 @final
 class ClientShares:
-    """Counts the jobs of each client, and holds back jobs above the limit for one client. Thread-safe."""
+    """Holds back a client's jobs above the client's limit. Thread-safe."""
 
     def __init__(self, most: int, queue: int) -> None:
-        """`most` limits one client's jobs in the pool. `queue` limits one client's jobs that are held back."""
+        # For each client, the most jobs in the pool, and the most jobs that are held back.
         self._most = most
         self._queue = queue
         self._renew()
@@ -64,7 +63,7 @@ class ClientShares:
         self._waiting: dict[str, OrderedDict[SharedJob, None]] = {}
 
     def take(self, job: SharedJob) -> bool:
-        """Return True if `job` may be posted now. Otherwise hold `job` back, or raise PoolFull."""
+        """Return True if `job` may be posted now. Otherwise hold `job` back. Raises PoolFull."""
         if self._forks != forks.forks:
             self._renew()
         client = job.client
@@ -80,13 +79,12 @@ class ClientShares:
             return False
 
     def give_back(self, job: SharedJob) -> None:
-        """Post the next job of the client whose `job` has ended."""
+        """When `job` has ended, post the client's next job."""
         while (following := self._next(job.client)) is not None:
             if following.post(following):
                 return
 
     def _next(self, client: str) -> SharedJob | None:
-        """Return the client's next job, or None if no job of the client waits."""
         with self._lock:
             waiting = self._waiting.get(client)
             if waiting:
@@ -101,7 +99,7 @@ class ClientShares:
             return None
 
     def forget(self, job: SharedJob) -> None:
-        """Remove `job` from the jobs that are held back. Called when the client of `job` has disconnected."""
+        """Remove `job` from the jobs that are held back."""
         with self._lock:
             self._waiting.get(job.client, OrderedDict()).pop(job, None)
             self._tidy(job.client)

@@ -1,4 +1,4 @@
-"""Calls consumers, `async def app(message)`, which are the oldest interface (rule R9)."""
+"""Calls consumers, `async def app(message)` (rule R9)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from uvicorn.types import Message
 
 @final
 class ConsumerInterface(Interface):
-    """Calls the coroutine function `app(message)` for each exchange, in a new task."""
+    """Calls the coroutine function `app(message)` for each request, in a new task."""
 
     name = "consumer"
     expected = "async def app(message)"
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Start the handler when all content has arrived. Respond 413 to content above `max_inline_bytes`."""
         reply = ReplyChannel(exchange)
         content = exchange.receive_whole()
         try:
@@ -47,7 +46,7 @@ class ConsumerInterface(Interface):
 
 
 async def receive_inline(exchange: HTTPExchange, content: bytes | None, most: int) -> bytes | None:
-    """Return the whole content of up to `most` bytes. For longer content, respond 413 and return None."""
+    """Return the whole content. Above `most` bytes, respond 413 and return None."""
     if content is None:
         if _declared_length(exchange) > most:
             # Refuse before asking for content, for which a client may wait to be asked (100 Continue).

@@ -1,4 +1,4 @@
-"""Consumers that are plain functions, run by a pool of worker threads."""
+"""Calls consumers that are plain functions, on worker threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from uvicorn.types import Message
 
 @final
 class ThreadReplyChannel(HTTPReply):
-    """`message['reply_channel']` of a consumer on a worker thread. Usable from any thread."""
+    """`message['reply_channel']` of a consumer on a worker thread. Thread-safe."""
 
     __slots__ = ("_call",)
 
@@ -31,15 +31,15 @@ class ThreadReplyChannel(HTTPReply):
         self._call = call
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response or its next chunk, like `ReplyChannel.send`. Block while the client is slow.
+        """Send a response or its next chunk. Block while the client is slow.
 
-        The result may be awaited or dropped. After the client has disconnected, raises ChannelClosed on the consumer's
-        thread. Raises LocalProtocolError for a message that is invalid in the current state.
+        The result need not be awaited. After the client has disconnected, raises ChannelClosed on the consumer's
+        thread. Raises LocalProtocolError for an invalid message.
         """
         return self._call.send(message)
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Register `callback()`. It is called once on the event loop, when the exchange ends (rule R15)."""
+        """Call `callback()` once on the event loop's thread when the exchange ends (rule R15)."""
         self._call.on_close(callback)
 
 
@@ -169,7 +169,7 @@ def _head_of(message: Message) -> Head:
 
 @final
 class ThreadedConsumerInterface(ThreadedInterface):
-    """Calls the plain function `app(message)` on a worker thread for each exchange."""
+    """Calls the plain function `app(message)` on a worker thread for each request."""
 
     name = "consumer"
 
