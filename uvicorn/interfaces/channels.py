@@ -1,4 +1,4 @@
-"""Channels applications: `async def app(message, channels)`. Rules R1 to R18 are in docs/rules.md."""
+"""Calls channels applications, `async def app(message, channels)` (rules R1 to R18)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class BodyChannel:
 
 
 class ClosedChunk(dict[str, Any]):
-    """The result of `BodyChannel.receive` if the client disconnects during its request."""
+    """The result of `BodyChannel.receive` after an early disconnect."""
 
     def __missing__(self, key: str) -> Never:
         if key == "content":

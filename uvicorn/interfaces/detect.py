@@ -1,4 +1,4 @@
-"""Detects the interface of an application from its signature, and builds the interface."""
+"""Chooses and builds the interface of an application."""
 
 from __future__ import annotations
 
@@ -40,10 +40,8 @@ _CLASSES: Final = {
 def build_interface(
     app: Any, settings: Settings, source: str = "the application", keyword: str = "--interface"
 ) -> Interface:
-    """Build the interface that `settings.interface` names. For 'auto', detect the interface. Raises InterfaceError.
-
-    Error messages use `source` as the name of the application, and `keyword` as the name of the interface option.
-    """
+    """Build the interface that `settings.interface` names. Raises InterfaceError."""
+    # Errors name the application `source`, and the interface option `keyword`.
     factory = _declared(app)
     if settings.interface == "auto" and callable(factory):
         made: Interface = factory(settings)
@@ -61,7 +59,7 @@ def build_interface(
 
 
 def check_interface(app: Any, name: str, source: str = "the application") -> None:
-    """Raise InterfaceError if `app` cannot be called as an application of the kind `name`."""
+    """Raise InterfaceError if the interface `name` cannot call `app`."""
     if not callable(app):
         raise _not_callable(app, source)
     if reason := _why_no_kind(app):
@@ -106,11 +104,7 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
 
 
 def detect_interface(app: Any, source: str = "the application", keyword: str = "--interface") -> str:
-    """Return the name of the interface of `app`. Errors use `source` and `keyword`, as in `build_interface`.
-
-    An attribute `__uvicorn_interface__` takes precedence, then the usual names of parameters. Otherwise the number of
-    required parameters decides: 3 means asgi3, 2 means channels or wsgi, 1 means consumer. Raises InterfaceError.
-    """
+    """Return the name of the interface that fits `app`. Raises InterfaceError."""
     declared = _declared(app)
     if isinstance(declared, str):
         return declared
@@ -145,7 +139,7 @@ def detect_interface(app: Any, source: str = "the application", keyword: str = "
 
 
 def guessed_from(app: Any) -> tuple[str, ...]:
-    """Return the parameter names of `app` if only their number decides the interface. Otherwise return ()."""
+    """If only the number of parameters decides the interface, return their names. Otherwise return ()."""
     if _declared(app) is not None:
         return ()
     try:
@@ -156,10 +150,10 @@ def guessed_from(app: Any) -> tuple[str, ...]:
 
 
 def _declared(app: Any) -> Any:
-    """Return `app.__uvicorn_interface__`, the name of an interface or a function that builds an interface."""
     # An attribute that a middleware forwards would build an interface without the middleware.
     if inspect.getattr_static(app, "__uvicorn_interface__", None) is None:
         return None
+    # The name of an interface, or a function that builds an interface.
     declared = app.__uvicorn_interface__
     if inspect.isclass(app) and not isinstance(declared, str):
         raise InterfaceError(f"{app.__name__} is a class; expected an object, such as {app.__name__}(...)")
@@ -167,13 +161,11 @@ def _declared(app: Any) -> Any:
 
 
 def _why_no_kind(app: Any) -> str:
-    """Return the reason that `app` declares for having no interface, or an empty string."""
     reason = inspect.getattr_static(app, "__uvicorn_no_kind__", "")
     return reason if isinstance(reason, str) else ""
 
 
 def _wrapped_in_object(app: Any) -> Any:
-    """Return the application that a middleware object declares as `__wrapped__`, or None."""
     if inspect.isroutine(app) or inspect.isclass(app):
         return None
     return inspect.getattr_static(app, "__wrapped__", None)
@@ -195,7 +187,6 @@ def _not_callable(app: Any, source: str) -> InterfaceError:
 
 
 def _unwrap(app: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
-    """Return the function that a call of `app` probably runs, and whether it is a coroutine function."""
     while (inner := _wrapped_in_object(app)) is not None:
         app = inner
     function: Any = app

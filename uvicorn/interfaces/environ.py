@@ -1,4 +1,4 @@
-"""Converts requests to the environ of WSGI (PEP 3333), and back."""
+"""Converts requests to WSGI environs (PEP 3333), and back."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
-    """Build the environ of a request, without `wsgi.input`. `own` contains the interface's own keys."""
+    """Build a WSGI environ from `exchange` and `own`, without `wsgi.input`."""
     endpoint = exchange.endpoint
     kept = endpoint.environ_template
     if kept is None or kept[0] is not own:
@@ -124,7 +124,6 @@ def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> 
 
 
 def _key_of(name: bytes) -> str:
-    """Return the environ key of a field. For a field that the environ must not contain, return ""."""
     key = _COMMON_KEYS.get(name)
     if key is not None:
         return key
@@ -134,7 +133,6 @@ def _key_of(name: bytes) -> str:
 
 
 def _keys_of(names: tuple[bytes, ...]) -> tuple[str, ...]:
-    """Return the environ keys of the fields. If two fields have the same key, or a field has no key, return ()."""
     keys = tuple(map(_key_of, names))
     if "" in keys or len(set(keys)) < len(keys):
         keys = ()
@@ -148,7 +146,7 @@ def _keys_of(names: tuple[bytes, ...]) -> tuple[str, ...]:
 def exchange_from_environ(
     environ: Mapping[str, Any], gateway: HTTPGateway, loop: asyncio.AbstractEventLoop | None, length: int | None = None
 ) -> HTTPExchange:
-    """Create an exchange from `environ`. Keys of `environ` may be missing. For use on the thread of `loop`."""
+    """Create an exchange from `environ`. For use on the event loop's thread."""
     script_name, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING", "")
     target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
@@ -190,7 +188,6 @@ def exchange_from_environ(
 
 
 def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
-    """If `target` has the given path and query, return `target`. Otherwise build a target from the other arguments."""
     prefix, octets, query_octets = text_octets(script_name), text_octets(path), text_octets(query)
     if prefix and octets and not octets.startswith(b"/"):
         octets = b"/" + octets
@@ -205,12 +202,12 @@ def _target_of(script_name: str, path: str, query: str, target: str) -> bytes:
 
 
 def host_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys that the WSGI server has added to the environ of a request."""
+    """Return the part of `environ` that the WSGI server has added."""
     return _own_of(environ, _shape_of(environ)[2])
 
 
 def content_length(environ: Mapping[str, Any]) -> int:
-    """Return the content length of an environ. For an unknown length, return UNTIL_END or UNREADABLE."""
+    """Return the length of the request's content. UNTIL_END and UNREADABLE mean an unknown length."""
     declared = environ.get("CONTENT_LENGTH")
     if declared:
         length = parse_length(str(declared))
@@ -298,7 +295,7 @@ def _meaning_of(key: str) -> bytes:
 
 
 def text_octets(text: Any) -> bytes:
-    """Encode a text of the environ as Latin-1 (PEP 3333), or as UTF-8 if Latin-1 lacks a character."""
+    """Encode `text` as Latin-1 (PEP 3333), or as UTF-8 if necessary."""
     try:
         return text.encode("latin-1")  # type: ignore[no-any-return]
     except UnicodeEncodeError:

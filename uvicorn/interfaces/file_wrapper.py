@@ -38,7 +38,7 @@ class FileWrapper(wsgiref.util.FileWrapper):
 
 
 class FilePart(NamedTuple):
-    """A part of a file that the kernel can send: `length` bytes from byte `start`."""
+    """A part of `file`: `length` bytes from byte `start`."""
 
     file: FileIO
     start: int
@@ -46,7 +46,7 @@ class FilePart(NamedTuple):
 
 
 def part_to_send(filelike: Any) -> FilePart | None:
-    """Return the rest of a file if the kernel can send it. Return None if the file must be read."""
+    """If the kernel can send the file, return the unread part. Otherwise return None."""
     # The `read` of a subclass, such as GzipFile, may return other bytes than the descriptor has.
     buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
     try:

@@ -61,7 +61,6 @@ class HandlerTasks:
     """The running handlers of one interface."""
 
     def __init__(self, expected: str, alternative: str) -> None:
-        """Error messages suggest the signature `expected`, or the remedy `alternative`."""
         self._expected = expected
         self._alternative = alternative
         self._has_refused = False
@@ -71,7 +70,7 @@ class HandlerTasks:
         self.contains_exits = False
 
     def start(self, handler: Coroutine[Any, Any, Any], endpoint: Endpoint) -> asyncio.Task[Any]:
-        """Start a task for `handler`. On Python 3.12 and later, the handler begins to run immediately."""
+        """Start a task for `handler`. From Python 3.12 on, the task starts eagerly."""
         context = endpoint.context
         if context is None:
             context = endpoint.context = copy_context()
@@ -106,7 +105,7 @@ class HandlerTasks:
         return task
 
     def on_end(self, task: asyncio.Task[Any], callback: Callable[[asyncio.Task[Any]], object]) -> None:
-        """Call `callback(task)` when the handler `task` ends, or now if it has ended. A handler has one callback."""
+        """Call `callback(task)` after `task` has ended. Each task has one callback."""
         # Not a second done callback: the event loop takes 0.4 us for each.
         if task in self.running:
             self.running[task] = callback
@@ -124,7 +123,7 @@ class HandlerTasks:
         self._ended(task)
 
     def as_coroutine(self, called: Any) -> Coroutine[Any, Any, Any]:
-        """Return a coroutine for the awaitable that an application returned. Raises NoAwaitable for other objects."""
+        """Return the application's awaitable as a coroutine. Raises NoAwaitable for other objects."""
         if type(called) is CoroutineType or asyncio.iscoroutine(called):
             return called
         if hasattr(called, "__await__"):
@@ -137,7 +136,7 @@ class HandlerTasks:
         )
 
     async def finish(self, seconds: float) -> int:
-        """Wait up to `seconds` for all handlers to end. Cancel handlers that still run, and return their number."""
+        """Cancel handlers that still run after `seconds`, and return their number."""
         if self.running:
             logging.getLogger("uvicorn.error").info("Waiting for background tasks to complete. (CTRL+C to force quit)")
             await asyncio.wait(self.running, timeout=max(seconds, 0))
@@ -160,10 +159,11 @@ async def _contained(handler: Awaitable[Any], endpoint: Endpoint) -> Any:
 
 
 class NoAwaitable(InterfaceError):
-    """The application returned an object that cannot be awaited. Only the first such error is logged."""
+    """The application returned an object that cannot be awaited."""
 
     def __init__(self, message: str, is_first: bool) -> None:
         super().__init__(message)
+        #: Only the first error is logged.
         self.is_first = is_first
 
 
@@ -174,7 +174,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 def watch_handler(
     tasks: HandlerTasks, task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings
 ) -> None:
-    """When the handler `task` ends, limit the time of `exchange`. When `exchange` ends, limit the time of `task`."""
+    """If `task` fails, end `exchange`. If `exchange` ends early, cancel `task` later."""
     # Without keywords, which would cost a dict for each request.
     tasks.on_end(task, partial(_handler_ended, exchange, reply, settings))
     if not task.done():
@@ -197,7 +197,7 @@ def _handler_ended(
 
 
 def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
-    """Wait up to `seconds` for another task to reply through the handler's channel (A10.3)."""
+    """Give other tasks `seconds` to reply to `exchange` (A10.3)."""
     loop = asyncio.get_running_loop()
     # The log shows what the handler returned: it may be a response for another interface.
     what = "" if returned is None else f" {shape(returned)}"
@@ -232,7 +232,7 @@ def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: f
 
 
 def cancel_after_end(task: asyncio.Task[Any], exchange: HTTPExchange, seconds: float) -> None:
-    """Cancel `task` if it still runs `seconds` after the end of `exchange` (rule R6)."""
+    """If `exchange` ends early, cancel `task` after `seconds` (rule R6)."""
     exchange.on_end(partial(_exchange_ended, task, seconds))
 
 
@@ -247,14 +247,14 @@ def _exchange_ended(task: asyncio.Task[Any], seconds: float, exchange: HTTPExcha
 
 
 def cancel_later(task: asyncio.Task[Any], seconds: float) -> None:
-    """Cancel the handler of a disconnected client if it still runs after `seconds` (rule R6)."""
+    """Cancel `task` after `seconds` (rule R6)."""
     if not task.done():
         timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
         task.add_done_callback(lambda task: timer.cancel())
 
 
 def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings: Settings) -> None:
-    """Reject the handshake with 403 if `task` does not accept or reject the handshake in time."""
+    """Reject the handshake with 403 if `task` makes no decision in time."""
 
     def deny() -> None:
         if session.state is CONNECTING and session.request.state is WAITING:
@@ -269,7 +269,7 @@ def watch_handshake(task: asyncio.Task[Any], session: WebSocketSession, settings
 
 
 def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> bool:
-    """Return whether `error`, an exception of ours or of a framework, reports a disconnected client."""
+    """Return whether `error` reports that the client has disconnected."""
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         if isinstance(link, ClientDisconnected) or type(link).__name__ in _DISCONNECTS:
@@ -284,7 +284,7 @@ def is_disconnect(error: BaseException, seen: frozenset[int] = frozenset()) -> b
 
 
 def is_reported(error: BaseException) -> bool:
-    """Return whether `error` reports a broadcast outage, which has already been logged."""
+    """Return whether `error` reports a broadcast outage that was already logged."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_reported, error.exceptions))
     return isinstance(error, BroadcastUnavailable) and error.reported
@@ -303,7 +303,6 @@ def log_failure(where: object, error: BaseException, general: str = _FAILURE) ->
 
 
 def _sentence(error: BaseException, general: str) -> str:
-    """Return the message for `error`, or `general` for an unknown error."""
     if isinstance(error, UvicornError):
         return escaped(error, 1000)
     key, trace = error.args[0] if type(error) is KeyError and error.args else "", error.__traceback__
@@ -318,11 +317,7 @@ def _sentence(error: BaseException, general: str) -> str:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """End a response whose application has failed with `error`.
-
-    Pass `error` to the caller of the adapter. Without an adapter, log `error`. If the client has disconnected, only log
-    a line at the level INFO.
-    """
+    """Log the application's `error`, or pass it to an adapter. End the response."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

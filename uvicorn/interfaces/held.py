@@ -1,4 +1,4 @@
-"""Holds the response of a plain function until it is known whether the function returns an awaitable."""
+"""Holds back the response of a plain function during the call."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from uvicorn.core.exchange import COMPLETE, STREAMING, WAITING, HTTPExchange, HT
 
 
 def _held(name: str) -> Callable[..., None]:
-    """Return a method that stores a call of `name` in `steps`. `release` makes this call on `gateway`."""
-
     def hold(self: HeldResponse, *arguments: Any) -> None:
         self.steps.append(partial(getattr(self.gateway, name), *arguments))
 
@@ -20,7 +18,7 @@ def _held(name: str) -> Callable[..., None]:
 
 @final
 class HeldResponse(HTTPGateway):
-    """A gateway that holds the response of `exchange` until `release` or `drop` is called."""
+    """Holds a response until `release` or `drop` is called."""
 
     def __init__(self, exchange: HTTPExchange) -> None:
         self._exchange = exchange

@@ -24,7 +24,7 @@ from uvicorn.types import Message
 
 
 class HTTPReply:
-    """A reply channel that can be a group member. Subclasses define `send` and `on_close`."""
+    """Base class of HTTP reply channels. Subclasses define `send` and `on_close`."""
 
     __slots__ = ("__weakref__", "_exchange", "_name")
 
@@ -63,20 +63,18 @@ class HTTPReply:
 
 @final
 class ReplyChannel(HTTPReply):
-    """`channels['reply']` of one exchange. Hashable, and usable from any task or thread."""
+    """`channels['reply']` of a request. Hashable and thread-safe."""
 
     __slots__ = ()
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response or its next chunk. On the event loop's thread, the call does not wait.
-
-        The result can be awaited. Then the caller waits while the client is slow (R17).
+        """Send a response or its next chunk. Await the result to wait for a slow client (rule R17).
 
         A response has `status`, `headers`, `content`, `more_content` and `status_text`. A chunk has `content` and
         `more_content`.
 
-        After the client has disconnected, raises ChannelClosed in tasks that serve this client (rule R6). Raises
-        LocalProtocolError for a message that is invalid in the current state.
+        Raises LocalProtocolError for an invalid message. After the client has disconnected, raises ChannelClosed in
+        tasks that serve this client (rule R6).
         """
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:
@@ -128,11 +126,11 @@ class ReplyChannel(HTTPReply):
         return self._exchange.state is CLOSED
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Register `callback()`. It is called once, when the exchange ends or the client closes its side."""
+        """Call `callback()` once when the exchange ends or the client half-closes the connection."""
         self._exchange.on_close(callback)
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Register `callback()`. It is called once, when the response is complete or aborted."""
+        """Call `callback()` once when the response is complete or aborted."""
         self._exchange.on_end(lambda exchange: callback())
 
     def watch_thread(self, holds_thread: Callable[[], bool]) -> None:
@@ -140,7 +138,7 @@ class ReplyChannel(HTTPReply):
         self._exchange.thread_held = holds_thread
 
     def exchange_of(self, message: Message) -> HTTPExchange | None:
-        """Return the exchange if an adapter may use it directly, without messages. Otherwise return None."""
+        """If an adapter may use the exchange directly, return it. Otherwise return None."""
         exchange = self._exchange
         endpoint = exchange.endpoint
         client, scheme = exchange.forwarded or (endpoint.client, endpoint.scheme)

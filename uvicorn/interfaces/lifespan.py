@@ -1,4 +1,4 @@
-"""ASGI lifespan: one call of the application per process, for its startup and shutdown."""
+"""Runs the ASGI lifespan of an application."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CANCEL_SECONDS: Final = 1.0
 
 @final
 class Lifespan:
-    """The lifespan call of an application. `state` is `scope['state']`, which the application fills."""
+    """An application's lifespan call. The application fills `state`."""
 
     def __init__(self, app: Callable[..., Any], asgi: dict[str, str], must_work: bool) -> None:
         """With `must_work`, `startup` raises StartupError for an application without lifespan support."""
@@ -66,7 +66,7 @@ class Lifespan:
         return False
 
     async def shutdown(self, seconds: float) -> None:
-        """Send `lifespan.shutdown`, and wait up to `seconds` for the application's answer."""
+        """Send `lifespan.shutdown`. Wait up to `seconds` for the application to end."""
         if self._task is None or self._task.done():
             return
         try:
@@ -103,12 +103,12 @@ class Lifespan:
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:
-        """Return the application's answer to an event, or None if the application ends first."""
         assert self._task is not None
         self._asked = what
         answer = self._answer = asyncio.get_running_loop().create_future()
         self._events.put_nowait({"type": f"lifespan.{what}"})
         await asyncio.wait((answer, self._task), return_when=asyncio.FIRST_COMPLETED)
+        # None if the application has ended first.
         return answer.result() if answer.done() else None
 
     async def _cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""Lets a WSGI application take over the connection of a WebSocket handshake."""
+"""Lets a WSGI application take over a WebSocket connection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EXCLUSIVE_METHODS: Final = frozenset(("send", "sendall", "close"))
 
 @final
 class Takeover:
-    """Lets the application take over one connection, once, during the call for the handshake."""
+    """Lets an application take over one connection, at most once."""
 
     def __init__(self, session: WebSocketSession, loop_calls: LoopCalls, pool: WorkerPool) -> None:
         self.session = session
@@ -54,11 +54,9 @@ class Takeover:
         self.worker = 0
 
     def take(self, begin: Callable[[], T]) -> T:
-        """Call `begin()` on the event loop's thread, and return its result. The worker thread leaves its pool.
+        """Take the connection over by calling `begin()` on the event loop's thread.
 
-        For use on any thread except the event loop's thread. Raises the exceptions of `begin`. Raises
-        LocalProtocolError if the connection has already been taken over. Raises ClientDisconnected if the application
-        has responded, if the server rejects the handshake, or if the client has disconnected.
+        For use on other threads. Raises ClientDisconnected and LocalProtocolError.
         """
         with self._lock:
             if self.is_taken:
@@ -75,10 +73,8 @@ class Takeover:
                 raise
 
     def decide(self) -> bool:
-        """Return whether a thread has taken over the connection. After this call, no thread can take it over.
-
-        For use on the worker thread. If a takeover is in progress, this method waits until the takeover has ended.
-        """
+        """Forbid a takeover from now on. Return whether the connection has been taken over."""
+        # Waits for a takeover in progress: not for use on the event loop's thread.
         with self._lock:
             self._is_decided = True
             return self.is_taken
@@ -110,7 +106,7 @@ class Takeover:
         return begun
 
     def failed(self, error: BaseException) -> None:
-        """Log an exception of the application after the takeover, and close the connection."""
+        """Log the application's `error` after the takeover, and close the connection."""
         session = self.session
         if isinstance(error, StopIteration):
             # gunicorn's way to end a call without a response, which flask-sock and other libraries use.
@@ -124,7 +120,7 @@ class Takeover:
             session.close(INTERNAL_ERROR)
 
     def ended(self) -> None:
-        """Close the connection after the application's call, and report that the thread has ended."""
+        """Close the connection after the application's call. Report the thread's end."""
         session = self.session
         if self.is_taken and session.state is OPEN:
             session.gateway.catch_up()
@@ -136,10 +132,9 @@ class Takeover:
 
 @final
 class HandedSocket:
-    """`environ['werkzeug.socket']`, for applications that have their own WebSocket code. For use on any thread.
+    """`environ['werkzeug.socket']`, for WebSocket libraries. Thread-safe.
 
-    The first method call takes over the client's connection. From then on, the object is one end of a socket pair, with
-    the methods of `socket.socket`. `repr` and copying do not take over the connection.
+    The first method call takes over the connection.
     """
 
     __slots__ = ("_lock", "_sending", "_socket", "_takeover")

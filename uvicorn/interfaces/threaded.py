@@ -1,4 +1,4 @@
-"""`ThreadedInterface` calls blocking applications on worker threads. Each call is a `ThreadCall`."""
+"""Calls blocking applications on worker threads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _POLL_SECONDS: Final = 0.01
 
 
 class ThreadCall:
-    """One call of an application for `exchange`. Either a worker thread calls `run`, or the pool calls `cancel`."""
+    """One call of a blocking application. The pool calls either `run` or `cancel`."""
 
     __slots__ = (
         "_answered", "_context", "_failed", "_forget", "_loop_calls", "_over", "_returned", "_seconds", "_sent",
@@ -67,7 +67,7 @@ class ThreadCall:
     # On a worker thread
 
     def run(self) -> None:
-        """Call the application. If the call fails, log the failure and respond. Never raises."""
+        """Call the application, and answer failures. Never raises."""
         endpoint = self.exchange.endpoint
         last = None
         try:
@@ -90,7 +90,7 @@ class ThreadCall:
                 self._loop_calls.post(self._on_loop_end)
 
     def _call_application(self) -> Callable[[], None] | None:
-        """Call the application. Return a callback to run on the event loop, or None."""
+        # Returns a callback to run on the event loop, if one is needed.
         raise NotImplementedError
 
     def holds_thread(self) -> bool:
@@ -103,17 +103,17 @@ class ThreadCall:
     # On any thread
 
     def cancel(self) -> None:
-        """Respond 503. A pool that shuts down calls this method instead of `run`."""
+        """Respond 503 instead of calling the application."""
         self._loop_calls.post(lambda: refuse(self.exchange))
 
     # On the event loop's thread
 
     def on_end(self, exchange: HTTPExchange) -> None:
-        """Handle the end of the exchange. After a complete response, the application may run on for a limited time."""
         exchange.thread_held = None
         if not exchange.ended_early:
             self._over = True
             return
+        # The response is complete: the application may run on for a limited time.
         self._answered = True
         if not self._returned:
             self._forget = exchange.gateway.handler_continues(exchange, self._give_up, self._seconds)
@@ -127,7 +127,6 @@ class ThreadCall:
             forget()
 
     def _on_loop_failed(self, error: BaseException) -> None:
-        """Handle an error that the application raised or that its response caused."""
         answer_failure(self.exchange, error)
 
     def _on_loop_send(self, head: Head | None, content: bytes, more_content: bool) -> None:
@@ -165,7 +164,7 @@ class ThreadCall:
 
 
 class ThreadedInterface(Interface):
-    """Calls its application on threads of `executor`, by default a pool of `settings.threads` threads."""
+    """Calls a blocking application on threads of `executor`."""
 
     def __init__(self, app: Callable[..., Any], settings: Settings, executor: Executor | None = None) -> None:
         super().__init__(app, settings)
@@ -191,11 +190,10 @@ class ThreadedInterface(Interface):
         return loop_calls
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Add the application at `place`, and its pool of threads, to `counts`."""
         counts.add(place, self.name, self.executor if isinstance(self.executor, WorkerPool) else None)
 
     def queue(self, call: ThreadCall, exchange: HTTPExchange) -> None:
-        """Run `call` on a worker to respond to `exchange`. Respond 503 if the queue is full."""
+        """Run `call` on a worker thread. If the queue is full, respond 503."""
         if self._watches_rate:
             exchange.thread_held = call.holds_thread
         # A peer on a Unix socket is a proxy for all clients, unless it forwards their addresses.
@@ -209,7 +207,6 @@ class ThreadedInterface(Interface):
                 exchange.on_end(call.on_end)
 
     def _queue_shared(self, call: ThreadCall, exchange: HTTPExchange, shares: ClientShares, client: str) -> None:
-        """Like `queue`, but the call waits while `client` uses as many threads as allowed."""
         loop_calls = self.loop_calls()
 
         def post_or_give_back(job: SharedJob) -> None:
@@ -235,7 +232,6 @@ class ThreadedInterface(Interface):
         exchange.on_end(ended)
 
     def _post(self, job: Job, exchange: HTTPExchange) -> bool:
-        """Run `job` on a worker, and return True. If the executor rejects `job`, respond 503 and return False."""
         try:
             if isinstance(self.executor, WorkerPool):
                 self.executor.post(job)
@@ -252,10 +248,6 @@ class ThreadedInterface(Interface):
         return False
 
     async def shutdown(self, seconds: float) -> None:
-        """End the workers. Running calls have `seconds` to finish, and one more second to close their resources.
-
-        Calls that serve a WebSocket have `disconnect_seconds` instead.
-        """
         await super().shutdown(seconds)
         for job in self._shares.take_back() if self._shares is not None else ():
             job.job.cancel()
@@ -263,15 +255,15 @@ class ThreadedInterface(Interface):
             await asyncio.sleep(_POLL_SECONDS)
 
     def end_workers(self) -> None:
-        """End the workers. Called after the event loop is closed, if the process exits without `shutdown`."""
+        """End the workers without an event loop, in place of `shutdown`."""
         for _ in self._end_pool(_CLOSE_SECONDS):
             time.sleep(_POLL_SECONDS)
 
     def _end_pool(self, seconds: float) -> Iterator[None]:
-        """End the pool. Yield between checks, until all workers have ended or `seconds` have passed."""
         pool = self._own_pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
+            # Calls that serve a WebSocket have `disconnect_seconds`.
             detached_checks = int(self.settings.disconnect_seconds / _POLL_SECONDS)
             for check in range(int(seconds / _POLL_SECONDS)):
                 if not pool.alive and (not pool.detached or check >= detached_checks):
@@ -280,7 +272,7 @@ class ThreadedInterface(Interface):
 
 
 def refuse(exchange: HTTPExchange) -> None:
-    """Respond 503 for a call that no worker thread can make."""
+    """Respond 503 to a request that no worker thread can serve."""
     if exchange.state is WAITING:
         exchange.respond(*OVERLOADED)
 

@@ -38,7 +38,7 @@ class _OfThread(threading.local):
 
 
 class ErrorLog(io.TextIOBase):
-    """`wsgi.errors`. Each `write` logs its complete lines as one ERROR record of the logger uvicorn.app."""
+    """`wsgi.errors`. Logs complete lines at the level ERROR."""
 
     def __init__(self) -> None:
         self._of_thread = _OfThread()
@@ -154,7 +154,6 @@ class WSGICall(ThreadCall):
         self._send_last(b"")
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Let the kernel send a file, or return False if the kernel cannot send the file."""
         part = part_to_send(wrapper.filelike) if self.exchange.gateway.sends_files else None
         if part is None or self._ended or self._head is None:
             return False
@@ -182,7 +181,6 @@ class WSGICall(ThreadCall):
         return self._write
 
     def _write(self, content: bytes) -> None:
-        """The `write` function that `start_response` returns (PEP 3333)."""
         if self._over and not self._ended:
             raise ClientDisconnected("write: the response has ended, or the client has disconnected")
         # Empty content does not send the head, which the application may still replace (PEP 3333).
@@ -190,7 +188,7 @@ class WSGICall(ThreadCall):
             raise LocalProtocolError("write: content exceeds content-length; the rest is dropped")
 
     def _hand_over(self, content: bytes) -> bool:
-        """Send `content` up to content-length, and return whether `content` is longer."""
+        # Returns whether `content` exceeds content-length.
         if not isinstance(content, bytes):
             raise not_bytes(content)
         if self._ended:
@@ -259,7 +257,7 @@ class WSGICall(ThreadCall):
 
 @final
 class HandshakeCall(WSGICall):
-    """A call for a WebSocket handshake. The application responds, or takes the connection over."""
+    """A call for a WebSocket handshake. The application may take the connection over."""
 
     def __init__(
         self, interface: WSGIInterface, takeover: Takeover, environ: dict[str, Any], loop_calls: LoopCalls
@@ -332,7 +330,7 @@ def _is_iterable(returned: object) -> bool:
 
 @final
 class WSGIInterface(ThreadedInterface):
-    """Calls `app(environ, start_response)` on a worker thread for each exchange."""
+    """Calls `app(environ, start_response)` on a worker thread for each request."""
 
     name = "wsgi"
 
@@ -373,7 +371,7 @@ class WSGIInterface(ThreadedInterface):
         return environ
 
     def warn_of_excess(self, exchange: HTTPExchange) -> None:
-        """Log once that the application sends more than its content-length. Thread-safe."""
+        """Log once that a response exceeds its content-length. Thread-safe."""
         if self._unwarned.acquire(blocking=False):
             logger.warning(
                 "%s: the application sends more content than its content-length; the rest is dropped "

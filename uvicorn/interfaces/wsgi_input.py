@@ -19,7 +19,7 @@ _AHEAD_BYTES: Final = 131072
 
 # Not a raw file in an io.BufferedReader, which reads most blocks in two parts.
 class ContentReader(io.BufferedIOBase):
-    """Request content as a file. Each read blocks the worker thread until content arrives."""
+    """Request content as a file. A read blocks until content arrives."""
 
     __slots__ = (
         "_at", "_behind", "_ended", "_exchange", "_loop_calls", "_piece", "_pieces", "_put", "_taken", "_waiting",
@@ -27,7 +27,7 @@ class ContentReader(io.BufferedIOBase):
     )  # fmt: skip
 
     def __init__(self, exchange: HTTPExchange, loop_calls: LoopCalls, content: bytes | None = None) -> None:
-        """`content` is the whole content, or None if it has not arrived yet."""
+        """`content` is None while the content is incomplete."""
         self._exchange = exchange
         self._loop_calls = loop_calls
         # The piece that the worker thread reads, and its position in the piece.
@@ -91,7 +91,6 @@ class ContentReader(io.BufferedIOBase):
         return b"".join(parts)
 
     def _next(self) -> bool:
-        """Go to the next piece of content. Return False after the last piece."""
         self._taken += len(self._piece)
         self._piece = b""
         self._at = 0
@@ -156,7 +155,6 @@ class ContentReader(io.BufferedIOBase):
         return 0
 
     def _wake(self) -> None:
-        """Wake the worker thread after the current iteration of the event loop."""
         if self._waiting and self._waker is not None:
             self._waiting = False
             self._loop_calls.loop.call_soon(self._waker.wake)

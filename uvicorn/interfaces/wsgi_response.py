@@ -26,10 +26,7 @@ _STATUS: Final = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    """Convert the arguments of `start_response` to status code, reason phrase and fields with lower-case names.
-
-    Raises LocalProtocolError.
-    """
+    """Convert `start_response` arguments to a head with lower-case field names. Raises LocalProtocolError."""
     code, reason = (_STATUSES.get(status) if type(status) is str else None) or _checked_status(status)
     try:
         fields = [
@@ -44,7 +41,7 @@ def encode_response(status: object, headers: Iterable[Sequence[Any]]) -> tuple[i
 
 
 def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -> tuple[str, list[tuple[str, str]]]:
-    """Convert a response head to arguments of `start_response`. Raises LocalProtocolError for an invalid field."""
+    """Convert a response head to `start_response` arguments. Raises LocalProtocolError."""
     if reason and (not isinstance(reason, bytes) or has_controls(reason)):
         raise LocalProtocolError(f"status_text: expected bytes without control characters, got {reason!r:.100}")
     if not isinstance(status, int) or not 200 <= status <= 999:
@@ -64,7 +61,7 @@ def decode_response(status: int, reason: bytes, headers: Headers, phrase: str) -
 
 
 def field_octets(part: object) -> bytes:
-    """Convert bytes, a bytearray or a memoryview to bytes. Raises TypeError for any other type."""
+    """Convert bytes, a bytearray or a memoryview to bytes. Raises TypeError."""
     if not isinstance(part, (bytes, bytearray, memoryview)):
         raise TypeError(part)
     return bytes(part)

@@ -1,4 +1,4 @@
-"""The WebSocket of a WSGI application, `environ['uvicorn.websocket']`, whose methods block the calling thread."""
+"""The WebSocket of a WSGI application, `environ['uvicorn.websocket']`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MESSAGE_BYTES: Final = 128
 
 @final
 class Inbox(WebSocketListener):
-    """Holds received messages until a thread takes them. Above the limits, the gateway stops receiving."""
+    """Holds received messages until a thread takes them."""
 
     def __init__(self, session: WebSocketSession, loop_calls: LoopCalls, settings: Settings) -> None:
         self._session = session
@@ -42,10 +42,7 @@ class Inbox(WebSocketListener):
         self.end: tuple[int, str] | None = None
 
     def take(self, timeout: float | None) -> str | bytes | None:
-        """Return the next message, or None after `timeout` seconds.
-
-        Raises LocalProtocolError if another thread is receiving, and ClientDisconnected after the last message.
-        """
+        """Return the next message, or None after `timeout` seconds. Raises ClientDisconnected."""
         if not self._receiver.acquire(blocking=False):
             raise LocalProtocolError("websocket.receive: another thread is receiving; let one thread receive")
         try:
@@ -78,7 +75,6 @@ class Inbox(WebSocketListener):
         self._put(data)
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """Store `code` and `reason`, and wake the thread that waits for a message."""
         self.end = (code, reason)
         self._messages.put(None)
 
@@ -104,13 +100,10 @@ class Inbox(WebSocketListener):
 
 @final
 class WSGIWebSocket:
-    """`environ['uvicorn.websocket']` of a WebSocket handshake, for use on any thread except the event loop's thread.
+    """`environ['uvicorn.websocket']` of a handshake. Not for use on the event loop's thread.
 
-    The first `accept`, `receive` or `send` accepts the handshake. From then on the application's response is dropped.
-    When the application returns, the WebSocket is closed with 1000. After an exception, it is closed with 1011. Without
-    an accept, the application's response rejects the handshake.
-
-    After the end of the connection, `receive` and `send` raise ClientDisconnected with the close code.
+    The first `accept`, `receive` or `send` accepts the handshake. Afterwards the application's response is dropped.
+    Without these calls, the response rejects the handshake. When the application ends, the server closes the WebSocket.
     """
 
     def __init__(self, takeover: Takeover, loop_calls: LoopCalls, settings: Settings) -> None:
@@ -129,17 +122,16 @@ class WSGIWebSocket:
 
     @property
     def name(self) -> str:
-        """The name of this client's channel, for groups. Raises LocalProtocolError before the handshake is accepted."""
+        """The name of the client's channel. Raises LocalProtocolError before the handshake is accepted."""
         if self._reply is None:
             raise LocalProtocolError("call accept() before websocket.name")
         return self._reply.name
 
     def accept(self, subprotocol: str | None = None) -> None:
-        """Accept the handshake, with one of the subprotocols that the client offers.
+        """Accept the handshake, optionally with a subprotocol that the client offers.
 
-        Raises ClientDisconnected if the client has disconnected, or if the server rejects the handshake. The server
-        responds 403 for a forbidden origin, and 503 above `--ws-threads`. Raises LocalProtocolError for a subprotocol
-        that was not offered, or for a second call.
+        Raises ClientDisconnected if the client has disconnected, or if the server rejects the handshake. Raises
+        LocalProtocolError for other subprotocols, or for a second call.
         """
         self._check_thread()
         if self._reply is not None:
@@ -147,7 +139,7 @@ class WSGIWebSocket:
         self._takeover.take(lambda: self._on_loop_accept(subprotocol))
 
     def receive(self, timeout: float | None = None) -> str | bytes | None:
-        """Block until the next message arrives, and return it. After `timeout` seconds, return None.
+        """Return the next message, or None after `timeout` seconds.
 
         Only one thread may receive at a time. Raises ClientDisconnected when the connection has ended.
         """
@@ -157,7 +149,7 @@ class WSGIWebSocket:
         return self._inbox.take(timeout)
 
     def send(self, message: str | bytes | bytearray | memoryview) -> None:
-        """Send a text or binary message. Block while the client is slow. Several threads may send at the same time.
+        """Send a text or binary message. Block while the client is slow. Thread-safe.
 
         Raises ClientDisconnected when the connection has ended, or after `close`.
         """
@@ -181,11 +173,7 @@ class WSGIWebSocket:
             raise self._inbox.disconnected()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection. For use on any thread, and at any time after the accept.
-
-        After the client's answer, `receive` raises ClientDisconnected. Raises LocalProtocolError for an invalid code,
-        for an invalid reason, or before the accept.
-        """
+        """Close the connection. Thread-safe. Raises LocalProtocolError for invalid arguments, or before the accept."""
         check_close(code, reason)
         if self._reply is None and self._session.state is not CLOSED:
             raise LocalProtocolError(
