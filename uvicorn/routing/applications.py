@@ -20,7 +20,7 @@ _SHUTDOWN_SECONDS: Final = 1.5
 
 
 class OwningInterface(Interface):
-    """Has an interface for each entry. Entries with equal applications share an interface, even in nested tables."""
+    """Contains the interface of each entry. Entries with equal applications and pools share an interface."""
 
     def __init__(self, app: Any, entries: Iterable[Entry], settings: Settings) -> None:
         super().__init__(app, settings)
@@ -38,7 +38,6 @@ class OwningInterface(Interface):
         """Record that an enclosing table serves this interface at `entry`."""
 
     def _join(self, applications: Applications) -> None:
-        """Use one interface for all entries with equal applications."""
         for entry, interface in self.interfaces.items():
             if isinstance(interface, OwningInterface):
                 interface._join(applications)
@@ -50,13 +49,11 @@ class OwningInterface(Interface):
         return list(dict.fromkeys(part for interface in self.interfaces.values() for part in interface.parts))
 
     async def startup(self) -> None:
-        """Start each distinct application, in the order of the entries. Raises StartupError."""
         await self._applications.startup(self.settings.graceful_seconds)
         for table in self._tables():
             table.begin()
 
     async def shutdown(self, seconds: float) -> None:
-        """Shut the applications down in reverse order, within `seconds` in total."""
         for table in self._tables():
             table.end()
         await self._applications.shutdown(seconds)
@@ -92,14 +89,14 @@ class OwningInterface(Interface):
 
 @final
 class Applications:
-    """The distinct applications of a table and of nested tables, in the order of the entries."""
+    """The distinct applications of a table, including nested tables."""
 
     def __init__(self) -> None:
         self._found: list[Application] = []
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface of an earlier entry with an equal application and pool. Otherwise return `interface`."""
+        """Return an earlier entry's interface if application and pool are equal, otherwise `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry
@@ -111,7 +108,7 @@ class Applications:
         return interface
 
     async def startup(self, seconds: float) -> None:
-        """Start all applications in order. If a startup fails, shut down the started applications within `seconds`."""
+        """Start all applications in order. After a failure, shut down the started applications within `seconds`."""
         for application in self._found:
             try:
                 await application.startup()

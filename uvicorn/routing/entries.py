@@ -78,7 +78,7 @@ class Entry:
         return entry
 
     def build(self, settings: Settings) -> Interface:
-        """Return a new interface of the application. Raises InterfaceError, whose message names the entry."""
+        """Return a new interface for the application. Raises InterfaceError."""
         settings = replace(settings, interface=self.interface, threads=self.threads or settings.threads)
         try:
             return build_interface(self.app, settings, keyword=self.keyword)
@@ -87,7 +87,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The path of the entry, and the host, methods or protocol that the entry requires."""
+        """The entry's conditions as text, such as "GET,HEAD example.com/shop"."""
         methods = ",".join(sorted(self.methods)) if self.methods is not None else self.protocol or ""
         return f"{methods} {self.host or ''}{self.path}".lstrip()
 
@@ -103,13 +103,13 @@ class Entry:
 
 
 def adapted(app: Any) -> tuple[Any, object]:
-    """If `app` is one of our adapters, return the adapter's application and pool. Otherwise return `(app, None)`."""
+    """Return an adapter's application and pool. For any other `app`, return `(app, None)`."""
     parts: tuple[Any, object] = getattr(app, "__uvicorn_adapted__", (app, None))
     return parts
 
 
 class Unservable:
-    """Base class of applications that only the servers and adapters of this package can serve."""
+    """Base class of applications that only this package can serve."""
 
     #: Why no other server can call it; see `uvicorn.interfaces.detect`.
     __uvicorn_no_kind__: ClassVar[str]
@@ -119,19 +119,19 @@ class Unservable:
 
 
 def mapped(app: Any, wrap: Callable[[Any], Any]) -> Any:
-    """If `app` contains applications, return a copy with wrapped applications. Otherwise return `wrap(app)`."""
+    """Wrap `app`. For a Router, Shift or adapter, wrap the applications inside instead."""
     inside = getattr(app, "mapped", None)
     return inside(wrap) if callable(inside) else wrap(app)
 
 
 class Route(Entry):
-    """`Route("/a/b", app)` takes this path only. `Route("/a/*", app)` takes `/a` and every path below it.
+    """`Route("/a/b", app)` takes only this path. `Route("/a/*", app)` takes `/a` and every path below.
 
-    A Route leaves the root path unchanged. `host`, `protocol` (`"http"` or `"websocket"`) and `methods` restrict the
-    requests. GET includes HEAD. `threads` is the size of the entry's own pool, for a blocking application. `interface`
-    names the kind of the application, which is detected by default. `name` replaces the path in log lines.
+    `host`, `protocol` (`"http"` or `"websocket"`) and `methods` restrict the requests. GET includes HEAD. `threads` is
+    the size of the entry's own thread pool. `interface` names the kind of application. By default, the kind is
+    detected. `name` replaces the path in log lines.
 
-    Raises ConfigError for an invalid argument, and InterfaceError for an application of an unknown kind.
+    Raises ConfigError for an invalid argument, and InterfaceError for an unknown kind of application.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Route(Entry):
 
 
 class Mount(Entry):
-    """`Mount("/shop", app)` takes `/shop` and every path below it, and adds `/shop` to the root path.
+    """`Mount("/shop", app)` takes `/shop` and every path below, and adds `/shop` to the root path.
 
     The keywords are the same as for `Route`.
     """
@@ -221,7 +221,6 @@ def _check_path(where: str, path: object) -> None:
 
 
 def _checked_host(where: str, host: object) -> str | None:
-    """Return the host in lower case and without a final dot. Raises ConfigError."""
     if host is None:
         return None
     text = host.lower().removesuffix(".") if isinstance(host, str) else ""

@@ -26,7 +26,7 @@ class Refusal(Interface):
 
 @final
 class RouterInterface(OwningInterface):
-    """Passes each exchange to the interface of the entry that takes the request."""
+    """Passes each request to the interface of the matching entry."""
 
     name = "router"
 
@@ -68,15 +68,11 @@ class RouterInterface(OwningInterface):
         interface.serve_http(exchange)
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface for a WebSocket handshake, and set the root path of the exchange."""
         return self._place(exchange, self._handshake_protocol).at(exchange)
 
     def leaf(self, path: str, host: str, protocol: str, method: str) -> tuple[Interface, str] | None:
-        """Return `(interface, prefix)` for a request, or None if no entry matches.
-
-        `prefix` joins the prefixes of the Mounts that take the request. `host` is the result of `host_name`, and
-        `method` the result of `intended_method`. If `reads_fields` is false, `host` and `method` are ignored.
-        """
+        """Return an interface and the joined prefixes of the Mounts. None if no entry matches."""
+        # `host` is a result of `host_name`, and `method` a result of `intended_method`.
         entry = self._table.find(path, host, protocol, method)
         if entry is None:
             return None
@@ -88,7 +84,6 @@ class RouterInterface(OwningInterface):
         return None if found is None else (found[0], prefix + found[1])
 
     def _place(self, exchange: HTTPExchange, protocol: str) -> Interface:
-        """Set the endpoint of `exchange`, and return the interface of the entry for `exchange`."""
         endpoint = exchange.endpoint
         path = exchange.path
         root_path = ""

@@ -1,4 +1,4 @@
-"""The applications of a site. Each is a leaf of a tree of Routers and Shifts."""
+"""Lists the applications in a tree of Routers and Shifts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uvicorn.settings import Settings
 
 
 class Leaf(NamedTuple):
-    """An application of a site, with the Routers and entries that lead to it."""
+    """An application, and the Routers and Shifts above it."""
 
     places: tuple[tuple[Router, Entry], ...]
     app: Any
@@ -29,12 +29,12 @@ class Leaf(NamedTuple):
 
     @property
     def entry(self) -> Entry | None:
-        """The entry of the application. None if the application is the whole site."""
+        """The application's entry, or None if the application is the whole site."""
         return self.places[-1][1] if self.places else None
 
     @property
     def path(self) -> str:
-        """The path below the root of the site, or a pattern such as `/shop/*`."""
+        """The path from the site's root, or a pattern such as `/shop/*`."""
         moved, below = self.above
         if self.entry is None or isinstance(self.entry, Default):
             return f"{moved}{below}/*" if moved or below else "*"
@@ -42,7 +42,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """The joined prefixes of all Mounts, and the prefix of the Route below the last Mount."""
+        """The joined prefixes of the Mounts, and the prefix of the Route below."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:
@@ -66,7 +66,7 @@ class Leaf(NamedTuple):
 
 
 def leaves_of(app: Any, settings: Settings, source: str = "the application") -> list[Leaf]:
-    """Return the applications of a site in the order of their entries. Raises InterfaceError for an unknown kind."""
+    """Return a site's applications in the order of the entries. Raises InterfaceError."""
     return list(_leaves(app, build_interface(app, settings, source), (), ()))
 
 
@@ -88,7 +88,6 @@ def _leaves(
 
 
 def _inside(app: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the innermost application, and the adapters and middleware objects around it."""
     wrappers: list[Any] = []
     while True:
         inner = adapted(app)[0]

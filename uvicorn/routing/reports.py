@@ -1,4 +1,4 @@
-"""`report(token=...)` returns an application that shows the number and the duration of each entry's requests."""
+"""`report` makes an application that shows statistics of a site's requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class Report(StatusEntry):
     name = "report"
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
-        """Return JSON if the request accepts `application/json` by name, and text otherwise."""
         figures = figures_of(counts)
         if "application/json" in accept.lower():
             return b"application/json", json.dumps(figures).encode() + b"\n"
@@ -35,9 +34,8 @@ class Report(StatusEntry):
 def report(*, token: str) -> Report:
     """Return an application that shows the requests of each entry, for `Route("/_status", report(token=...))`.
 
-    A request without the field `Authorization: Bearer <token>` gets 404. The response is text, or JSON for `Accept:
-    application/json`. The response covers the whole site, even in a nested Router. With several worker processes,
-    each process reports its own requests.
+    Requests without `Authorization: Bearer <token>` get 404. The response is text, or JSON for `Accept:
+    application/json`. Each worker process reports only its own requests.
 
     Raises ConfigError for a token with less than 16 characters.
     """
@@ -82,7 +80,7 @@ def _entry(entry: EntryCounts, in_flight: int, websockets: int) -> dict[str, Any
 
 
 def quantile(buckets: list[int], share: float) -> float | None:
-    """Return the bound of the bucket that contains the quantile `share`, or None if that bucket has no bound."""
+    """Return an upper bound of the quantile `share`, or None if no bound is known."""
     total = sum(buckets)
     for bound, count in zip(BOUNDS, accumulate(buckets), strict=False):
         if total and count >= share * total:

@@ -1,4 +1,4 @@
-"""`Router`, which passes each request to one of several applications of any kind."""
+"""`Router` passes each request to one of several applications."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _NO_KIND: Final = (
 class Router:
     """`Router(*entries, default=app)` passes each request to the application of the most specific entry.
 
-    `entries` are `Route` and `Mount` objects, in any order. `default` takes all other requests. Without a default, such
-    requests get 404 or 405. Each distinct application is started once, in the order of the entries. The default is
-    started last. Raises ConfigError for entries that take the same requests.
+    `entries` are `Route` and `Mount` objects, in any order. `default` takes all other requests. Without a default,
+    those requests get 404 or 405. Each distinct application is started once, in the order of the entries. Raises
+    ConfigError if two entries take the same requests.
     """
 
     __slots__ = ("__weakref__", "_entries", "_table")
@@ -50,12 +50,12 @@ class Router:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """The entries in the given order. The default is not an entry."""
+        """The entries in the given order, without the default."""
         return self._table.entries
 
     @property
     def applications(self) -> list[Any]:
-        """The distinct applications of this Router and of nested Routers and Shifts, in the order of startup."""
+        """The distinct applications, including nested ones, in the order of startup."""
         found: list[Any] = []
         for app in chain.from_iterable(_applications_in(entry.app) for entry in self._table.all):
             if app not in found:
@@ -64,18 +64,16 @@ class Router:
 
     @property
     def default(self) -> Any:
-        """The application for requests that match no route, or None."""
+        """The application for requests that no entry takes, or None without a default."""
         return None if self._table.default is None else self._table.default.app
 
     def find(self, path: str, *, host: str = "", protocol: str = HTTP, method: str = "GET") -> Entry | None:
-        """Return the entry that takes a request, or None. `path` is decoded, and lacks the root path."""
+        """Return the entry that takes a request, or None if no entry matches."""
+        # `path` is decoded, and lacks the root path.
         return self._table.find(path, host_name(host), protocol, method)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> Router:
-        """Return a Router with wrapped applications. `wrap(app)` is called once for each distinct application.
-
-        Copies of nested Routers, Shifts and adapters contain the wrapped applications.
-        """
+        """Return a copy with wrapped applications. `wrap(app)` is called once for each distinct application."""
         apps: list[Any] = []
         wrapped: list[Any] = []
 
@@ -92,13 +90,13 @@ class Router:
         return RouterInterface(self, self._table, settings)
 
     def __call__(self, *arguments: Any) -> Coroutine[Any, Any, None]:
-        """Call a channels application for a message. Raises InterfaceError for an application of another kind."""
+        """Pass a message to a channels application. Raises InterfaceError for any other application."""
         if len(arguments) == 2 and isinstance(arguments[1], Mapping) and "reply" in arguments[1]:
             return self._call_channels(*arguments)
         raise InterfaceError(_NO_KIND)
 
     async def startup(self) -> None:
-        """Run the `startup` of each channels application. If one fails, shut down the started applications."""
+        """Run the `startup` of each channels application. After a failure, shut down the started applications."""
         async with AsyncExitStack() as started:
             for app in self.applications:
                 await call_hook(app, "startup")
@@ -142,14 +140,12 @@ class Router:
 
 
 def _applications_in(app: Any) -> list[Any]:
-    """Return the applications of a Router or a Shift, or the given application itself."""
     if isinstance(app, Shift):
         return [*_applications_in(app.old), *_applications_in(app.new)]
     return app.applications if isinstance(app, Router) else [app]
 
 
 def _takes_messages(entry: Entry) -> bool:
-    """Whether the application of `entry` can be called as `app(message, channels)`."""
     if entry.interface != "auto" or isinstance(entry.app, Router):
         return entry.interface in ("auto", "channels")
     try:

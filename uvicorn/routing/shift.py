@@ -32,16 +32,17 @@ _FALLING_BACK: Final = ("GET", "HEAD")
 class Shift(Unservable):
     """`Shift(old, new, weight=5, key=cookie("visitor"))` passes five percent of the visitors to `new`.
 
-    `weight` is a percentage, or a function that returns the percentage. The function is called on a thread once a
-    second. Before the first result, the weight is 0. `key` is `cookie(name)`, `header(name)`, `client()`, or a function
-    that gets the request's head and returns text. Requests with equal keys get the same application. A request without
-    a key goes to `old`, unless the weight is 100. Two Shifts with equal `name` and `weight` make the same choice for
-    equal keys. The default `name` is the path of the entry.
+    `weight` is a percentage, or a function that returns the percentage. A thread calls the function once a second.
+    Before the first result, the weight is 0.
 
-    `fallback` lists status codes. `old` responds to a GET or HEAD request if `new` responds with one of these codes, or
-    with a field `x-uvicorn-pass: 1`.
+    `key` is `cookie(name)`, `header(name)`, `client()`, or a function that returns text for a request's head. Requests
+    with equal keys get the same application. Requests without a key go to `old`, unless the weight is 100. Two Shifts
+    with equal `name` and `weight` choose alike for equal keys. The default `name` is the entry's path.
 
-    Raises ConfigError for an invalid argument, and InterfaceError for an application of an unknown kind.
+    `fallback` lists status codes. If `new` responds to GET or HEAD with such a code, `old` responds instead. The
+    response field `x-uvicorn-pass: 1` has the same effect.
+
+    Raises ConfigError for an invalid argument, and InterfaceError for an unknown kind of application.
     """
 
     old: Any
@@ -105,7 +106,7 @@ class Side(Entry):
         super().__init__(side, app, "")
 
     def place(self, where: str) -> None:
-        """Derive the name of this side in error messages from `where`, the path of the entry."""
+        """Record the path of the Shift's entry, for error messages."""
         object.__setattr__(self, "where", f"Shift({where!r}): {self.path}")
 
     def __repr__(self) -> str:
@@ -132,7 +133,6 @@ class ShiftInterface(OwningInterface):
         self._counts: Counts | None = None
 
     def place(self, entry: Entry) -> None:
-        """Use the path of the entry as the name of a Shift without a name."""
         self._name = self._given_name or entry.path
         for side in (self._old, self._new):
             side.place(entry.path)
@@ -193,7 +193,6 @@ class ShiftInterface(OwningInterface):
         return self.interfaces[side]
 
     def _key_of(self, exchange: HTTPExchange) -> str:
-        """Return the key of a request, or "" if there is no key or the key function fails."""
         assert self._key is not None
         try:
             key = self._key(exchange)

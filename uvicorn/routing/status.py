@@ -1,4 +1,4 @@
-"""`metrics(token=...)`, and the base class of `report(token=...)`. A request without the token gets 404."""
+"""Applications that show statistics to clients with a token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_COUNTED: Final = b"Requests are counted only by uvicorn and by its gunicorn
 
 
 class StatusEntry(Unservable):
-    """Base class of the applications that `report(token=...)` and `metrics(token=...)` return."""
+    """Base class of `Metrics` and `Report`."""
 
     __uvicorn_no_kind__ = (
         "report(...) and metrics(...) are applications for an entry of a Router, such as "
@@ -45,7 +45,6 @@ class StatusEntry(Unservable):
         return StatusInterface(self, settings)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> StatusEntry:
-        """Return `self`, and never call `wrap`."""
         return self
 
     def __repr__(self) -> str:
@@ -83,8 +82,8 @@ class Metrics(StatusEntry):
 def metrics(*, token: str) -> Metrics:
     """Return an application that shows metrics to Prometheus, for `Route("/metrics", metrics(token=...))`.
 
-    A request without the field `Authorization: Bearer <token>` gets 404. A server with several worker processes rejects
-    this application at startup, and needs `--metrics` instead.
+    Requests without `Authorization: Bearer <token>` get 404. With several worker processes, the startup fails. Use
+    `--metrics` there.
 
     Raises ConfigError for a token with less than 16 characters.
     """

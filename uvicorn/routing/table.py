@@ -1,8 +1,6 @@
-"""Finds the most specific entry of a Router for a request. If no entry takes the request, returns the error response.
+"""Finds the most specific entry of a Router for a request.
 
-If several entries match, the first of these differences decides: an entry with a host precedes one without, an exact
-path precedes a prefix, a longer prefix precedes a shorter one, an entry with a protocol precedes one without, and an
-entry with methods precedes one without. The order in which the entries were written does not matter.
+These properties count, the first one most: a host, an exact path, a longer prefix, a protocol, methods.
 """
 
 from __future__ import annotations
@@ -50,21 +48,22 @@ class Table:
         self.has_methods = any(entry.methods is not None for entry in self.entries)
 
     def find(self, path: str, host: str, protocol: str, method: str) -> Entry | None:
-        """Return the entry for a request, or None. `path` is decoded, and lacks the root path."""
+        """Return the entry that takes a request, or None if no entry matches."""
+        # `path` is decoded, and lacks the root path.
         entry = None
         if self.has_hosts and (paths := self._hosts.get(host)) is not None:
             entry = paths.find(path, protocol, method)
         return self.any_host.find(path, protocol, method) if entry is None else entry
 
     def find_by_fields(self, path: str, fields: Fields, protocol: str, method: str) -> Entry | None:
-        """Like `find`. The host, and the method that a CORS preflight asks for, are read from `fields`."""
+        """Return the entry for a request with these header fields, or None if no entry matches."""
         if method == "OPTIONS" and self.has_methods:
             method = intended_method(method, field_value(fields, b"access-control-request-method"))
         host = host_name(field_value(fields, b"host")) if self.has_hosts else ""
         return self.find(path, host, protocol, method)
 
     def allowed_methods(self, path: str, host: str) -> set[str]:
-        """Return the methods of the HTTP entries for `path`. For use after `find` has returned None."""
+        """Return the methods that entries take at `path`. For use after `find` returned None."""
         allowed: set[str] = set()
         for entry in self.entries:
             if entry.host in (None, host) and entry.protocol != WEBSOCKET:
@@ -82,18 +81,18 @@ class Table:
 
 
 def field_value(fields: Fields, name: bytes) -> str:
-    """Return the value of the first field with this name, or an empty value."""
+    """Return the first value of a field, or "" without the field."""
     names, values = fields
     return values[names.index(name)].decode("latin-1") if name in names else ""
 
 
 def intended_method(method: str, asked: str) -> str:
-    """Return the method of a request, or the method that a CORS preflight asks for."""
+    """Return the request's method. For a CORS preflight, return the announced method."""
     return asked.strip() or method if method == "OPTIONS" else method
 
 
 def host_name(field: str) -> str:
-    """Return the host of a `host` field in lower case, without port and final dot."""
+    """Return a Host field's host in lower case, without port and final dot."""
     text = field.lower()
     if text.startswith("["):
         return text[: text.find("]") + 1]
@@ -102,11 +101,7 @@ def host_name(field: str) -> str:
 
 @final
 class Paths:
-    """The entries for one host, or for all hosts.
-
-    The possible paths, sorted as text, are divided into ranges. All paths of a range match the same entries, so a
-    lookup is a binary search for the range.
-    """
+    """The entries for one host, or for all hosts."""
 
     __slots__ = ("bounds", "certain", "_candidates")
 
@@ -115,6 +110,7 @@ class Paths:
         prefixes: dict[str, list[Entry]] = {}
         for entry in entries:
             _add(entry, (exact if entry.is_exact else prefixes).setdefault(entry.prefix, []))
+        # Ranges of paths, sorted as text: all paths of a range match the same entries, so a lookup is a binary search.
         last = () if default is None else (default,)
         #: The first path of each range, without the range of the smallest paths.
         self.bounds: list[str] = []
@@ -145,7 +141,6 @@ class Paths:
 
 
 def _add(entry: Entry, entries: list[Entry]) -> None:
-    """Insert `entry` by specificity, or raise ConfigError if an equally specific entry takes the same request."""
     for other in entries:
         if _rank(other) == _rank(entry) and _overlap(other, entry):
             raise ConfigError(
@@ -157,12 +152,11 @@ def _add(entry: Entry, entries: list[Entry]) -> None:
 
 
 def _bounds(prefix: str) -> tuple[str, ...]:
-    """Return the start and the end of the range with only `prefix`, then those of the range of all paths below it."""
+    # The range with only `prefix`, then the range of all paths below it.
     return prefix, prefix + "\0", prefix + "/", prefix + chr(ord("/") + 1)
 
 
 def _prefixes(path: str) -> Iterator[str]:
-    """Yield the prefixes that end before a slash or at the end of `path`, the longest first."""
     yield path
     while "/" in path:
         path = path.rpartition("/")[0]
@@ -179,7 +173,6 @@ def _rank(entry: Entry) -> tuple[bool, bool]:
 
 
 def _overlap(one: Entry, other: Entry) -> bool:
-    """Return whether two equally specific entries with the same path and host take the same request."""
     if one.protocol != other.protocol:
         return False
     return one.methods is None or other.methods is None or not one.methods.isdisjoint(other.methods)

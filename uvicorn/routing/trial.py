@@ -1,4 +1,4 @@
-"""Tries the new application of a Shift. If the new application's response is dropped, the old application responds."""
+"""Tries a Shift's new application, and falls back to the old application."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DECISIONS: Final = frozenset((401, 403, 407, 429))
 
 
 def check_fallback(fallback: Any) -> frozenset[int] | None:
-    """Return `fallback` as a set of status codes. Raises ConfigError for a code that is not allowed."""
+    """Return `fallback` as a set of status codes. Raises ConfigError."""
     if fallback is None:
         return None
     codes = list(fallback) if isinstance(fallback, (tuple, list, set, frozenset)) else [fallback]
@@ -35,7 +35,7 @@ def check_fallback(fallback: Any) -> frozenset[int] | None:
 
 @final
 class TrialGateway(HTTPGateway):
-    """Forwards the whole response of a trial to the client's exchange, or drops the whole response."""
+    """Forwards the new application's response to the client, or drops the response."""
 
     def __init__(self, exchange: HTTPExchange, fallback: frozenset[int], fall_back: Callable[[], object]) -> None:
         """`exchange` belongs to the client. `fall_back` is called soon after a response was dropped."""
@@ -48,7 +48,7 @@ class TrialGateway(HTTPGateway):
         self.pushes_content = exchange.gateway.pushes_content
 
     def begin(self) -> HTTPExchange:
-        """Return an exchange for the new application. This exchange ends when the client's exchange ends."""
+        """Return the exchange for the new application."""
         exchange = self._exchange
         trial = HTTPExchange(
             self,
@@ -74,7 +74,6 @@ class TrialGateway(HTTPGateway):
         return trial
 
     def _forward(self, send: Callable[..., object], *arguments: Any) -> None:
-        """Call a method of the client's exchange, unless the response was dropped."""
         if not self._is_dropped:
             self._is_forwarding = True
             try:

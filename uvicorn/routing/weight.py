@@ -1,4 +1,4 @@
-"""A Shift's weight is the percentage of keys that go to the new application."""
+"""A Shift's weight is the percentage of keys for the new application."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALL: Final = 2**64
 
 
 def check_weight(weight: Any, has_key: bool) -> float:
-    """Return `weight`. Raise ConfigError unless `weight` is a percentage. Without a key, only 0 and 100 are valid."""
+    """Return `weight`. Raises ConfigError for an invalid percentage."""
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 100:
         raise ConfigError(f"weight: expected a number from 0 to 100, got {weight!r:.100}")
     if 0 < weight < 100 and not has_key:
@@ -32,7 +32,7 @@ def check_weight(weight: Any, has_key: bool) -> float:
 
 
 def is_new(weight: float, name: str, key: str) -> bool:
-    """Return whether `key` is among the `weight` percent of keys that go to the new application."""
+    """Return whether requests with this key go to the new application."""
     # The same in every process and on every host. A higher weight moves no key back.
     digest = blake2b(f"{name}\0{key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8]) < int(weight / 100 * _ALL)
@@ -40,7 +40,7 @@ def is_new(weight: float, name: str, key: str) -> bool:
 
 @final
 class WeightFunction:
-    """Keeps the last weight that a function has returned. Before the first result, the weight is 0."""
+    """Keeps the last weight that a function has returned."""
 
     def __init__(
         self, function: Callable[[], Any], has_key: bool, where: object, clock: Callable[[], float] = time.monotonic
@@ -56,7 +56,7 @@ class WeightFunction:
         self._running = threading.Lock()
 
     def refresh(self) -> None:
-        """Call the function, at most once a second and never twice at a time. Never raises."""
+        """Call the function, at most once a second. Thread-safe. Never raises."""
         if not self._running.acquire(blocking=False):
             return
         try:
@@ -77,7 +77,7 @@ class WeightFunction:
 # No task: a server without lifespan may close the event loop without a shutdown, or wait for all tasks.
 @final
 class Timer:
-    """Refreshes a weight about once a second on a pool thread, until the timer is stopped."""
+    """Refreshes a weight once a second on a pool thread."""
 
     def __init__(self, weight: WeightFunction) -> None:
         self._weight = weight
