@@ -1,7 +1,4 @@
-"""Support for Django: ORM calls in coroutines, Django requests for coroutines, and group messages after a commit.
-
-Add `uvicorn.django` to INSTALLED_APPS to run its system checks.
-"""
+"""Support for coroutines in Django sites. Add `uvicorn.django` to INSTALLED_APPS for its system checks."""
 
 from __future__ import annotations
 

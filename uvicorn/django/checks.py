@@ -1,4 +1,4 @@
-"""System checks of `manage.py check`, for the application that UVICORN_APPLICATION or ASGI_APPLICATION names."""
+"""System checks for `manage.py check`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_CONNECTIONS: Final = 97
 
 
 def check_installed_apps(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
-    """Return an error if another application's `runserver` command would hide this package's command."""
+    """Return an error if another application's `runserver` command hides this package's command."""
     names = [config.name for config in apps.get_app_configs()]
     before = names[: names.index("uvicorn.django")]
     if "daphne" in names:

@@ -32,7 +32,6 @@ def in_transaction(connection: Any) -> bool:
 
 
 def _reports_transaction(driver: Any) -> bool:
-    """Return whether psycopg or sqlite3 reports an open transaction."""
     try:
         status = getattr(getattr(driver, "info", None), "transaction_status", None)
         return status in _UNFINISHED or getattr(driver, "in_transaction", False) is True
@@ -42,9 +41,9 @@ def _reports_transaction(driver: Any) -> bool:
 
 
 def clean_connections(closes: bool = False) -> bool:
-    """Close this thread's broken and expired connections, and roll back open transactions.
+    """Close unusable connections, or all connections if `closes` is true.
 
-    If `closes` is true, close every connection. Return whether an `atomic` block was rolled back.
+    Return whether an `atomic` block was rolled back.
     """
     rolled_back = False
     for connection in opened():

@@ -1,7 +1,4 @@
-"""Recognises calls that run only Django's own code and use no database. Such calls need no thread.
-
-Any other call counts as a call that uses the database.
-"""
+"""Recognises calls that use no database and need no thread."""
 
 from __future__ import annotations
 
@@ -48,10 +45,7 @@ _MIDDLEWARE: Final = (
 
 
 def leaves_nothing(function: Callable[[], Any]) -> bool:
-    """Return whether `function` is known to leave the state of its thread unchanged.
-
-    Examples are hooks of Django's own middleware, and calls of a signal's receivers that all belong to Django.
-    """
+    """Return whether `function` is known to leave its thread's state unchanged."""
     inner = _inner(function)
     if inner is None:
         return False
@@ -70,7 +64,7 @@ def leaves_nothing(function: Callable[[], Any]) -> bool:
 
 
 def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
-    """If `function` is asgiref's wrapper of a call, return the arguments of the call. Otherwise return ()."""
+    """Return the arguments of a call that asgiref has wrapped, otherwise ()."""
     inner = _inner(function)
     return () if inner is None else inner.args
 
@@ -82,7 +76,6 @@ def _inner(function: Callable[[], Any]) -> partial[Any] | None:
 
 
 def _closes_quietly(response: HttpResponseBase) -> bool:
-    """Return whether `response.close()` runs only Django's own code and closes no uploaded file."""
     for closer in response._resource_closers:
         request = getattr(closer, "__self__", None)
         if not isinstance(request, HttpRequest) or not _is_djangos(request) or getattr(request, "_files", None):
@@ -91,7 +84,6 @@ def _closes_quietly(response: HttpResponseBase) -> bool:
 
 
 def _is_quiet(middleware: type, hook: str, arguments: tuple[Any, ...]) -> bool:
-    """Return whether the hook runs only Django's own code and uses no database."""
     name = f"{middleware.__module__}.{middleware.__qualname__}"
     is_response = hook == "process_response"
     if name not in _MIDDLEWARE or len(arguments) <= is_response or (is_response and not _is_djangos(arguments[1])):

@@ -1,9 +1,4 @@
-"""Lends threads to requests and events, because Django's database connections belong to threads.
-
-A request keeps its thread from its first call to the end of the request. A WebSocket event, or a task that outlives
-its request, borrows a thread for each call. If a call leaves a transaction or an iterator over rows open, the event or
-task keeps the thread. The database connections of a thread are cleaned before and after each loan.
-"""
+"""Lends threads to requests and events, because Django's database connections belong to threads."""
 
 from __future__ import annotations
 
@@ -41,14 +36,14 @@ class ThreadsBusy(UvicornError):
 
 
 class RequestRefused(BaseException):
-    """No thread was free in time for a request, which gets a 503 response."""
+    """No thread was free in time for a request. The response is 503."""
 
     # A BaseException, because Django logs and mails an Exception as a fault of the view.
 
 
 @final
 class Lane:
-    """A pool of at most `threads` threads. A call that finds no free thread within `wait` seconds is refused."""
+    """A pool of at most `threads` threads. Calls wait up to `wait` seconds."""
 
     def __init__(self, threads: int, wait: float) -> None:
         self.threads = threads
@@ -59,7 +54,7 @@ class Lane:
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Reset the lane to a state without threads. Called in a new lane and in a forked process."""
+        """Forget all threads. Called by the constructor, and after a fork."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # The inboxes of idle threads. None ends the thread.
@@ -94,7 +89,7 @@ class Lane:
             self.leases += 1
 
     def withdraw(self, serve: Callable[[], None]) -> bool:
-        """Remove `serve` from the functions that wait for a thread. Return False if a thread has called `serve`."""
+        """Remove `serve` from the queue. Return whether `serve` was there."""
         with self._lock:
             if serve not in self._waiting:
                 return False
@@ -103,12 +98,12 @@ class Lane:
             return True
 
     def open(self) -> None:
-        """Undo `close`, so that idle threads are kept again."""
+        """Keep idle threads again, after `close`."""
         with self._lock:
             self._closed = False
 
     def close(self) -> None:
-        """End each thread as soon as no lease needs the thread. Each thread then closes its database connections."""
+        """End each thread as soon as the thread is idle."""
         with self._lock:
             self._closed = True
             while self._idle:
@@ -167,7 +162,7 @@ os.register_at_fork(after_in_child=_renew_all)
 
 
 class Lanes(NamedTuple):
-    """One pool of threads for the requests of an application, and one pool for single calls."""
+    """The pools of an application: one for requests, one for single calls."""
 
     requests: Lane
     calls: Lane
@@ -182,13 +177,13 @@ class _Call:
         self._untaken = threading.Lock()
 
     def take(self) -> bool:
-        """Mark the call as taken, or return False if the call was already taken or cancelled."""
+        # True once, unless the call was cancelled.
         return self._untaken.acquire(blocking=False) and self.future.set_running_or_notify_cancel()
 
 
 @final
 class Lease(Executor):
-    """An executor for one request or one event. Calls run one at a time, in the order of `submit`."""
+    """An executor for one request or event. Calls run one at a time, in order."""
 
     def __init__(self, lanes: Lanes, *, is_request: bool) -> None:
         self._lanes = lanes
@@ -212,7 +207,6 @@ class Lease(Executor):
         self._broken: Callable[[], BaseException] | None = None
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call `fn` on the thread of the lease. The future raises an exception if no thread becomes free in time."""
         if args or kwargs:
             return self.submit(partial(fn, *args, **kwargs))
         if threading.get_ident() == self._thread:
@@ -258,7 +252,6 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _refuse(self, call: _Call, lane: Lane) -> None:
-        """Refuse a call that has waited too long, unless this lease has a thread."""
         self._stop_waiting()
         if self._thread:
             return
@@ -279,7 +272,6 @@ class Lease(Executor):
             self._waiting_calls -= 1
 
     def _serve(self, seconds: float) -> None:
-        """Run the submitted calls on the current thread until this lease no longer needs the thread."""
         self._thread = threading.get_ident()
         self._thread_request = None
         used = False
@@ -348,7 +340,7 @@ class Lease(Executor):
         self._calls.put(None)
 
     def _patience(self, seconds: float) -> float | None:
-        """Return a timeout in seconds for the next call on the thread. None means without a limit."""
+        # A request keeps its thread to its end, and a task only while a transaction or an iterator is open.
         if self._keeps_thread or (not self._ended and any(map(in_transaction, opened()))):
             return None
         is_read = False
@@ -366,7 +358,7 @@ class Lease(Executor):
 
 
 def once(lanes: Lanes, refusal: type[BaseException] = ThreadsBusy) -> Lease:
-    """Return a lease for one call. If the call leaves a transaction open, the transaction is rolled back."""
+    """Return a lease for one call. An open transaction is rolled back afterwards."""
     lease = Lease(lanes, is_request=False)
     lease.end()
     lease._refusal = refusal

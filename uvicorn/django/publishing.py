@@ -21,10 +21,10 @@ _lost: Final = LogLimit()
 
 
 def publish_on_commit(group: str, message: Message, using: str | None = None) -> None:
-    """Send `message` to all members of `group` after the current transaction of the database `using` is committed.
+    """Send `message` to `group` when the current transaction of the database `using` commits.
 
-    Without a transaction the message is sent now. After a rollback the message is dropped. An outage of the
-    broadcast backend is logged and raises no exception. From a coroutine, use `sync_to_async`.
+    Without a transaction, the message is sent now. After a rollback, the message is dropped. An outage of the broadcast
+    backend is logged. From a coroutine, use `sync_to_async`.
 
     Raises LocalProtocolError for an invalid group name or message.
     """

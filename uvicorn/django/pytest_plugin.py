@@ -13,10 +13,7 @@ Published = list[tuple[str, Message]]
 
 @pytest.fixture
 def published_messages(monkeypatch: pytest.MonkeyPatch) -> Published:
-    """Return a list of the groups and messages that `publish_on_commit` sends.
-
-    If no broadcast URL is set, this fixture sets `memory://`.
-    """
+    """Return the list of groups and messages that `publish_on_commit` sends."""
     if not named_url():
         monkeypatch.setenv(VARIABLE, MEMORY)
     published: Published = []

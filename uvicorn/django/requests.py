@@ -35,13 +35,13 @@ _REQUESTS: Final = frozenset(("http", "http.request"))
 
 
 def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
-    """Return a Django request for an HTTP request or a WebSocket handshake. `message` may be an ASGI scope.
+    """Return a Django request for an HTTP request or a WebSocket handshake.
 
-    The request has META, COOKIES, GET and LANGUAGE_CODE. If Django's applications for sessions and users are installed,
-    the request has `session` and `auser()`. Do not change the session, because the client gets no cookie. POST and
-    FILES are parsed from `body`. The default of `body` is the message's content.
+    `message` is a channels message or an ASGI scope. The result has META, COOKIES, GET and LANGUAGE_CODE. With Django's
+    applications for sessions and users, the result has `session` and `auser()`. Do not change the session, because the
+    client gets no cookie. POST and FILES are parsed from `body`. By default, `body` is the message's content.
 
-    Sets the script prefix of the calling task, so that `reverse()` includes the root path.
+    Sets the script prefix of the calling task for `reverse()`.
     """
     path, root_path = message["path"], message.get("root_path") or ""
     scheme = message.get("scheme") or "http"
@@ -70,10 +70,9 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
 def login_required(handler: Handler) -> Handler:
     """Call `handler` only for users that are logged in.
 
-    `handler` is `async def handler(message, channels)` or an ASGI application. For a request and for a handshake,
-    the first argument has the keys `request` and `user`. Without a login, a request is redirected to LOGIN_URL with
-    302, and a handshake is rejected with 403. Requests with an unsafe method, such as POST, need the CSRF token in the
-    field X-CSRFToken. Without the token, the response is 403. Each HTTP response has `Vary: Cookie`.
+    `handler` is a channels application or an ASGI application. The first argument of `handler` gets the keys `request`
+    and `user`. Without a login, requests are redirected to LOGIN_URL, and handshakes are rejected with 403. Unsafe
+    methods, such as POST, need a CSRF token in the field X-CSRFToken. HTTP responses get `Vary: Cookie`.
 
     The login is checked once, so a WebSocket stays open after a logout.
     """
@@ -118,7 +117,7 @@ async def _send(kind: str, response: HttpResponse, send: Callable[[Message], Awa
 async def send_response(
     kind: str, send: Callable[[Message], Awaitable[Any]], status: int, headers: Headers, content: bytes
 ) -> None:
-    """Send a response. `kind` is the name of a channels message or the type of an ASGI scope."""
+    """Send a response. `kind` is the message's `channel` or the scope's `type`."""
     # A new list, which middleware outside of the application may extend.
     headers = list(headers)
     if kind in ("http.request", "websocket.connect"):
@@ -149,7 +148,6 @@ def _no_response(request: HttpRequest) -> HttpResponse:
 
 @lru_cache(maxsize=8)
 def _session_class(engine: str) -> Any:
-    """Return a subclass of the session store that never changes a session's key."""
     # `auser()` would change the key of a session that a key of SECRET_KEY_FALLBACKS has signed.
     store = import_module(engine).SessionStore
 
@@ -161,8 +159,6 @@ def _session_class(engine: str) -> Any:
 
 
 def _varying(send: Callable[[Message], Awaitable[Any]]) -> Callable[[Message], Awaitable[Any]]:
-    """Return a `send` callable that adds `Vary: Cookie` to each response."""
-
     def send_varying(message: Message) -> Awaitable[Any]:
         if isinstance(message, dict) and "status" in message:
             message = {**message, "headers": _with_vary(message.get("headers") or ())}

@@ -14,7 +14,7 @@ from uvicorn.routing import Route, Router
 
 
 def layers(app: Any) -> Iterator[Any]:
-    """Yield `app`, then the application that it contains as a middleware or adapter does, and so on."""
+    """Yield `app`, and the applications that `app` wraps, from outside to inside."""
     seen = set()
     # An application's attribute `app` may be the application itself.
     while app is not None and id(app) not in seen:
@@ -31,13 +31,13 @@ def application() -> Any:
 
 
 def static_prefix() -> str:
-    """Return the path of STATIC_URL without its last slash, or "" for `/` and for a URL with a host."""
+    """Return the path of STATIC_URL without a final slash, or "" for another host."""
     url = urlsplit(settings.STATIC_URL or "")
     return "" if url.netloc else url.path.rstrip("/")
 
 
 def with_static_files(app: Any, files: Any) -> Router:
-    """Return a Router that passes paths below STATIC_URL to the WSGI application `files`, and other paths to `app`."""
+    """Return a Router that serves STATIC_URL with `files`, and other paths with `app`."""
     prefix = static_prefix()
     if not prefix:
         return Router(default=app)

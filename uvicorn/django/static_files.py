@@ -19,11 +19,7 @@ _SERVING_PACKAGES: Final = ("whitenoise", "servestatic")
 
 
 def unserved_static_files(app: Any) -> str:
-    """Return a line for the log if DEBUG is on and nothing serves STATIC_URL. Otherwise return an empty string.
-
-    The search covers the Router's table, MIDDLEWARE and the URL configuration. For an
-    application of an unknown kind the result is empty, because the application may serve the files.
-    """
+    """With DEBUG, return a log line if nothing serves STATIC_URL. Otherwise return ""."""
     prefix = (
         static_prefix() if apps.ready and settings.DEBUG and apps.is_installed("django.contrib.staticfiles") else ""
     )
@@ -37,7 +33,6 @@ def unserved_static_files(app: Any) -> str:
 
 
 def _reaches_django(app: Any, path: str) -> bool:
-    """Return whether a request for `path` reaches WSGIHandler or ASGIHandler, which serve no static files."""
     for layer in layers(app):
         if type(layer) in (WSGIHandler, ASGIHandler):
             return True
@@ -48,6 +43,7 @@ def _reaches_django(app: Any, path: str) -> bool:
             return _reaches_django(entry.app, path[len(entry.prefix) :] if entry.moves_root else path)
         if isinstance(layer, Shift):
             return _reaches_django(layer.old, path)
+    # An application of an unknown kind may serve the files itself.
     return False
 
 

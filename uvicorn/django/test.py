@@ -44,7 +44,6 @@ class _ServerThread(LiveServerThread):  # type: ignore[misc]
         self.join()
 
     def _with_connections(self, app: Any) -> Any:
-        """Make a WSGI application use the test's database connections."""
         try:
             is_wsgi = detect_interface(app) == "wsgi"
         except InterfaceError:
@@ -72,10 +71,9 @@ class _WithConnections:
 
 
 class LiveServerTestCase(DjangoLiveServerTestCase):  # type: ignore[misc]
-    """Serves UVICORN_APPLICATION, ASGI_APPLICATION or WSGI_APPLICATION at `self.live_server_url` during the tests.
+    """Serves the site's application at `self.live_server_url` during the tests.
 
-    WSGI applications use the test's database connections if the database is sqlite in memory. Static files need no
-    `collectstatic`.
+    With sqlite in memory, WSGI applications use the test's database connections. Static files need no `collectstatic`.
     """
 
     server_thread_class = _ServerThread

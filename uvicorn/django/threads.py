@@ -1,8 +1,4 @@
-"""`DjangoThreads` runs the ORM calls of coroutines on a bounded number of threads.
-
-asgiref runs ORM calls on the executor of the task's `ThreadSensitiveContext`. `DjangoThreads` sets such a context for
-each request and each event. The executor of this context is a `Lease`, which borrows one thread.
-"""
+"""`DjangoThreads` runs the ORM calls of coroutines on a bounded number of threads."""
 
 from __future__ import annotations
 
@@ -32,14 +28,11 @@ logger = logging.getLogger("uvicorn.app")
 class DjangoThreads:
     """Middleware for ASGI and channels applications that use Django's ORM in coroutines.
 
-    Each request has a thread to itself, from its first ORM call to the end of the request. For WebSocket
-    events, and for tasks that outlive their request, each call borrows a thread of a second pool. Both pools have
-    `threads` threads. If no thread is free within `wait` seconds, a request is answered with 503. Any other call raises
-    ThreadsBusy.
+    A request keeps one thread from the first ORM call until the request ends. All other ORM calls borrow a thread from
+    a second pool. Each pool has `threads` threads. If no thread is free within `wait` seconds, a request gets a 503
+    response. Any other call raises ThreadsBusy. With DEBUG, exceptions are shown on Django's debug page.
 
-    With DEBUG, Django's debug page shows an exception of the application.
-
-    Raises ConfigError for an application of another kind, and for an invalid `threads` or `wait`.
+    Raises ConfigError for an invalid argument.
     """
 
     def __init__(self, app: Callable[..., Any], threads: int = 4, *, wait: float = 5.0) -> None:
@@ -77,6 +70,7 @@ class DjangoThreads:
             has_response = kind in ("http.request", "websocket.connect")
         lease = Lease(self.lanes, is_request=kind in ("http", "http.request"))
         context = ThreadSensitiveContext()
+        # asgiref runs the ORM calls of a task on the executor of the task's context.
         SyncToAsync.context_to_thread_executor[context] = lease
         # Set, but not entered: a task that outlives its request could make no calls after the exit.
         token = SyncToAsync.thread_sensitive_context.set(context)
@@ -113,7 +107,7 @@ class DjangoThreads:
         await call_hook(self.app, "startup")
 
     async def shutdown(self) -> None:
-        """Await the application's `shutdown`. Then end the threads and close their database connections."""
+        """Await the application's `shutdown`, then end the threads."""
         try:
             await call_hook(self.app, "shutdown")
         finally:
@@ -127,10 +121,9 @@ class DjangoThreads:
 
 
 def release_thread() -> None:
-    """Release the thread of the current request early, before a long wait or a long stream.
+    """Release the current request's thread before a long wait or stream.
 
-    An open transaction is rolled back. Later ORM calls of the request run on any thread, without the state that
-    middleware has left on the request's thread.
+    An open transaction is rolled back. Later ORM calls run on any thread, without the state that middleware has set.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     lease = SyncToAsync.context_to_thread_executor.get(context) if context is not None else None
@@ -141,7 +134,6 @@ def release_thread() -> None:
 async def _answer(
     kind: str, send: Callable[[Message], Awaitable[None]], status: int, headers: Headers, content: bytes
 ) -> bool:
-    """Send a response, and return True. If the application has already begun a response, return False."""
     try:
         await send_response(kind, send, status, headers, content)
     except Exception:
@@ -150,7 +142,6 @@ async def _answer(
 
 
 def _refusal_in(error: BaseException) -> BaseException | None:
-    """Return the first refusal in `error`, which may be an exception group."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_refusal_in, error.exceptions)), None)
     return error if isinstance(error, (RequestRefused, ThreadsBusy)) else None

@@ -1,4 +1,4 @@
-"""Interfaces with several applications, and the startup and shutdown of these applications."""
+"""Interfaces that contain several applications."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHUTDOWN_SECONDS: Final = 1.5
 
 
 class OwningInterface(Interface):
-    """Contains the interface of each entry. Entries with equal applications and pools share an interface."""
+    """An interface that contains the interfaces of several applications."""
 
     def __init__(self, app: Any, entries: Iterable[Entry], settings: Settings) -> None:
         super().__init__(app, settings)
@@ -35,7 +35,7 @@ class OwningInterface(Interface):
         self.takes_over = any(interface.takes_over for interface in self.interfaces.values())
 
     def place(self, entry: Entry) -> None:
-        """Record that an enclosing table serves this interface at `entry`."""
+        """Record the entry that leads to this interface."""
 
     def _join(self, applications: Applications) -> None:
         for entry, interface in self.interfaces.items():
@@ -96,7 +96,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return an earlier entry's interface if application and pool are equal, otherwise `interface`."""
+        """Return the interface of an equal earlier entry, otherwise `interface`."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry

@@ -125,7 +125,7 @@ def mapped(app: Any, wrap: Callable[[Any], Any]) -> Any:
 
 
 class Route(Entry):
-    """`Route("/a/b", app)` takes only this path. `Route("/a/*", app)` takes `/a` and every path below.
+    """`Route("/a/b", app)` matches only this path. `Route("/a/*", app)` matches `/a` and every path below.
 
     `host`, `protocol` (`"http"` or `"websocket"`) and `methods` restrict the requests. GET includes HEAD. `threads` is
     the size of the entry's own thread pool. `interface` names the kind of application. By default, the kind is
@@ -156,7 +156,7 @@ class Route(Entry):
 
 
 class Mount(Entry):
-    """`Mount("/shop", app)` takes `/shop` and every path below, and adds `/shop` to the root path.
+    """`Mount("/shop", app)` matches `/shop` and every path below, and adds `/shop` to the root path.
 
     The keywords are the same as for `Route`.
     """

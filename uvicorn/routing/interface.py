@@ -71,7 +71,7 @@ class RouterInterface(OwningInterface):
         return self._place(exchange, self._handshake_protocol).at(exchange)
 
     def leaf(self, path: str, host: str, protocol: str, method: str) -> tuple[Interface, str] | None:
-        """Return an interface and the joined prefixes of the Mounts. None if no entry matches."""
+        """Return the interface and Mount prefix for a request, or None if no entry matches."""
         # `host` is a result of `host_name`, and `method` a result of `intended_method`.
         entry = self._table.find(path, host, protocol, method)
         if entry is None:

@@ -28,7 +28,7 @@ class Key:
 
 
 def cookie(name: str) -> Key:
-    """Return a key function for `Shift` that reads the cookie `name`. Raises ConfigError."""
+    """Make a key for `Shift` from the cookie `name`. Raises ConfigError for an invalid name."""
     _check_name("cookie", name)
     wanted = name.encode()
 
@@ -46,14 +46,14 @@ def cookie(name: str) -> Key:
 
 
 def header(name: str) -> Key:
-    """Return a key function for `Shift` that reads the header field `name`. Raises ConfigError."""
+    """Make a key for `Shift` from the header `name`. Raises ConfigError for an invalid name."""
     _check_name("header", name)
     wanted = name.lower().encode()
     return Key(f"header {name.lower()}", lambda head: field_value(head.fields, wanted))
 
 
 def client() -> Key:
-    """Return a key function that reads the client's address. Behind a proxy, set --forwarded-allow-ips."""
+    """Make a key for `Shift` from the client's address. Behind a proxy, set --forwarded-allow-ips."""
     return Key("client", lambda head: None if head.client is None else head.client[0])
 
 

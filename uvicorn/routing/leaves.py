@@ -42,7 +42,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """The joined prefixes of the Mounts, and the prefix of the Route below."""
+        """The joined prefix of the Mounts, then the prefix of the Route."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:

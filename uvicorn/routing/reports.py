@@ -80,7 +80,7 @@ def _entry(entry: EntryCounts, in_flight: int, websockets: int) -> dict[str, Any
 
 
 def quantile(buckets: list[int], share: float) -> float | None:
-    """Return an upper bound of the quantile `share`, or None if no bound is known."""
+    """Return an upper bound of a quantile, or None if no bound is known."""
     total = sum(buckets)
     for bound, count in zip(BOUNDS, accumulate(buckets), strict=False):
         if total and count >= share * total:

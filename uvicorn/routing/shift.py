@@ -35,9 +35,9 @@ class Shift(Unservable):
     `weight` is a percentage, or a function that returns the percentage. A thread calls the function once a second.
     Before the first result, the weight is 0.
 
-    `key` is `cookie(name)`, `header(name)`, `client()`, or a function that returns text for a request's head. Requests
-    with equal keys get the same application. Requests without a key go to `old`, unless the weight is 100. Two Shifts
-    with equal `name` and `weight` choose alike for equal keys. The default `name` is the entry's path.
+    `key` is `cookie(name)`, `header(name)`, `client()`, or a function of the request's head. Requests with equal keys
+    get the same application. Requests without a key go to `old`, unless the weight is 100. Shifts with equal `name` and
+    `weight` choose alike. The default `name` is the entry's path.
 
     `fallback` lists status codes. If `new` responds to GET or HEAD with such a code, `old` responds instead. The
     response field `x-uvicorn-pass: 1` has the same effect.

@@ -51,7 +51,7 @@ class StatusEntry(Unservable):
         return f"{self.name}(token=...)"
 
     def permits(self, authorization: str) -> bool:
-        """Return whether the field `authorization` contains the token."""
+        """Return whether an Authorization field contains the token."""
         scheme, _, token = authorization.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._expected)
 

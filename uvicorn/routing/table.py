@@ -1,6 +1,6 @@
 """Finds the most specific entry of a Router for a request.
 
-These properties count, the first one most: a host, an exact path, a longer prefix, a protocol, methods.
+The order of precedence is host, exact path, longer prefix, protocol, methods.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Table:
         return self.find(path, host, protocol, method)
 
     def allowed_methods(self, path: str, host: str) -> set[str]:
-        """Return the methods that entries take at `path`. For use after `find` returned None."""
+        """Return the methods that entries accept at `path`. For use after `find` returned None."""
         allowed: set[str] = set()
         for entry in self.entries:
             if entry.host in (None, host) and entry.protocol != WEBSOCKET:
@@ -81,13 +81,13 @@ class Table:
 
 
 def field_value(fields: Fields, name: bytes) -> str:
-    """Return the first value of a field, or "" without the field."""
+    """Return the first value of a field, or "" if the field is absent."""
     names, values = fields
     return values[names.index(name)].decode("latin-1") if name in names else ""
 
 
 def intended_method(method: str, asked: str) -> str:
-    """Return the request's method. For a CORS preflight, return the announced method."""
+    """Return `asked` for a CORS preflight, otherwise `method`."""
     return asked.strip() or method if method == "OPTIONS" else method
 
 

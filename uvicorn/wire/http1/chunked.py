@@ -26,17 +26,15 @@ _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
 
 @final
 class ChunkedDecoder:
-    """Decodes the content of one message. Call `decode` until `complete` is true.
-
-    After that, `rest` has the bytes that follow the content.
-    """
+    """Decodes one message's content. Call `decode` until `complete` is true."""
 
     # llhttp is not used: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
 
     def __init__(self, limits: Limits, field_bytes: int, field_count: int, on_content: Callable[[bytes], None]) -> None:
-        """The limits on trailers also count the `field_count` fields and `field_bytes` bytes of the header section."""
+        """`field_bytes` and `field_count` measure the header section, for the limits on trailers."""
         self._on_content = on_content
         self.complete = False
+        #: The bytes that follow the content, once `complete` is true.
         self.rest = b""
         self._limits = limits
         self._field_bytes = field_bytes
@@ -50,7 +48,7 @@ class ChunkedDecoder:
         self._line_limit = 0
 
     def decode(self, data: bytes) -> None:
-        """Pass the content in `data` to `on_content` in one piece. Raises RemoteProtocolError at a malformed byte."""
+        """Decode bytes, and pass their content to `on_content`. Raises RemoteProtocolError."""
         line = self._line
         if line:
             # Parse the line again only if its end, a CR without LF, or its length can decide it.
@@ -72,7 +70,6 @@ class ChunkedDecoder:
             line += data[position:]
 
     def _decode(self, data: bytes, pieces: list[bytes]) -> int:
-        """Decode all complete lines and all data. Return the number of decoded bytes."""
         position = 0
         end = len(data)
         while position < end:

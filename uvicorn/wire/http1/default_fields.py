@@ -6,10 +6,10 @@ from email.utils import formatdate
 
 
 class DefaultFields:
-    """The `server` and `date` fields and the configured fields, as lines for every response."""
+    """Lines for `server`, `date` and the configured fields."""
 
     def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
-        """`more` contains the configured field lines, already checked. A `server` line in `more` replaces `server`."""
+        """`more` has the configured field lines. A `server` line there replaces `server`."""
         self._send_date = send_date
         lines = more.splitlines(keepends=True)
         given = b"".join(line for line in lines if line.startswith(b"server: "))

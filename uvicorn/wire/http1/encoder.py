@@ -59,15 +59,14 @@ class ContentTooLong(LocalProtocolError):
 
 @final
 class HTTP1ResponseEncoder:
-    """Encodes the responses of one connection, one after another.
-
-    After `start`, `keep_alive` is true if another response may follow on the connection. `dropped` has the names of the
-    application's fields that are not sent. `started_with` is the number of content bytes that `start` has returned.
-    """
+    """Encodes the responses of one connection, one after another."""
 
     def __init__(self, defaults: DefaultFields) -> None:
+        #: After `start`: whether another response may follow on the connection.
         self.keep_alive = True
+        #: After `start`: the names of the application's fields that are not sent.
         self.dropped: tuple[bytes, ...] = ()
+        #: The number of content bytes that `start` has returned.
         self.started_with = 0
         self._defaults = defaults
         self._framing = _NO_CONTENT
@@ -86,13 +85,9 @@ class HTTP1ResponseEncoder:
         content: bytes,
         more_content: bool,
     ) -> list[bytes]:
-        """Begin a response. Return its head and its first content in pieces. The caller joins and sends the pieces.
+        """Begin a response. Return the head and the first content in pieces.
 
-        The framing cannot change later (RFC 9112, section 6). Content of unknown length is chunked for an HTTP/1.1
-        client. For an HTTP/1.0 client, the content ends with the connection.
-
-        Raises LocalProtocolError for an invalid field, or when content contradicts content-length. The caller may then
-        call `start` again with another response.
+        After LocalProtocolError, `start` may be called again.
         """
         try:
             status_line = STATUS_LINES[status]
@@ -165,14 +160,11 @@ class HTTP1ResponseEncoder:
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether the content may end at any time, because it has no content-length."""
+        """Whether the content may end at any time."""
         return self._framing in (_CHUNKED, _UNTIL_CLOSE)
 
     def content(self, content: bytes, more_content: bool) -> bytes:
-        """Frame a piece of content. If `more_content` is false, the piece is the last one.
-
-        Raises ContentTooLong, or LocalProtocolError if the content ends before content-length is reached.
-        """
+        """Frame a piece of content. Raises ContentTooLong, or LocalProtocolError for content that is too short."""
         framing = self._framing
         if framing == _LENGTH:
             left = self._left - len(content)
@@ -191,10 +183,8 @@ class HTTP1ResponseEncoder:
         return content if framing == _UNTIL_CLOSE else b""
 
     def framing_around(self, count: int) -> tuple[bytes, bytes] | None:
-        """Return the bytes to send before and after `count` bytes of a file. Return None if no content is sent.
-
-        After the file, call `content` or `trailers`. Raises LocalProtocolError if the file is too long.
-        """
+        """Return the bytes to send before and after a file. None if no content is sent."""
+        # After the file, the caller calls `content` or `trailers`.
         if self._framing == _NO_CONTENT:
             return None
         if self._framing == _CHUNKED:
@@ -206,10 +196,7 @@ class HTTP1ResponseEncoder:
         return b"", b""
 
     def trailers(self, headers: Headers) -> bytes:
-        """End the content, and send `headers` as trailers if the content is chunked.
-
-        Raises LocalProtocolError for an invalid or forbidden field, or when the content is too short.
-        """
+        """Return the end of the content. Chunked content gets `headers` as trailers. Raises LocalProtocolError."""
         if self._framing != _CHUNKED:
             return self.content(b"", more_content=False)
         lines = []
@@ -224,7 +211,6 @@ class HTTP1ResponseEncoder:
         return b"0\r\n%b\r\n" % b"".join(lines)
 
     def _field_line(self, name: bytes, value: bytes, pieces: list[bytes]) -> bytes:
-        """Return the line of a field, or b"" for a field that the encoder drops or writes itself."""
         lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
         if lower in _SPECIAL:
             if lower == b"content-length":

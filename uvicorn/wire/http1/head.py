@@ -1,7 +1,6 @@
 """Parses a complete request head (RFC 9112, sections 2 to 5; RFC 9110, section 5).
 
-One regular expression and llhttp check a head of the usual form independently, so a request can be smuggled only if
-both err in the same way. A head of any other form is read in several steps, and each step may reject it.
+Against request smuggling, a regular expression and llhttp both check a head.
 """
 
 from __future__ import annotations
@@ -62,8 +61,6 @@ _DECISIVE: Final = frozenset((*_ROUTING, *_OTHERS.split()))
 
 
 class _Shape(NamedTuple):
-    """The properties of a head that depend only on the names of its fields."""
-
     #: In lower case.
     names: tuple[bytes, ...]
     #: Names of decisive fields, in lower case and as they were spelled.
@@ -83,18 +80,17 @@ _SHAPE_NAMES: Final = 64
 
 
 class RequestHead:
-    """The request line and header section of the current request, and the attributes derived from them.
-
-    `target` is in origin-form, or `*`. `content_length` is -1 if the content is chunked.
-    """
+    """The head of the current request."""
 
     def __init__(self, limits: Limits) -> None:
         self.method = ""
+        #: In origin-form, or `*`.
         self.target = b""
         self.http_version = ""
         self.fields: Fields = (), ()
         #: The fields as pairs if the head repeats the last one, otherwise None.
         self.pairs: list[tuple[bytes, bytes]] | None = None
+        #: -1 if the content is chunked.
         self.content_length = 0
         self.keep_alive = True
         self.expect_continue = False
@@ -109,7 +105,7 @@ class RequestHead:
         self._good_host: bytes | None = None
 
     def _read_usual_head(self, match: re.Match[bytes], head: bytes) -> bool:
-        """Read a head that matches USUAL_HEAD. Return whether the caller may cache the result."""
+        # Returns whether the caller may cache the result.
         method, target, minor = match.groups()
         if method not in METHODS:
             self._read_head(head)
@@ -158,7 +154,6 @@ class RequestHead:
         self._seen.clear()
 
     def _take_apart(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Parse `head`. Return a mapping from the names of the fields, as the client spelled them, to the values."""
         seen = self._seen
         seen.clear()
         llhttp = self._llhttp
@@ -177,7 +172,6 @@ class RequestHead:
         return seen
 
     def _read_repeated_fields(self, head: bytes, count: int) -> dict[bytes, bytes]:
-        """Return the values by field name, with the values of repeated fields joined by commas."""
         pairs: list[tuple[bytes, bytes]] = []
         llhttp = httptools.HttpRequestParser(SimpleNamespace(on_header=lambda *pair: pairs.append(pair)))
         # llhttp has accepted this head before, so it can only report an upgrade again.
@@ -195,7 +189,6 @@ class RequestHead:
         return {name: b",".join(of_name) for name, of_name in values.items()}
 
     def _read_request_line(self, line: bytes) -> bytes:
-        """Read a request line of any form. Return the authority of an absolute-form target."""
         check_first_byte(line)
         match = _REQUEST_LINE.fullmatch(line)
         if match is None or len(match[1]) > _METHOD_BYTES:
@@ -316,7 +309,7 @@ def _shape_of(spellings: tuple[bytes, ...]) -> _Shape:
 
 
 def _is_host(value: bytes) -> bool:
-    """Return whether `value` is a host, with or without a port (RFC 9110, section 7.2)."""
+    # With or without a port (RFC 9110, section 7.2).
     match = _HOST.fullmatch(value)
     if match is None or match[1] is None:
         return match is not None

@@ -1,4 +1,4 @@
-"""Parses HTTP/1.1 requests (RFC 9112). The result does not depend on how the stream is split."""
+"""Parses HTTP/1.1 requests (RFC 9112). Any split of the stream gives the same result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RequestSink(Protocol):
     """The methods that the parser calls. No method may call the parser's `receive_data`."""
 
     def on_request(self) -> None:
-        """Handle a complete head, which the parser's attributes describe. A request without content is now complete."""
+        """Handle a complete head. A request without content is now complete."""
 
     def on_content(self, content: bytes) -> None: ...
 
@@ -35,7 +35,7 @@ class RequestSink(Protocol):
 
 @final
 class HTTP1RequestParser(RequestHead):
-    """Parses the requests of one connection, one at a time. The attributes describe the head of the current request."""
+    """Parses the requests of one connection, one at a time."""
 
     # A subclass of RequestHead, because a separate object would cost each request another call.
 
@@ -60,11 +60,7 @@ class HTTP1RequestParser(RequestHead):
         return self._left if self._state != _CHUNKED else -1
 
     def receive_data(self, data: bytes) -> None:
-        """Parse bytes from the network and call the sink.
-
-        Stops after the end of a message and keeps the rest until `next_message`. Raises RemoteProtocolError. After
-        this error, all input is ignored, so that nothing after a rejected request is parsed as a request.
-        """
+        """Parse bytes up to the end of one request. Raises RemoteProtocolError."""
         try:
             if self._state != _HEAD:
                 self._receive_content(data)
@@ -83,6 +79,7 @@ class HTTP1RequestParser(RequestHead):
             else:
                 self._take_head(data[:end], match, data[end:])
         except RemoteProtocolError:
+            # Nothing after a rejected request is parsed as a request.
             self._state = _REFUSED
             self.buffer.clear()
             raise
@@ -100,7 +97,7 @@ class HTTP1RequestParser(RequestHead):
             self.receive_data(data)
 
     def detach(self) -> None:
-        """Ignore all further bytes, and forget the sink, which refers to the parser."""
+        """Ignore all further bytes, and release the sink."""
         self.stop()
         self._sink = None  # type: ignore[assignment]  # Never called in this state.
 
@@ -142,7 +139,6 @@ class HTTP1RequestParser(RequestHead):
             self._check_unfinished_head(buffer, searched)
 
     def _check_unfinished_head(self, head: bytes | bytearray, searched: int = 0) -> None:
-        """Reject an incomplete head as soon as it is certain to be too long or malformed."""
         line_end = self._line_end
         if not line_end:
             check_first_byte(head)

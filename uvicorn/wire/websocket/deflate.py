@@ -1,4 +1,4 @@
-"""Compresses messages (permessage-deflate, RFC 7692), and inflates them in steps within a limit."""
+"""Compresses and inflates messages (permessage-deflate, RFC 7692)."""
 
 from __future__ import annotations
 
@@ -58,11 +58,7 @@ class PerMessageDeflate:
         self._stream_ends = 0
 
     def inflate(self, data: bytes, final: bool, room: int) -> Iterator[bytes]:
-        """Decompress a part of a message and yield the result in pieces. `final` is true for the last part.
-
-        `room` is the number of bytes that the message may still gain. Yields at most one byte more, with which the
-        message is too large. Raises WebSocketProtocolError for malformed data.
-        """
+        """Decompress a part of a message. The message may still gain `room` bytes."""
         if final:
             data += _TAIL
         decompressor = self._decompressor
@@ -73,6 +69,7 @@ class PerMessageDeflate:
         full = False
         while position < len(data) or full:
             part = data[position : position + width]
+            # With one byte more than `room`, the message is too large.
             step = min(_STEP_OUT, room + 1)
             # A failed zlib call withholds its output, with which the message may exceed its limit: prepare a retry.
             retry = decompressor.copy() if len(part) > 1 and room < (len(part) + 8) * _MAX_RATIO else None
@@ -115,7 +112,7 @@ class PerMessageDeflate:
 
 
 def negotiate(offers: Iterable[ExtensionHeader]) -> tuple[str, PerMessageDeflate] | None:
-    """Accept the first acceptable offer (section 5). Return the extension for the response, and the compression."""
+    """Return the response's extension and the compression, or None if no offer is acceptable."""
     for name, parameters in offers:
         if name == _NAME:
             try:

@@ -1,4 +1,4 @@
-"""Encodes the frames that a server sends, and parses close frames (RFC 6455, sections 5.2 and 7.4)."""
+"""Encodes a server's frames, and parses close frames (RFC 6455, sections 5.2 and 7.4)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MessageEncoder:
         self._cache = FrameCache() if cache is None else cache
 
     def encode_text(self, text: str) -> bytes:
-        """Return the frame of a text message. Send frames in the order of encoding. Raises LocalProtocolError."""
+        """Return a text message's frame. Send frames in the order of encoding. Raises LocalProtocolError."""
         cache = self._cache
         plain = self._deflate is None or type(text) is SharedText
         if text is cache.message and (plain or len(cache.frame) < MIN_COMPRESSED_BYTES):
@@ -82,10 +82,7 @@ class MessageEncoder:
         return control_frame(PONG, data)
 
     def encode_close(self, code: int, reason: str) -> bytes:
-        """Return a close frame. For code 1005, the frame has no payload. The caller must not send any frame afterwards.
-
-        Raises LocalProtocolError for a code that must not be sent, and for a reason over 123 bytes.
-        """
+        """Return a close frame, which must be the last frame. Raises LocalProtocolError."""
         if code == NO_STATUS:
             return control_frame(CLOSE, b"")
         if not isinstance(code, int) or code not in CLOSE_CODES:
@@ -104,7 +101,7 @@ def encode_utf8(text: str) -> bytes:
 
 
 def frame(first: int, data: bytes) -> bytes:
-    """Return a frame of any length. `first` is the first byte of the frame."""
+    """Return a frame. `first` is its first byte."""
     length = len(data)
     if length < 126:
         return bytes((first, length)) + data
@@ -121,7 +118,7 @@ def control_frame(opcode: int, data: bytes) -> bytes:
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Return code and reason of a close frame (section 5.5.1). The payload must not have exactly one byte."""
+    """Return a close frame's code and reason. `payload` must not have exactly one byte."""
     if not payload:
         return NO_STATUS, ""
     try:

@@ -1,10 +1,12 @@
-"""A cache of one frame. A server without WebSockets loads this module, but not the codec."""
+"""A cache of one frame."""
+
+# In a module of its own, so that a server without WebSockets does not load the codec.
 
 from __future__ import annotations
 
 
 class FrameCache:
-    """The last message object and its uncompressed frame. A message to many clients is encoded once."""
+    """The last message and its uncompressed frame."""
 
     __slots__ = ("frame", "message")
 

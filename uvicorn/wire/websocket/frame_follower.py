@@ -15,10 +15,7 @@ _SWITCHED: Final = b"HTTP/1.1 101"
 
 @final
 class FrameFollower:
-    """Follows the frames in one direction. With `has_head`, a 101 response comes first.
-
-    The follower buffers at most one response head or one frame header, and no payload.
-    """
+    """Follows the frames in one direction. With `has_head`, a 101 response comes first."""
 
     __slots__ = ("_header", "_head", "_is_lost", "_left", "has_closed")
 
@@ -36,11 +33,11 @@ class FrameFollower:
 
     @property
     def is_between_frames(self) -> bool:
-        """Whether the next byte begins a frame, so that another sender may insert a frame here."""
+        """Whether a frame may be inserted here."""
         return self._head is None and not (self.has_closed or self._is_lost or self._header or self._left)
 
     def follow(self, data: bytes) -> None:
-        """Find the frames in the next bytes of the stream."""
+        """Advance past the next bytes of the stream."""
         if self._head is not None:
             data = self._follow_head(data)
         if self.has_closed or self._is_lost:
@@ -72,7 +69,6 @@ class FrameFollower:
         self._left = max(0, start - end)
 
     def _follow_head(self, data: bytes) -> bytes:
-        """Follow the head of the response, and return the bytes after the head."""
         head = self._head
         assert head is not None
         searched = max(0, len(head) - len(_HEAD_END) + 1)

@@ -1,6 +1,6 @@
-"""Decodes the frames and messages of a WebSocket client (RFC 6455, sections 5 to 7).
+"""Decodes a WebSocket client's frames and messages (RFC 6455, sections 5 to 7).
 
-An error is reported when the first wrong byte arrives. The result does not depend on how the stream is split.
+An error is reported at the first wrong byte.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NOT_UTF8: Final = "text is not valid UTF-8"
 
 
 class CodecState(IntEnum):
-    """The states of a codec. OPEN: it decodes input. PAUSED: it buffers input. ENDED: it ignores input."""
+    """Whether a codec decodes, buffers or ignores its input."""
 
     OPEN = 0
     PAUSED = 1
@@ -57,27 +57,27 @@ _OPEN, _PAUSED, _ENDED = CodecState
 
 
 class WebSocketSink(Protocol):
-    """The methods that the codec calls. A method may pause or stop the codec, but not feed it."""
+    """The methods that the codec calls. No method may call `receive_data`."""
 
     def on_text(self, text: str) -> None: ...
 
     def on_bytes(self, data: bytes) -> None: ...
 
     def on_ping(self, data: bytes) -> None:
-        """Send a pong with the same data. One pong may answer several pings, with the last data (section 5.5.3)."""
+        """Send a pong with the same data (section 5.5.3)."""
 
     def on_pong(self, data: bytes) -> None: ...
 
     def on_close(self, code: int, reason: str) -> None:
-        """Handle the client's close frame. For a frame without a code, `code` is 1005. No other call follows."""
+        """Handle the client's close frame. No other call follows."""
 
     def on_busy(self) -> None:
-        """Called after many frames in a row. Pause the codec if other connections should be served first."""
+        """Pause the codec if other connections should be served first."""
 
 
 @final
 class WebSocketCodec(MessageEncoder):
-    """Decodes and encodes the frames of one connection. Encoding still works after receiving has ended."""
+    """Decodes and encodes the frames of one connection. Encoding works even after `stop`."""
 
     def __init__(
         self,
@@ -118,16 +118,12 @@ class WebSocketCodec(MessageEncoder):
 
     @property
     def announced_bytes(self) -> int:
-        """The number of bytes of the current or rejected frame that have not arrived yet."""
+        """The number of bytes still missing from the current frame."""
         held = len(self._buffer) - self._position
         return max(0, self._left - held) if self._in_frame else 0
 
     def receive_data(self, data: bytes) -> None:
-        """Decode bytes from the network and call the sink.
-
-        Raises WebSocketProtocolError for the first fault. The caller closes the connection with the error's `code`.
-        After a fault, and after `on_close`, all input is ignored.
-        """
+        """Decode bytes and call the sink. Raises WebSocketProtocolError with the close code."""
         if self._between and len(data) > 7:
             # Fast path: one complete frame, whose length takes at most two bytes.
             length = data[1] - 0x80
@@ -162,7 +158,7 @@ class WebSocketCodec(MessageEncoder):
             self._read(buffer or data)
 
     def pause(self) -> None:
-        """Keep all input in the buffer until `resume`. The caller must stop reading from the network."""
+        """Buffer all input until `resume`. The caller must stop reading from the network."""
         if self.state is _OPEN:
             self.state = _PAUSED
             self._between = False
@@ -175,7 +171,7 @@ class WebSocketCodec(MessageEncoder):
                 self._read(self._buffer)
 
     def stop(self) -> None:
-        """Ignore all further input, and forget the sink, which refers to the codec."""
+        """Ignore all further input, and release the sink."""
         self.state = _ENDED
         self._between = False
         self._sink = None  # type: ignore[assignment]  # Never called in this state.
@@ -184,7 +180,6 @@ class WebSocketCodec(MessageEncoder):
         self._message = bytearray()
 
     def _read(self, data: bytes | bytearray) -> None:
-        """Decode `data`, and keep an incomplete frame in the buffer."""
         self._between = False
         self._reading = True
         try:
@@ -211,7 +206,6 @@ class WebSocketCodec(MessageEncoder):
             self._position = position
 
     def _read_frames(self, data: bytes | bytearray, position: int) -> int:
-        """Decode frames until the data ends or the sink pauses, and return the next position."""
         end = len(data)
         budget = _FRAMES_IN_A_ROW
         while self.state is _OPEN:
@@ -258,7 +252,7 @@ class WebSocketCodec(MessageEncoder):
         return position
 
     def _read_header(self, data: bytes | bytearray, position: int, end: int) -> int:
-        """Check the available part of a frame's header. Return the header's end, or -1 if more bytes must arrive."""
+        # Returns the header's end, or -1 if more bytes must arrive.
         if position == end:
             return -1
         first = data[position]
@@ -355,7 +349,6 @@ class WebSocketCodec(MessageEncoder):
             raise self._not_text()
 
     def _check_text(self, piece: bytes) -> None:
-        """Raise at the first byte that makes valid UTF-8 impossible."""
         if self._character:
             piece = self._character + piece
         elif piece.isascii():

@@ -27,16 +27,10 @@ _RESERVED: Final = HOP_BY_HOP | {b"content-length"}
 
 @final
 class WebSocketHandshake:
-    """A valid request of a client to upgrade to WebSocket.
-
-    `subprotocols` has the offered names in the client's order. `origin` is None for clients that are not browsers.
-    """
+    """A client's valid request to upgrade to WebSocket."""
 
     def __init__(self, method: str, http_version: str, headers: list[list[bytes]], has_content: bool) -> None:
-        """Check a request. The names of `headers` are in lower case.
-
-        Raises RemoteProtocolError: status 426 for a version other than 13, status 400 for any other fault.
-        """
+        """Check a request with lower-case header names. Raises RemoteProtocolError."""
         if method != "GET":
             raise RemoteProtocolError("websocket handshake: expected the method GET")
         if http_version != "1.1":
@@ -57,7 +51,9 @@ class WebSocketHandshake:
         if _KEY.fullmatch(key) is None:
             raise RemoteProtocolError("sec-websocket-key is not 16 bytes in base64")
         self._key = key.decode()
+        #: None for clients that are not browsers.
         self.origin = _only(values, b"origin").decode("latin-1") if b"origin" in values else None
+        #: In the client's order.
         self.subprotocols: list[str] = [*_parse_list(values, b"sec-websocket-protocol", parse_subprotocol)]
         if len(set(self.subprotocols)) != len(self.subprotocols):
             raise RemoteProtocolError("sec-websocket-protocol names a subprotocol twice")
@@ -66,10 +62,9 @@ class WebSocketHandshake:
     def accept(
         self, subprotocol: str | None, headers: Headers, defaults: DefaultFields, compression: bool
     ) -> tuple[bytes, PerMessageDeflate | None]:
-        """Return the response that opens the WebSocket, and the negotiated compression or None.
+        """Return the 101 response and the agreed compression, if any.
 
-        Raises LocalProtocolError for a subprotocol that was not offered, and for a field that is invalid or reserved.
-        After this error, `accept` may be called again.
+        After LocalProtocolError, `accept` may be called again.
         """
         if subprotocol is not None and subprotocol not in self.subprotocols:
             offered = self.subprotocols
@@ -100,7 +95,6 @@ class WebSocketHandshake:
 
 
 def _only(values: dict[bytes, list[bytes]], name: bytes) -> bytes:
-    """Return the value of a field that must occur exactly once."""
     of_name = values.get(name, ())
     if len(of_name) != 1:
         raise RemoteProtocolError(f"websocket handshake: expected one field {name.decode()!r}, got {len(of_name)}")
@@ -108,7 +102,6 @@ def _only(values: dict[bytes, list[bytes]], name: bytes) -> bytes:
 
 
 def _parse_list(values: dict[bytes, list[bytes]], name: bytes, parse: Callable[[str], Sequence[_Item]]) -> list[_Item]:
-    """Return the members of a list that may be spread over several fields."""
     members: list[_Item] = []
     for value in values.get(name, ()):
         try:

@@ -1,4 +1,4 @@
-"""`manage.py runserver` with this server, and with Django's reloader, system checks and static files."""
+"""`manage.py runserver`, with this server in place of Django's."""
 
 from __future__ import annotations
 
