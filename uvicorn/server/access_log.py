@@ -1,4 +1,4 @@
-"""The access log, and a bounded number of warnings about faulty or slow clients."""
+"""The access log, and warnings about clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WARNINGS_A_SECOND: Final = 10
 
 
 def printable(text: str | bytes) -> str:
-    """Truncate `text` to 1,000 characters. Escape quotes, backslashes, control characters and non-ASCII characters."""
+    """Return `text` truncated and escaped for the log."""
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     cut = data[:_LONGEST]
     shown = cut.decode("ascii") if _HARMLESS.fullmatch(cut) else "".join(map(_ESCAPED.__getitem__, cut))
@@ -34,7 +34,7 @@ def printable(text: str | bytes) -> str:
 
 
 def peer_name(client: tuple[str, int] | None) -> str:
-    """Return `host:port`, or `[host]:port` for IPv6. For a client of a Unix socket, return "a local client"."""
+    """Return the client's address for the log."""
     if client is None:
         return "a local client"
     host, port = client
@@ -42,17 +42,13 @@ def peer_name(client: tuple[str, int] | None) -> str:
 
 
 def trace(client: tuple[str, int] | None, event: str) -> None:
-    """Log an event of a client's connection at level TRACE."""
+    """Log `event` at level TRACE."""
     if server_logger.isEnabledFor(_TRACE):
         server_logger.log(_TRACE, "%s - %s", peer_name(client), event)
 
 
 def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
-    """Log one line for an exchange whose response has ended.
-
-    `sent` is the number of content bytes, and `seconds` is the duration. `outcome` is the reason for an incomplete
-    response, and is empty for a complete response.
-    """
+    """Log an ended exchange. If the response is complete, `outcome` is empty."""
     target, query = exchange.raw_path, exchange.query_string
     if query:
         target += b"?" + query
@@ -75,18 +71,19 @@ def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str
     )
 
 
+#: Called with the exchange, its content bytes sent, its seconds, and the reason for an incomplete response.
 AccessLog: TypeAlias = Callable[[HTTPExchange, int, float, str], None]
 
 
 class ClientWarnings:
-    """Logs at most ten warnings a second, so that a flood of bad requests does not flood the log."""
+    """Logs at most ten warnings a second about clients."""
 
     def __init__(self) -> None:
         self._left = _WARNINGS_A_SECOND
         self._held_back = 0
 
     def warn(self, client: tuple[str, int] | None, what: str) -> None:
-        """Log the warning `what` about `client`. After ten warnings in a second, only count further warnings."""
+        """Log `what` as a warning about `client`."""
         if self._left:
             self._left -= 1
             server_logger.warning("%s %s", peer_name(client), what)
@@ -94,7 +91,7 @@ class ClientWarnings:
             self._held_back += 1
 
     def tick(self) -> None:
-        """Log how many warnings were suppressed in the last second. Called once a second."""
+        """Log the number of suppressed warnings. Called once a second."""
         if self._held_back:
             server_logger.warning("%d more clients were refused or dropped within a second", self._held_back)
             self._held_back = 0

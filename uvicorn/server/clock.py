@@ -16,7 +16,7 @@ _LAG_SECONDS: Final = 10.0
 
 
 class Clock:
-    """Checks deadlines once a second. A deadline may expire late, but never early."""
+    """Ticks once a second. A deadline may expire late, but never early."""
 
     def __init__(self) -> None:
         #: The monotonic time of the last tick, and the seconds between the last two ticks.
@@ -29,7 +29,7 @@ class Clock:
         self._timer: asyncio.TimerHandle | None = None
 
     def on_tick(self, callback: Callable[[], None]) -> None:
-        """Register `callback()`. Each later `tick` calls it."""
+        """Call `callback()` at each later tick."""
         self._ticked.append(callback)
 
     def start(self) -> None:
@@ -41,7 +41,7 @@ class Clock:
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Return whether `seconds` have passed since an event. `since` is the value of `now` at the event."""
+        """Return whether `seconds` have passed. `since` is an earlier value of `Clock.now`."""
         # The event may be up to a tick later than `since`.
         return self.now - since >= seconds + self._longest
 

@@ -46,7 +46,7 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ServedInterface(Protocol):
-    """The attributes and methods of `uvicorn.interfaces.base.Interface` that the server uses."""
+    """The part of `uvicorn.interfaces.base.Interface` that the server uses."""
 
     name: str
     serves_websockets: bool
@@ -71,16 +71,16 @@ class ServedInterface(Protocol):
 
 
 class Connection(Protocol):
-    """The methods that the server calls on a connection. A connection speaks HTTP/1.1 or WebSocket."""
+    """The methods that the server calls on a connection."""
 
     def served(self) -> tuple[Endpoint, bool] | None:
-        """Return `(endpoint, is_websocket)` of the request or WebSocket that is served now."""
+        """Return `(endpoint, is_websocket)`. Between requests, return None."""
 
     def tick(self) -> None:
         """Check the deadlines. Called once a second."""
 
     def stop(self) -> None:
-        """Close the connection without losing a request. Called when the server stops."""
+        """Close the connection without losing a request. Called repeatedly while the server stops."""
 
     def reset(self, reason: str = "") -> None:
         """Reset the connection now. `reason` is for the access log."""
@@ -118,7 +118,7 @@ class ContinuingHandler:
         self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel)
 
     def cancel(self) -> None:
-        """Cancel the handler. May be called at any time, and more than once."""
+        """Cancel the handler. Later calls have no effect."""
         self._timer.cancel()
         cancel, self._cancel = self._cancel, None
         if cancel is not None:
@@ -205,7 +205,7 @@ class ServerContext:
         self._exhausted = False
 
     def open_metrics(self) -> None:
-        """Serve metrics on the address in the settings, if there is one. Raise ConfigError for an unusable address."""
+        """If metrics are configured, serve them. Raises ConfigError for an unusable address."""
         if self.settings.metrics:
             from uvicorn.server.metrics_listener import MetricsListener
 
@@ -219,7 +219,7 @@ class ServerContext:
         return snapshot_of(self.counts, len(self.connections), self.accepted, self.messages, max(self.lags))
 
     def served(self) -> Iterator[tuple[Endpoint, bool]]:
-        """Yield `(endpoint, is_websocket)` of each request and WebSocket that is served now."""
+        """Yield `(endpoint, is_websocket)` of each current request and WebSocket."""
         for connection in self.connections:
             if (served := connection.served()) is not None:
                 yield served
@@ -268,7 +268,7 @@ class ServerContext:
             connection.reset("server shutdown")
 
     def dropped_fields(self, exchange: HTTPExchange, names: tuple[bytes, ...]) -> None:
-        """Log a warning about response fields that only the server may send. Log each name once."""
+        """Log a warning about dropped response fields, once for each name."""
         for name in names:
             if name not in self._logged_names:
                 self._logged_names.add(name)
@@ -290,7 +290,7 @@ class ServerContext:
             loop.default_exception_handler(report)
 
     def accept_failed(self, error: OSError) -> None:
-        """Log that a connection cannot be accepted. If the system has reached a limit, log at most once a second."""
+        """Log that accepting a connection has failed."""
         if error.errno not in _EXHAUSTED:
             logger.error("cannot accept connections: %s", error)
         elif not self._exhausted:
@@ -300,7 +300,7 @@ class ServerContext:
 
 
 class ServerState:
-    """A server's number of requests, connections and running handlers. All are 0 or empty before the server starts."""
+    """A server's request count, connections and running handlers. Read-only, and empty before startup."""
 
     # The class and its attributes have the names of the public release.
 

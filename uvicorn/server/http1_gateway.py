@@ -18,7 +18,7 @@ _COPY_BYTES: Final = 65536
 
 
 class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
-    """The gateway for the exchanges of one connection."""
+    """Sends the responses of one HTTP/1.1 connection."""
 
     __slots__ = ("began", "content_sent", "sends_files")
 

@@ -27,7 +27,7 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address to listen on: a host and port, a Unix socket's path, or an inherited descriptor."""
+    """A TCP address, a Unix socket's path or an inherited descriptor."""
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
@@ -47,8 +47,6 @@ class Address:
 
 
 class _OwnUnixSocket(socket.socket):
-    """A Unix socket that created its file."""
-
     def remember_file(self, path: str) -> None:
         self._path = os.path.abspath(path)
         self._inode = os.stat(path).st_ino
@@ -60,10 +58,7 @@ class _OwnUnixSocket(socket.socket):
 
 
 def parse_bind(text: str, option: str = "bind") -> Address:
-    """Parse HOST, HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N. Raises a ConfigError that names `option`.
-
-    For the option `bind`, the port is optional.
-    """
+    """Parse an address such as HOST:PORT or unix:PATH. Raises ConfigError."""
     expected = "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
     if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
@@ -88,7 +83,7 @@ def parse_bind(text: str, option: str = "bind") -> Address:
 
 
 def parse_mode(text: str) -> int | None:
-    """Parse octal permissions such as 660. Return None for an empty text. Raises ConfigError for any other text."""
+    """Parse octal permissions such as 660. For an empty text, return None. Raises ConfigError."""
     if not text:
         return None
     match = re.fullmatch(r"(?:0o?)?([0-7]{3})", text)
@@ -100,11 +95,7 @@ def parse_mode(text: str) -> int | None:
 def open_sockets(
     addresses: Sequence[Address], backlog: int, uds_mode: int | None = None, option: str = "bind"
 ) -> list[socket.socket]:
-    """Open non-blocking listening sockets on all `addresses`. Raises ConfigError for an unusable address.
-
-    A Unix socket gets the permissions `uds_mode`. If `uds_mode` is None, an existing path keeps its permissions, and a
-    new path gets 0666.
-    """
+    """Open non-blocking listening sockets on all `addresses`. Raises ConfigError for an unusable address."""
     sockets: list[socket.socket] = []
     try:
         for address in addresses:
@@ -123,7 +114,7 @@ def open_sockets(
 
 
 def check_for_debug(addresses: Sequence[Address] = (), sockets: Sequence[socket.socket] = (), workers: int = 1) -> None:
-    """Raise ConfigError if there are several workers, or if an address or socket is not on loopback."""
+    """Raise ConfigError for several workers, and for an address outside loopback."""
     public = [str(address) for address in addresses if not (address.is_tcp and address.host in _LOOPBACK)]
     public += [describe(sock).removeprefix("http://") for sock in sockets if not _is_on_loopback(sock)]
     if public or workers > 1:
@@ -140,7 +131,7 @@ def _is_on_loopback(sock: socket.socket) -> bool:
 
 
 def close_sockets(sockets: Sequence[socket.socket]) -> None:
-    """Close the sockets. Remove the files of Unix sockets that this process created."""
+    """Close the sockets. Remove the socket files that this process created."""
     for sock in sockets:
         if isinstance(sock, _OwnUnixSocket):
             sock.remove_file()
@@ -148,7 +139,7 @@ def close_sockets(sockets: Sequence[socket.socket]) -> None:
 
 
 def describe(sock: socket.socket, scheme: str = "http") -> str:
-    """Return the address of a socket as a URL for a browser or a proxy."""
+    """Return the address as a URL. For a Unix socket, return `unix:PATH`."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
@@ -157,7 +148,7 @@ def describe(sock: socket.socket, scheme: str = "http") -> str:
 
 
 def running_on(sock: socket.socket, scheme: str = "http") -> str:
-    """Return the text for a listening socket in the log line `RUNNING`."""
+    """Return the socket's address for the log line `RUNNING`."""
     return f"unix socket {sock.getsockname()}" if sock.family == socket.AF_UNIX else describe(sock, scheme)
 
 

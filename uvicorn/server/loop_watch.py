@@ -1,8 +1,4 @@
-"""`--watch-loop SECONDS` logs which line of the application blocks the event loop.
-
-A second thread reads the stack of the event loop's thread. If it finds a line of the application, it posts a call to
-the event loop. The time until this call runs counts as the time for which the line blocks the event loop.
-"""
+"""Logs which line of the application blocks the event loop (`--watch-loop`)."""
 
 from __future__ import annotations
 
@@ -49,7 +45,7 @@ _APPLICATION, _INSTALLED_PACKAGE, _LIBRARY, _DEBUGGER = range(4)
 
 
 class Place(NamedTuple):
-    """A line of the application, and the handler in which this line runs."""
+    """A line of code, and the handler that runs this line."""
 
     handler: str
     function: str
@@ -63,7 +59,7 @@ class Place(NamedTuple):
 
 @asynccontextmanager
 async def watching(seconds: float) -> AsyncIterator[None]:
-    """While the context is active, log places that block the event loop for `seconds`, unless `seconds` is 0."""
+    """Run a `LoopWatch` during the context. If `seconds` is 0, do nothing."""
     if not seconds:
         yield
         return
@@ -75,8 +71,9 @@ async def watching(seconds: float) -> AsyncIterator[None]:
         watch.stop()
 
 
+# The watching thread posts a call to the event loop, and measures the time until this call runs.
 class LoopWatch:
-    """Logs places that block the event loop for `seconds`. Each place is logged once."""
+    """Logs each line of code that blocks the event loop for `seconds`."""
 
     def __init__(self, seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -103,7 +100,7 @@ class LoopWatch:
         self._loop.call_soon(self._start)
 
     def stop(self) -> None:
-        """Stop the watching thread. The thread may sleep for a moment more."""
+        """Stop the watching thread without waiting for its end."""
         self._stopped = True
         self._bottom = None
 
@@ -112,7 +109,7 @@ class LoopWatch:
         threading.Thread(target=self._watch, name="uvicorn-loop-watch", daemon=True).start()
 
     def begin(self, caller: FrameType) -> None:
-        """Store the state for the first `look`. `caller` is the innermost stack frame of the event loop's own code."""
+        """Prepare for `look`. `caller` is the event loop's innermost stack frame."""
         frames = _frames_of(caller)
         self._depth, self._bottom = len(frames), frames[-1]
         self._looked, self._cpu = self._monotonic(), self._cpu_seconds()
@@ -167,14 +164,12 @@ class LoopWatch:
         return len(self._logged) < MOST_PLACES
 
     def _cpu_seconds(self) -> float:
-        """Return the CPU time of the event loop's thread, or NaN if unknown."""
         return math.nan if self._cpu_clock is None else time.clock_gettime(self._cpu_clock)
 
     def _call(self) -> None:
         self._called = self._monotonic()
 
     def _log(self, seconds: float, until: str = "") -> None:
-        """Log the place that took most of the time, unless this place has been logged before."""
         place = max(self._seen, key=self._seen.__getitem__, default=None)
         if place is None or place in self._logged:
             return
@@ -189,7 +184,6 @@ class LoopWatch:
             logger.warning("watch-loop: %d places have blocked the event loop; the watch ends", MOST_PLACES)
 
     def _frames(self) -> list[FrameType]:
-        """Return the stack frames of the code that the event loop runs, the innermost first."""
         frames = _frames_of(sys._current_frames().get(self._thread_id))
         # A greenlet has a stack of its own.
         if frames and frames[-1] is self._bottom:
@@ -198,7 +192,6 @@ class LoopWatch:
 
 
 def _frames_of(frame: FrameType | None) -> list[FrameType]:
-    """Return `frame` and its callers, the innermost first."""
     frames = []
     while frame is not None:
         frames.append(frame)
@@ -211,10 +204,7 @@ def origins_of(frames: list[FrameType]) -> list[int]:
 
 
 def place_in(frames: list[FrameType], origins: list[int]) -> Place | None:
-    """Return the innermost line of the application. Without one, return the innermost line of an installed package.
-
-    If neither has a line, return None. `frames` begins with the innermost stack frame.
-    """
+    """Return the line to log. If only library code runs, return None."""
     for origin in (_APPLICATION, _INSTALLED_PACKAGE):
         if origin in origins:
             innermost = frames[origins.index(origin)]

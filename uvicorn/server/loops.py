@@ -18,7 +18,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return the factory of the event loop `name`. `name` may be 'module:factory'. Raises ConfigError."""
+    """Return an event loop factory. `name` may be 'module:factory'. Raises ConfigError."""
     if ":" in name:
         try:
             factory: Callable[[], asyncio.AbstractEventLoop] = resolve_name(name)
@@ -39,7 +39,7 @@ def loop_factory(name: str = "auto") -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def run(main: Coroutine[Any, Any, None], name: str = "auto") -> None:
-    """Run `main` to completion on a new event loop of the kind `name`."""
+    """Run `main` to completion on a new event loop."""
     if asyncio._get_running_loop() is not None:
         main.close()
         raise RuntimeError(

@@ -1,10 +1,4 @@
-"""Metrics in the text format of Prometheus, for all processes of a server.
-
-A snapshot has counters, gauges and peaks. Counters and gauges of all processes are added up. The highest peak is kept.
-The counters of a process that has ended stay in the sum.
-
-The metrics are divided into groups, such as `requests`. A group has one row of numbers for each combination of labels.
-"""
+"""Prometheus metrics of all processes of a server."""
 
 from __future__ import annotations
 
@@ -28,10 +22,13 @@ _USUAL_CLASSES: Final = 5
 
 
 class Snapshot(NamedTuple):
-    """The numbers of one process, or the sums of several processes."""
+    """The metrics of one or more processes."""
 
+    #: Added up over all processes, also those that have ended.
     counters: Section
+    #: Added up over the running processes.
     gauges: Section
+    #: The highest number of all running processes.
     peaks: Section
 
 
@@ -109,7 +106,7 @@ MAX_LINE_BYTES: Final = 1 << 20
 
 
 def snapshot_of(counts: Counts, connections: int, accepted: int, messages: int, lag: float) -> Snapshot:
-    """Return the counters and gauges of this process."""
+    """Return the metrics of this process."""
     counters: Section = {"requests": {}, "lanes": {}, "server": {"": [accepted, messages]}}
     gauges: Section = {"requests": {}, "lanes": {}, "server": {"": [connections, 1]}}
     for entry, running in counts.running().items():
@@ -152,7 +149,7 @@ def _merge(total: Section, section: Section) -> None:
 
 @final
 class Totals:
-    """The sum of the snapshots of several processes, for use on any thread."""
+    """Combines the snapshots of several processes. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -169,14 +166,14 @@ class Totals:
             self._text = None
 
     def update_from(self, process: int, line: str) -> None:
-        """Replace the snapshot of a process by the snapshot in `line`. Ignore a malformed line."""
+        """Decode `line` and call `update`. Ignore a malformed line."""
         try:
             self.update(process, _known_groups(Snapshot(*json.loads(line))))
         except (AttributeError, ValueError, TypeError):
             pass  # The last one counts until the next comes.
 
     def end(self, process: int) -> None:
-        """Keep the counters of a process that has ended, and drop its other numbers."""
+        """Drop the snapshot of an ended process, except its counters."""
         with self._lock:
             self._text = None
             self._ended_processes += 1
@@ -207,7 +204,7 @@ class Totals:
 
 
 def _known_groups(snapshot: Snapshot) -> Snapshot:
-    """Return `snapshot` without groups that this version cannot read."""
+    # A worker of another version may send other groups.
     return Snapshot(
         *(
             {group: rows for group, rows in section.items() if _fits(rows, columns, group)}
@@ -255,7 +252,6 @@ def text_of(snapshot: Snapshot) -> bytes:
 
 
 def _family(metric: Metric, kind: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
-    """Yield the lines of a metric, or nothing if there are no samples."""
     name = f"uvicorn_{metric.name}"
     is_first = True
     for labels, value in samples:

@@ -1,8 +1,4 @@
-"""Serves `GET /metrics` on a separate address and a separate thread.
-
-The thread responds even while the event loop is blocked. Each connection serves one request. The number of bytes and
-the seconds of a connection are limited.
-"""
+"""Serves `GET /metrics` on a separate thread, even while the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -36,10 +32,10 @@ _RETRY_SECONDS: Final = 0.1
 
 @final
 class MetricsListener:
-    """Answers `GET /metrics` with the result of `text`, and all other requests with 404."""
+    """Answers `GET /metrics` with the result of `text()`."""
 
     def __init__(self, address: str, text: Callable[[], bytes]) -> None:
-        """Listen on `address`, and start the thread. Raise ConfigError for an unusable address."""
+        """Start listening on `address`. Raises ConfigError for an unusable address."""
         self.sockets = open_sockets([parse_bind(address, "metrics")], _BACKLOG, option="metrics")
         self._text = text
         self._selector = selectors.DefaultSelector()
@@ -92,7 +88,6 @@ class MetricsListener:
         self._selector.register(sock, selectors.EVENT_READ, client)
 
     def _serve(self, client: _Client) -> None:
-        """Read more of the request head, or write more of the response."""
         try:
             if not client.unsent:
                 data = client.sock.recv(_MOST_HEAD_BYTES)

@@ -15,10 +15,7 @@ _LAST_SECONDS: Final = 0.1
 async def notifying(
     callback: Callable[[], Awaitable[object]] | None, seconds: float, on_failure: Callable[[], object]
 ) -> AsyncIterator[None]:
-    """While the context is active, await `callback()` every `seconds`. The first call is made at the beginning.
-
-    If a call raises, `on_failure()` is called. At the end of the context, the exception of the call is raised.
-    """
+    """Await `callback()` every `seconds` during the context. If a call raises, call `on_failure()`."""
     if callback is None:
         yield
         return
@@ -31,6 +28,7 @@ async def notifying(
         task.cancel()
         await asyncio.wait((task,), timeout=_LAST_SECONDS)
     if has_failed:
+        # Raises the callback's exception.
         await task
 
 

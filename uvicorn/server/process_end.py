@@ -1,4 +1,4 @@
-"""Ends a process that cannot end by itself. Its threads may still run, or its event loop may be blocked."""
+"""Ends a process that does not end by itself."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ProcessEnd:
         self._last_words: threading.Thread | None = None
 
     def begin(self, status: int, seconds: float = 0.0) -> None:
-        """Give threads `seconds` to end, but at least LEAST_SECONDS. Then end the process with `status`."""
+        """Give threads at least `seconds` to end, then end the process with `status`."""
         self.status = status
         if self._deadline:
             return
@@ -73,7 +73,7 @@ class ProcessEnd:
                 return
 
     def look(self) -> bool:
-        """End the process if threads still run after the deadline. Return whether `leave` has been called."""
+        """If a thread still runs, call `leave` and return True."""
         threads = foreign_threads()
         if not threads and self._main_has_returned:
             # Python is exiting, and may still run code, such as a profiler that writes its report.
@@ -118,7 +118,7 @@ def foreign_threads() -> list[threading.Thread]:
 
 
 def places(threads: Sequence[threading.Thread]) -> str:
-    """Return a text that names each thread and the line that the thread executes."""
+    """Return the name and the current line of each thread."""
     frames = sys._current_frames()
     listed = []
     for thread in threads[:_MOST_THREADS]:
@@ -135,7 +135,7 @@ def places(threads: Sequence[threading.Thread]) -> str:
 
 
 def _status_of(error: BaseException) -> int:
-    """Return Python's exit code for a process that `error` has ended."""
+    # Python's own exit codes.
     if isinstance(error, KeyboardInterrupt):
         return 130
     if not isinstance(error, SystemExit):
@@ -147,7 +147,7 @@ def _status_of(error: BaseException) -> int:
 
 # Not PR_SET_PDEATHSIG, which follows the thread that forked, and gives no grace period.
 class SupervisorWatch:
-    """Calls `kill()` if the process still runs `grace` seconds after the supervisor has closed `channel`."""
+    """Kills a worker that outlives its supervisor by more than `grace` seconds."""
 
     def __init__(
         self,
@@ -168,11 +168,12 @@ class SupervisorWatch:
         self._thread = threading.Thread(target=self._watch, name="uvicorn-supervisor-watch", daemon=True)
 
     def start(self) -> None:
-        """Start watching. Call this before importing the application, because the import may block."""
+        """Start watching. Call this before importing the application."""
+        # The import may block.
         self._thread.start()
 
     def finish(self) -> None:
-        """Close the channel to the supervisor. Called when the event loop has ended."""
+        """Stop watching, and close the channel. Called when the event loop has ended."""
         self._finished.set()
         # `close` alone would not wake the thread. OSError if the supervisor has died.
         with suppress(OSError):
@@ -190,7 +191,7 @@ class SupervisorWatch:
             self.supervisor_has_died()
 
     def supervisor_has_died(self) -> None:
-        """Give the event loop the grace period to stop, then kill the process."""
+        """Wait for the grace period, then kill the process."""
         never = threading.Event()
         self._wait(never, self._grace)
         if self.noticed.is_set():

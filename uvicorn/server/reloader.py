@@ -1,4 +1,4 @@
-"""`--reload` runs one worker, and restarts the worker when a file changes. The listening socket stays open."""
+"""Restarts one worker when a file changes (`--reload`). The listening socket stays open."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEMPLATES: Final = (".html", ".txt")
 
 
 def reload_folders(folders: Sequence[Any], includes: Sequence[str], excludes: Sequence[str]) -> list[Path]:
-    """Return the absolute paths of the folders to watch. If `folders` is empty, return the current folder."""
+    """Return the folders to watch, as absolute paths."""
     watched = {*_resolved(folders), *_folders_among(includes)}
     excluded = _folders_among(excludes)
     watched = {path for path in watched if excluded.isdisjoint((path, *path.parents))}
@@ -48,10 +48,7 @@ def _resolved(folders: Sequence[Any]) -> set[Path]:
 
 
 class Selection:
-    """The files in `folders` that match one of `includes` and none of `excludes`.
-
-    A pattern is compared with names and paths. A pattern that is a folder's path matches all files in the folder.
-    """
+    """The files in `folders` that match `includes` but not `excludes`."""
 
     def __init__(self, folders: Sequence[str | Path], includes: Sequence[str], excludes: Sequence[str]) -> None:
         self.folders = [Path(folder).resolve() for folder in folders or (".",)]
@@ -82,7 +79,7 @@ def _fits(path: Path, patterns: Sequence[str]) -> bool:
 
 
 class Reloader(Supervisor):
-    """Restarts one worker after each change. After a failed start, the reloader waits for the next change."""
+    """Restarts one worker after each change of a file."""
 
     kind = "reloader"
     level = logging.DEBUG

@@ -1,7 +1,4 @@
-"""Runs a server: startup, serving, graceful shutdown.
-
-This file has over 400 lines. The methods that programs override in a subclass are all in the class `Server`.
-"""
+"""Runs a server: startup, serving, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -41,11 +38,7 @@ _LEAST_SHUTDOWN_SECONDS: Final = 3.0
 
 
 class Server:
-    """Serves one application until `should_exit` is set, or SIGINT or SIGTERM arrives.
-
-    Requests in flight then have up to `graceful_seconds` to finish. A second signal or `force_exit` aborts the
-    requests.
-    """
+    """Serves one application until `should_exit` is set or a signal arrives. Then shuts down gracefully."""
 
     def __init__(self, config: ServerConfig, clock: Clock | None = None, access_log: AccessLog = log_exchange) -> None:
         self.config = config
@@ -96,7 +89,7 @@ class Server:
 
     @property
     def force_exit(self) -> bool:
-        """Whether to stop without waiting for requests in flight. Any thread may set this attribute."""
+        """Whether to stop immediately. Any thread may set this attribute."""
         return self._force_exit
 
     @force_exit.setter
@@ -111,10 +104,7 @@ class Server:
         return self._context.begun + self._context.messages if self._context is not None else 0
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Load the application, serve it, and shut down. `sockets` replace the configured addresses.
-
-        Raises ConfigError for an invalid setting, and StartupError if the application's startup fails.
-        """
+        """Serve until stopped. `sockets` replace the configured addresses. Raises ConfigError and StartupError."""
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         with self.capture_signals():
@@ -171,7 +161,7 @@ class Server:
         self.started = True
 
     def begin_metrics(self, context: ServerContext) -> None:
-        """Serve the metrics of this process if the settings have a metrics address."""
+        """If metrics are configured, serve the metrics of this process."""
         context.open_metrics()
 
     def announce(self, sock: socket.socket) -> None:
@@ -204,7 +194,7 @@ class Server:
                     self._changed.clear()
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop. Called ten times a second if a subclass overrides this method."""
+        """Return whether to stop. If overridden, called ten times a second."""
         return self._should_exit
 
     async def _notify(self) -> None:
@@ -217,7 +207,7 @@ class Server:
         self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Finish all accepted requests within the grace period, then shut the application down."""
+        """Finish the accepted requests, then shut the application down."""
         context = self._context
         assert context is not None, "shutdown comes after startup"
         for acceptor in self.servers:
@@ -259,7 +249,7 @@ class Server:
         self.should_exit = True
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Run `serve` on a new event loop. Raise KeyboardInterrupt after Ctrl-C and a graceful shutdown."""
+        """Run `serve` on a new event loop. After Ctrl-C, raise KeyboardInterrupt."""
         self._is_alone, self.interrupted = True, False
         # Import before the event loop exists, because asyncio delays a Ctrl-C until the import has ended.
         self.lifespan = self.config.load()
@@ -272,11 +262,11 @@ class Server:
             raise KeyboardInterrupt
 
     async def _start_up(self, interface: ServedInterface) -> None:
-        """Run the application's startup. A signal cancels the startup."""
         if interface.name != "asgi3":
             logger.info("Interface: %s", interface.name)
         logger.info("Waiting for application startup.")
         starting = asyncio.ensure_future(interface.startup())
+        # Set by a signal, which cancels the startup.
         stopped = asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -298,7 +288,6 @@ class Server:
         logger.info("Application startup complete.")
 
     async def _shut_down(self, seconds: float) -> None:
-        """Run the application's shutdown once, if the startup has succeeded."""
         if not self._application_runs or self.lifespan is None:
             return
         self._application_runs = False
@@ -325,7 +314,6 @@ class Server:
             logger.info("Application shutdown complete.")
 
     async def _pause(self) -> None:
-        """Wait for a tenth of a second, or until a signal arrives."""
         self._changed.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), _STOP_POLL_SECONDS)
@@ -336,7 +324,7 @@ class Server:
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """While the context is active, a signal stops the server. Afterwards, the signal is raised again."""
+        """Stop the server at a signal. After the context, raise the signal again."""
         self.install_signal_handlers()
         try:
             yield
@@ -345,7 +333,7 @@ class Server:
         self._pass_signals_on()
 
     def install_signal_handlers(self) -> None:
-        """Handle SIGINT, SIGTERM and SIGHUP if this is the main thread. Subclasses may override this method."""
+        """Handle SIGINT, SIGTERM and SIGHUP, on the main thread only."""
         if threading.current_thread() is not threading.main_thread() or self._loop is None:
             return
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -360,14 +348,10 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self.handle_exit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully. At a second signal, abort the open requests.
-
-        A second SIGHUP is ignored, and so is a SIGTERM after Ctrl-C.
-
-        If the application blocks the event loop, a third signal by Ctrl-C raises KeyboardInterrupt in the application.
-        """
+        """Stop gracefully. At a second signal, abort the open requests."""
         is_ignored = sig == signal.SIGHUP or (sig == signal.SIGTERM and self._captured == [signal.SIGINT])
         if self._should_exit and not is_ignored:
+            # At a third signal, the application may be blocking the event loop.
             if self.force_exit and sig == signal.SIGINT:
                 raise KeyboardInterrupt
             self.force_exit = True
@@ -387,7 +371,6 @@ class Server:
                 signal.signal(number, previous)
 
     def _pass_signals_on(self) -> None:
-        """Send each signal that the server has captured to the handlers of the embedding program."""
         captured, self._captured = self._captured, []
         signals, self._signals = self._signals, {}
         for number in captured:
@@ -395,6 +378,7 @@ class Server:
             if self._is_alone and handler in (signal.SIG_DFL, signal.default_int_handler):
                 self.interrupted = handler is signal.default_int_handler
             elif number in signals:
+                # For the handlers of the embedding program.
                 signal.raise_signal(number)
 
     def _close(self) -> None:

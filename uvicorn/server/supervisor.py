@@ -1,9 +1,4 @@
-"""Runs several worker processes on the same sockets. Starts, watches, replaces and stops them.
-
-Each worker is a new interpreter that inherits the listening sockets and reports over a socket pair. SIGINT and SIGTERM
-begin a graceful shutdown, and a second signal stops all workers immediately. SIGHUP replaces the workers one by one.
-SIGTTIN adds a worker, and SIGTTOU removes a worker.
-"""
+"""Runs several worker processes on the same sockets. Each worker is a new interpreter."""
 
 from __future__ import annotations
 
@@ -51,7 +46,7 @@ _NOT_STARTED: Final = (2, 3)
 
 
 class Supervisor:
-    """Keeps `count` workers running. Each worker is a process that runs `command` (see `start_worker`)."""
+    """Keeps `count` worker processes running. Each process runs `command`."""
 
     #: The name of this process in the log.
     kind = "parent"
@@ -123,7 +118,7 @@ class Supervisor:
         return self._status
 
     def wake(self) -> None:
-        """Make `run` check the workers now. May be called from any thread."""
+        """Make `run` check the workers now. Thread-safe."""
         # OSError if it has ended, or if its socket is full of such calls.
         with suppress(OSError):
             self._waking.send(b"\0")
@@ -215,7 +210,6 @@ class Supervisor:
         self._replace_next()
 
     def _replace_next(self) -> None:
-        """Start the next replacement, unless another replacement is starting."""
         if any(worker.replaces is not None for worker in self._workers):
             return
         while self._to_replace and not self._stopping:
@@ -226,7 +220,6 @@ class Supervisor:
                 return
 
     def _stop(self, worker: Worker) -> None:
-        """Ask `worker` to shut down gracefully. Do nothing if it has been asked before."""
         if worker.stopped:
             return
         worker.stopped = time.monotonic()
@@ -241,7 +234,6 @@ class Supervisor:
                 other.replaces = None
 
     def _break_off(self, worker: Worker) -> None:
-        """Stop `worker` without waiting for requests in flight."""
         worker.deadline = min(worker.deadline, time.monotonic() + _KILL_SECONDS)
         worker.process.send_signal(signal.SIGQUIT if worker.ready else signal.SIGKILL)
 
@@ -316,7 +308,7 @@ class Supervisor:
         logger.info("workers: %d", self._count)
 
     def _stop_all(self) -> None:
-        """Stop all workers gracefully. At the second call, stop all workers immediately."""
+        # The second signal.
         if self._stopping:
             for worker in self._workers:
                 self._break_off(worker)
@@ -329,7 +321,6 @@ class Supervisor:
                 self._stop(worker)
 
     def _check_workers(self) -> None:
-        """Kill workers that do not stop in time, and workers that no longer report."""
         now = time.monotonic()
         passed, self._last_check = now - self._last_check, now
         for worker in self._workers:
@@ -358,7 +349,6 @@ class Supervisor:
                 logger.warning("worker %d is still starting, after %.0f seconds", worker.process.pid, silent)
 
     def _pause(self) -> float:
-        """Return the seconds until the next deadline, but at most 1."""
         now = time.monotonic()
         dues = [worker.deadline - now for worker in self._workers if worker.deadline]
         if self._not_before > now and not self._stopping:

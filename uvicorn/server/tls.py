@@ -1,4 +1,4 @@
-"""Builds the `ssl.SSLContext` of the listening sockets from the `--ssl-*` settings."""
+"""Builds the TLS context from the `--ssl-*` settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """Build the context that `settings` describe. If no certificate is configured, return None. Raises ConfigError."""
+    """Build the TLS context. Without a certificate, return None. Raises ConfigError."""
     if not settings.ssl_certfile:
         for name in ("ssl_keyfile", "ssl_ca_certs"):
             if getattr(settings, name):
@@ -55,7 +55,7 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Load or reload the certificate and its key. If the new files are invalid, raise ConfigError."""
+    """Load the certificate and its key. Raises ConfigError for invalid files."""
     _check_file("ssl_certfile", settings.ssl_certfile)
     if settings.ssl_keyfile:
         _check_file("ssl_keyfile", settings.ssl_keyfile)
@@ -78,7 +78,7 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
 
 
 def reload_certificates(context: ssl.SSLContext, settings: Settings) -> None:
-    """Load the certificates again. If a new file is invalid, log an error and keep the old certificates."""
+    """Load the certificates again. If a file is invalid, keep the old certificates."""
     try:
         load_certificates(context, settings)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Starts a worker process, and holds its state and its metrics for the supervisor."""
+"""Starts worker processes, and holds their state for the supervisor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST_LINE_BYTES: Final = 2 << 20
 
 @dataclass(eq=False)
 class Worker:
-    """A worker process, and the supervisor's end of the socket pair to this worker."""
+    """A worker process and its channel to the supervisor."""
 
     process: subprocess.Popen[bytes]
     channel: socket.socket
@@ -40,7 +40,7 @@ class Worker:
     buffer: bytes = b""
 
     def received_lines(self) -> list[tuple[str, str]] | None:
-        """Return the lines that have arrived, as `(first word, rest)`. Return None if the channel has been closed."""
+        """Return the lines received, as `(word, rest)`. For a closed channel, return None."""
         try:
             data = self.channel.recv(_READ_BYTES)
         except BlockingIOError:
@@ -57,7 +57,7 @@ class Worker:
 
 @final
 class WorkerMetrics:
-    """The sum of the numbers that workers send once a second. Without a metrics address, all methods do nothing."""
+    """Adds up the metrics of all workers. Without `address`, does nothing."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -65,7 +65,7 @@ class WorkerMetrics:
         self._listener: MetricsListener | None = None
 
     def open(self) -> None:
-        """Serve the metrics. Raise ConfigError for an unusable address."""
+        """Serve the metrics. Raises ConfigError for an unusable address."""
         if self._address:
             # Imported late: a supervisor without metrics saves 0.4 MiB.
             from uvicorn.server.metrics import Totals
@@ -80,12 +80,12 @@ class WorkerMetrics:
             self._listener.close()
 
     def update(self, worker: Worker, line: str) -> None:
-        """Read and store the numbers that `worker` has sent in `line`."""
+        """Store the numbers that `worker` has sent in `line`."""
         if self.totals is not None:
             self.totals.update_from(worker.process.pid, line)
 
     def end(self, worker: Worker) -> None:
-        """Read the last numbers of a worker that has ended, and keep its counters."""
+        """Read the last metrics of a worker that has ended."""
         if self.totals is None:
             return
         known = -1
@@ -102,14 +102,11 @@ class WorkerMetrics:
 def start_worker(
     command: Sequence[str], payload: bytes, sockets: Sequence[socket.socket], replaces: Worker | None
 ) -> Worker:
-    """Start a process that inherits `sockets` and one end of a new socket pair. Raises OSError.
-
-    The process reads `payload` from the socket pair. The last argument on its command line lists the inherited
-    descriptors. The socket pair's descriptor comes last in this list.
-    """
+    """Start a worker process with `sockets` and a new socket pair. Raises OSError."""
     ours, theirs = socket.socketpair()
     try:
         inherited = [*(sock.fileno() for sock in sockets), theirs.fileno()]
+        # The last argument lists the descriptors, and the socket pair's descriptor comes last.
         process = subprocess.Popen([*command, ",".join(map(str, inherited))], pass_fds=inherited)
     except OSError:
         ours.close()
@@ -124,7 +121,7 @@ def start_worker(
 
 
 def describe_end(status: int) -> str:
-    """Return a text for the log about how a process with this exit code has ended."""
+    """Describe an exit code for the log."""
     if status >= 0:
         return f"has ended with exit code {status}"
     try:

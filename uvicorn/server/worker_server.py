@@ -1,4 +1,4 @@
-"""The server in a worker process. The server reports to a supervisor, and stops on SIGTERM."""
+"""The server of a worker process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class WorkerServer(Server):
-    """Sends reports to the supervisor on `channel`: `ready`, `alive`, `retiring REASON`, `metrics NUMBERS`."""
+    """A server that reports to the supervisor on `channel`."""
 
     def __init__(self, config: ServerConfig, channel: socket.socket, watch: SupervisorWatch) -> None:
         super().__init__(config)
@@ -36,8 +36,8 @@ class WorkerServer(Server):
         self._unsent = b""
 
     def install_signal_handlers(self) -> None:
-        """Stop on SIGTERM. Ignore the terminal's signals, because the supervisor handles them."""
         assert self._loop is not None
+        # The supervisor handles the terminal's signals.
         for number in (signal.SIGINT, signal.SIGHUP):
             # Not SIG_IGN, which the application's own child processes would inherit.
             signal.signal(number, lambda *_: None)
@@ -69,10 +69,10 @@ class WorkerServer(Server):
                 self._channel.sendall(self._unsent + line.encode())
 
     def announce(self, sock: socket.socket) -> None:
-        """Do nothing, because the supervisor logs the addresses once for all workers."""
+        pass  # The supervisor logs the addresses once for all workers.
 
     def retire(self, reason: str) -> None:
-        """Ask the supervisor for a successor. Called once a second until the successor is ready."""
+        # Once a second, until a successor is ready.
         self.report(f"retiring {reason}")
 
     def tick(self) -> None:
@@ -88,7 +88,8 @@ class WorkerServer(Server):
             self.report(line)
 
     def report(self, line: str) -> None:
-        """Send `line` to the supervisor. While an earlier line is unsent, drop every line except `ready`."""
+        """Send `line` to the supervisor without blocking."""
+        # Lines: ready, alive, retiring REASON, metrics NUMBERS.
         if not self._unsent or line == "ready":
             self._unsent += line.encode() + b"\n"
         try:
