@@ -321,7 +321,7 @@ def _ended_by(process_end: ProcessEnd | None) -> Iterator[None]:
 
 @contextmanager
 def errors_reported() -> Iterator[None]:
-    """Print an error that the user can correct. Then raise SystemExit."""
+    """Context manager that reports the user's errors and raises SystemExit."""
     try:
         yield
     except click.UsageError as error:

@@ -98,7 +98,7 @@ def lower_name(name: object) -> bytes:
 
 
 def encode_field_line(name: bytes, value: object) -> bytes:
-    """Return `name: value` as a line. `name` must be valid. Raises LocalProtocolError."""
+    """Return the line `name: value`. `name` must be valid. Raises LocalProtocolError."""
     if not isinstance(value, bytes):
         raise LocalProtocolError(f"header {name!r}: expected a value of bytes, got {value!r:.200}")
     # As has_controls, without the call: responses have many fields.

@@ -244,7 +244,7 @@ def addresses_of(
 
 
 def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:
-    """Return the signature of `function`. The TypedDict `options` replaces its `**keywords`."""
+    """Return the signature of `function`, with `options` in place of `**keywords`."""
     signature = inspect.signature(function)
     named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
     more = [

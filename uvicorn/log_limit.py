@@ -37,7 +37,7 @@ class LogLimit:
 
 
 def first_time(event: T, logged: set[T], limit: int) -> bool:
-    """Add `event` to `logged`, up to `limit` events. Return whether `event` was added."""
+    """Add `event` to `logged`. Return False if `event` is known or `logged` is full."""
     if event in logged or len(logged) >= limit:
         return False
     logged.add(event)

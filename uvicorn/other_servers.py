@@ -75,7 +75,7 @@ def _implementation(option: str, value: str | type, names: list[str]) -> list[st
 
 
 def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:
-    """Encode the fields that are added to every response. Raises ConfigError."""
+    """Encode header fields for every response. Raises ConfigError."""
     pairs: list[tuple[bytes, bytes]] = []
     try:
         pairs += ((name.strip().lower().encode("latin-1"), value.strip().encode("latin-1")) for name, value in headers)
@@ -88,7 +88,7 @@ def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, by
 
 
 def load_environment(path: str | os.PathLike[str]) -> None:
-    """Set environment variables from an .env file. Existing variables stay. Raises ConfigError."""
+    """Set environment variables from an .env file. Existing variables keep their values. Raises ConfigError."""
     try:
         from dotenv import load_dotenv
     except ImportError:

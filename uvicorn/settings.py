@@ -48,7 +48,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the server behaves. Immutable."""
+    """All settings of a server. Immutable."""
 
     limits: Limits = field(default_factory=Limits)
     headers: tuple[tuple[bytes, bytes], ...] = ()

@@ -30,7 +30,7 @@ class ReplyChannel(Protocol):
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all processes."""
+        """The channel's name, unique across all processes."""
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a response, a chunk or a WebSocket message. Awaiting is optional. Raises LocalProtocolError."""
@@ -44,7 +44,7 @@ class BodyChannel(Protocol):
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all processes."""
+        """The channel's name, unique across all processes."""
 
     async def receive(self) -> Message:
         """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
@@ -109,7 +109,7 @@ class GroupMember(Protocol):
 
     @property
     def name(self) -> str:
-        """The channel's name, unique among all processes."""
+        """The channel's name, unique across all processes."""
 
     @property
     def is_ready(self) -> bool:
