@@ -22,13 +22,14 @@ _OPENING: Final = ("websocket.accept", "http.response.start")
 
 @final
 class ASGI3Reply(AwaitedMember):
-    """Sends messages of groups to the client of one ASGI 3 connection. The application's task creates the object."""
+    """Sends messages of groups to the client of one ASGI 3 connection."""
 
     def __init__(self, kind: str, send: Send) -> None:
         self._kind = kind
         self._send = send
         #: The thread of the channel's event loop.
         self.loop_thread = get_ident()
+        # The application's task, which creates this object.
         self._task = asyncio.current_task()
         self._opened = asyncio.Event()
         self._over = False
@@ -59,7 +60,6 @@ class ASGI3Reply(AwaitedMember):
         await self._opened.wait()
 
     def break_off(self, reason: str) -> None:
-        """Close a WebSocket with code 1013. Abort an HTTP response."""
         if not self._over and self._breaking_off is None:
             self._breaking_off = asyncio.get_running_loop().create_task(self._break_off(reason))
 

@@ -46,7 +46,7 @@ class BackendMetrics:
 
 
 class Receiver(NamedTuple):
-    """Callbacks and counters. A backend's connections call the callbacks and increment the counters."""
+    """The callbacks and counters of a backend's connections."""
 
     on_message: OnMessage
     on_gap: OnGap
@@ -67,12 +67,14 @@ class BackendOptions:
 
 
 class Backend:
-    """Carries each payload to every process that has subscribed to the payload's group.
+    """Carries payloads to all processes that have subscribed to a group.
 
-    Delivery is at most once. Payloads of one backend to one group arrive in order. A backend receives its own payloads.
+    A payload arrives at most once. Payloads from one sender to one group arrive in order. A backend also receives its
+    own payloads.
 
-    A backend belongs to one event loop and one process. A forked child must start it again. The event loop calls the
-    callbacks, and a method never does. A callback must not block. An exception from a callback is logged.
+    Only the event loop calls the callbacks. A callback must not block. An exception from a callback is logged.
+
+    A backend belongs to one event loop. A forked child must start it again.
     """
 
     def __init__(self) -> None:
@@ -86,33 +88,33 @@ class Backend:
         return started
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
-        """Connect. Return after the first attempt, even if the attempt fails (see `metrics.connected`).
+        """Connect. Return after the first attempt, even a failed one. `metrics.connected` shows the result.
 
-        A backend reconnects after the connection was lost. For each subscribed group, the backend then calls `on_gap`
-        before it passes on the next message of the group.
+        The backend reconnects after a loss. For each subscribed group, `on_gap` is then called before the group's next
+        message.
         """
         raise NotImplementedError
 
     async def subscribe(self, groups: Collection[str]) -> None:
         """Subscribe to `groups`. Return when the server has confirmed the subscription.
 
-        Returns early in three cases: the backend is not connected, the server denies a group, or the server stays busy.
-        The backend then subscribes later, and calls `on_gap`. Cancelling the caller unsubscribes no group.
+        If the server is unreachable, stays busy or denies a group, return early. The backend then subscribes later, and
+        calls `on_gap`. Cancelling the caller unsubscribes no group.
         """
         raise NotImplementedError
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
-        """Unsubscribe from `groups`. Payloads that still arrive for these groups are dropped."""
+        """Unsubscribe from `groups`. Late payloads of these groups are dropped."""
         raise NotImplementedError
 
     async def publish(self, group: str, payload: bytes) -> None:
-        """Publish `payload`, and wait until the server has confirmed the payload.
+        """Publish `payload`. Return when the server has confirmed the payload.
 
-        Raises BroadcastUnavailable if the server has not confirmed the payload when the publish timeout ends. The
-        payload may have arrived nevertheless.
+        Raises BroadcastUnavailable if no confirmation arrives within the publish timeout. The payload may have arrived
+        nevertheless.
         """
         raise NotImplementedError
 
     async def stop(self) -> None:
-        """Finish pending publishes within the publish timeout, and close. A stopped backend calls no callback."""
+        """Finish pending publishes within the publish timeout, then close. No callback is called afterwards."""
         raise NotImplementedError

@@ -22,10 +22,7 @@ BACKENDS: Final = {
 def backend_from_url(
     url: str, *, publish_timeout: float = PUBLISH_TIMEOUT, connect_timeout: float = CONNECT_TIMEOUT, prefix: str = ""
 ) -> Backend:
-    """Make the backend for `url`. Start the backend before use.
-
-    Raises ConfigError for a malformed URL or a missing driver.
-    """
+    """Make the backend for `url`, without starting it. Raises ConfigError."""
     scheme = split_url(url).scheme
     if scheme not in BACKENDS:
         found = f"scheme {scheme!r}" if scheme else "no scheme"

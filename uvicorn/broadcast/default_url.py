@@ -31,10 +31,7 @@ def named_url() -> str:
 
 
 async def choose_url(host: str = "localhost", port: int = 6379) -> str:
-    """Return UVICORN_BROADCAST_URL if it is set. Otherwise return the URL of a local Redis.
-
-    If the local Redis cannot be used, log a warning. In that case return `memory://` for a server with one process.
-    """
+    """Return the broadcast URL for a middleware without `url`."""
     if named := named_url():
         return named
     local = url_of_redis(host, port)
@@ -50,7 +47,6 @@ async def choose_url(host: str = "localhost", port: int = 6379) -> str:
 
 
 async def _probe(host: str, port: int) -> str:
-    """Return the reason why Redis cannot be used. If a usable Redis responds, return ''."""
     where = f"{host}:{port}"
     try:
         async with asyncio.timeout(_PROBE_SECONDS):

@@ -1,8 +1,8 @@
-"""Encodes messages as payloads, and decodes payloads. The first byte of a payload shows its format:
+"""Encodes and decodes messages. The first byte of a payload shows its format:
 
 - `{`: plain JSON, for a message without bytes values. The optional key `_uvicorn` holds sender and sequence number.
-- 1: an envelope, for a message with bytes values. An envelope contains the header's length in four bytes, then the
-  header, then the bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
+- 1: an envelope, for a message with bytes values. It contains the header's length in four bytes, the header, and the
+  bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Encoded:
 
 
 def encode(message: Message, most: int = MAX_MESSAGE_BYTES) -> Encoded:
-    """Serialize a message. Raises LocalProtocolError for an invalid value, and MessageTooLarge above `most` bytes."""
+    """Serialize a message. Raises LocalProtocolError, or MessageTooLarge above `most` bytes."""
     if not isinstance(message, dict):
         raise LocalProtocolError(f"groups.send: expected 'send' to be a dict, got {type(message).__name__}")
     bodies: list[bytes] = []
@@ -97,7 +97,7 @@ def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str,
 
 
 def share(message: Message) -> Message:
-    """Mark the text and the bytes of `message` as shared. A WebSocket frame is then encoded once for all clients."""
+    """Let all clients share one encoded WebSocket frame of `message`."""
     text, data = message.get("text"), message.get("bytes")
     if isinstance(text, str):
         message["text"] = SharedText(text)
@@ -114,7 +114,7 @@ def weight(message: Message, payload: bytes) -> int:
 
 
 def group_name(group: Any) -> str:
-    """Return `group`. Raises LocalProtocolError unless `group` is text of 1 to 512 bytes in UTF-8."""
+    """Check and return `group`. Raises LocalProtocolError for an invalid name."""
     if not isinstance(group, str) or not group:
         raise LocalProtocolError(f"groups.send: expected 'group' to be the name of a group, got {group!r:.100}")
     if group.startswith(PROCESS_GROUPS):
@@ -136,8 +136,6 @@ def _extract_bytes(value: object, bodies: list[bytes]) -> dict[str, int]:
 
 
 class _Restorer:
-    """Replaces `{"_uvicorn_bytes": length}` by the next `length` bytes of `body`."""
-
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._start = 0

@@ -1,4 +1,4 @@
-"""Reports gaps to the members of the affected groups."""
+"""Reports lost messages to the members of the affected groups."""
 
 from __future__ import annotations
 
@@ -59,7 +59,6 @@ class GapReports:
         self._notify(dict.fromkeys(groups, since), reason, logs=True)
 
     def _report_limited(self, group: str, reason: str, since: float) -> None:
-        """Report a gap, at most once in 5 s."""
         gaps = self._pending.setdefault(reason, {})
         gaps[group] = min(since, gaps.get(group, since))
         if self._timer is None:
@@ -74,7 +73,7 @@ class GapReports:
             self._timer = self._loop.call_later(_INTERVAL_SECONDS, self._report_pending, context=Context())
 
     def _notify(self, gaps: Mapping[str, float], reason: str, logs: bool = False) -> None:
-        """Notify each member of the groups in `gaps` once."""
+        # Each member is notified once, even if several of its groups are affected.
         affected: dict[Member, Gap] = {}
         for group, since in gaps.items():
             for member in self._members_of(group):

@@ -19,7 +19,7 @@ from uvicorn.types import Message
 
 @final
 class GroupsChannel:
-    """Adds the client of `reply` to groups, and sends messages to groups. A group has members in all processes."""
+    """Adds clients to groups, and sends messages to groups in all processes."""
 
     __slots__ = ("_hub", "_reply")
 
@@ -29,7 +29,7 @@ class GroupsChannel:
 
     @property
     def name(self) -> str:
-        """The name of this client's reply channel. To add the client to a group, send this name as `'add'`."""
+        """The name of this client's reply channel. Raises LocalProtocolError if the client has none."""
         if self._reply is None:
             raise LocalProtocolError("groups.name: this client has no reply channel, so it cannot join a group")
         name: str = self._reply.name
@@ -38,13 +38,13 @@ class GroupsChannel:
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Send `{'group': name}` with one or more of these keys, which are handled in this order:
 
-        - `'add': channel_name` makes a channel a member. Await the result to wait for the subscription.
-        - `'discard': channel_name` ends the membership. The channel gets no more messages of the group.
-        - `'send': message` sends a message to every member's reply channel, in all processes.
+        - `'add': channel_name` adds a channel to the group.
+        - `'discard': channel_name` removes a channel from the group.
+        - `'send': message` sends a message to all members, in all processes.
 
-        Awaiting the result is optional. A call on a worker thread blocks until all keys are handled.
+        Awaiting the result is optional. On a worker thread, the call blocks until all keys are handled.
 
-        Raises LocalProtocolError for any other message. Awaiting raises BroadcastUnavailable if publishing fails.
+        Raises LocalProtocolError for an invalid message. Awaiting raises BroadcastUnavailable if publishing fails.
         """
         hub = self._hub
         if get_ident() != hub.thread:
@@ -69,10 +69,10 @@ class GroupsChannel:
         return LazyAwaitable(partial(_outcomes, pending))
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
-        """Register `callback`, which is called with an event after each gap. `callback` may be a coroutine function.
+        """Call `callback(event)` whenever this client may have missed messages. `callback` may be a coroutine function.
 
-        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. If no callback is
-        registered and the application has the channels interface, the event is passed to the application.
+        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. Without a callback, the
+        event is passed to a channels application.
 
         Raises LocalProtocolError if the client has no reply channel.
         """

@@ -1,4 +1,4 @@
-"""Adds members to the groups of one event loop, publishes messages and delivers them."""
+"""Adds members to groups, and publishes and delivers messages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HubOptions:
 
 @final
 class Hub:
-    """The groups of one event loop, for use on that loop's thread only."""
+    """The groups of one event loop. For use on the event loop's thread."""
 
     def __init__(
         self, open_backend: Callable[[], Awaitable[Backend]], options: HubOptions, on_gap: OnClientGap | None = None
@@ -82,9 +82,10 @@ class Hub:
     # Start and stop.
 
     async def start(self) -> None:
-        """Connect, unless connected. Concurrent callers continue in the order of their calls."""
+        """Connect, unless connected."""
         if self.backend is not None and not self._entering:
             return
+        # Meanwhile later callers queue at the lock too: callers continue in the order of their calls.
         self._entering += 1
         try:
             async with self._starting:
@@ -131,10 +132,7 @@ class Hub:
     # Membership.
 
     def add(self, group: str, name: str, reply: Any, context: Context) -> asyncio.Future[None] | None:
-        """Add a channel to a group. `context` holds the context variables of the channel's client.
-
-        Return a future that is done when the group is subscribed, or None if the group is already subscribed.
-        """
+        """Add a channel to a group. If the subscription is pending, return a future."""
         known = self.members.get(name)
         member = known or Member(reply, name, context, self._shared)
         self._groups.setdefault(group, {})[member] = None
@@ -188,15 +186,12 @@ class Hub:
     # Sending.
 
     def publish(self, group: str, message: Message, after: tuple[asyncio.Future[None], ...] = ()) -> asyncio.Task[None]:
-        """Start a task that sends a message to all members. The task first waits for the futures in `after`.
-
-        Raises LocalProtocolError for an invalid message. The task may raise BroadcastUnavailable.
-        """
+        """Start a task that waits for `after` and then publishes. Raises LocalProtocolError."""
         encoded = encode(message, self.options.max_message_bytes)
         return self.start_sending(self._publish(group, encoded, after))
 
     def start_sending(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that publishes. `stop` waits for the backend's pending publishes, and then cancels the task."""
+        """Start a task that publishes. `stop` stops the backend, then cancels the task."""
         task = self._begin(coroutine, None, self._publishing)
         # Retrieve the exception: otherwise the event loop logs it.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -212,7 +207,7 @@ class Hub:
                 raise
 
     async def hand_over(self, group: str, encoded: Encoded) -> None:
-        """Publish a message with the next sequence number. Logs a failure, and raises BroadcastUnavailable."""
+        """Publish a message with the next sequence number. Logs and raises BroadcastUnavailable."""
         try:
             if not self._stopped:
                 await self.start()
@@ -278,7 +273,7 @@ class Hub:
     # Internal.
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
-        """Start a task that is cancelled when the hub stops. Without `context`, the task has an empty context."""
+        """Start a task that `stop` cancels. The default context is empty."""
         return self._begin(coroutine, context, self._tasks)
 
     def _begin(
@@ -349,7 +344,7 @@ measurements.sources["broadcast"] = _measure
 
 
 def running_hub(url: str | None) -> Hub | None:
-    """Return the first running hub with `url`, or None. Without `url`, any URL matches."""
+    """Return the first running hub with `url`. Without `url`, any URL matches."""
     for hub in tuple(_running.values()):
         if hub.loop.is_running() and hub.url and (url is None or hub.url == url):
             return hub

@@ -39,7 +39,7 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """A gap in a client's queue. Messages that were sent to `groups` at the time `since` or later may be missing."""
+    """A possible loss of messages to `groups` after the time `since`."""
 
     groups: set[str]
     reason: str
@@ -103,7 +103,7 @@ class AwaitedMember:
 
 @final
 class HostReply(AwaitedMember):
-    """Makes a GroupMember of an object that has only a `name` and a coroutine function `send`."""
+    """Adapts another server's reply channel to the GroupMember protocol."""
 
     def __init__(self, reply: Any, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._reply = reply
@@ -132,7 +132,7 @@ class HostReply(AwaitedMember):
 @final
 @dataclass(slots=True, eq=False)
 class Member:
-    """A member of groups. `reply` is the object that the application has added."""
+    """A client that has joined groups, and its unsent messages."""
 
     reply: Any
     name: str
@@ -157,7 +157,7 @@ class Member:
         return not isinstance(self.target, HostReply) or self.target.reports_close
 
     def offer_text(self, text: str) -> bool:
-        """Send a text message if the client can take it now. Return whether the message was sent."""
+        """Try to send `text` without waiting. Return whether the text was sent."""
         if self._pump is not None:
             return False
         try:
@@ -167,7 +167,7 @@ class Member:
             return False
 
     def deliver(self, group: str, message: Message, size: int) -> None:
-        """Send a message now, or queue it for a slow client. Never waits, and never raises."""
+        """Send a message, or queue it for a slow client. Never raises."""
         if self._pump is None and self.target.is_ready:
             self._send(message)
             return

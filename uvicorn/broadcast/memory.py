@@ -22,8 +22,6 @@ MAX_WAITING_BYTES: Final = 16 << 20
 
 
 class _Exchange:
-    """The subscribers and queued messages for one backend name on one event loop."""
-
     def __init__(self) -> None:
         # Immutable tuples, because a queued message keeps its subscribers.
         self.subscribers: dict[str, tuple[MemoryBackend, ...]] = {}

@@ -37,17 +37,15 @@ class BroadcastMiddleware:
     Channels applications have `channels['groups']`, consumers `message['groups']`, ASGI 3 applications
     `scope['groups']`, and WSGI applications `environ['uvicorn.groups']`.
 
-    Choose the backend by `host` and `port` of Redis, by `url`, or by a `backend` object. Without these arguments, the
-    URL is UVICORN_BROADCAST_URL. If this variable is not set, the middleware uses a Redis on localhost. If no such
-    Redis responds at startup, the URL is `memory://`, and a warning is logged.
-
-    `prefix` separates the groups of several applications. At most `queue_messages` messages and `queue_bytes` bytes are
-    queued for a slow client. When the queue is full, `slow` decides: `'close'` (with 1013), `'drop_oldest'` or
-    `'drop_newest'`. `gaps=False` turns gap events off. With `unavailable='raise'`, `send` raises BroadcastUnavailable
-    for a message that cannot be published. With `unavailable='drop'`, such a message is only counted.
-
-    `secret` authenticates the requests by which processes add each other's clients to groups. A secret has at least 16
-    bytes and is the same in all processes. In a sequence of secrets, the first one signs.
+    - Choose the backend by `host` and `port` of Redis, by `url`, or by `backend`. The default `url` is
+      UVICORN_BROADCAST_URL, or else a local Redis. If no local Redis is usable, a single process uses `memory://`.
+    - `prefix` separates applications that share a Redis.
+    - `publish_timeout` is in seconds.
+    - `queue_messages` and `queue_bytes` limit the queue of each slow client.
+    - When a queue is full, `slow` decides: `'close'` (with 1013), `'drop_oldest'` or `'drop_newest'`.
+    - `gaps=False` turns gap events off.
+    - When publishing fails, `unavailable='raise'` raises BroadcastUnavailable, and `'drop'` only counts the message.
+    - `secret` authenticates requests between processes. A secret has at least 16 bytes. In a list, the first one signs.
 
     Raises ConfigError for invalid arguments.
     """
@@ -117,7 +115,7 @@ class BroadcastMiddleware:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """The function that builds the interface of a wrapped Router. None for any other application."""
+        """Builds the interface of a wrapped Router. None for any other application."""
         return None if self._router is None else self._router.__uvicorn_interface__
 
     def _around(self, app: Callable[..., Any]) -> BroadcastMiddleware:
@@ -144,7 +142,7 @@ class BroadcastMiddleware:
         )
 
     async def startup(self) -> None:
-        """Connect, then call the application's `startup` if there is one (interface rule R15)."""
+        """Connect, then call the application's `startup` hook (interface rule R15)."""
         await self._start()
         try:
             await call_hook(self.app, "startup")
@@ -154,7 +152,7 @@ class BroadcastMiddleware:
             raise
 
     async def shutdown(self) -> None:
-        """Call the application's `shutdown`, then disconnect."""
+        """Call the application's `shutdown` hook, then disconnect."""
         try:
             await call_hook(self.app, "shutdown")
         finally:
@@ -167,7 +165,7 @@ class BroadcastMiddleware:
 
     @property
     def metrics(self) -> dict[str, int | bool]:
-        """The counters of this process, summed over all hubs. Empty before startup."""
+        """The counters of this middleware in this process. Empty before startup."""
         total: dict[str, int | bool] = {}
         for hub in self._hubs.values():
             for name, value in hub.snapshot().items():

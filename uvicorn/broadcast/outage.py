@@ -1,4 +1,4 @@
-"""Logs an outage of the backend: its beginning, a count each minute, and its end."""
+"""Logs outages of the backend, with the number of failed messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishes messages to groups from code without an event loop, such as views, commands and cron jobs."""
+"""Publishes to groups from code without an event loop, such as a cron job."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ _LOOP_SECONDS: Final = 5.0
 
 
 def publish(group: str, message: Message, *, url: str | None = None) -> None:
-    """Send `message` to all members of `group` in all processes. Return when the backend has accepted the message.
+    """Send `message` to all members of `group`, in all processes. Return when the backend has accepted the message.
 
-    Without `url`, the first BroadcastMiddleware that has started in this process chooses the backend. If no middleware
-    has started, the URL is UVICORN_BROADCAST_URL. If this variable is not set, Redis on localhost is used. Any thread
-    and any forked process may call this function.
+    Without `url`, the first BroadcastMiddleware of this process chooses the backend. If no middleware has started, the
+    URL is UVICORN_BROADCAST_URL, or else Redis on localhost.
 
-    Raises BroadcastUnavailable if the message is not accepted within a second, and LocalProtocolError for an invalid
-    message.
+    Thread-safe. Works in forked processes. Raises LocalProtocolError for an invalid message. Raises
+    BroadcastUnavailable if the backend does not accept the message in time.
     """
     hub = running_hub(url)
     if hub is not None and _through(hub, group, message):
@@ -46,10 +45,11 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
 
 @final
 class Publisher:
-    """Publishes on its own connection, which the first message opens. A lost connection is reopened.
+    """Publishes to groups from code without an event loop. The first message opens a connection.
 
-    `prefix` and `max_message_bytes` must have the same values as in the BroadcastMiddleware. Any thread may publish. A
-    forked child opens its own connection.
+    `prefix` and `max_message_bytes` must equal those of the BroadcastMiddleware. `timeout` is in seconds.
+
+    Thread-safe. A forked child opens its own connection.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Publisher:
         _publishers.add(self)
 
     def publish(self, group: str, message: Message) -> None:
-        """Send `message` to all members of `group`. Return when Redis has accepted the message.
+        """Send `message` to all members of `group`. Return when the backend has accepted the message.
 
-        Raises BroadcastUnavailable when the timeout ends. The message may have arrived nevertheless. Raises
-        LocalProtocolError for an invalid message.
+        Raises LocalProtocolError for an invalid message. Raises BroadcastUnavailable if the backend does not accept the
+        message in time. The message may have arrived nevertheless.
         """
         name = group_name(group)
         encoded = encode(message, self._max_message_bytes)
@@ -140,13 +140,13 @@ class Publisher:
 
 
 class SendingGroups:
-    """`environ['uvicorn.groups']` under a server without an event loop. Supports only the key `'send'`."""
+    """`environ['uvicorn.groups']` under a server without an event loop."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
     def send(self, message: Message) -> Any:
-        """Send `message["send"]` to the group `message["group"]`. Return when Redis has accepted the message."""
+        """Send `message["send"]` to the group `message["group"]`, and wait for the backend."""
         if not isinstance(message, dict) or message.get("send") is None:
             raise LocalProtocolError(f"groups.send: expected the keys 'group' and 'send', got {shape(message)}")
         if message.get("add") is not None or message.get("discard") is not None:
@@ -156,9 +156,9 @@ class SendingGroups:
 
 
 def _through(hub: Hub, group: str, message: Message) -> bool:
-    """Send through a hub of this process, and return True. Return False if the hub cannot send for this thread."""
     if threading.get_ident() == hub.thread:
         if not hub.url.startswith(MEMORY):
+            # A thread cannot wait for its own event loop.
             return False
         hub.publish(group_name(group), message)
         return True

@@ -1,7 +1,6 @@
-"""Requests that ask another process or event loop to add its channels to groups.
+"""Changes the groups of channels that other processes or event loops own.
 
-A channel's name, `reply.<process>.<number>`, contains the channel's process. A request goes to the control group of
-that process. Any publisher can send requests, so each request is validated. `secret=` adds authentication.
+Any publisher can send a request, so each request is validated.
 """
 
 from __future__ import annotations
@@ -44,15 +43,16 @@ _PROCESS_GROUP: Final = re.compile(re.escape(PROCESS_GROUPS) + "[0-9a-f]{16}")
 
 
 def owner_of(name: str) -> str:
-    """Return the id of the process that owns the channel `name`. Raises LocalProtocolError for a malformed name."""
+    """Return the id of the process that owns the channel `name`. Raises LocalProtocolError."""
     parts = name.split(".")
     if len(parts) != 3 or not all(parts) or len(name) > _MAX_NAME_CHARACTERS:
         raise LocalProtocolError(f"groups.send: expected a name such as channels['reply'].name, got {name!r:.100}")
     return parts[1]
 
 
+# A protocol, because `hub` imports this module.
 class LocalHub(Protocol):
-    """The part of `Hub` that RemoteMembers uses. This module cannot import `hub`, because `hub` imports this module."""
+    """The part of `Hub` that RemoteMembers uses."""
 
     loop: asyncio.AbstractEventLoop
     sender: str
@@ -89,10 +89,7 @@ class RemoteMembers:
         self._full_log = LogLimit()
 
     async def request(self, action: str, group: str, name: str) -> None:
-        """Send a request to the channel's process, and wait for the answer. `action` is 'add' or 'discard'.
-
-        Raises BroadcastUnavailable if the request cannot be published. If no answer arrives, log a warning and return.
-        """
+        """Ask the channel's process to perform `action`: 'add' or 'discard'. Raises BroadcastUnavailable."""
         number = next(self._numbers)
         answer = self._requests[number] = self._hub.loop.create_future()
         command = {_KEY: action, "group": group, "name": name, "number": number, "answer": self.group}
@@ -158,7 +155,6 @@ class RemoteMembers:
             self._memberships.discard((name, group))
 
     def _may_add(self, name: str, group: str) -> bool:
-        """Return whether the membership exists already, or may be added within the limit."""
         member = self._hub.members.get(name)
         if self._signer is not None or (member is not None and group in member.groups):
             return True

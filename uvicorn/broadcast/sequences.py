@@ -33,14 +33,14 @@ class SentSequences:
 
 @final
 class ReceivedSequences:
-    """The last sequence number of each sender in each group, and the time at which this number arrived."""
+    """The last sequence number of each sender in each group, with its arrival time."""
 
     def __init__(self) -> None:
         self._last: dict[str, dict[str, tuple[int, float]]] = {}
         self.count = 0
 
     def missing(self, group: str, sender: str, sequence: int) -> tuple[int, float]:
-        """Store `sequence`. Return the number of missing messages, and the arrival time of the previous message."""
+        """Return how many messages `sequence` skips, and when the previous message arrived."""
         if len(sender) > _MAX_CHARACTERS or not 0 < sequence < _MAX_SEQUENCE:
             return 0, 0.0
         received = self._last.setdefault(group, {})
@@ -60,5 +60,5 @@ class ReceivedSequences:
         return max(0, sequence - last - 1), since
 
     def forget(self, group: str) -> None:
-        """Forget all senders of a group. The next number of each sender may then be any number."""
+        """Forget all senders of a group."""
         self.count -= len(self._last.pop(group, ()))

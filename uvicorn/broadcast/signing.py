@@ -31,7 +31,7 @@ _past: Final[dict[str, tuple[int, float]]] = {}
 
 @final
 class Signer:
-    """Signs with the first secret, and accepts signatures by any of the secrets."""
+    """Signs with the first secret, and accepts signatures made with any of `secrets`."""
 
     def __init__(self, secrets: Sequence[bytes], clock: Callable[[], float] = time.time) -> None:
         self._secrets = tuple(secrets)

@@ -23,11 +23,7 @@ Change: TypeAlias = Callable[[Collection[str]], Coroutine[Any, Any, None]]
 
 @final
 class Subscriptions:
-    """Makes one backend call at a time. Each call contains all changes since the previous call.
-
-    A failed subscription is retried every 30 s, and when the group gets another member. Subscriptions calls
-    `on_gap` after a retry has succeeded.
-    """
+    """Keeps the backend subscribed to all wanted groups. Calls to the backend never overlap."""
 
     def __init__(
         self,
@@ -56,7 +52,7 @@ class Subscriptions:
         self._failed.clear()
 
     def want(self, group: str) -> asyncio.Future[None] | None:
-        """Subscribe to `group`. Return a future for the result, or None if `group` is already subscribed."""
+        """Subscribe to `group`. Return a future, or None if already subscribed."""
         self._wanted.add(group)
         if group in self.active:
             return None
@@ -125,12 +121,12 @@ class Subscriptions:
             self._release(group)
 
     def _retry_later(self, groups: Collection[str]) -> bool:
-        """Schedule a retry, and return whether a group has failed for the first time."""
         known = len(self._failed)
         for group in groups:
             self._failed.setdefault(group, time.time())
         if self._retry is None and self._failed:
             self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._on_retry, context=Context())
+        # Whether a group has failed for the first time.
         return len(self._failed) > known
 
     def _on_retry(self) -> None:

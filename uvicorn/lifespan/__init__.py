@@ -1,1 +1,1 @@
-"""Placeholders for lifespan classes of the public `uvicorn` release. Programs can import them, but not call them."""
+"""Placeholders for lifespan classes. Programs can import them, but not call them."""

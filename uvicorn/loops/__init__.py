@@ -1,4 +1,4 @@
-"""Event loop factories under the names that the public `uvicorn` release gives them."""
+"""Event loop factories under the names of the public `uvicorn` release."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.server.loops import loop_factory
 
 
 def named_factory(name: str) -> Callable[..., Callable[[], AbstractEventLoop]]:
-    """Return a function that returns `loop_factory(name)`, whatever its argument `use_subprocess`."""
+    """Return a function that returns `loop_factory(name)` and ignores `use_subprocess`."""
 
     def factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
         return loop_factory(name)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def zuvloop_loop_factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
-    """Return the function that makes a zuvloop event loop. Raise ImportError if zuvloop is not installed."""
+    """Return the event loop factory of zuvloop. Raises ImportError if zuvloop is missing."""
     import zuvloop
 
     factory: Callable[[], AbstractEventLoop] = zuvloop.new_event_loop

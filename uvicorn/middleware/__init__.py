@@ -1,4 +1,1 @@
-"""Middleware under the names of the public `uvicorn` release.
-
-Each class wraps an application as an ASGI 3 application.
-"""
+"""ASGI 3 middleware under the names of the public `uvicorn` release."""

@@ -6,7 +6,7 @@ from uvicorn._types import ASGI2Application, ASGIReceiveCallable, ASGISendCallab
 
 
 class ASGI2Middleware:
-    """`ASGI2Middleware(app)` makes the ASGI 2 application `app` an ASGI 3 application."""
+    """An ASGI 3 application that runs the ASGI 2 application `app`."""
 
     def __init__(self, app: ASGI2Application) -> None:
         self.app = app

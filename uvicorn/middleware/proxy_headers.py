@@ -1,4 +1,4 @@
-"""Sets the client's address and scheme from header fields of trusted proxies. Works on any ASGI server."""
+"""Sets the client's address and scheme from header fields of trusted proxies."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallab
 from uvicorn.server.proxy import TrustedPeers
 
 
+# Other programs import this class.
 class _TrustedHosts:
-    """A set of trusted peers, for `host in trusted`. Other programs import this class."""
-
     def __init__(self, trusted_hosts: list[str] | str) -> None:
         items = trusted_hosts.split(",") if isinstance(trusted_hosts, str) else trusted_hosts
         names = {item.strip() for item in items} - {""}
@@ -24,10 +23,10 @@ class _TrustedHosts:
 
 
 class ProxyHeadersMiddleware:
-    """`ProxyHeadersMiddleware(app, trusted_hosts)` sets the scope's client and scheme before it calls `app`.
+    """Sets the scope's client and scheme from X-Forwarded-For and X-Forwarded-Proto.
 
-    `trusted_hosts` has addresses, networks and names of trusted peers, as a list or as text with commas. `*` trusts
-    every peer. X-Forwarded-For and X-Forwarded-Proto of other peers are ignored.
+    `trusted_hosts` has addresses, networks and names of peers, as a list or as text with commas. `*` trusts every peer.
+    The header fields of other peers are ignored.
     """
 
     def __init__(self, app: ASGI3Application, trusted_hosts: list[str] | str = "127.0.0.1") -> None:

@@ -17,7 +17,7 @@ __all__ = ["WSGIMiddleware", "WSGIResponder", "build_environ"]
 
 
 class WSGIMiddleware(ASGI3Adapter):
-    """`WSGIMiddleware(app)` is an ASGI 3 application that runs the WSGI application `app` on `workers` threads."""
+    """An ASGI 3 application that runs the WSGI application `app` on `workers` threads."""
 
     def __init__(self, app: WSGIApp, workers: int = 10) -> None:
         super().__init__(app, interface="wsgi", threads=workers)
@@ -32,7 +32,7 @@ class WSGIResponder(Placeholder):
 
 
 def build_environ(scope: Scope, message: Any, body: io.BytesIO) -> Environ:
-    """Return the environ (PEP 3333) of an HTTP scope with the content `body`. `message` is ignored."""
+    """Return the environ (PEP 3333) of an HTTP request. `message` is ignored."""
     environ = environ_of(exchange_from_message(scope, HTTPGateway(), has_content=True))
     environ.update({"wsgi.input": body, "wsgi.errors": ErrorLog(), "wsgi.multithread": True})
     return environ

@@ -1,1 +1,1 @@
-"""Placeholders for the protocol classes of the public `uvicorn` release. The functions in `utils` work."""
+"""Placeholders for protocol classes of the public `uvicorn` release. The functions in `utils` work."""

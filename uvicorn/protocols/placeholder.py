@@ -1,4 +1,4 @@
-"""Base classes of the placeholders for classes that only the public `uvicorn` release has."""
+"""Base classes of the placeholders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 
 class Placeholder:
-    """A placeholder for a class of the public `uvicorn` release. Programs can import it, but not call it."""
+    """Stands in for a class of the public `uvicorn` release. Calls raise NotImplementedError."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> NoReturn:
         raise NotImplementedError(
@@ -15,9 +15,8 @@ class Placeholder:
         )
 
 
-class RequestResponseCycle(Placeholder):
-    """A placeholder for the class of this name in the HTTP modules of the public `uvicorn` release."""
+class RequestResponseCycle(Placeholder): ...
 
 
 class ProtocolPlaceholder(Placeholder, asyncio.Protocol):
-    """A placeholder for a protocol class. As the option `http` or `ws`, it selects the server's own implementation."""
+    """A placeholder that the options `http` and `ws` accept."""

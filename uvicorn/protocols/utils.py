@@ -16,7 +16,7 @@ __all__ = [
 
 
 def get_remote_addr(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
-    """Return the host and port of the peer. For a Unix socket, return None."""
+    """Return the peer's host and port. For a Unix socket or a disconnected peer, return None."""
     sock = transport.get_extra_info("socket")
     try:
         name = transport.get_extra_info("peername") if sock is None else sock.getpeername()
@@ -27,7 +27,7 @@ def get_remote_addr(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
 
 
 def get_local_addr(transport: asyncio.BaseTransport) -> tuple[str, int | None] | None:
-    """Return the host and port that the peer has connected to. For a Unix socket with a path, return `(path, None)`."""
+    """Return the server's host and port. For a Unix socket, return `(path, None)`."""
     sock = transport.get_extra_info("socket")
     name = transport.get_extra_info("sockname") if sock is None else sock.getsockname()
     return (name, None) if isinstance(name, str) and name else _host_and_port(name)
@@ -39,13 +39,13 @@ def is_ssl(transport: asyncio.BaseTransport) -> bool:
 
 
 def get_client_addr(scope: Mapping[str, Any]) -> str:
-    """Return `host:port` of an ASGI scope's client. If the scope has no client, return an empty string."""
+    """Return `host:port` of an ASGI scope's client, or '' without a client."""
     client = scope.get("client")
     return f"{client[0]}:{client[1]}" if client else ""
 
 
 def get_path_with_query_string(scope: Mapping[str, Any]) -> str:
-    """Return the percent-encoded path of an ASGI scope, followed by the query string."""
+    """Return the percent-encoded path and the query string of an ASGI scope."""
     path, query = quote(scope["path"]), scope["query_string"].decode("ascii")
     return f"{path}?{query}" if query else path
 

@@ -30,10 +30,10 @@ with open(int(sys.argv[1].rpartition(",")[2]), "rb", closefd=False) as payload:
 
 
 class Multiprocess:
-    """`Multiprocess(config, sockets).run()` serves in `config.workers` processes until a signal.
+    """`run` calls `target(sockets=sockets)` in `config.workers` processes, and returns after a signal.
 
-    Each worker calls `target(sockets=sockets)`, by default `Server(config).run`. `target` must be picklable. Without
-    `sockets`, the configured sockets are opened.
+    The default `target` is `Server(config).run`. `target` must be picklable. Without `sockets`, the configured sockets
+    are opened.
     """
 
     what = "workers"
@@ -51,7 +51,7 @@ class Multiprocess:
         self.status = 0
 
     def run(self) -> None:
-        """Serve until a signal stops all processes. Raise ConfigError for an invalid setting."""
+        """Serve until a signal, then set `status`. Raises ConfigError."""
         config = self.config
         target = None if _is_run_of(self.target, config) else self.target
         if target is None and not isinstance(config.app, str):
@@ -78,7 +78,7 @@ class Multiprocess:
 
 
 class ChangeReload(Multiprocess):
-    """`ChangeReload(config, target, sockets).run()` serves in one process, which is restarted when a file changes."""
+    """Serves in one process, and restarts the process when a file changes."""
 
     what = "reload"
     # A developer waits for the restart after saving a file, so requests that take longer are aborted.
@@ -103,7 +103,7 @@ BaseReload = ChangeReload
 
 
 def _main_script() -> dict[str, Any]:
-    """Return the data with which `multiprocessing` runs the main script in a worker."""
+    """Return the data that multiprocessing needs to run the main script."""
     # Imported late: few programs need it.
     from multiprocessing.spawn import get_preparation_data
 

@@ -1,4 +1,4 @@
-"""`Multiprocess`, for programs that import it from the module where the public `uvicorn` release has it."""
+"""`Multiprocess` at the import path of the public `uvicorn` release."""
 
 from uvicorn.supervisors import Multiprocess
 

@@ -97,7 +97,6 @@ class ObservedInterface:
         return self if interface is self._interface else ObservedInterface(interface, self._observer)
 
     def serve_http(self, exchange: HTTPExchange) -> None:
-        """Call `pre_request`. Then serve the exchange through an observed gateway."""
         if self._begin(exchange):
             self._interface.serve_http(exchange)
 
@@ -106,7 +105,6 @@ class ObservedInterface:
             self._interface.serve_handshake(session)
 
     def _begin(self, exchange: HTTPExchange) -> bool:
-        """Observe an exchange, and call `pre_request`. Return False if `pre_request` has failed."""
         gateway = ObservedGateway(exchange.gateway, exchange, self._observer)
         exchange.gateway = cast(HTTPGateway, gateway)
         if self._observer.pre_request is not None:
@@ -120,7 +118,7 @@ class ObservedInterface:
 
 @final
 class ObservedGateway:
-    """Forwards all calls to the connection's gateway, and records the data that gunicorn logs."""
+    """Forwards calls to a gateway, and records data for gunicorn's log."""
 
     def __init__(self, gateway: HTTPGateway, exchange: HTTPExchange, observer: Observer) -> None:
         self._gateway = gateway

@@ -38,7 +38,7 @@ _POLL_SECONDS: Final = 1.0
 
 
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
-    """Kill this process `grace` seconds or more after the arbiter has died."""
+    """Kill this process at least `grace` seconds after the arbiter has died."""
     while os.getppid() == ppid:
         time.sleep(_POLL_SECONDS)
     time.sleep(grace)
@@ -48,22 +48,21 @@ def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
 
 
 class UvicornWorker(Worker):  # type: ignore[misc]
-    """Serves every application that `uvicorn` serves: `gunicorn -k uvicorn.workers.UvicornWorker module:attribute`.
+    """A gunicorn worker for every application that `uvicorn` serves.
 
-    Settings that gunicorn lacks go into `CONFIG_KWARGS` of a subclass, as keywords of `uvicorn.Config`:
-    `CONFIG_KWARGS = {"timeout_header": 5.0}`.
+    Subclasses set keywords of `uvicorn.Config`: `CONFIG_KWARGS = {"timeout_header": 5.0}`.
     """
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
 
     def init_process(self) -> None:
-        """Send the server's log lines to gunicorn's error log. Then initialize the process as gunicorn does."""
         self._status = 0
         self._noticed = threading.Event()
         # Started before the application is imported, because the import may block too.
         arguments = self.ppid, self.cfg.graceful_timeout, self._noticed
         threading.Thread(target=end_with_arbiter, args=arguments, daemon=True).start()
         process_count.count = self.cfg.workers
+        # The server logs to gunicorn's error log.
         error_log = self.log.error_log
         logger = logging.getLogger("uvicorn")
         logger.handlers, logger.propagate = error_log.handlers, error_log.propagate
@@ -71,7 +70,6 @@ class UvicornWorker(Worker):  # type: ignore[misc]
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Import the application as gunicorn does, and build the server."""
         super().load_wsgi()
         source = getattr(self.app, "app_uri", None)
         try:
@@ -82,7 +80,6 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             sys.exit(Arbiter.APP_LOAD_ERROR)
 
     def run(self) -> None:
-        """Serve until a signal or the arbiter stops the worker."""
         if not self.alive:
             return
         # Loaded modules stay in memory: exempt them from garbage collection.
@@ -100,7 +97,7 @@ class UvicornWorker(Worker):  # type: ignore[misc]
             sys.exit(self._status)
 
     def handle_abort(self, number: int, frame: FrameType | None) -> Never:
-        """Handle SIGABRT, which gunicorn sends if the event loop is blocked for longer than the timeout."""
+        # gunicorn sends SIGABRT if the event loop is blocked for longer than the timeout.
         # Not on the blocked loop: a plain signal handler, whose SystemExit interrupts the blocking call.
         self.alive = False
         self._status = 1
@@ -174,14 +171,12 @@ class UvicornWorker(Worker):  # type: ignore[misc]
 
 
 class _Server(Server):
-    """A server that leaves signal handling to the worker."""
-
     def __init__(self, worker: UvicornWorker, config: _Loaded, clock: Clock, access_log: AccessLog) -> None:
         super().__init__(config, clock, access_log)
         self._worker = worker
 
     def install_signal_handlers(self) -> None:
-        """On the event loop, handle the signals that the arbiter sends to a worker, except SIGABRT."""
+        # The signals that the arbiter sends to a worker, except SIGABRT.
         loop, worker = asyncio.get_running_loop(), self._worker
         loop.add_signal_handler(signal.SIGTERM, worker._stop)
         for number in (signal.SIGINT, signal.SIGQUIT):
@@ -192,8 +187,7 @@ class _Server(Server):
 
 @dataclass
 class _Loaded:
-    """The configuration of a loaded application. The TLS settings are those of gunicorn."""
-
+    #: gunicorn's configuration, for the TLS settings.
     cfg: Any
     settings: Settings
     interface: ServedInterface

@@ -1,4 +1,4 @@
-"""`redis+cluster://`: sharded publish and subscribe. The owner of a group's slot carries the group's messages."""
+"""`redis+cluster://`: sharded publish and subscribe."""
 
 from __future__ import annotations
 
@@ -34,10 +34,7 @@ _slot: Callable[[bytes], int] = key_slot
 
 
 class ClusterBackend(Backend):
-    """A Redis Cluster, version 7 or later, with two connections to each master.
-
-    When a slot moves, its groups are subscribed on the new server. Each of these groups reports a gap.
-    """
+    """Broadcasts over Redis Cluster 7 or later."""
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         super().__init__()
@@ -127,7 +124,6 @@ class ClusterBackend(Backend):
     # Owners of slots.
 
     def _move(self, entry: Subscription) -> None:
-        """Keep a subscription without a server until the new server of its group is known."""
         self._unplaced[entry.channel] = entry
         entry.begin_gap(time.time())
         self._update_connected()
@@ -171,7 +167,6 @@ class ClusterBackend(Backend):
         return owners
 
     async def _apply_owners(self, owners: dict[int, Place]) -> None:
-        """Connect to each server in `owners`, and move each subscription to the owner of its slot."""
         places = set(owners.values())
         fresh = [self._add_server(place) for place in places if place not in self._servers]
         await asyncio.gather(*(connection.start() for server in fresh for connection in server.connections))

@@ -52,7 +52,7 @@ def connect_refused(refusal: RedisRefusal, command: str = "") -> ConnectFailed:
 
 @asynccontextmanager
 async def closed_on_failure(connection: RedisConnection, command: str = "") -> AsyncIterator[None]:
-    """If the block fails, close `connection`. Raises ConnectFailed for an error reply and for ConnectionLost."""
+    """If the block fails, close `connection`. RedisRefusal and ConnectionLost become ConnectFailed."""
     try:
         yield
     except BaseException as error:
@@ -65,7 +65,7 @@ async def closed_on_failure(connection: RedisConnection, command: str = "") -> A
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Return the result of the first `ask(host, port)` that succeeds within `seconds`. Raises ConnectFailed."""
+    """Ask the hosts in turn, each for at most `seconds`. Raises ConnectFailed."""
     reasons = []
     for host, port in hosts:
         try:
@@ -77,7 +77,7 @@ async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Cal
 
 
 class RedisConnection(asyncio.Protocol):
-    """A connection to Redis. Until `receive_pushes` is called, each `execute` gets one reply, in order."""
+    """A connection to Redis. `execute` works only before `receive_pushes`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -118,10 +118,7 @@ class RedisConnection(asyncio.Protocol):
             self._encoder._send_command(command)
 
     def execute(self, *command: bytes) -> asyncio.Future[Reply]:
-        """Send a command. Return a future for the reply. The future may raise RedisRefusal or ConnectionLost.
-
-        Cancelling the future affects no other command.
-        """
+        """Send a command. The returned future may raise RedisRefusal or ConnectionLost."""
         reply: asyncio.Future[Reply] = self._loop.create_future()
         if self.lost.done():
             reply.set_exception(ConnectionLost(self.lost.result()))
@@ -140,12 +137,12 @@ class RedisConnection(asyncio.Protocol):
                 raise
 
     def receive_pushes(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:
-        """Pass all further replies to `on_push`. Call `ping` when no byte has arrived for a second."""
+        """Pass all further replies to `on_push`. Call `ping` after a second of silence."""
         self._on_push = on_push
         self._ping = ping
 
     def abort(self, reason: str) -> None:
-        """Abort the connection. The first call sets the result of `lost` to `reason`."""
+        """Abort the connection. The first `reason` becomes the result of `lost`."""
         self._reason = self._reason or reason
         self._reader.close()
         self.transport.abort()

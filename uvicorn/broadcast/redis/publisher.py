@@ -31,8 +31,6 @@ _FIRST_CHECK: Final = 0.95
 @final
 @dataclass(slots=True, eq=False)
 class _Held:
-    """A message that waits until Redis is no longer busy."""
-
     number: int
     command: tuple[bytes, bytes, bytes]
     refusal: RedisRefusal | None = None
@@ -48,11 +46,7 @@ class _Held:
 
 
 class RedisPublisher(ReconnectingConnection):
-    """Publishes a message within the publish timeout, or raises BroadcastUnavailable.
-
-    While Redis is busy, messages are held until their timeout. Only the oldest message is retried. When Redis accepts
-    the oldest message, the other messages follow in order.
-    """
+    """Publishes messages, and holds them while Redis is busy."""
 
     def __init__(self, connect: Connect, where: str, options: BackendOptions, metrics: BackendMetrics) -> None:
         super().__init__(connect, where, options.connect_timeout)
@@ -143,6 +137,7 @@ class RedisPublisher(ReconnectingConnection):
                     await asyncio.wait(unanswered)
                 self._held = [held for held in self._held if not held.outcome.done()]
                 if self._held:
+                    # Retry only the oldest message. The others follow in order.
                     first = self._held[0]
                     either: list[asyncio.Future[Any]] = [first.outcome, self._send_again(first)]
                     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -157,7 +152,6 @@ class RedisPublisher(ReconnectingConnection):
             self._resending = None
 
     def _send_again(self, message: _Held) -> asyncio.Future[Any]:
-        """Send a held message. Return a future that is done when Redis has replied or sending has failed."""
         message.is_sent = True
         try:
             reply = self._send(*message.command)
@@ -192,7 +186,6 @@ class RedisPublisher(ReconnectingConnection):
             message.outcome.set_result(error)
 
     def _on_accepted(self, number: int, channel: bytes) -> None:
-        """Drop the group's held messages that are older than the accepted message, to keep the order."""
         for held in self._held:
             if held.number < number and held.command[1] == channel:
                 why = f"Redis refuses: {held.refusal}; not sent, because a later message was accepted"

@@ -30,7 +30,7 @@ MAX_DENIALS_LOGGED: Final = 100
 
 
 class ReconnectingConnection:
-    """A connection that is replaced when it is lost. Subclasses implement `on_connected` and `on_lost`."""
+    """A connection to Redis that reconnects. Subclasses implement `on_connected` and `on_lost`."""
 
     #: The level at which disconnects and reconnects are logged.
     log_level: int = logging.DEBUG
@@ -81,7 +81,7 @@ class ReconnectingConnection:
         raise NotImplementedError
 
     def on_lost(self, since: float) -> None:
-        """Handle the loss of the connection. `since` is the `time.time()` at which the last byte arrived."""
+        """Handle a lost connection. `since` is the `time.time()` of the last byte."""
         raise NotImplementedError
 
     async def _run(self) -> None:
@@ -123,7 +123,6 @@ class ReconnectingConnection:
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
     async def _use(self, connection: RedisConnection) -> None:
-        """Wait until the connection is lost."""
         self.current = connection
         self.failure_reason = ""
         try:
@@ -154,8 +153,9 @@ class ReconnectingConnection:
 
 
 def is_cancelled() -> bool:
-    """Return whether the current task was cancelled, even if redis-py has swallowed the CancelledError."""
+    """Return whether the current task was cancelled."""
     task = asyncio.current_task()
+    # redis-py may have swallowed the CancelledError.
     return task is not None and task.cancelling() > 0
 
 
@@ -164,7 +164,8 @@ _inherited: Final[list[ReconnectingConnection]] = []
 
 
 def drop_inherited(inherited: Iterable[ReconnectingConnection]) -> None:
-    """In a forked process, close the copies of the parent's sockets. Redis can then notice the end of the parent."""
+    """In a forked process, close the copies of the parent's sockets."""
+    # Otherwise Redis would not notice the end of the parent.
     nowhere = os.open(os.devnull, os.O_RDWR)
     for reconnecting in inherited:
         if reconnecting.current is not None:

@@ -28,7 +28,6 @@ MALFORMED_REPLY: Final = (ValueError, RecursionError)
 
 
 def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
-    """Build a connection. Raises TypeError for an unknown or reserved option."""
     others = {name: value for name, value in options.items() if name != "connection_class"}
     return options.get("connection_class", Connection)(
         **others,
@@ -46,7 +45,7 @@ def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
 
 @asynccontextmanager
 async def connected(host: str, port: int, options: DriverOptions) -> AsyncIterator[Connection]:
-    """Connect with redis-py, without a timeout. Disconnect after the block. Raises ConnectFailed or OSError."""
+    """Connect with redis-py for a `with` block, without a timeout. Raises ConnectFailed or OSError."""
     connection = _build_connection(options, host=host, port=port)
     try:
         await connection.connect()
@@ -78,7 +77,6 @@ async def connect_to(host: str, port: int, options: DriverOptions) -> RedisConne
 
 
 def _take_over(opened: Connection) -> RedisConnection:
-    """Return a connection that uses the transport of `opened`."""
     connection = RedisConnection()
     writer: Any = opened._writer
     opened._reader = opened._writer = None

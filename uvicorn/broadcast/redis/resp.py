@@ -48,11 +48,12 @@ class RedisRefusal(Exception):
 
     @property
     def redirection(self) -> tuple[str, int] | None:
-        """The host and port in an ASK or MOVED reply. An empty host means the server that replied."""
+        """The host and port of an ASK or MOVED reply, otherwise None."""
         words = str(self).split(" ")
         if len(words) != 3 or words[0] not in ("MOVED", "ASK"):
             return None
         host, _, port = words[2].rpartition(":")
+        # An empty host means the server that replied.
         return (host, int(port)) if port.isdecimal() else None
 
 
@@ -68,14 +69,13 @@ def encode_command(*command: bytes) -> bytes:
 
 
 class _Incomplete(Exception):
-    """The data ends inside a reply. The whole reply has at least `need` bytes."""
-
     def __init__(self, need: int = 0) -> None:
+        # The data must grow to this number of bytes before the next attempt.
         self.need = need
 
 
 class RedisReader:
-    """Parses bytes, and calls `on_reply` with each reply. A payload longer than MAX_PAYLOAD_BYTES becomes None."""
+    """Calls `on_reply` with each parsed reply. Payloads above MAX_PAYLOAD_BYTES become None."""
 
     def __init__(self, on_reply: Callable[[Reply], None]) -> None:
         self._on_reply = on_reply
@@ -116,7 +116,7 @@ class RedisReader:
         self._pieces = [data[at:]] if self._size else []
 
     def _parse_message(self, data: bytes, at: int) -> tuple[Reply, int] | None:
-        """Parse a published message, faster than `_parse`. Return None for other replies and incomplete headers."""
+        # Faster than `_parse`.
         if (header := _MESSAGE.match(data, at)) is None:
             return None
         channel_end = header.end() + int(header[2])
@@ -129,7 +129,6 @@ class RedisReader:
         return [kind, channel, payload], end
 
     def _parse(self, data: bytes, at: int, depth: int) -> tuple[Reply, int]:
-        """Return the reply that begins at index `at`, and the index of the reply's end."""
         end = data.find(b"\r\n", at)
         if end < 0:
             if len(data) - at > _MAX_LINE_BYTES:

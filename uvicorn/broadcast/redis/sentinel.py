@@ -1,4 +1,4 @@
-"""`redis+sentinel://` publishes and subscribes on the server that the sentinels name as master."""
+"""`redis+sentinel://`: publish and subscribe on the master that the sentinels name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SWITCH: Final = "+switch-master"
 
 
 class SentinelBackend(RedisBackend):
-    """Redis behind sentinels, which announce each change of the master."""
+    """Broadcasts over the master that the sentinels announce."""
 
     def __init__(self, url: str, options: BackendOptions) -> None:
         self._url = parse_redis_url(url)

@@ -1,4 +1,4 @@
-"""`redis://`, `rediss://` and `unix://`: publish and subscribe on two connections to one server."""
+"""`redis://`, `rediss://` and `unix://`: broadcast over one Redis server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uvicorn.broadcast.redis.url import RedisAddress, parse_redis_url
 
 @final
 class RedisServer:
-    """A process's two connections to one server. One subscribes, and the other publishes."""
+    """A subscribing connection and a publishing connection to one server."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class RedisServer:
 
 
 class RedisBackend(Backend):
-    """Broadcasts over one Redis server. In logs and errors, `where` is the name of the server, without a password."""
+    """Broadcasts over one Redis server. Logs and errors call the server `where`."""
 
     def __init__(self, connect: Connect, where: str, options: BackendOptions) -> None:
         super().__init__()

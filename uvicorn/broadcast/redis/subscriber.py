@@ -36,10 +36,7 @@ _GROUPS_IN_COMMAND: Final = 500
 
 
 class Subscriber(ReconnectingConnection):
-    """Keeps groups subscribed, and reports each gap once.
-
-    A refused subscription is retried soon if Redis is busy, and after 30 s otherwise.
-    """
+    """Keeps groups subscribed, and retries refused subscriptions."""
 
     log_level = logging.WARNING
 
@@ -72,7 +69,7 @@ class Subscriber(ReconnectingConnection):
     # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Add `subscriptions`. If connected, wait until Redis has replied to all of them, at most 5 s."""
+        """Add `subscriptions`. If connected, wait for the replies, at most 5 s."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return
@@ -104,7 +101,7 @@ class Subscriber(ReconnectingConnection):
             self._check_all_subscribed()
 
     def release(self, channel: bytes) -> Subscription:
-        """Remove a subscription, for another subscriber to adopt. Until the adoption, the group may miss messages."""
+        """Remove and return a subscription, for another Subscriber to adopt."""
         entry = self._remove(channel)
         entry.begin_gap(time.time())
         return entry
@@ -168,7 +165,6 @@ class Subscriber(ReconnectingConnection):
             self._send(verb, entries[start : start + size])
 
     def _send(self, verb: bytes, entries: Iterable[Subscription] = (), then: Callback | None = None) -> None:
-        """Send a command if the subscriber is connected."""
         if self.current is not None:
             command = Command(verb, {entry.channel: entry for entry in entries}, then)
             self._commands.append(command)
@@ -230,8 +226,8 @@ class Subscriber(ReconnectingConnection):
             entry.settle()
 
     def _on_removal(self, verb: bytes, channel: bytes) -> None:
-        """Handle the acknowledgement that a cluster sends when a group has moved to another server."""
         entry = self._by_channel.get(channel)
+        # A cluster sends this when a group has moved to another server.
         if verb == SHARDED.unsubscribe and self._on_moved is not None:
             if entry is not None and entry.active:
                 self._move(entry)

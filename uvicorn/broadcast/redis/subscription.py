@@ -11,11 +11,12 @@ from uvicorn.types import Callback
 
 
 class Verbs(NamedTuple):
-    """The Redis commands for one kind of channel, and the type of the pushes that deliver messages."""
+    """The Redis commands for one kind of channel."""
 
     subscribe: bytes
     unsubscribe: bytes
     publish: bytes
+    #: The type of the pushes that deliver messages.
     message: bytes
 
 

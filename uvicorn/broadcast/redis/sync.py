@@ -32,7 +32,7 @@ _MAX_REDIRECTIONS: Final = 5
 
 
 def open_client(url: str) -> SyncClient:
-    """Make the client for a URL. The client connects when it is first used. Raises ConfigError."""
+    """Make a client, which connects on first use. Raises ConfigError."""
     scheme = split_url(url).scheme.removesuffix("+py")
     if scheme not in SCHEMES:
         raise ConfigError(f"Publisher: the URL has scheme {scheme!r}; expected one of {', '.join(SCHEMES)}")
@@ -46,7 +46,7 @@ def open_client(url: str) -> SyncClient:
 
 
 class SyncClient:
-    """Publishes to one Redis server, and reconnects if the server has closed the connection."""
+    """Publishes to one Redis server, and reconnects when necessary."""
 
     verb = b"PUBLISH"
     #: Errors of the network and of Redis. A later attempt may succeed.
@@ -57,7 +57,7 @@ class SyncClient:
         self._connections: dict[RedisAddress, SyncConnection] = {}
 
     def retry_while_busy(self, method: Callable[..., object], deadline: float, *arguments: bytes) -> None:
-        """Call `method(deadline, *arguments)`. Repeat the call while Redis replies that it is busy."""
+        """Call `method(deadline, *arguments)`, and repeat the call while Redis is busy."""
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
@@ -73,7 +73,7 @@ class SyncClient:
         self.connection(self.find(deadline), deadline)
 
     def publish(self, deadline: float, channel: bytes, payload: bytes) -> None:
-        """Publish without retries. Raises one of `failures`. The message may have arrived nevertheless."""
+        """Publish without retries. After an error, the message may have arrived nevertheless."""
         self.connection(self.find(deadline), deadline).execute(deadline, self.verb, channel, payload)
 
     def find(self, deadline: float) -> RedisAddress:
@@ -99,7 +99,7 @@ class SyncClient:
 
 @final
 class SentinelClient(SyncClient):
-    """Asks the sentinels for the master of `service`, and publishes to this master."""
+    """Publishes to the master that the sentinels name."""
 
     def __init__(self, sentinels: list[RedisAddress], service: str, password: str) -> None:
         super().__init__([replace(address, username="", password=password, database=0) for address in sentinels])
@@ -130,7 +130,7 @@ class SentinelClient(SyncClient):
 
 @final
 class ClusterClient(SyncClient):
-    """Publishes to the server that owns the channel's slot. Other servers redirect to this owner."""
+    """Publishes to a Redis Cluster, and follows its redirections."""
 
     verb = b"SPUBLISH"
 
@@ -206,7 +206,7 @@ class SyncConnection:
         return reply
 
     def is_stale(self) -> bool:
-        """Return whether the server has closed the connection or sent bytes that no command has asked for."""
+        """Return whether the connection is closed or has unexpected input."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(self._replies) or bool(poll.poll(0))
@@ -248,7 +248,6 @@ def left(deadline: float) -> float:
 def _first(
     addresses: Iterable[RedisAddress], deadline: float, attempt: Callable[[RedisAddress, float], RedisAddress]
 ) -> RedisAddress:
-    """Return the first result of `attempt(address, deadline)`. Raises ConnectionError if all attempts fail."""
     reasons = []
     candidates = list(addresses)
     for place, address in enumerate(candidates):

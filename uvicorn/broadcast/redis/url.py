@@ -16,10 +16,11 @@ HOW_TO_ESCAPE: Final = "in a password, / ? # @ : [ ] % are written as %2F %3F %2
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """A Redis server, and the credentials for it. If `path` is '', the server is at `host` and `port`."""
+    """The address of a Redis server, with credentials."""
 
     host: str = "localhost"
     port: int = 6379
+    #: The path of a Unix socket; '' for a server at `host` and `port`.
     path: str = ""
     username: str = ""
     password: str = field(default="", repr=False)
@@ -46,7 +47,7 @@ class RedisURL:
     - `redis+sentinel://user:password@host:port,host:port/service/database?sentinel_password=…`
     - `redis+cluster://user:password@host:port,host:port`
 
-    `rediss` instead of `redis` uses TLS. `redis+py`, `rediss+py` and `unix+py` use the driver redis-py.
+    `rediss` uses TLS. The suffix `+py` selects the driver redis-py.
     """
 
     #: The part of the scheme before the +.
@@ -70,11 +71,7 @@ class RedisURL:
         return _shown(scheme, self.username, self.path, self.hosts, tail)
 
     def addresses(self) -> list[RedisAddress]:
-        """Return the address of each host in the URL. Raises ConfigError for an unknown option.
-
-        The TLS options `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` name files. `ssl_cert_reqs=none` disables the
-        verification of certificates.
-        """
+        """Return the address of each host. Raises ConfigError for an unknown option."""
         options = dict(self.options)
         tls = _tls_context(options) if self.base == "rediss" else None
         if options:
@@ -169,7 +166,6 @@ def _tls_context(options: dict[str, str]) -> ssl.SSLContext:
 
 
 def _shown(scheme: str, username: str, path: str, hosts: tuple[tuple[str, int], ...], tail: str) -> str:
-    """Format a URL without its password, for logs and errors."""
     name = f"{username}@" if username else ""
     if path:
         return f"{scheme}://{name}{path}"

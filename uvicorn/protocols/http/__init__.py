@@ -1,1 +1,1 @@
-"""Placeholders for the HTTP classes of the public `uvicorn` release. Programs can import them, but not call them."""
+"""Placeholders for HTTP classes. Programs can import them, but not call them."""

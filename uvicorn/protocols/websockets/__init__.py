@@ -1,1 +1,1 @@
-"""Placeholders for WebSocket classes of the public `uvicorn` release. Programs can import them, but not call them."""
+"""Placeholders for WebSocket classes. Programs can import them, but not call them."""
