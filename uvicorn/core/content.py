@@ -1,4 +1,4 @@
-"""Request content, whose state is OPEN until the content ends, then WHOLE or BROKEN."""
+"""The content of a request. The state is OPEN, then WHOLE or BROKEN."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGE_BYTES: Final = 16384
 
 
 class ContentTaker(Protocol):
-    """Receives the content of a request. For use on the event loop's thread only."""
+    """Receives request content on the event loop's thread."""
 
     def take_content(self, content: bytes) -> int:
         """Take `content`. Return the number of bytes buffered above the high-water mark."""
@@ -34,7 +34,7 @@ class ContentTaker(Protocol):
 
 @final
 class RequestContent:
-    """The buffer of a request's content. Once the content is WHOLE or BROKEN, further content is dropped."""
+    """The buffer of a request's content. Content after the end is dropped."""
 
     __slots__ = ("_pieces", "_receivers", "_taker", "asked", "buffered_bytes", "state")
 
@@ -50,7 +50,7 @@ class RequestContent:
     # For gateways
 
     def feed(self, content: bytes) -> None:
-        """Pass `content` to the taker. Without a taker, buffer it."""
+        """Pass `content` to the taker. Without a taker, buffer `content`."""
         if self.state is OPEN:
             if self._taker is not None:
                 self.buffered_bytes = self._taker.take_content(content)
@@ -83,10 +83,7 @@ class RequestContent:
     # For the exchange
 
     def take(self) -> tuple[bytes, bool] | None:
-        """Return arrived content as `(content, more_follows)`. After the last piece, return `(b"", False)`.
-
-        Returns None if no content has arrived. Raises ClientDisconnected if the content ended early.
-        """
+        """Return `(content, more_follows)`, or None if the caller must wait. Raises ClientDisconnected."""
         pieces = self._pieces
         if pieces is None:
             if self.state is OPEN:
@@ -119,7 +116,7 @@ class RequestContent:
         return self._receivers
 
     def pass_to(self, taker: ContentTaker) -> None:
-        """Pass the content to `taker`: first the content so far, then each new piece, then the end."""
+        """Pass buffered and later content to `taker`."""
         pieces, self._pieces = self._pieces, None
         for piece in pieces or ():
             self.buffered_bytes = taker.take_content(piece)

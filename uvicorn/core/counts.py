@@ -1,4 +1,4 @@
-"""Counts the requests of each entry, for reports and metrics."""
+"""Counts requests for reports and metrics."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TakenThreads(Protocol):
 
 @final
 class EntryCounts:
-    """Counts the requests that one entry of a Router passes to one application."""
+    """The counts of the requests for one application."""
 
     __slots__ = ("_cells", "_sent", "buckets", "entry", "fallbacks", "first", "kind", "received", "seconds", "side")
 
@@ -95,7 +95,7 @@ class EntryCounts:
         self.fallbacks = 0
 
     def fold(self) -> None:
-        """Add the records in `buckets` to the sums, and empty `buckets`."""
+        """Add `buckets` to the sums, then empty `buckets`."""
         for number, statuses in enumerate(self.buckets):
             if statuses:
                 for status, sent in statuses.items():
@@ -106,7 +106,7 @@ class EntryCounts:
 
     @property
     def cells(self) -> list[int]:
-        """The numbers of requests, one number for each bucket of each status class."""
+        """The numbers of requests by status class and bucket."""
         self.fold()
         return self._cells.copy()
 
@@ -118,13 +118,13 @@ class EntryCounts:
 
     @property
     def is_shown(self) -> bool:
-        """Whether reports show the entry. The entry of a Router or Shift is shown if it has counted a request."""
+        """Whether reports show these counts."""
         return self.kind not in ("router", "shift") or any(self.cells)
 
 
 @final
 class Counts:
-    """The requests of one server. For use on the event loop's thread only."""
+    """The request counts of one server. For use on the event loop's thread."""
 
     def __init__(self) -> None:
         self.entries: list[EntryCounts] = []
@@ -143,7 +143,7 @@ class Counts:
         self._places: dict[str, dict[object, EntryCounts]] = {}
 
     def add(self, place: Place, kind: str, lane: Lane | None = None) -> None:
-        """Begin to count the requests for `place`. `kind` names the application's interface."""
+        """Begin to count the requests for `place`."""
         counts = EntryCounts(place, kind)
         self.entries.append(counts)
         self._places.setdefault(place.endpoint.above, {})[place.endpoint.entry] = counts
@@ -153,7 +153,7 @@ class Counts:
             self.lanes[name if name not in self.lanes else f"{name} ({len(self.lanes) + 1})"] = lane
 
     def fold(self) -> None:
-        """Add the records of single requests to the sums, and free the records. Called once a second."""
+        """Add the latest records to the sums. Called once a second."""
         for entry in self.entries:
             entry.fold()
 
@@ -162,7 +162,7 @@ class Counts:
         return self._places.get(endpoint.above, {}).get(endpoint.entry, self.entries[0])
 
     def fell_back(self, exchange: HTTPExchange) -> None:
-        """Count a request that the new application of a Shift has passed on to the old application."""
+        """Count a fallback to the old application of a Shift."""
         counts = self.of(exchange.endpoint)
         counts.fallbacks += 1
         key = counts.entry, exchange.path[:_LONGEST_PATH]
@@ -171,7 +171,7 @@ class Counts:
         self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
 
     def running(self) -> dict[EntryCounts, tuple[int, int]]:
-        """Return, for each entry, the numbers of requests and WebSockets that are served now."""
+        """Return the numbers of current requests and WebSockets for each entry."""
         found = dict.fromkeys(self.entries, (0, 0))
         for endpoint, is_websocket in self.served():
             counts = self.of(endpoint)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @final
 class Endpoint:
-    """The addresses, root path and event loop of a connection. All exchanges of the connection share this object."""
+    """The addresses and event loop that all exchanges of a connection share."""
 
     __slots__ = (
         "above", "client", "context", "counts", "entry", "environ", "environ_template", "forks", "loop", "root_path",
@@ -31,7 +31,7 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop | None = None,
         root_path_cut: str = "auto",
     ) -> None:
-        """Create an endpoint. Call this on the thread that serves the connection."""
+        """For use on the thread that serves the connection."""
         self.scheme = scheme
         self.root_path = root_path
         #: Whether a proxy has removed the root path from request targets: yes, no, or auto (see `is_cut`).
@@ -59,7 +59,7 @@ class Endpoint:
         self.seen: Endpoint | None = None
 
     def seen_by(self, entry: object, root_path: str) -> Endpoint:
-        """Return a copy of this endpoint for the application at `entry`. The copy has the given `root_path`."""
+        """Return a copy of this endpoint with the given entry and root path."""
         seen = self.seen
         if seen is not None:
             if seen.entry is entry and seen.root_path == root_path:
@@ -72,20 +72,20 @@ class Endpoint:
         return seen
 
     def release(self) -> None:
-        """Drop the contexts that refer to this endpoint. Called when the connection ends."""
+        """Drop the context variables. Called when the connection ends."""
         self.context = None
         if self.seen is not None:
             self.seen.release()
 
     @property
     def via(self) -> str:
-        """The Router entries of a request, as text for a log line, such as `" via /shop"`."""
+        """The route for a log line, such as `" via /shop"`."""
         name = str(self.entry) if self.entry else ""
         return f"{self.above} via {name}" if name else self.above
 
     @property
     def is_parents(self) -> bool:
-        """Whether the connection belongs to the process from which this process was forked."""
+        """Whether the connection belongs to the parent process."""
         return self.forks != forks.forks
 
     def is_cut(self, path: str) -> bool:
@@ -96,6 +96,6 @@ class Endpoint:
 
 
 def is_below(path: str, root_path: str) -> bool:
-    """Return whether `path` is `root_path` or below it. Only whole segments match, so /apple is not below /app."""
+    """Return whether `path` is `root_path` or below. /apple is not below /app."""
     length = len(root_path)
     return path.startswith(root_path) and (len(path) == length or path[length] == "/")

@@ -1,9 +1,4 @@
-"""An exchange is one HTTP request and its response (RFC 9110). It connects a gateway and an interface.
-
-A gateway creates an `HTTPExchange`, feeds its content, and sends the response. An interface reads the head, receives
-content, and responds. Only the event loop's thread may use an exchange.
-
-This file has over 400 lines, because `HTTPGateway` and `HTTPExchange` call each other, as the table describes.
+"""An exchange is one HTTP request and its response, between a gateway and an interface (RFC 9110).
 
 The table shows the states of the response. A cell names the effects of an event, then the next state.
 `error` raises LocalProtocolError. `-` never happens. tests/core/test_exchange.py reads the table.
@@ -26,8 +21,7 @@ The table shows the states of the response. A cell names the effects of an event
     disconnect          CLOSED            CLOSED                 ignore     ignore
     switch_protocols    COMPLETE          -                      -          -
 
-A response to HEAD, or with status 204 or 304, has no content (RFC 9110, section 9.3.2). For such a response,
-`respond, more` leads to COMPLETE and sets `ended_early`. `write` then drops content without a warning.
+For HEAD, 204 and 304, `respond, more` leads to COMPLETE (RFC 9110, section 9.3.2). Later content is dropped.
 """
 
 from __future__ import annotations
@@ -79,7 +73,7 @@ class HTTPGateway(Gateway):
         raise NotImplementedError
 
     def send_content(self, exchange: HTTPExchange, content: bytes, more_content: bool) -> None:
-        """Send a piece of content. For invalid content, end the connection and raise LocalProtocolError."""
+        """Send content. For invalid content, end the connection and raise LocalProtocolError."""
         raise NotImplementedError
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
@@ -87,7 +81,7 @@ class HTTPGateway(Gateway):
         self.send_content(exchange, b"", False)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of `file` as content, from byte `start`. A thread reads the file at the client's pace."""
+        """Send `count` bytes of `file` as content, from byte `start`."""
         loop = asyncio.get_running_loop()
         if start:
             file.seek(start)
@@ -100,37 +94,36 @@ class HTTPGateway(Gateway):
             await exchange.drain()
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Resume reading from the client. Send "100 Continue" if the client expects it."""
+        """Resume reading from the client. If expected, send "100 Continue"."""
         raise NotImplementedError
 
     def content_taken(self, exchange: HTTPExchange) -> None:
-        """Resume reading, because the application has taken the arrived content."""
+        """Resume reading after the application has taken content."""
 
-    def exchange_ended(self, exchange: HTTPExchange) -> None:
-        """Handle the end of the exchange, whose state is COMPLETE or CLOSED."""
+    def exchange_ended(self, exchange: HTTPExchange) -> None: ...
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
         """End the connection so that the response does not look complete."""
         raise NotImplementedError
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
-        """Like `abort`, but drop unsent bytes."""
+        """End the connection at once, and drop unsent bytes."""
         self.abort(exchange, reason)
 
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Schedule a call of `cancel` in `seconds`. Return a callback that prevents this call."""
+        """Call `cancel` after `seconds`, unless the returned function is called first."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Pass `error` to the caller of the adapter. Return False if there is no adapter."""
+        """Return whether an adapter will raise `error` to its caller."""
         return False
 
 
 @final
 class HTTPExchange(ExchangeEnd):
-    """One request and its response. The attributes of the request head never change."""
+    """One HTTP request and its response. For use on the event loop's thread."""
 
     __slots__ = (
         "_warned", "content", "ended_early", "endpoint", "fields", "forwarded", "gateway", "has_content",
@@ -149,7 +142,6 @@ class HTTPExchange(ExchangeEnd):
         has_content: bool,
         pairs: Sequence[tuple[bytes, bytes]] | None = None,
     ) -> None:
-        """`target` is the request target in origin-form (RFC 9112, section 3.2.1)."""
         raw_path, _, self.query_string = target.partition(b"?")
         path = raw_path.decode("latin-1")
         if "%" in path:
@@ -164,7 +156,7 @@ class HTTPExchange(ExchangeEnd):
         self.method = method
         self.path = path
         self.raw_path = raw_path
-        #: `raw_path`, and the query after a `?` if there is one.
+        #: In origin-form (RFC 9112, section 3.2.1): `raw_path`, and the query after a `?` if there is one.
         self.target = target
         self.http_version = http_version
         self.fields = fields
@@ -189,13 +181,13 @@ class HTTPExchange(ExchangeEnd):
 
     @property
     def root_path(self) -> str:
-        """The endpoint's root path if the request's path is at or below it. Otherwise an empty string."""
+        """The root path. If `path` is outside the root path, an empty string."""
         root_path = self.endpoint.root_path
         return root_path if is_below(self.path, root_path) else ""
 
     @property
     def headers(self) -> list[list[bytes]]:
-        """The header fields as `[name, value]` lists. Each access returns new lists, which the caller may change."""
+        """The header fields as `[name, value]` lists. Each access returns new lists."""
         return [[name, value] for name, value in self.pairs or zip(*self.fields)]  # noqa: B905
 
     @property
@@ -209,20 +201,16 @@ class HTTPExchange(ExchangeEnd):
 
     @property
     def write_paused(self) -> bool:
-        """Whether the application sends faster than the client reads."""
         return self.gateway.write_paused
 
     # For interfaces
 
     async def receive(self) -> tuple[bytes, bool]:
-        """Wait for content and return `(content, more_follows)`. After the last piece, return `(b"", False)`.
-
-        Raises ClientDisconnected if the content ended early, or was discarded after a complete response.
-        """
+        """Wait for content and return `(content, more_follows)`. Raises ClientDisconnected."""
         return self.receive_now() or await self.receive_later()
 
     async def receive_later(self) -> tuple[bytes, bool]:
-        """Like `receive`, for use after `receive_now` has returned None."""
+        """Wait for content. For use after `receive_now` has returned None."""
         while True:
             receivers = self.content.receivers()
             # Added before the gateway is asked, because the gateway may feed content immediately.
@@ -238,7 +226,7 @@ class HTTPExchange(ExchangeEnd):
                 return received
 
     def receive_now(self) -> tuple[bytes, bool] | None:
-        """Like `receive`, but return None instead of waiting."""
+        """Return `(content, more_follows)`, or None if the caller must wait."""
         if not self.content.asked:
             self._ask()
         received = self.content.take()
@@ -247,21 +235,21 @@ class HTTPExchange(ExchangeEnd):
         return received
 
     def receive_whole(self) -> bytes | None:
-        """Return the whole content if it has arrived, otherwise None. For a request without content, return b""."""
+        """Return the whole content, or None if content is missing."""
         content = self.content.take_whole()
         if content is not None and self.has_content:
             self.gateway.content_taken(self)
         return content
 
     def pass_content(self, taker: ContentTaker) -> None:
-        """Pass all content to `taker` as it arrives. Callers use either this method or `receive`."""
+        """Pass arriving content to `taker`. Afterwards, do not call `receive`."""
         if not self.content.asked:
             self._ask()
         self.content.pass_to(taker)
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Store the number of bytes above the taker's high-water mark. If the number is 0, ask for more content."""
+        """Ask for more content, unless `waiting_bytes` is above 0."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:
@@ -270,10 +258,7 @@ class HTTPExchange(ExchangeEnd):
     def respond(
         self, status: int, headers: Headers = (), content: bytes = b"", more_content: bool = False, reason: bytes = b""
     ) -> None:
-        """Begin the response, and end it unless `more_content`. After the client has disconnected, do nothing.
-
-        Raises LocalProtocolError if the response is invalid or not the first. The caller may replace an invalid one.
-        """
+        """Begin the response. Without `more_content`, end it. Raises LocalProtocolError."""
         if self.state is not WAITING:
             if self.state is CLOSED:
                 return
@@ -297,10 +282,7 @@ class HTTPExchange(ExchangeEnd):
                 self._end()
 
     def write(self, content: bytes, more_content: bool = True) -> None:
-        """Continue the response, and end it unless `more_content`. After the client has disconnected, do nothing.
-
-        Raises LocalProtocolError if `respond` has not been called, or if the content contradicts content-length.
-        """
+        """Send content. Without `more_content`, end the response. Raises LocalProtocolError."""
         if self.state is not STREAMING:
             if self.state is WAITING:
                 raise LocalProtocolError("response: expected a status, got content in state WAITING")
@@ -321,7 +303,7 @@ class HTTPExchange(ExchangeEnd):
             self._end()
 
     def write_trailers(self, headers: Headers) -> None:
-        """End the response, with the trailers if the framing allows them. Raises the same errors as `write`."""
+        """End the response with trailers. Raises LocalProtocolError."""
         if self.state is not STREAMING:
             return self.write(b"", more_content=False)
         try:
@@ -334,7 +316,7 @@ class HTTPExchange(ExchangeEnd):
             self._end()
 
     async def write_file(self, file: FileIO, count: int, start: int = 0) -> None:
-        """Send `count` bytes of `file` from byte `start`, and end the response. After an error, abort the response."""
+        """Send `count` bytes of `file` from byte `start`, then end the response."""
         if self.state is STREAMING:
             try:
                 await self.gateway.send_file(self, file, count, start)
@@ -344,18 +326,17 @@ class HTTPExchange(ExchangeEnd):
         self.write(b"", more_content=False)
 
     def finish(self) -> None:
-        """End a response that has begun. Drop content that the application sends later."""
+        """End a response that has begun. Later content is dropped."""
         if self.state is STREAMING:
             self.ended_early = True
             self.write(b"", more_content=False)
 
     def switch_protocols(self) -> None:
-        """End the exchange, because the connection changes to another protocol (RFC 9110, section 15.2.2)."""
+        """End the exchange with status 101 (RFC 9110, section 15.2.2)."""
         self.status, self.state = 101, COMPLETE
         self._end()
 
     async def drain(self) -> None:
-        """Wait until the client has read enough of the response, or has disconnected."""
         await self.gateway.drain()
 
     def app_failed(self, reason: str) -> None:
@@ -366,13 +347,12 @@ class HTTPExchange(ExchangeEnd):
             self.abort(reason)
 
     def abort(self, reason: str) -> None:
-        """Abort the connection, so that the response does not look complete."""
         if self.state < COMPLETE:
             self.gateway.abort(self, reason)
             self.disconnect()
 
     def break_off(self, reason: str) -> None:
-        """Like `abort`, but drop unsent bytes. Called if the client reads too slowly."""
+        """Abort the connection and drop unsent bytes."""
         if self.state < COMPLETE:
             self.gateway.abandon(self, reason)
             self.disconnect()
@@ -380,14 +360,14 @@ class HTTPExchange(ExchangeEnd):
     # For gateways
 
     def half_close(self, content_follows: bool = False) -> None:
-        """Record that the client has closed its side. If `content_follows`, the rest of the content still arrives."""
+        """Record that the client has half-closed the connection."""
         if not content_follows:
             self.content.break_off()
         self.half_closed = True
         self._call_close_callbacks()
 
     def disconnect(self) -> None:
-        """Record that the client has disconnected. Drop all later sends of the application."""
+        """Record that the client has disconnected. Later sends are dropped."""
         self.content.break_off()
         if self.state < COMPLETE:
             self.state = CLOSED

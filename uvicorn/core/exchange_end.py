@@ -1,4 +1,4 @@
-"""The states of a response, and callbacks for the end of an exchange."""
+"""Response states, and callbacks for the end of an exchange."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class ExchangeState(IntEnum):
-    """The state of a response. The docstring of `uvicorn.core.exchange` lists the transitions."""
+    """The state of a response. See the table in `uvicorn.core.exchange`."""
 
     WAITING = 0
     STREAMING = 1
@@ -25,10 +25,10 @@ _COMPLETE: Final = ExchangeState.COMPLETE
 
 
 class EndListener(Protocol):
-    """An object that is notified of the end of an exchange."""
+    """Is notified when an exchange ends."""
 
     def on_end(self, exchange: Any) -> object:
-        """Handle the end of `exchange`. Never raises."""
+        """Handle the end of `exchange`. Must not raise."""
 
 
 class ExchangeEnd:
@@ -45,7 +45,7 @@ class ExchangeEnd:
     _watchers: Waiters | None
 
     def on_end(self, callback: Callable[[Self], object]) -> None:
-        """Register `callback(exchange)`. It is called once, when the response is complete or the client disconnects."""
+        """Call `callback(exchange)` once, at the end of the exchange."""
         if self.state >= _COMPLETE:
             callback(self)
         elif self.end_listeners is None:
@@ -56,7 +56,7 @@ class ExchangeEnd:
             self.end_listeners = [self.end_listeners.on_end, callback]
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Register `callback()`. It is called once, when the exchange ends or the client closes its side."""
+        """Call `callback()` once, when the exchange ends or the client half-closes the connection."""
         if self.state >= _COMPLETE or self.half_closed:
             callback()
         elif self._close_callbacks is None:
@@ -66,7 +66,7 @@ class ExchangeEnd:
             self._close_callbacks.append(callback)
 
     async def wait_disconnect(self) -> None:
-        """Wait until the exchange has ended, or the client has closed its side of the connection."""
+        """Wait until the exchange ends, or the client half-closes the connection."""
         if self.state < _COMPLETE and not self.half_closed:
             if self._watchers is None:
                 self._watchers = Waiters()
@@ -79,7 +79,7 @@ class ExchangeEnd:
 
 
 def run_callbacks(owner: object, callbacks: Iterable[Callable[[], object]]) -> None:
-    """Call all `callbacks` of `on_close`. If a callback raises, log its exception and continue."""
+    """Call all `callbacks`. Exceptions are logged."""
     for callback in callbacks:
         try:
             callback()

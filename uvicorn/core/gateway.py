@@ -1,4 +1,4 @@
-"""The base class of HTTP gateways and of WebSocket gateways."""
+"""The base class of all gateways."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Gateway:
-    """Connects an exchange or a session to a client or to another server."""
+    """Connects an exchange or a session to its client."""
 
     __slots__ = ()
 
@@ -17,8 +17,5 @@ class Gateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """If writing is paused, return a function that marks the last send as awaited. Otherwise return None.
-
-        Call the function when the application awaits the send.
-        """
+        """If writing is paused, return a function that marks the last send as awaited."""
         return None

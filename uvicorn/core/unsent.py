@@ -1,7 +1,4 @@
-"""Limits on the unsent bytes and messages of a slow client (interface rule R17).
-
-Awaited sends have a higher limit than unawaited sends. A task that awaits each send has at most one unsent send.
-"""
+"""Limits on unsent bytes and messages for a slow client (interface rule R17)."""
 
 from __future__ import annotations
 
@@ -17,13 +14,10 @@ UNAWAITED_MESSAGES: Final = 256
 
 @final
 class UnsentSends:
-    """The sends to one slow client. The connection drops this object when the client has caught up.
-
-    The parameter `unsent` is the number of bytes that the connection buffers now. Before each send, call `shortage`, or
-    both `unawaited_shortage` and `pending_shortage`. After each send, call `add`.
-    """
+    """The unsent sends to one client. Call `shortage` before each send, then `add`."""
 
     def __init__(self, unsent: int) -> None:
+        # `unsent`, here and below: the number of bytes that the connection buffers now.
         # Bytes leave in order, so the position at which a send ends in the output identifies the send.
         self._start = self._position = self._last_bytes = unsent
         self._ends: deque[int] = deque()
@@ -43,21 +37,21 @@ class UnsentSends:
             self._large_end, self._large_bytes, self._large_awaited = self._position, size, False
 
     def add_other(self, size: int) -> None:
-        """Count `size` bytes that the server itself has written, such as a ping."""
+        """Count bytes that the server itself has written, such as a ping."""
         self._position += size
 
     def last_send(self) -> Callable[[], None]:
-        """Return a function that marks the last send as awaited. Call it when the application awaits the send."""
+        """Return a function that marks the last send as awaited."""
         return partial(self._on_await, self._position, self._last_bytes)
 
     def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:
-        """Return a warning if a send of `size` bytes would exceed a limit. Otherwise return an empty string."""
+        """Return a warning if a send would exceed a limit. Otherwise return ""."""
         return self.unawaited_shortage(size, unsent, most_unawaited, most_messages) or self.pending_shortage(
             size, unsent, most_unawaited, most
         )
 
     def unawaited_shortage(self, size: int, unsent: int, most: int, most_messages: int = 0) -> str:
-        """Like `shortage`, for unawaited sends only. With `most_messages=0`, the number of messages is not limited."""
+        """Return a warning if unawaited sends would exceed a limit. Otherwise return ""."""
         self._forget_taken(unsent)
         if 0 < most_messages <= len(self._ends) - self._awaited_messages:
             return f"over {most_messages} unread messages that were not awaited"
@@ -71,8 +65,9 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Like `shortage`, for all unread bytes together. A single send may be larger than `most`."""
+        """Return a warning if all unsent bytes would exceed a limit. Otherwise return ""."""
         self._forget_taken(unsent)
+        # A single send may be larger than `most`.
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):
             return f"over {most} unread bytes"
         return ""

@@ -8,7 +8,7 @@ from typing import final
 
 @final
 class Waiters:
-    """A set of waiting coroutines. An empty set is false. For use on the event loop's thread only."""
+    """A set of waiting coroutines. For use on the event loop's thread."""
 
     __slots__ = ("_futures",)
 

@@ -1,10 +1,7 @@
 """One WebSocket connection, between a gateway and an interface (RFC 6455).
 
-The opening handshake is an HTTP exchange (section 1.3). A response rejects the handshake. After `accept`, the session
-carries messages. Only the event loop's thread may use a session.
-
-The table shows the states, in the notation of `uvicorn.core.exchange`. `notify` is one call of the listener's
-`on_disconnect`. tests/core/test_websocket_session.py reads the table.
+The table shows the states, in the notation of `uvicorn.core.exchange`. `notify` calls `on_disconnect`.
+tests/core/test_websocket_session.py reads the table.
 
     event                 CONNECTING   OPEN             CLOSING          CLOSED
     accept                OPEN         error            error            ignore
@@ -59,23 +56,14 @@ class WebSocketGateway(Gateway):
         raise NotImplementedError
 
     def hand_over(self, session: WebSocketSession) -> socket.socket:
-        """Pass the client's bytes through a socket pair, and return the application's end of the pair.
-
-        Raises OSError, without any other effect, if the system has no descriptors left.
-        """
+        """Return a socket that carries the client's bytes. Raises OSError."""
         raise NotImplementedError
 
     def catch_up(self) -> None:
-        """Pass on to the client the bytes that the application has written to its end of the socket pair.
-
-        Called before the connection is closed.
-        """
+        """Send the bytes left in the socket pair to the client. Called before closing."""
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
-        """Admit a worker thread that takes over the connection. Return a function to call when the thread has ended.
-
-        At a limit, reject the handshake and return None.
-        """
+        """Admit a thread and return a callback for its end. Otherwise, reject the handshake and return None."""
         raise NotImplementedError
 
     def send_text(self, text: str) -> None:
@@ -99,7 +87,7 @@ _GONE: Final = WebSocketGateway()
 
 
 class WebSocketListener:
-    """Base class of listeners, which receive the events of one connection for an interface."""
+    """Base class for receivers of WebSocket messages."""
 
     __slots__ = ()
 
@@ -110,20 +98,21 @@ class WebSocketListener:
         raise NotImplementedError
 
     def on_disconnect(self, code: int, reason: str) -> None:
-        """Handle the end of an accepted connection. Without a close frame, `code` is 1006 (section 7.1.5)."""
+        """Handle the end of an accepted connection. Without a close frame, `code` is 1006."""
         raise NotImplementedError
 
 
 @final
 class WebSocketSession:
-    """One WebSocket connection, from its handshake to its end."""
+    """One WebSocket connection, handshake included. For use on the event loop's thread."""
 
     __slots__ = ("_end_callbacks", "endpoint", "gateway", "listener", "request", "sends", "state", "subprotocols")
 
     def __init__(self, gateway: WebSocketGateway, request: HTTPExchange, subprotocols: Sequence[str]) -> None:
-        """`request` is the opening handshake. The client offers `subprotocols`, in the client's order of preference."""
+        """`request` is the opening handshake. The client prefers the first of `subprotocols`."""
         #: An interface that makes the checks of `send_text` itself may call the gateway's `send_text`.
         self.gateway = gateway
+        #: The opening handshake (section 1.3). A response rejects it.
         self.request = request
         self.endpoint = request.endpoint
         self.subprotocols = subprotocols
@@ -137,13 +126,12 @@ class WebSocketSession:
 
     @property
     def write_paused(self) -> bool:
-        """Whether the application sends faster than the client reads."""
         return self.gateway.write_paused
 
     # For interfaces: the application's side
 
     def accept(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
-        """Open the connection. Raises LocalProtocolError for invalid arguments, or if the connection is open."""
+        """Open the connection, once. Raises LocalProtocolError."""
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
@@ -153,10 +141,9 @@ class WebSocketSession:
             self.state = OPEN
 
     def hand_over(self) -> socket.socket:
-        """Leave the connection to the application, and return the application's end of a socket pair.
+        """Return a socket that carries the client's bytes. The application sends the 101 response.
 
-        The application sends the 101 response. Raises LocalProtocolError if the handshake has been decided, and
-        ClientDisconnected if the client has disconnected. Raises OSError if the system has no descriptors left.
+        Raises LocalProtocolError, ClientDisconnected or OSError.
         """
         if self.state is not CONNECTING:
             raise LocalProtocolError(
@@ -194,11 +181,10 @@ class WebSocketSession:
             raise LocalProtocolError("websocket: expected accept, got close in state CONNECTING")
 
     async def drain(self) -> None:
-        """Wait until the client has read enough messages, or has disconnected."""
         await self.gateway.drain()
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Register `callback()`. It is called once, when the connection ends or the handshake is rejected."""
+        """Call `callback()` once, when the session ends."""
         if self.state is CLOSED:
             callback()
         else:
@@ -207,14 +193,14 @@ class WebSocketSession:
     # For gateways
 
     def disconnect(self, code: int, reason: str) -> None:
-        """End the session after the connection has ended. Notify the listener of an accepted session."""
+        """End the session, because the connection has ended. Notify the listener."""
         listener = self.listener if self.state in (OPEN, CLOSING) else None
         self._end()
         if listener is not None:
             listener.on_disconnect(code, reason)
 
     def close_begun(self) -> None:
-        """Record that a close frame was sent or received, or that the application has closed its end of a tunnel."""
+        """Record that the connection is closing."""
         if self.state is OPEN:
             self.state = CLOSING
 
@@ -237,7 +223,7 @@ class WebSocketSession:
 
 
 def check_message(text: object, data: object) -> None:
-    """Raise LocalProtocolError for malformed `text` or `data`. An argument of None is valid."""
+    """Raise LocalProtocolError for malformed `text` or `data`. None is valid."""
     if text is not None:
         if not isinstance(text, str):
             raise _wrong_type("text", "str", text)
@@ -248,7 +234,7 @@ def check_message(text: object, data: object) -> None:
 
 
 def check_close(code: object, reason: object) -> None:
-    """Raise LocalProtocolError for a malformed reason, or for a code that must not be sent (section 7.4)."""
+    """Raise LocalProtocolError for an invalid code or reason (section 7.4)."""
     if not isinstance(code, int) or code not in CLOSE_CODES:
         raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
     if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
