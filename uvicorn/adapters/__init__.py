@@ -1,10 +1,8 @@
 """Adapters that make an application of one kind usable as another.
 
-    ASGIAdapter(wsgi_app)     a WSGI application as a channels application
-    WSGIAdapter(async_app)    an asynchronous application as a WSGI callable
-    ASGI3Adapter(app)         a channels, consumer or WSGI application as an ASGI application, version 3
-
-Each adapter joins one gateway to one interface. No code is specific to a pair of kinds.
+ASGIAdapter(wsgi_app)     a WSGI application as a channels application
+WSGIAdapter(async_app)    an asynchronous application as a WSGI callable
+ASGI3Adapter(app)         a channels, consumer or WSGI application as an ASGI application, version 3
 """
 
 from __future__ import annotations

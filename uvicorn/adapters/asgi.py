@@ -34,16 +34,12 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class ASGIAdapter:
-    """`ASGIAdapter(wsgi_app)` is an application `async def app(message, channels)`.
+    """`ASGIAdapter(wsgi_app)` is a channels application, `async def app(message, channels)`.
 
-    The WSGI application runs on `threads` threads, or on `executor`, which may be any `concurrent.futures.Executor` of
-    threads. If too many requests wait for a thread, the next request gets 503. WebSockets are rejected.
+    `interface` names the kind of `app`. A WSGI application runs on `threads` threads, or on the threads of `executor`.
+    If too many requests wait for a thread, the next request gets 503. WebSockets are rejected.
 
-    If the adapter is the whole site, the server awaits the adapter's `startup` and `shutdown`. If another application
-    calls the adapter, that application may await the two methods. Without a call of `startup`, the startup runs before
-    the first request.
-
-    `interface` selects another kind of application (asgi3, consumer) to adapt.
+    Servers await `startup` and `shutdown`. Without `startup`, the first request starts `app`.
     """
 
     def __init__(
@@ -70,7 +66,7 @@ class ASGIAdapter:
         self._lock = threading.Lock()
 
     def __uvicorn_interface__(self, settings: Settings) -> Interface:
-        """Return an interface that calls `app` directly. A server uses the interface instead of this adapter."""
+        """Return the interface that a server uses instead of this adapter."""
         settings = replace(settings, interface=self._name, threads=self._threads or settings.threads)
         if self._name == "wsgi":
             return WSGIInterface(self.app, settings, self._executor)
@@ -78,7 +74,7 @@ class ASGIAdapter:
 
     @property
     def __uvicorn_adapted__(self) -> tuple[Any, object]:
-        """The application and its pool settings. A Router treats adapters with equal values as one application."""
+        """The application and its pool, by which a Router recognizes equal adapters."""
         pool = self._threads, self._executor
         return self.app, None if pool == (None, None) else pool
 
@@ -91,7 +87,7 @@ class ASGIAdapter:
         await self._begun().ended()
 
     async def shutdown(self) -> None:
-        """Shut the application down and end its threads, once per process, after the last request."""
+        """Shut the application down and end its threads, after the last request."""
         starting, self._starting = self._starting, None
         if starting is not None:
             if isinstance(starting.interface, ThreadedInterface):
@@ -101,9 +97,8 @@ class ASGIAdapter:
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
         """Answer `message` through `channels['reply']`.
 
-        Raises the application's exception if the response is not complete. Raises an ApplicationError in place of an
-        exception that servers treat specially, such as OSError or SystemExit. Raises ResponseAborted if the response is
-        aborted.
+        Raises the application's exception, ResponseAborted or StartupError.
+        An ApplicationError replaces special exceptions such as OSError and SystemExit.
         """
         kind = message.get("channel", "http.request")
         if kind == "websocket.connect":
@@ -203,7 +198,7 @@ class ChannelsGateway(MessageGateway):
 
 
 def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: bool) -> HTTPExchange:
-    """Build the exchange of an `http.request` message. Optional keys may be missing."""
+    """Build the exchange for an `http.request` message."""
     path: str = message["path"]
     raw_path: bytes | None = message.get("raw_path")
     if raw_path is None or unquote_to_bytes(raw_path).decode("utf-8", "replace") != path:
@@ -224,7 +219,7 @@ def exchange_from_message(message: Message, gateway: HTTPGateway, has_content: b
 
 
 def copied_fields(headers: Headers, what: str) -> list[list[bytes]]:
-    """Copy fields into new lists. Raise LocalProtocolError for a name or value that is not bytes."""
+    """Copy `headers` into new lists. Raises LocalProtocolError for malformed fields."""
     try:
         return [
             [

@@ -1,4 +1,4 @@
-"""Makes an application of any kind usable as an ASGI 3 application, on any ASGI server."""
+"""Makes an application of any kind usable as an ASGI 3 application."""
 
 from __future__ import annotations
 
@@ -36,15 +36,14 @@ _HALF_CLOSED_SECONDS: Final = Settings().half_closed_seconds
 class ASGI3Adapter:
     """`ASGI3Adapter(app)` is an ASGI 3 application, which serves HTTP, WebSocket and lifespan.
 
-    `app` may be a channels, consumer or WSGI application. `interface` names its kind. By default, the signature of
-    `app` decides. The `startup` of `app` is awaited on `lifespan.startup`, or before the first request if the server
-    has no lifespan. WSGI applications and plain functions run on `threads` threads, by default 16.
+    `app` is a channels, consumer or WSGI application. `interface` names its kind. By default, the signature decides.
+    WSGI applications and plain functions run on `threads` threads, by default 16.
 
-    `allowed_origins` lists the origins whose pages may open a WebSocket, such as `https://a.example`. `*` allows all
-    origins. By default, channels applications accept only pages of the requested host. `timeout_half_closed` is the
-    time in seconds that a response may continue after `http.disconnect`.
+    `allowed_origins` lists the origins whose pages may open a WebSocket. `*` allows all origins.
+    By default, channels applications accept only pages of the requested host.
+    `timeout_half_closed` is the time in seconds that a response may continue after `http.disconnect`.
 
-    Raises ConfigError for an application of an unknown kind, and for an invalid keyword.
+    Raises ConfigError for an unknown kind or an invalid keyword.
     """
 
     def __init__(
@@ -74,9 +73,8 @@ class ASGI3Adapter:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, one WebSocket, or the process's lifespan.
 
-        Raises the application's exception if the response is not complete. Raises an ApplicationError in place of an
-        exception that servers treat specially, such as OSError or SystemExit. Raises ResponseAborted if the response is
-        aborted, and StartupError if the startup fails.
+        Raises the application's exception, ResponseAborted or StartupError.
+        An ApplicationError replaces special exceptions such as OSError and SystemExit.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -138,7 +136,7 @@ class ASGI3Gateway(MessageGateway):
         self._content_ended = not self.exchange.has_content
 
     async def serve(self, interface: Interface) -> None:
-        """Call the application and send the response to the server. Raises the same exceptions as `deliver`."""
+        """Call the application, and send its response to the ASGI server."""
         try:
             interface.serve_http(self.exchange)
             await self.deliver(self._send)
@@ -175,9 +173,9 @@ class ASGI3Gateway(MessageGateway):
             self._read_on()
 
     def _half_close(self) -> None:
-        """Handle http.disconnect. The client may still read the response for `half_closed_seconds`."""
         exchange = self.exchange
         exchange.half_close()
+        # The client may still read the response.
         timer = asyncio.get_running_loop().call_later(self._settings.half_closed_seconds, exchange.disconnect)
         exchange.on_end(lambda exchange: timer.cancel())
 

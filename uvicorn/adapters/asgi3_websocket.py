@@ -1,4 +1,4 @@
-"""Connects the WebSocket of another ASGI server to the application's session."""
+"""Connects a WebSocket of another ASGI server to the application."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("uvicorn.app")
 
 @final
 class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
-    """Transfers the events of one connection. Until accept, the handshake is an HTTP exchange."""
+    """Passes one WebSocket's messages between an ASGI server and the application."""
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, settings: Settings) -> None:
         super().__init__(settings)
@@ -42,7 +42,7 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
         self.session = WebSocketSession(self, self.exchange, list(scope.get("subprotocols") or ()))
 
     async def serve(self, interface: Interface, allowed_origins: Collection[str]) -> None:
-        """Call the application, which accepts or rejects the handshake. Return when the connection is closed."""
+        """Call the application. Return when the connection is closed."""
         event = await self._receive()
         session, request = self.session, self.exchange
         if event["type"] != "websocket.connect":
@@ -106,9 +106,9 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
         self._put_message("bytes", data)
 
     def send_close(self, code: int, reason: str) -> None:
-        """Close the connection. If the ASGI server reports no disconnect, the session ends after `ws_close_seconds`."""
         self._put({"type": "websocket.close", "code": code, "reason": reason}, 0)
         self._resumed.set()
+        # The session ends even if the ASGI server reports no disconnect.
         timer = asyncio.get_running_loop().call_later(self._settings.ws_close_seconds, self._disconnected, 1006, "")
         self.session.on_end(timer.cancel)
 
@@ -123,9 +123,9 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
     def send_response(
         self, exchange: HTTPExchange, status: int, headers: Headers, content: bytes, more_content: bool, reason: bytes
     ) -> None:
-        """Reject the handshake with this response, or with 403 if the ASGI server cannot send responses."""
         _, fields, content = self._checks.start("GET", status, reason, headers, content, more_content)
         if not self._takes_responses:
+            # The ASGI server sends 403.
             self._put({"type": "websocket.close"}, 0)
             return
         self._put({"type": "websocket.http.response.start", "status": int(status), "headers": encode_fields(fields)}, 0)

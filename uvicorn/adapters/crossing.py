@@ -1,4 +1,4 @@
-"""Passes responses and exceptions through an adapter, from the application to the server around the adapter."""
+"""Passes responses and exceptions from an adapted application to the server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("uvicorn.app")
 
 
 def crossing(error: BaseException) -> Exception:
-    """Return `error`, or an ApplicationError in place of an exception that servers treat specially."""
+    """If servers treat `error` specially, return an ApplicationError. Otherwise, return `error`."""
     if isinstance(error, Exception) and not isinstance(error, (OSError, StopIteration)):
         return error
     return ApplicationError.of(error)
@@ -52,14 +52,13 @@ class AdapterGateway(HTTPGateway):
         return self._backlog.above_high_water
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Unless the response has ended, make the adapter raise `error`. Return whether the adapter raises `error`."""
         if exchange.state >= COMPLETE:
             return self._fault is not None and self._fault() is error
         self._fail(crossing(error))
         return True
 
     def take_failure(self) -> Exception:
-        """Return the failure and forget it. A caller that raises the failure must not store it in a variable."""
+        """Return and forget the failure. The caller must not store it in a variable."""
         # A variable in a frame of the traceback would be a reference cycle.
         failure, self._failure = self._failure, None
         assert failure is not None
@@ -75,11 +74,9 @@ class AdapterGateway(HTTPGateway):
         return self._backlog.last_send()
 
     def _fail(self, failure: Exception) -> None:
-        """Make the adapter raise `failure` to the server."""
         raise NotImplementedError
 
     def _has_room(self, exchange: HTTPExchange, size: int) -> bool:
-        """Return whether `size` more bytes may be queued, and abort the response if not."""
         shortage = self._backlog.shortage(size, self._settings)
         if shortage:
             logger.warning(
@@ -90,7 +87,7 @@ class AdapterGateway(HTTPGateway):
 
 
 class MessageGateway(AdapterGateway):
-    """Queues the messages of one response. `deliver` passes the messages to the server."""
+    """Queues messages until `deliver` passes them to the server."""
 
     exchange: HTTPExchange
     _is_abandoned = False
@@ -107,10 +104,7 @@ class MessageGateway(AdapterGateway):
         self._has_begun = False
 
     async def deliver(self, send: Callable[[Message], Awaitable[object]]) -> None:
-        """Pass the queued messages to `send`, one after another. Return when the response is complete.
-
-        Raises the application's exception (see `crossing`), or ResponseAborted if the response is aborted.
-        """
+        """Pass messages to `send` until the response ends. Raises the application's exception or ResponseAborted."""
         task = asyncio.current_task()
         while True:
             while self._messages:
@@ -150,13 +144,11 @@ class MessageGateway(AdapterGateway):
         self._backlog.wake()
 
     def abort(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `deliver` raise ResponseAborted after it has sent the queued messages."""
         # If the client has closed its side before the response began, `deliver` returns normally.
         if exchange.state != WAITING or not exchange.half_closed:
             self._fail(ResponseAborted(reason))
 
     def abandon(self, exchange: HTTPExchange, reason: str) -> None:
-        """Make `deliver` raise ResponseAborted at once. Drop the queued messages, except the head of the response."""
         self.abort(exchange, reason)
         # Send at least the head: a response that has begun must not become a 500.
         while len(self._messages) > (0 if self._has_begun else 1):

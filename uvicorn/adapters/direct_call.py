@@ -1,6 +1,6 @@
-"""Lets an ASGIAdapter call its WSGI application without messages, if no middleware has changed the request.
+"""Calls the WSGI application of an ASGIAdapter without messages.
 
-Such a direct call doubles the requests per second (bench/wsgi.py, `mixed`).
+A direct call doubles the requests per second (bench/wsgi.py, `mixed`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class DirectCall(WSGICall):
         self.failure: Exception | None = None
 
     def end(self) -> None:
-        """Release the exchange. If the response is not complete, the application's next send raises."""
+        """Release the exchange. If the response is incomplete, later sends raise."""
         if self.exchange.state < COMPLETE:
             self._give_up()
         if self.failure is not None:

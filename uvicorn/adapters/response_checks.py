@@ -30,10 +30,7 @@ class ResponseChecks:
         more_content: bool,
         phrase: str = "",
     ) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Return the status line, the fields and the content to pass to the server. If `reason` is empty, use `phrase`.
-
-        Raises LocalProtocolError for an invalid response.
-        """
+        """Return the status line, fields and content. If `reason` is empty, use `phrase`. Raises LocalProtocolError."""
         empty = method == "HEAD" or status in (204, 304)
         line, fields = decode_response(status, reason, headers, phrase)
         by_name = dict(fields)
@@ -53,7 +50,7 @@ class ResponseChecks:
         return line, fields, self.count(content, more_content)
 
     def count(self, content: bytes, more_content: bool) -> bytes:
-        """Return the content to pass to the server. Raises LocalProtocolError if content-length does not match."""
+        """Return the content to send. Raises LocalProtocolError if content-length does not match."""
         if self._empty:
             return b""
         self._sent += len(content)

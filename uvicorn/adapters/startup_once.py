@@ -13,7 +13,7 @@ from uvicorn.loop_calls import LoopCalls
 
 @final
 class StartupOnce:
-    """Runs an interface's startup once. Callers on all event loops wait until the startup has ended."""
+    """Runs an interface's startup once, for callers on all event loops."""
 
     def __init__(self, interface: Interface) -> None:
         self.interface = interface
@@ -22,10 +22,7 @@ class StartupOnce:
         self._task: asyncio.Task[None] | None = None
 
     async def ended(self) -> None:
-        """Start the application once, and wait until the startup has ended. Raise StartupError if the startup fails.
-
-        After a StartupError, the next call starts the application again.
-        """
+        """Start the application once, and wait until the startup has ended. Raises StartupError."""
         task = self._task
         if task is None:
             with self._lock:
@@ -44,6 +41,7 @@ class StartupOnce:
                     ending.cancel()
         error = asyncio.CancelledError() if task.cancelled() or not task.done() else task.exception()
         if error is not None:
+            # The next call starts the application again.
             if self._task is task:
                 self._task = None
             raise StartupError("the application's startup failed") from error

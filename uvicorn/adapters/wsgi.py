@@ -1,8 +1,4 @@
-"""Makes an asynchronous application usable as a WSGI callable (PEP 3333).
-
-The application runs on the event loop of `loop_thread`, which all requests of the process share. A thread of the WSGI
-server reads `wsgi.input` when the application asks for content, and yields the response content.
-"""
+"""Makes an asynchronous application usable as a WSGI callable (PEP 3333)."""
 
 from __future__ import annotations
 
@@ -42,8 +38,8 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 class WSGIAdapter:
     """`WSGIAdapter(async_app)` is a WSGI callable `app(environ, start_response)` for any WSGI server.
 
-    `interface` names the kind of application. By default, the signature decides. The application's `startup` is awaited
-    before the first request, and its `shutdown` when the process ends. Safe to create before a fork.
+    `interface` names the kind of application. By default, the signature decides. Safe to create before a fork.
+    The application's `startup` runs before the first request. Its `shutdown` runs when the process ends.
     """
 
     def __init__(self, app: Callable[..., Any], *, interface: str = "auto") -> None:
@@ -56,11 +52,11 @@ class WSGIAdapter:
         self._has_warned = False
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Serve one request on the current thread, which belongs to the WSGI server.
+        """Serve one request of a WSGI server.
 
-        Raises the application's exception if the response has not begun. Once the response has begun, the returned
-        iterable raises the exception. An ApplicationError replaces an exception that servers treat specially, such as
-        OSError or SystemExit. Raises StartupError if the startup fails.
+        Raises StartupError or the application's exception.
+        Once the response has begun, the returned iterable raises the application's exception.
+        An ApplicationError replaces special exceptions such as OSError and SystemExit.
         """
         interface, thread = self._started()
         if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:
@@ -81,7 +77,6 @@ class WSGIAdapter:
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:
-        """Start the interface once, and return it with the thread of its event loop."""
         thread = loop_thread()
         if thread.is_current:
             raise RuntimeError(
@@ -131,7 +126,7 @@ class WSGIGateway(AdapterGateway):
     # On the host's thread
 
     def respond(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Start the application, wait for the response head, and pass it to `start_response`."""
+        """Call the application, then `start_response`. Return the content."""
         try:
             # The application sees context variables of the host's middleware, such as a trace id.
             self._post(partial(copy_context().run, self.begin))
@@ -147,7 +142,7 @@ class WSGIGateway(AdapterGateway):
         return ResponseContent(self, content)
 
     def contents(self, first: bytes) -> Iterator[bytes]:
-        """Yield b"", then `first`, then the content that follows. Raise the application's exception."""
+        """Yield b"", then `first`, then later content. Raises the application's exception."""
         content, more_content = first, True
         try:
             yield b""
@@ -205,9 +200,9 @@ class WSGIGateway(AdapterGateway):
         self._post(partial(self._on_loop_content, content, complete))
 
     def _read_some(self, count: int) -> bytes:
-        """Read up to `count` bytes. If the server's input has `read1`, do not wait for all of them."""
         if self._reads_some and hasattr(self._input, "read1"):
             try:
+                # Does not wait for all `count` bytes.
                 return self._input.read1(count)  # type: ignore[no-any-return]
             except UnsupportedOperation:
                 # Raised by `io.BufferedIOBase` for subclasses that only define `read`.
@@ -313,7 +308,7 @@ class WSGIGateway(AdapterGateway):
 
 
 class ResponseContent:
-    """The iterable of a streamed response. The WSGI server always calls `close` (PEP 3333)."""
+    """The iterable of a streamed response. WSGI servers always call `close` (PEP 3333)."""
 
     def __init__(self, gateway: WSGIGateway, first: bytes) -> None:
         self._gateway = gateway
@@ -325,5 +320,5 @@ class ResponseContent:
         return self._contents
 
     def close(self) -> None:
-        """End the exchange, whether or not the client received the whole response."""
+        """End the exchange, even if the response is incomplete."""
         self._gateway.client_gone()

@@ -1,4 +1,4 @@
-"""Flow control of content. The producer and the consumer of the content may run on different threads."""
+"""Flow control between producers and consumers, also across threads."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ HIGH_WATER_BYTES: Final = 65536
 
 @final
 class FlowControl:
-    """Counts the bytes between producers and a consumer. Above the high-water mark, producers wait.
-
-    Call `consumed` on the consumer's thread, and all other methods on the event loop's thread.
-    """
+    """Counts unconsumed bytes. For use on the event loop's thread, except `consumed`."""
 
     __slots__ = ("_consumed", "_unsent", "_waiters", "put")
 
@@ -41,7 +38,7 @@ class FlowControl:
             self._unsent.add(size)
 
     def shortage(self, size: int, settings: Settings, most_messages: int = 0) -> str:
-        """Return a warning if a send of `size` bytes would exceed a limit of rule R17. Otherwise return ''."""
+        """Return a warning if a send would exceed a limit of rule R17. Otherwise return ""."""
         untaken = self.put - self._consumed
         if untaken <= HIGH_WATER_BYTES:
             self._unsent = None
@@ -50,7 +47,6 @@ class FlowControl:
         return self._unsent_sends().shortage(size, untaken, most_unawaited, most, most_messages)
 
     def last_send(self) -> Callable[[], object] | None:
-        """See `Gateway.last_send`."""
         return self._unsent_sends().last_send() if self.above_high_water else None
 
     def _unsent_sends(self) -> UnsentSends:
@@ -59,17 +55,17 @@ class FlowControl:
         return self._unsent
 
     def consumed(self, count: int) -> bool:
-        """Add `count` to the consumed bytes. Return whether the caller has to call `wake`."""
+        """Count consumed bytes. Return whether the caller must call `wake`. For use on the consumer's thread."""
         self._consumed += count
         return bool(self._waiters) and not self.above_high_water
 
     def wake(self) -> None:
-        """Wake the producers, because the consumer has caught up or has stopped."""
+        """Wake the waiting producers."""
         if self._waiters is not None:
             self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait while above the high-water mark. After each `wake`, return if `is_over()` is true."""
+        """Wait until below the high-water mark, or until `is_over()` is true."""
         while self.above_high_water and not is_over():
             waiters = self._waiters
             if waiters is None:

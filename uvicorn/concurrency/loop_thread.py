@@ -1,7 +1,4 @@
-"""The event loop that all adapters of a process share, and its thread.
-
-The thread starts at the first use, which is after a pre-forking server has forked.
-"""
+"""The event loop that all WSGIAdapters of a process share."""
 
 from __future__ import annotations
 
@@ -46,19 +43,17 @@ class LoopThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether the caller is on this loop's thread, which must not block."""
+        """Whether the caller is on this loop's thread."""
         return threading.get_ident() == self._ident
 
     def post(self, callback: Callable[[], object]) -> None:
-        """Call `callback` on the loop, in the order of posts. For use on any thread.
-
-        Raises RuntimeError if the loop is stopping or has stopped. After this error, the callback may still run.
-        """
+        """Call `callback` on the event loop, after earlier callbacks. Thread-safe. Raises RuntimeError after `stop`."""
         calls = self.calls
         if not self.is_stopped:
             calls.posted.append(callback)
         # Checked again: a loop that stops sets the flag, then runs the calls posted so far, and then cancels the tasks.
         if self.is_stopped:
+            # The callback may still run.
             raise RuntimeError("the event loop has stopped")
         if not calls.is_woken:
             calls.wake()
@@ -71,7 +66,7 @@ class LoopThread:
         self._hooks.append(hook)
 
     def stop(self) -> None:
-        """Await the hooks of `at_stop`, then stop the loop. Called when the process ends."""
+        """Await the hooks of `at_stop`, then stop the loop."""
         if self.process == os.getpid() and not self.is_stopped:
             stopping = self.calls.start(self._finish)
             try:
@@ -147,6 +142,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 _lock = threading.Lock()
+# Started at the first use: a pre-forking server has forked by then.
 _current: LoopThread | None = None
 
 

@@ -1,8 +1,4 @@
-"""Wakers. One thread calls `wake`, and another thread returns from `wait`.
-
-On Linux, `wake` writes to a descriptor. This takes fewer thread switches than a lock or a queue, because the write
-releases the GIL.
-"""
+"""Wakers, which let one thread wake another."""
 
 from __future__ import annotations
 
@@ -22,11 +18,12 @@ class Waker:
         self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wake(self) -> None:
-        """Wake the waiting thread. If no thread waits, the next `wait` returns immediately. For use on any thread."""
+        """Wake the waiting thread, or let the next `wait` return immediately. Thread-safe."""
         self._queue.put(None)
 
     def wait(self) -> None:
-        """Wait until `wake` has been called since the last `wait`. Signal handlers may raise during the wait."""
+        """Wait until `wake` has been called since the last `wait`."""
+        # Signal handlers may raise here.
         self._queue.get()
 
 
@@ -40,6 +37,7 @@ class EventWaker(Waker):
         self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
 
     def wake(self) -> None:
+        # The write releases the GIL: fewer thread switches than with a lock or a queue.
         os.write(self._descriptor, _ONE)
 
     def wait(self) -> None:

@@ -1,8 +1,4 @@
-"""Threads that run blocking applications, off the event loop.
-
-One worker takes all jobs while it makes progress, because waking another thread takes longer than a short job.
-The pool wakes one more worker if jobs wait and the awake workers seem to be blocked.
-"""
+"""Threads that run blocking applications, off the event loop."""
 
 from __future__ import annotations
 
@@ -46,13 +42,10 @@ class Job(Protocol):
 
 @final
 class WorkerPool(Executor):
-    """An executor of long-lived threads, which are started on demand.
-
-    `post` is the fast method, for the event loop's thread. `submit` is the standard method, for any thread.
-    """
+    """An executor of long-lived threads, which are started on demand."""
 
     def __init__(self, threads: int = 16, queue: int = 1000) -> None:
-        """Run at most `threads` jobs at a time, and hold at most `queue` jobs in the queue."""
+        """Run at most `threads` jobs at a time, and queue at most `queue` more."""
         if threads < 1:
             raise ValueError(f"threads: expected at least 1, got {threads}")
         self.threads = threads
@@ -62,7 +55,6 @@ class WorkerPool(Executor):
         self._renew()
 
     def _renew(self) -> None:
-        """Set the state of a new or forked pool, which has no threads."""
         self._forks = forks.forks
         # A new lock: a thread of the parent process may hold the old one.
         self._lock = threading.Lock()
@@ -89,7 +81,7 @@ class WorkerPool(Executor):
 
     @property
     def alive(self) -> int:
-        """The number of workers that have not ended. Detached workers are not counted."""
+        """The number of living workers that are not detached."""
         # A copy in one step: while a tuple is made, other threads may change the set.
         return sum(worker.is_alive() for worker in self._workers.copy())
 
@@ -109,7 +101,7 @@ class WorkerPool(Executor):
         return len(self._jobs)
 
     def post(self, job: Job) -> None:
-        """Queue `job` for a worker. Raise PoolFull if too many jobs wait, and RuntimeError after `shutdown`."""
+        """Queue `job`. Raises PoolFull, or RuntimeError after `shutdown`. For use on the event loop's thread."""
         if self._forks != forks.forks:
             self._renew()
         jobs = self._jobs
@@ -146,7 +138,7 @@ class WorkerPool(Executor):
             loop.call_soon(self._wake_first, loop)
 
     def _take_back(self, job: Job, error: Exception) -> None:
-        """Remove `job` and raise `error`, unless a worker has already taken the job."""
+        # A worker may have taken the job already.
         with suppress(ValueError):
             self._jobs.remove(job)
             raise error
@@ -165,7 +157,6 @@ class WorkerPool(Executor):
         return job.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Reject new jobs. The workers end after the queued jobs. With `cancel_futures`, cancel the queued jobs."""
         if self._forks != forks.forks:
             self._renew()
         cancelled: list[Job] = []
@@ -189,10 +180,7 @@ class WorkerPool(Executor):
                 worker.join()
 
     def detach(self, thread: int) -> None:
-        """Remove a worker whose current job blocks for long. `thread` is the identifier of the worker.
-
-        The worker ends after this job. Another worker may start in its place. For use on any thread.
-        """
+        """Detach the worker with identifier `thread`. The worker ends after its job. Thread-safe."""
         with self._lock:
             worker = next((worker for worker in self._workers if worker.ident == thread), None)
             # An idle worker has ended its job meanwhile.
@@ -223,7 +211,6 @@ class WorkerPool(Executor):
         loop.call_later(_HEADWAY_SECONDS, self._check_headway, loop)
 
     def _check_headway(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake one more worker if jobs wait and no worker has made progress since the last check."""
         if self._watcher is not loop:
             return
         self._watcher = None
@@ -232,6 +219,7 @@ class WorkerPool(Executor):
         computed = time.process_time() - self._used
         blocking = computed < (time.perf_counter() - self._looked_at) * _BUSY_SHARE
         with self._lock:
+            # While a worker makes progress, it takes all jobs: waking another takes longer than a short job.
             if blocking or self._taken == self._taken_before:
                 self._wake_one()
             more = self._awake < self.threads and not self._closed
@@ -239,7 +227,6 @@ class WorkerPool(Executor):
             self._watch(loop)
 
     def _wake_one(self) -> bool:
-        """Wake an idle worker or start a new one, up to the maximum."""
         if self._idle:
             self._awake += 1
             self._idle.pop().release()
@@ -296,7 +283,6 @@ class WorkerPool(Executor):
                 return
 
     def _has_left(self) -> bool:
-        """Remove the calling worker from the detached workers. Return whether it was one of them."""
         return self._detached.pop(threading.get_ident(), None) is not None
 
 

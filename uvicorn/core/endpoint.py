@@ -31,7 +31,6 @@ class Endpoint:
         loop: asyncio.AbstractEventLoop | None = None,
         root_path_cut: str = "auto",
     ) -> None:
-        """For use on the thread that serves the connection."""
         self.scheme = scheme
         self.root_path = root_path
         #: Whether a proxy has removed the root path from request targets: yes, no, or auto (see `is_cut`).
@@ -47,6 +46,7 @@ class Endpoint:
         self.loop = loop
         #: The context variables of the connection; each handler starts with a copy of them.
         self.context: Context | None = None
+        # Endpoints are created on the thread that serves the connection.
         self.thread = threading.get_ident()
         self.forks = forks.forks
         #: A Router's entry, or a side of a Shift. Empty for the connection's own endpoint.
@@ -96,6 +96,6 @@ class Endpoint:
 
 
 def is_below(path: str, root_path: str) -> bool:
-    """Return whether `path` is `root_path` or below. /apple is not below /app."""
+    """Return whether `path` is `root_path` or below. "/apple" is not below "/app"."""
     length = len(root_path)
     return path.startswith(root_path) and (len(path) == length or path[length] == "/")

@@ -249,7 +249,7 @@ class HTTPExchange(ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Ask for more content, unless `waiting_bytes` is above 0."""
+        """Ask for more content if `waiting_bytes` is 0."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:

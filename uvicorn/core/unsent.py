@@ -14,7 +14,7 @@ UNAWAITED_MESSAGES: Final = 256
 
 @final
 class UnsentSends:
-    """The unsent sends to one client. Call `shortage` before each send, then `add`."""
+    """The sends that wait for one slow client. Call `shortage` before each send, then `add`."""
 
     def __init__(self, unsent: int) -> None:
         # `unsent`, here and below: the number of bytes that the connection buffers now.
@@ -65,7 +65,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Return a warning if all unsent bytes would exceed a limit. Otherwise return ""."""
+        """Return a warning if the unsent bytes would exceed a limit. Otherwise return ""."""
         self._forget_taken(unsent)
         # A single send may be larger than `most`.
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):

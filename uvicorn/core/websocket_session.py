@@ -60,10 +60,10 @@ class WebSocketGateway(Gateway):
         raise NotImplementedError
 
     def catch_up(self) -> None:
-        """Send the bytes left in the socket pair to the client. Called before closing."""
+        """Send the remaining bytes of the socket pair to the client. Called before closing."""
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
-        """Admit a thread and return a callback for its end. Otherwise, reject the handshake and return None."""
+        """Admit a worker thread, and return a callback for its end. If the handshake is rejected, return None."""
         raise NotImplementedError
 
     def send_text(self, text: str) -> None:
@@ -234,7 +234,7 @@ def check_message(text: object, data: object) -> None:
 
 
 def check_close(code: object, reason: object) -> None:
-    """Raise LocalProtocolError for an invalid code or reason (section 7.4)."""
+    """Raise LocalProtocolError for an invalid code or reason (RFC 6455, section 7.4)."""
     if not isinstance(code, int) or code not in CLOSE_CODES:
         raise LocalProtocolError(f"websocket: expected a close code such as 1000 or 3000 to 4999, got {code!r:.40}")
     if not isinstance(reason, str) or not _is_utf8(reason) or len(reason.encode()) > _REASON_BYTES:
