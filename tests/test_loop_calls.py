@@ -57,7 +57,7 @@ async def test_call_posted_by_a_posted_call_runs_in_a_later_loop_iteration() -> 
     assert made == ["first", "second"]
 
 
-async def test_call_posted_after_run_soon_runs_in_the_next_loop_iteration_without_a_wake_up(
+async def test_call_posted_after_run_soon_runs_without_a_wake_up_of_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = LoopCalls(asyncio.get_running_loop())
