@@ -22,7 +22,7 @@ _OPENING: Final = ("websocket.accept", "http.response.start")
 
 @final
 class ASGI3Reply(AwaitedMember):
-    """Sends messages of groups to the client of one ASGI 3 connection."""
+    """Sends group messages to the client of an ASGI 3 connection."""
 
     def __init__(self, kind: str, send: Send) -> None:
         self._kind = kind

@@ -153,7 +153,7 @@ class Member:
 
     @property
     def reports_close(self) -> bool:
-        """Whether the reply channel reports the disconnect of the client."""
+        """Whether the reply channel reports disconnects."""
         return not isinstance(self.target, HostReply) or self.target.reports_close
 
     def offer_text(self, text: str) -> bool:

@@ -81,7 +81,7 @@ class ReconnectingConnection:
         raise NotImplementedError
 
     def on_lost(self, since: float) -> None:
-        """Handle a lost connection. `since` is the `time.time()` of the last byte."""
+        """Handle a lost connection. `since` is the `time.time()` of the last received byte."""
         raise NotImplementedError
 
     async def _run(self) -> None:

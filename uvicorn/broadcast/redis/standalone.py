@@ -42,11 +42,12 @@ class RedisServer:
 
 
 class RedisBackend(Backend):
-    """Broadcasts over one Redis server. Logs and errors call the server `where`."""
+    """Broadcasts over one Redis server."""
 
     def __init__(self, connect: Connect, where: str, options: BackendOptions) -> None:
         super().__init__()
         self._connect = connect
+        # Logs and errors show this name, so it has no password.
         self._where = where
         self._options = options
         self._server: RedisServer | None = None
