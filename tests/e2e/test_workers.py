@@ -147,7 +147,7 @@ def test_D14_killed_worker_is_replaced(server: ServerProcess) -> None:
     killed = workers(server)[0]
     os.kill(killed, signal.SIGKILL)
     wait_until_ready(server, 3)
-    assert f"Child process [{killed}] died: it was killed by SIGKILL, and is replaced" in server.stderr
+    assert f"Child process [{killed}] died: it was killed by SIGKILL; replacing it" in server.stderr
 
 
 def test_D14_requests_are_answered_after_a_worker_is_killed(server: ServerProcess) -> None:
@@ -180,7 +180,7 @@ def test_stuck_worker_is_replaced_and_logs_its_stack(folder: Path) -> None:
             with pytest.raises((ConnectionError, http.client.HTTPException)):
                 server.get("/stuck")
         stuck = server.stdout.split()[1]
-        server.wait_for_line(f"Child process [{stuck}] died: it was killed by SIGABRT, and is replaced")
+        server.wait_for_line(f"Child process [{stuck}] died: it was killed by SIGABRT; replacing it")
         wait_until_ready(server, 3)
         # Line 10 is the `print` before the call that blocks.
         assert re.search(r'File ".*app.py", line 1[01] in app', server.stderr)

@@ -189,7 +189,7 @@ async def test_B4_many_invalid_requests_cause_a_bounded_number_of_log_lines(capl
     await settle()
     conversation.clock.advance(1)
     assert len(caplog.records) == 11
-    assert "990 more clients were refused" in caplog.text
+    assert "suppressed 990 more warnings about clients" in caplog.text
     await conversation.lose()
 
 

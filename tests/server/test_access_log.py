@@ -145,7 +145,7 @@ def test_B4_suppressed_warnings_are_counted_in_a_log_line_at_the_next_clock_tick
     for _ in range(10_000):
         warnings.warn(CLIENT, "refused")
     warnings.tick()
-    assert caplog.messages[10:] == ["9990 more clients were refused or dropped within a second"]
+    assert caplog.messages[10:] == ["suppressed 9990 more warnings about clients within a second"]
 
 
 def test_B4_second_clock_tick_does_not_log_suppressed_warnings_again(caplog: pytest.LogCaptureFixture) -> None:

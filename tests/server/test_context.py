@@ -134,8 +134,8 @@ def exchange() -> HTTPExchange:
 def test_a_dropped_response_field_is_logged_with_the_request(caplog: pytest.LogCaptureFixture) -> None:
     with_context(lambda context: context.dropped_fields(exchange(), (b"keep-alive",)))
     assert caplog.messages == [
-        "<GET '/cart' WAITING>: the application sends keep-alive, which only the server may send; the field is dropped "
-        "(logged once: later fields are dropped without a warning)"
+        "<GET '/cart' WAITING>: dropped the application's response field keep-alive; "
+        "only the server may send this field (logged once for each name)"
     ]
 
 

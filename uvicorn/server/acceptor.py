@@ -74,7 +74,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept the connections in the kernel's queue, then close the listening socket."""
+        """Close the listening socket after accepting the queued connections."""
         if self._is_open:
             self._accept(self._context.settings.backlog)
             self.abort()

@@ -48,7 +48,7 @@ def trace(client: tuple[str, int] | None, event: str) -> None:
 
 
 def log_exchange(exchange: HTTPExchange, sent: int, seconds: float, outcome: str) -> None:
-    """Log an ended exchange. If the response is complete, `outcome` is empty."""
+    """Log an ended exchange. `outcome` is empty for a complete response."""
     target, query = exchange.raw_path, exchange.query_string
     if query:
         target += b"?" + query
@@ -93,6 +93,6 @@ class ClientWarnings:
     def tick(self) -> None:
         """Log the number of suppressed warnings. Called once a second."""
         if self._held_back:
-            server_logger.warning("%d more clients were refused or dropped within a second", self._held_back)
+            server_logger.warning("suppressed %d more warnings about clients within a second", self._held_back)
             self._held_back = 0
         self._left = _WARNINGS_A_SECOND

@@ -41,7 +41,7 @@ class Clock:
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Return whether `seconds` have passed. `since` is an earlier value of `Clock.now`."""
+        """Return whether `since` is at least `seconds` ago. `since` comes from `Clock.now`."""
         # The event may be up to a tick later than `since`.
         return self.now - since >= seconds + self._longest
 

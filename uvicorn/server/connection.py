@@ -175,5 +175,4 @@ class TransportConnection:
             self._transport.resume_reading()
 
     def _close(self) -> None:
-        """Close after the unsent bytes have been sent."""
         raise NotImplementedError

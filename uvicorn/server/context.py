@@ -80,7 +80,7 @@ class Connection(Protocol):
         """Check the deadlines. Called once a second."""
 
     def stop(self) -> None:
-        """Close the connection without losing a request. Called repeatedly while the server stops."""
+        """If no HTTP request would be lost, close the connection. Called repeatedly during shutdown."""
 
     def reset(self, reason: str = "") -> None:
         """Reset the connection now. `reason` is for the access log."""
@@ -107,7 +107,7 @@ class ServerConfig(Protocol):
 
 @final
 class ContinuingHandler:
-    """Calls `cancel()` after `seconds`, unless `ended` is called before."""
+    """Cancels a handler that still runs `seconds` after its response."""
 
     __slots__ = ("_cancel", "_running", "_timer")
 
@@ -273,8 +273,8 @@ class ServerContext:
             if name not in self._logged_names:
                 self._logged_names.add(name)
                 logger.warning(
-                    "%s: the application sends %s, which only the server may send; the field is dropped "
-                    "(logged once: later fields are dropped without a warning)",
+                    "%s: dropped the application's response field %s; only the server may send this field "
+                    "(logged once for each name)",
                     exchange,
                     name.decode(),
                 )
@@ -300,7 +300,7 @@ class ServerContext:
 
 
 class ServerState:
-    """A server's request count, connections and running handlers. Read-only, and empty before startup."""
+    """A read-only view of a server's request count, connections and running handlers."""
 
     # The class and its attributes have the names of the public release.
 

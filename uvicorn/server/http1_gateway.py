@@ -171,7 +171,7 @@ class HTTP1Gateway(HTTP1Timeouts, HTTPGateway):
         self._parser.upgrade = b""
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
-        """Detach from the transport. Return the transport and the bytes after the request."""
+        """Stop serving HTTP. Return the transport and the bytes received after the request."""
         exchange = self._exchange
         assert exchange is not None
         received = bytes(self._parser.buffer)

@@ -68,7 +68,7 @@ class ResponseRate:
         return is_slow
 
     def pause(self) -> None:
-        """Pause the measurement until the next check."""
+        """Do not count the time until the next `check`."""
         self._taken = None
 
 

@@ -68,7 +68,7 @@ def parse_bind(text: str, option: str = "bind") -> Address:
     if text.startswith("fd://"):
         number = text.removeprefix("fd://")
         if not (number.isascii() and number.isdigit() and len(number) < 7):
-            raise ConfigError(f"{option} {text!r} has no descriptor; {expected}")
+            raise ConfigError(f"{option} {text!r} has no descriptor number; {expected}")
         return Address(descriptor=int(number))
     match = re.fullmatch(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]/]*))(?::(?P<port>[^:]*))?", text)
     if match is None:
@@ -114,14 +114,14 @@ def open_sockets(
 
 
 def check_for_debug(addresses: Sequence[Address] = (), sockets: Sequence[socket.socket] = (), workers: int = 1) -> None:
-    """Raise ConfigError for several workers, and for an address outside loopback."""
+    """Allow the debugger on one worker and loopback addresses only. Raises ConfigError."""
     public = [str(address) for address in addresses if not (address.is_tcp and address.host in _LOOPBACK)]
     public += [describe(sock).removeprefix("http://") for sock in sockets if not _is_on_loopback(sock)]
     if public or workers > 1:
         found = f"{workers} workers" if workers > 1 else ", ".join(public)
         raise ConfigError(
-            f"debug: expected one worker that listens on {' or '.join(_LOOPBACK)}, because users of the debugger can "
-            f"run code; got {found}"
+            f"debug: expected one worker that listens on {' or '.join(_LOOPBACK)}, because the debugger lets its "
+            f"users run code; got {found}"
         )
 
 
@@ -248,7 +248,10 @@ def _advice(error: OSError, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"the address is in use by another program; stop it, or choose another address with --{option}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"permission denied; ports below 1024 and other users' folders need privileges; --{option} sets another"
+        return (
+            "permission denied; ports below 1024 and other users' folders need privileges; "
+            f"choose another address with --{option}"
+        )
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address; 0.0.0.0 means all of its addresses"
     return f"{error.strerror or error}; choose another address with --{option}"

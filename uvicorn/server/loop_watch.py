@@ -109,7 +109,7 @@ class LoopWatch:
         threading.Thread(target=self._watch, name="uvicorn-loop-watch", daemon=True).start()
 
     def begin(self, caller: FrameType) -> None:
-        """Prepare for `look`. `caller` is the event loop's innermost stack frame."""
+        """Remember the event loop's stack. `caller` is the innermost frame."""
         frames = _frames_of(caller)
         self._depth, self._bottom = len(frames), frames[-1]
         self._looked, self._cpu = self._monotonic(), self._cpu_seconds()
@@ -181,7 +181,7 @@ class LoopWatch:
             until,
         )
         if len(self._logged) == MOST_PLACES:
-            logger.warning("watch-loop: %d places have blocked the event loop; the watch ends", MOST_PLACES)
+            logger.warning("watch-loop: stopped, because %d lines of code have blocked the event loop", MOST_PLACES)
 
     def _frames(self) -> list[FrameType]:
         frames = _frames_of(sys._current_frames().get(self._thread_id))
@@ -204,7 +204,7 @@ def origins_of(frames: list[FrameType]) -> list[int]:
 
 
 def place_in(frames: list[FrameType], origins: list[int]) -> Place | None:
-    """Return the line to log. If only library code runs, return None."""
+    """Return the innermost line of the application, else of an installed package."""
     for origin in (_APPLICATION, _INSTALLED_PACKAGE):
         if origin in origins:
             innermost = frames[origins.index(origin)]

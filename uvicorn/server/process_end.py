@@ -63,7 +63,7 @@ class ProcessEnd:
         threading.Thread(target=self._watch, name="uvicorn-process-end", daemon=True).start()
 
     def main_returns(self, error: BaseException | None) -> None:
-        """Record that the main thread has ended, normally or with `error`."""
+        """Start the grace period. Call this when the main thread ends."""
         self.begin(self.status if error is None else _status_of(error))
         self._main_has_returned = True
 
@@ -191,7 +191,7 @@ class SupervisorWatch:
             self.supervisor_has_died()
 
     def supervisor_has_died(self) -> None:
-        """Wait for the grace period, then kill the process."""
+        """Kill this process after the grace period."""
         never = threading.Event()
         self._wait(never, self._grace)
         if self.noticed.is_set():

@@ -194,7 +194,7 @@ class Server:
                     self._changed.clear()
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop. If overridden, called ten times a second."""
+        """Subclass hook, called ten times a second. Return whether to stop."""
         return self._should_exit
 
     async def _notify(self) -> None:
@@ -239,7 +239,7 @@ class Server:
         self._close()
 
     def tick(self) -> None:
-        """Stop at the limit of requests. Called once a second."""
+        """Stop after `limit_max_requests` requests. Called once a second."""
         if self.limit_max_requests is not None and self.taken >= self.limit_max_requests and not self._should_exit:
             self.retire(f"Maximum request limit of {self.limit_max_requests} exceeded")
 
@@ -324,7 +324,7 @@ class Server:
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop the server at a signal. After the context, raise the signal again."""
+        """Context manager. Signals inside stop the server, and are raised again afterwards."""
         self.install_signal_handlers()
         try:
             yield

@@ -253,7 +253,7 @@ class Supervisor:
                 other.replaces = None
         if worker.stopped:
             if status and worker.ready:
-                logger.warning("worker %d %s while it was stopping", pid, how)
+                logger.warning("worker %d did not stop cleanly: it %s", pid, how)
                 self._status = self._status or BROKEN_OFF * self._stopping
             return
         if worker.replaces is not None:
@@ -270,7 +270,7 @@ class Supervisor:
             return
         now = time.monotonic()
         self._crashes = 1 if worker.ready and now - worker.ready > _SETTLED_SECONDS else self._crashes + 1
-        logger.error("Child process [%d] died: it %s, and is replaced", pid, how)
+        logger.error("Child process [%d] died: it %s; replacing it", pid, how)
         settled = any(other.ready and now - other.ready > _SETTLED_SECONDS for other in self._workers)
         if self._crashes >= _MOST_CRASHES and not settled:
             logger.critical("workers have ended %d times in a row; stopping, see above for the reason", self._crashes)

@@ -68,11 +68,11 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
     except ssl.SSLError as error:
         what = f"the certificate {settings.ssl_certfile!r} and the key {key!r}"
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise ConfigError(f"{what} do not match") from None
+            raise ConfigError(f"{what} do not match; check --ssl-certfile and --ssl-keyfile") from None
         if not error.reason or "DECRYPT" in error.reason or "PASSWORD" in error.reason:
             hint = "may be wrong" if settings.ssl_keyfile_password else "may be missing"
-            raise ConfigError(f"{what} cannot be read: expected PEM; --ssl-keyfile-password {hint}") from None
-        raise ConfigError(f"{what} cannot be read: {error.reason}; expected PEM") from None
+            raise ConfigError(f"cannot read {what}: expected PEM; --ssl-keyfile-password {hint}") from None
+        raise ConfigError(f"cannot read {what}: {error.reason}; expected PEM") from None
     except OSError as error:
         raise ConfigError(f"cannot read {settings.ssl_certfile!r} or {key!r}: {error.strerror}; expected PEM") from None
 

@@ -39,7 +39,8 @@ _HALF_CLOSED_EVENT: Final = getattr(select, "POLLRDHUP", 0)
 
 
 def peer_state(transport: asyncio.Transport) -> int:
-    """Return CONNECTED, HALF_CLOSED or RESET. For a closed transport, return CONNECTED."""
+    """Return CONNECTED, HALF_CLOSED or RESET for an open transport."""
+    # CONNECTED for a closed one, whose loss the event loop reports.
     sock = transport.get_extra_info("socket")
     return CONNECTED if sock is None or sock.fileno() < 0 else socket_state(sock)
 
@@ -63,7 +64,7 @@ _TURN_BYTES: Final = 1 << 20
 async def send_file(
     exchange: HTTPExchange, connected: int, file: int, start: int, count: int, on_sent: Callable[[int], None]
 ) -> None:
-    """Send `count` bytes from descriptor `file` to descriptor `connected`. Raises OSError and LocalProtocolError."""
+    """Send `count` bytes of a file to a socket. Raises OSError and LocalProtocolError."""
     loop = asyncio.get_running_loop()
     waiting: asyncio.Future[None] | None = None
 

@@ -242,7 +242,7 @@ class WebSocketConnection(WebSocketTimeouts):
 
 
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
-    """Check a handshake, and pass a valid one to the application (section 4.2)."""
+    """If `request` is a valid handshake, pass it to the application."""
     interface = context.interface.at(request)
     if not interface.serves_websockets:
         http.ignore_upgrade()
@@ -276,13 +276,12 @@ def _valid_handshake(request: HTTPExchange) -> WebSocketHandshake | None:
 def _admits_origin(
     context: ServerContext, request: HTTPExchange, handshake: WebSocketHandshake, checks_origin: bool = True
 ) -> bool:
-    """Return whether the origin is allowed. Otherwise, respond 403."""
     if is_allowed_origin(handshake.origin, handshake.host, context.allowed_origins, checks_origin):
         return True
     context.warnings.warn(
         request.client,
-        f"refused: origin {handshake.origin!r:.200} must not open a WebSocket to host {handshake.host!r:.200} (403); "
-        "to allow the origin, add it to --ws-allowed-origins",
+        f"refused: origin {handshake.origin!r:.200} is not allowed to connect to host {handshake.host!r:.200} (403); "
+        "to allow this origin, add it to --ws-allowed-origins",
     )
     request.respond(403, ERROR_HEADERS, b"Forbidden\n")
     return False

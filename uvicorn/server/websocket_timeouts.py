@@ -83,7 +83,7 @@ class WebSocketTransport(TransportConnection, asyncio.Protocol, WebSocketGateway
         self._context.warnings.warn(self.session.request.client, what)
 
     def _detach(self) -> None:
-        """Stop passing input to the application. Later calls have no effect."""
+        # Stops passing input to the application. May be called again.
         raise NotImplementedError
 
     def _close(self) -> None:

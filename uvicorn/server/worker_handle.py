@@ -102,7 +102,7 @@ class WorkerMetrics:
 def start_worker(
     command: Sequence[str], payload: bytes, sockets: Sequence[socket.socket], replaces: Worker | None
 ) -> Worker:
-    """Start a worker process with `sockets` and a new socket pair. Raises OSError."""
+    """Start a worker process that inherits `sockets`. Raises OSError."""
     ours, theirs = socket.socketpair()
     try:
         inherited = [*(sock.fileno() for sock in sockets), theirs.fileno()]
