@@ -30,7 +30,7 @@ UNREACHABLE = "no request can reach this entry; remove this entry, or the entrie
 MISTAKES = {
     ("two_kinds",): [
         "cannot import 'two_kinds': module 'two_kinds' has 'application' (wsgi) and 'app' (channels), which are "
-        "different applications; name one, 'two_kinds:application' or 'two_kinds:app'"
+        "different applications; choose 'two_kinds:application' or 'two_kinds:app'"
     ],
     ("fails",): ["cannot import 'fails': module 'fails' fails with ValueError: no settings"],
     ("no_application",): [

@@ -156,7 +156,7 @@ def test_last_printed_line_reports_a_failed_application_startup(run: Run, folder
         ((), "Missing argument 'APP'; see uvicorn --help"),
         (("shp:hello",), "did you mean 'shop'?"),
         (("shop:helo",), "did you mean 'hello'?"),
-        (("shop",), "has no 'application' or 'app'; it has hello; name one, as in 'shop:hello'"),
+        (("shop",), "has no 'application' or 'app'; it has hello; choose one, as in 'shop:hello'"),
         (("shop:hello", "warehouse:app"), "warehouse:app"),
         (("shop:hello", "--prot", "80"), "'--port'"),
         (("shop:hello", "--port"), "'--port'"),
@@ -194,7 +194,7 @@ def test_module_with_an_app_and_an_application_of_different_kinds_is_rejected(ru
     )
     code, output, errors = run("both", "--port", "0")
     assert (code, output, errors.count("\n")) == (2, "", 1)
-    assert errors.endswith("name one, 'both:application' or 'both:app'\n")
+    assert errors.endswith("choose 'both:application' or 'both:app'\n")
 
 
 def test_port_in_use_is_reported_on_one_line(run: Run) -> None:

@@ -192,7 +192,7 @@ def test_fd_option_overrides_uds_and_uds_overrides_host_and_port(options: dict[s
     ],
 )
 def test_bind_combined_with_port_or_uds_or_fd_is_rejected(options: dict[str, Any]) -> None:
-    assert complaint(**options).startswith("more than one kind of address: expected one of ")
+    assert complaint(**options).startswith("more than one kind of address: expected only one of ")
 
 
 def test_port_may_be_given_as_text() -> None:

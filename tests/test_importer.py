@@ -106,7 +106,7 @@ def test_error_for_two_applications_of_different_kinds_names_both_attributes(wri
     write("shop.py", WSGI_APP.replace("NAME", "application") + CHANNELS_APP.replace("NAME", "app"))
     assert complaint("shop") == (
         "cannot import 'shop': module 'shop' has 'application' (wsgi) and 'app' (channels), which are different "
-        "applications; name one, 'shop:application' or 'shop:app'"
+        "applications; choose 'shop:application' or 'shop:app'"
     )
 
 
@@ -216,7 +216,8 @@ def test_error_for_a_malformed_module_name_shows_a_valid_module_name(source: str
     ],
 )
 def test_error_for_a_path_suggests_the_module_name(source: str, meant: str) -> None:
-    assert complaint(source).endswith(f", expected 'module:attribute'; did you mean {meant!r}?")
+    kind = "file" if ".py" in source else "path"
+    assert complaint(source).endswith(f": expected 'module:attribute', got a {kind}; did you mean {meant!r}?")
 
 
 # No such module
@@ -241,12 +242,12 @@ def test_error_for_a_missing_module_lists_the_modules(write: Write) -> None:
 
 
 def test_error_for_a_missing_module_in_an_empty_folder_suggests_app_dir(write: Write) -> None:
-    assert complaint("shop:serve").endswith("; pass --app-dir if it is elsewhere")
+    assert complaint("shop:serve").endswith("; to import from another folder, pass --app-dir")
 
 
 def test_error_for_a_missing_module_in_a_missing_folder_suggests_app_dir(write: Write, tmp_path: Path) -> None:
     sys.path.insert(0, str(tmp_path / "nowhere"))
-    assert complaint("shop:serve").endswith("; pass --app-dir if it is elsewhere")
+    assert complaint("shop:serve").endswith("; to import from another folder, pass --app-dir")
 
 
 def test_error_for_a_missing_module_lists_at_most_ten_modules(write: Write) -> None:
@@ -307,7 +308,7 @@ def test_error_for_a_missing_attribute_of_an_int_names_the_type_int(write: Write
 def test_error_for_a_module_without_an_application_names_the_expected_attributes(write: Write) -> None:
     write("shop.py", "def serve(): ...")
     assert complaint("shop").endswith(
-        "module 'shop' has no 'application' or 'app'; it has serve; name one, as in 'shop:serve'"
+        "module 'shop' has no 'application' or 'app'; it has serve; choose one, as in 'shop:serve'"
     )
 
 

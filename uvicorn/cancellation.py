@@ -1,4 +1,4 @@
-"""`ChannelClosed`, which ends a handler after its client has disconnected."""
+"""The exception `ChannelClosed`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _OTHER_METHOD: Final = "OTHER"
 
 
 class Finding(NamedTuple):
-    """A mistake in a site, or a hint at a possible mistake."""
+    """A mistake or a hint that `--check` prints."""
 
     where: str
     what: str
@@ -97,7 +97,7 @@ def _share(shift: Shift) -> str:
 
 
 def name_of(app: Any) -> str:
-    """Return the import name of `app`, or else of its class."""
+    """Return a `module:name` that describes `app`."""
     if inspect.isroutine(app) or inspect.isclass(app):
         return f"{app.__module__}:{app.__qualname__}"
     # In the order in which imports have ended: the module that has made the object comes first.
@@ -267,7 +267,7 @@ def _on_wsgi_hosts(leaves: list[Leaf]) -> Iterator[Finding]:
 
 
 def report(app: Any, settings: Settings, source: str, *, check: bool) -> tuple[list[str], int]:
-    """Return the lines to print, and the exit code."""
+    """Return the command's output lines and its exit code."""
     leaves = leaves_of(app, settings, source)
     lines = table_of(leaves)
     if not check:

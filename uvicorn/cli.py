@@ -137,7 +137,7 @@ def _remember(ctx: click.Context, option: click.Parameter, value: bool) -> None:
 
 def _reject(ctx: click.Context, option: click.Parameter, value: object) -> None:
     if value:
-        raise click.UsageError(f"{option.opts[0]}: {REFUSED[option.name or '']}", ctx)
+        raise click.UsageError(f"unsupported option {option.opts[0]}: {REFUSED[option.name or '']}", ctx)
 
 
 def _serve(app: str, **options: Any) -> int:
@@ -183,8 +183,8 @@ def work(descriptors: str, payload: BinaryIO) -> None:
             config, target = pickle.load(payload)
         except AttributeError as error:
             raise ConfigError(
-                f"workers: a worker process cannot unpickle the configuration: {error}; expected classes and functions "
-                "from an importable module, because workers do not run the main script"
+                f"workers: a worker process cannot unpickle the configuration: {error}; define the "
+                "configuration's classes and functions in an importable module"
             ) from None
         numbers = [int(number) for number in descriptors.split(",")]
         sys.exit(serve_as_worker(config, target, numbers, process_end))

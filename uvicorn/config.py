@@ -304,7 +304,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Return an object that runs the application's startup and shutdown."""
+        """Create the application's lifespan object, as a class would."""
         return config.load()
 
     def _imported(self, name: str) -> Any:

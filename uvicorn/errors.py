@@ -1,7 +1,7 @@
 """The project's exceptions, grouped by the party at fault.
 
 UvicornError
-├── ConfigError                 the user can correct it: a setting, an address, a module
+├── ConfigError                 a setting, an address or the application is invalid
 │   ├── UnknownKeywordError     `Config` has no such keyword
 │   ├── ImportFromStringError   'module:attribute' cannot be imported
 │   └── InterfaceError          the application's interface is unknown
@@ -15,7 +15,7 @@ UvicornError
 │   └── BroadcastUnavailable    a message could not be passed to the backend in time
 ├── ApplicationError            replaces an exception that servers treat specially
 ├── ResponseAborted             an adapter cannot complete a response
-└── ClientDisconnected          the client disconnected before its request was complete
+└── ClientDisconnected          the client has disconnected, or its WebSocket is closed
 
 ChannelClosed is a subclass of CancelledError, not of UvicornError.
 """
@@ -38,7 +38,7 @@ class UvicornError(Exception):
 
 
 class ConfigError(UvicornError):
-    """An invalid setting, address or application. The message names the fix."""
+    """A setting, an address or the application is invalid."""
 
 
 class UnknownKeywordError(ConfigError, TypeError):
@@ -79,7 +79,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class WebSocketProtocolError(RemoteProtocolError):
-    """The client broke the WebSocket protocol. The close frame has `code` and `reason`."""
+    """The client broke the WebSocket protocol. The server closes with `code` and `reason`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{reason} ({code})")
@@ -115,7 +115,7 @@ class ResponseAborted(UvicornError):
 
 
 class ClientDisconnected(UvicornError, ConnectionError):
-    """The client disconnected, or the WebSocket has ended. `code` and `reason` describe a closed WebSocket."""
+    """The client has disconnected, or its WebSocket is closed. A WebSocket's close sets `code` and `reason`."""
 
     def __init__(self, message: str = "", code: int = 1006, reason: str = "") -> None:
         super().__init__(message)

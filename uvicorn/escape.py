@@ -17,7 +17,7 @@ _NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 # 200 characters: enough for a name, an address or a short message.
 def escaped(value: object, longest: int = 200) -> str:
-    """Return `str(value)` with escaped control characters. Cut a text after `longest` characters."""
+    """Return at most `longest` characters of `str(value)`, with control characters escaped."""
     try:
         text = str(value)
     except Exception as error:
@@ -34,7 +34,7 @@ def escaped_lines(text: str) -> str:
 
 
 def escaped_report(value: object, longest: int = 4000) -> str:
-    """Escape control characters. If the text has several lines, indent each line."""
+    """Escape the control characters in `str(value)`. Indent multi-line text."""
     lines = str(value).rstrip()[:longest].splitlines()
     if len(lines) < 2:
         return "".join(escaped(line, longest) for line in lines)

@@ -1,4 +1,4 @@
-"""Counts forks, and ends forked children that return to the server's code."""
+"""Counts forks. `end_fork` ends a forked process."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def import_application(source: Any) -> Any:
         name = module_name.removesuffix(".py").lstrip("./").replace(os.sep, ".")
         what = "file" if module_name.endswith(".py") else "path"
         raise ImportFromStringError(
-            f"cannot import {source!r}: that is a {what}, expected 'module:attribute'; "
+            f"cannot import {source!r}: expected 'module:attribute', got a {what}; "
             f"did you mean {name + colon + attribute!r}?"
         )
     if not module_name or any(not part.isidentifier() for part in module_name.split(".")):
@@ -78,13 +78,13 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
     for outer, inner, name, other in sides:
         if (table := _table_in(outer)) and _wraps(outer, inner):
             logger.info(
-                "%r has 'application' and 'app': serving %r, a %s that contains %r", module_name, name, table, other
+                "%r has 'application' and 'app': serving %r, because this %s holds %r", module_name, name, table, other
             )
             return outer
     for outer, inner, name, other in sides:
         if _adapts(outer, inner):
             logger.info(
-                "%r has 'application' and 'app': serving %r, because %r is an adapter that contains %r",
+                "%r has 'application' and 'app': serving %r, because %r is an adapter around %r",
                 module_name,
                 other,
                 name,
@@ -95,7 +95,7 @@ def _choose(source: str, module_name: str, application: Any, app: Any) -> Any:
     if None not in kinds and kinds[0] != kinds[1] and not (_wraps(application, app) or _wraps(app, application)):
         raise ImportFromStringError(
             f"cannot import {source!r}: module {module_name!r} has 'application' ({kinds[0]}) and 'app' ({kinds[1]}), "
-            f"which are different applications; name one, '{module_name}:application' or '{module_name}:app'"
+            f"which are different applications; choose '{module_name}:application' or '{module_name}:app'"
         )
     logger.info(
         "%r has 'application' and 'app': serving 'application'; to serve 'app', write '%s:app'",
@@ -206,7 +206,7 @@ def _no_module(source: str, name: str) -> ImportFromStringError:
 def _no_attribute(source: str, module_name: str, found: Any, wanted: str) -> ImportFromStringError:
     there = [name for name, value in getattr(found, "__dict__", {}).items() if _is_likely(name, value, module_name)]
     what = f"module {module_name!r}" if isinstance(found, ModuleType) else type(found).__name__
-    example = f"; name one, as in '{module_name}:{there[0]}'" if there and ":" not in source else ""
+    example = f"; choose one, as in '{module_name}:{there[0]}'" if there and ":" not in source else ""
     return ImportFromStringError(
         f"cannot import {source!r}: {what} has no {wanted}; {_hint(wanted.strip(chr(39)), there)}{example}"
     )
@@ -226,5 +226,5 @@ def _hint(wanted: str, there: list[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     if not there:
-        return "it has nothing that could be an application; pass --app-dir if it is elsewhere"
+        return "found no application there; to import from another folder, pass --app-dir"
     return f"it has {', '.join(there[:10])}" + (", ..." if len(there) > 10 else "")

@@ -228,7 +228,7 @@ def addresses_of(
     kinds = {"--host and --port": tcp, "--uds": uds is not None, "--fd": fd is not None, "--bind": bool(binds)}
     if sum(kinds.values()) > 1:
         found = " beside ".join(kind for kind, is_given in kinds.items() if is_given)
-        raise ConfigError(f"more than one kind of address: expected one of {', '.join(kinds)}, got {found}")
+        raise ConfigError(f"more than one kind of address: expected only one of {', '.join(kinds)}, got {found}")
     if uds is not None:
         return (Address(path=uds),)
     if fd is not None:

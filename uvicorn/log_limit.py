@@ -23,7 +23,7 @@ class LogLimit:
         self._count = 0
 
     def admits(self, count: int = 1) -> int:
-        """Add `count` events. Return the total since the last line, or 0 above the limit."""
+        """Add `count` events. Return the number to report. If 0, do not log."""
         self._count += count
         now = self._clock()
         if now >= self._window_ends:
@@ -37,7 +37,7 @@ class LogLimit:
 
 
 def first_time(event: T, logged: set[T], limit: int) -> bool:
-    """Add `event` to `logged`. Return False if `event` is known or `logged` is full."""
+    """Add `event` to `logged`. Return whether `event` was added."""
     if event in logged or len(logged) >= limit:
         return False
     logged.add(event)

@@ -93,8 +93,8 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
             raise ConfigError(f"log_config: {os.path.abspath(path)!r} cannot be read: {error.strerror}") from None
         except Exception as error:
             raise ConfigError(
-                f"log_config: {path!r} is not a logging configuration: {type(error).__name__}: {error}; expected .json "
-                "or .yaml for logging.config.dictConfig, or .ini for fileConfig"
+                f"log_config: {path!r} is not a logging configuration ({type(error).__name__}: {error}); "
+                "expected a .json or .yaml file for dictConfig, or an .ini file for fileConfig"
             ) from None
     if not isinstance(config, dict):
         try:
@@ -114,7 +114,7 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
         logging.config.dictConfig(config)
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         cause = f": {error.__cause__}" if error.__cause__ else ""
-        raise ConfigError(f"log_config: {error}{cause}") from None
+        raise ConfigError(f"log_config: dictConfig rejects the configuration: {error}{cause}") from None
 
 
 def restore_loggers() -> None:
@@ -265,7 +265,7 @@ def _on_one_line(text: str) -> str:
 
 
 def reports_in(report: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
-    """Yield `report` and all reports that it contains."""
+    """Yield `report` and the reports of its chained and grouped exceptions."""
     left, seen = [report], set[int]()
     while left:
         one = left.pop()

@@ -1,4 +1,4 @@
-"""`uvicorn.run`, the command, and the names that programs import from here."""
+"""`uvicorn.run`, and names that programs import from `uvicorn.main`."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ INTERFACE_CHOICES: Final = click.Choice(INTERFACES)
 def run(app: Callable[..., Any] | str, **options: Unpack[RunOptions]) -> None:
     """Serve `app` until SIGINT or SIGTERM.
 
-    `app` is an application or 'module:attribute'. `Config` has the same keywords. In the main thread, ConfigError and
-    StartupError become SystemExit. Raises SystemExit if the supervisor gives up.
+    `app` is an application or 'module:attribute'. `Config` has the same keywords. Raises ConfigError and StartupError.
+    In the main thread, both become SystemExit. Raises SystemExit if the supervisor gives up.
     """
     if threading.current_thread() is not threading.main_thread():
         _run(app, options)

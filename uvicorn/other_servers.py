@@ -35,12 +35,12 @@ REFUSED: Final = {"http2": "HTTP/2 is not supported; use a proxy in front that s
 
 
 def translate(http: str | type, ws: str | type, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Translate other servers' options. Return the settings and lines to log. Raises ConfigError."""
+    """Translate other servers' options. Return settings and log lines. Raises ConfigError."""
     notes = [*_implementation("http", http, [*HTTP_PROTOCOLS]), *_implementation("ws", ws, [*WS_PROTOCOLS])]
     translated = dict(settings)
     for name, reason in REFUSED.items():
         if translated.pop(name, None):
-            raise ConfigError(f"{name}: {reason}")
+            raise ConfigError(f"unsupported setting {name!r}: {reason}")
     translated.pop("reset_contextvars", None)
     if translated.pop("h11_max_incomplete_event_size", None) is not None:
         notes.append("h11_max_incomplete_event_size has no effect; see max_request_line_bytes and max_header_bytes")
@@ -83,7 +83,7 @@ def checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, by
     except (TypeError, ValueError, AttributeError):
         raise ConfigError(f"headers: expected pairs of name and value, got {headers!r:.200}") from None
     except LocalProtocolError as error:
-        raise ConfigError(f"headers: {error}") from None
+        raise ConfigError(f"headers: a field is invalid: {error}") from None
     return tuple(pairs)
 
 

@@ -49,8 +49,8 @@ class BodyChannel(Protocol):
     async def receive(self) -> Message:
         """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
 
-        If the client has disconnected, return `{'closed': True, 'more_content': False}`. `message['content']` then
-        raises ClientDisconnected.
+        If the client has disconnected, return `{'closed': True, 'more_content': False}`. Reading 'content'
+        from this message raises ClientDisconnected.
         """
 
 
@@ -62,9 +62,9 @@ class GroupsChannel(Protocol):
         """The name of this client's reply channel."""
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send `{'group': name}` with one or more of the keys `add`, `discard` and `send`.
+        """Send `{'group': group, 'add': channel_name, 'discard': channel_name, 'send': message}`.
 
-        `add` and `discard` take channel names. `send` takes a message.
+        At least one of the last three keys is required.
         """
 
     def on_gap(self, callback: Callable[[Message], object]) -> None:
@@ -125,7 +125,7 @@ class GroupMember(Protocol):
         """Wait until a message can be sent, or the client has disconnected."""
 
     def break_off(self, reason: str) -> None:
-        """Close a WebSocket with code 1013. Abort an HTTP response."""
+        """Close the WebSocket with code 1013, or abort the response."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback()` as soon as the client has disconnected."""

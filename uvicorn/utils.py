@@ -1,4 +1,4 @@
-"""The adapters, and functions that convert WSGI data to messages and back."""
+"""Adapters, and functions that convert between WSGI and messages."""
 
 from __future__ import annotations
 

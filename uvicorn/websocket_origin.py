@@ -22,7 +22,7 @@ def is_allowed_origin(origin: str | None, host: str, allowed: Collection[str], c
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Return whether `origin` belongs to `host`. Ports are ignored. Loopback addresses are equal."""
+    """Compare the host names without ports. All loopback addresses are equal."""
     from_origin = _ORIGIN.fullmatch(origin)
     from_host = _HOST.fullmatch(host)
     if from_origin is None or from_host is None:

@@ -493,7 +493,7 @@ def test_the_error_for_a_missing_attribute_lists_the_applications_of_the_module(
 
 def test_the_error_for_a_module_without_an_application_lists_the_defined_names(folder: Path) -> None:
     assert mistake(folder, "app") == (
-        "cannot import 'app': module 'app' has no 'application' or 'app'; it has hello; name one, as in 'app:hello'"
+        "cannot import 'app': module 'app' has no 'application' or 'app'; it has hello; choose one, as in 'app:hello'"
     )
 
 
