@@ -59,8 +59,8 @@ def test_a_broadcast_url_without_a_scheme_is_rejected() -> None:
         ("redis+sentinel://host/chat/one", "expected the number of a database, .* got 'one'"),
         ("redis+py://host?x", "broadcast URL: expected options as in \\?name=value"),
         ("redis+py://host?db=one", "expected the number of a database, .* got 'one'"),
-        ("redis+py://host?tiemout=1", "option 'tiemout' is not known to redis-py"),
-        ("redis+py://host?protocol=3", "option 'protocol' is not known to redis-py, or is reserved"),
+        ("redis+py://host?tiemout=1", "unknown or reserved option 'tiemout'"),
+        ("redis+py://host?protocol=3", "unknown or reserved option 'protocol'"),
     ],
 )
 def test_the_error_for_an_unusable_redis_py_url_shows_what_was_expected(url: str, complaint: str) -> None:

@@ -104,8 +104,8 @@ def test_a_message_above_the_size_limit_is_rejected_when_it_is_sent(value: Any) 
     ("message", "said"),
     [
         ("text", "a dict, got str"),
-        ({"a": object()}, "got object"),
-        ({"a": {1, 2}}, "got set"),
+        ({"a": object()}, "got a value of type object"),
+        ({"a": {1, 2}}, "got a value of type set"),
         ({"a": float("nan")}, "Out of range float"),
         ({"a": "\ud800"}, "surrogates not allowed"),
         ({(1, 2): "a"}, "keys must be"),

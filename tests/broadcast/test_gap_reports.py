@@ -127,7 +127,7 @@ async def test_a_gap_is_logged_with_the_number_of_affected_clients(caplog: pytes
     # The log lines beside it have local time too.
     backend.lose("chat", since=datetime(2026, 11, 28, 18, 43, 29).timestamp())
     await settle()
-    assert "messages may have been lost since 2026-11-28 18:43:29 (reconnect); clients: 1" in caplog.text
+    assert "messages may have been lost since 2026-11-28 18:43:29 (reconnect); affected clients: 1" in caplog.text
     await hub.stop()
 
 

@@ -46,8 +46,6 @@ class BackendMetrics:
 
 
 class Receiver(NamedTuple):
-    """The callbacks and counters of a backend's connections."""
-
     on_message: OnMessage
     on_gap: OnGap
     metrics: BackendMetrics
@@ -88,10 +86,10 @@ class Backend:
         return started
 
     async def start(self, on_message: OnMessage, on_gap: OnGap) -> None:
-        """Connect. Return after the first attempt, even a failed one. `metrics.connected` shows the result.
+        """Connect. Return after the first attempt, even if it has failed. `metrics.connected` shows the result.
 
-        The backend reconnects after a loss. For each subscribed group, `on_gap` is then called before the group's next
-        message.
+        The backend reconnects after a lost connection. It then calls `on_gap` for each subscribed group, before the
+        group's next message.
         """
         raise NotImplementedError
 

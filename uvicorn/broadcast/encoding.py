@@ -1,8 +1,8 @@
-"""Encodes and decodes messages. The first byte of a payload shows its format:
+"""Encodes and decodes messages. A payload has one of two formats:
 
-- `{`: plain JSON, for a message without bytes values. The optional key `_uvicorn` holds sender and sequence number.
-- 1: an envelope, for a message with bytes values. It contains the header's length in four bytes, the header, and the
-  bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
+- Plain JSON, for a message without bytes values. The optional key `_uvicorn` holds sender and sequence number.
+- An envelope, for a message with bytes values. It contains the byte 1, the header's length in four bytes, the header,
+  and the bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def decode(payload: bytes, most: int = MAX_MESSAGE_BYTES) -> tuple[Message, str,
 
 
 def share(message: Message) -> Message:
-    """Let all clients share one encoded WebSocket frame of `message`."""
+    """Wrap `text` and `bytes` in place. All clients then share one encoded frame."""
     text, data = message.get("text"), message.get("bytes")
     if isinstance(text, str):
         message["text"] = SharedText(text)
@@ -130,7 +130,7 @@ def group_name(group: Any) -> str:
 
 def _extract_bytes(value: object, bodies: list[bytes]) -> dict[str, int]:
     if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise TypeError(f"got {type(value).__name__}")
+        raise TypeError(f"got a value of type {type(value).__name__}")
     bodies.append(bytes(value))
     return {_BYTES: len(bodies[-1])}
 

@@ -43,7 +43,7 @@ class GapReports:
         if lost:
             if count := self._log.admits(lost):
                 logger.warning(
-                    "group %.200r: messages were lost (%d in all groups since the last warning)", group, count
+                    "group %.200r: messages were lost; all groups lost %d messages since the last warning", group, count
                 )
             self._report_limited(group, LOST, since)
 
@@ -81,6 +81,8 @@ class GapReports:
                 affected.setdefault(member, gap).merge(gap)
         if logs and affected:
             begin = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(gaps.values())))
-            logger.warning("messages may have been lost since %s (%s); clients: %d", begin, reason, len(affected))
+            logger.warning(
+                "messages may have been lost since %s (%s); affected clients: %d", begin, reason, len(affected)
+            )
         for member, gap in affected.items():
             member.notify_gap(gap)

@@ -132,7 +132,7 @@ class Hub:
     # Membership.
 
     def add(self, group: str, name: str, reply: Any, context: Context) -> asyncio.Future[None] | None:
-        """Add a channel to a group. If the subscription is pending, return a future."""
+        """Add reply channel `name` to `group`. If the subscription is pending, return a future."""
         known = self.members.get(name)
         member = known or Member(reply, name, context, self._shared)
         self._groups.setdefault(group, {})[member] = None
@@ -186,12 +186,12 @@ class Hub:
     # Sending.
 
     def publish(self, group: str, message: Message, after: tuple[asyncio.Future[None], ...] = ()) -> asyncio.Task[None]:
-        """Start a task that waits for `after` and then publishes. Raises LocalProtocolError."""
+        """Publish in a task when all of `after` have succeeded. Raises LocalProtocolError."""
         encoded = encode(message, self.options.max_message_bytes)
         return self.start_sending(self._publish(group, encoded, after))
 
     def start_sending(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that publishes. `stop` stops the backend, then cancels the task."""
+        """Start a task. `stop` cancels the task after the backend has stopped."""
         task = self._begin(coroutine, None, self._publishing)
         # Retrieve the exception: otherwise the event loop logs it.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -207,7 +207,7 @@ class Hub:
                 raise
 
     async def hand_over(self, group: str, encoded: Encoded) -> None:
-        """Publish a message with the next sequence number. Logs and raises BroadcastUnavailable."""
+        """Publish a message with the next sequence number. Raises BroadcastUnavailable."""
         try:
             if not self._stopped:
                 await self.start()
@@ -273,7 +273,7 @@ class Hub:
     # Internal.
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
-        """Start a task that `stop` cancels. The default context is empty."""
+        """Start a task that `stop` cancels. The default `context` is empty."""
         return self._begin(coroutine, context, self._tasks)
 
     def _begin(

@@ -93,7 +93,7 @@ class MemberContext:
 
 
 class AwaitedMember:
-    """A group member whose messages are sent one at a time."""
+    """A group member whose `send` is awaited before the next send."""
 
     is_ready = False
 
@@ -193,7 +193,7 @@ class Member:
         self._start_pump()
 
     def end(self) -> None:
-        """Drop all queued messages, and send no more."""
+        """Stop sending, and drop all queued messages."""
         self._queue.clear()
         self._waiting = self._waiting_bytes = 0
         if self._pump is not None:
@@ -236,7 +236,7 @@ class Member:
                 logged.clear()
             logged.add(text)
             traced = None if isinstance(error, LocalProtocolError) else error
-            logger.error("%s: a message of a group was not sent: %s", self._shown_name, text, exc_info=traced)
+            logger.error("%s: a group message was not sent: %s", self._shown_name, text, exc_info=traced)
 
     def _close_slow(self) -> None:
         self.shared.metrics.closed_slow += 1
@@ -316,7 +316,7 @@ class Member:
         if not notifying.cancelled() and (error := notifying.exception()) is not None:
             if not (isinstance(error, BroadcastUnavailable) and error.reported):
                 logger.error(
-                    "%s: the application failed to handle a gap in the messages of its groups",
+                    "%s: the application failed to handle a groups.gap event",
                     self._shown_name,
                     exc_info=error,
                 )

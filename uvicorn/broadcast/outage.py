@@ -49,7 +49,7 @@ class Outage:
                 self._next_line = now + LOG_SECONDS
 
     def count(self) -> None:
-        """If messages have failed since the last log line, log their number."""
+        """Log the number of failures since the last log line, if any."""
         if self._counted:
             logger.warning(
                 "groups: publishing still fails; %d messages failed since the last log line: %s",

@@ -1,4 +1,4 @@
-"""Changes the groups of channels that other processes or event loops own.
+"""Adds and discards group members in other processes and event loops.
 
 Any publisher can send a request, so each request is validated.
 """
@@ -104,14 +104,20 @@ class RemoteMembers:
             del self._requests[number]
         why = "has ended" if self._signer is None else "has ended, or has another secret"
         logger.warning(
-            "group %.200r: cannot %s channel %s: the process of the channel %s", group, action, escaped(name, 500), why
+            "group %.200r: cannot %s channel %s: the channel's process does not respond; it %s",
+            group,
+            action,
+            escaped(name, 500),
+            why,
         )
 
     def on_message(self, message: Message) -> None:
         if self._signer is not None and (reason := self._signer.reject(self.group, message)):
             self._hub.metrics.dropped_control += 1
             if count := self._ignored_log.admits():
-                logger.warning("%d control messages to this process were ignored; the last one: %s", count, reason)
+                logger.warning(
+                    "%d control messages to this process were ignored; reason for the last one: %s", count, reason
+                )
             return
         action, number = message.get(_KEY), message.get("number")
         if type(number) is not int or not 0 < number < _MAX_NUMBER:
@@ -161,8 +167,8 @@ class RemoteMembers:
         if len(self._memberships) >= _MAX_MEMBERSHIPS:
             if count := self._full_log.admits():
                 logger.warning(
-                    "ignored %d %s from other processes to add clients to groups; other processes have reached the "
-                    "limit of %d memberships; pass secret= to remove the limit",
+                    "ignored %d %s from other processes to add clients to groups; the limit is %d "
+                    "memberships from other processes; pass secret= to remove the limit",
                     count,
                     "request" if count == 1 else "requests",
                     _MAX_MEMBERSHIPS,

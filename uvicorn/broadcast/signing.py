@@ -1,4 +1,4 @@
-"""Signatures of control messages. Each message is accepted once, within a minute."""
+"""Signs control messages. A signature works once, and expires after a minute."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Signer:
         return {**signed, _SIGNATURE: _digest(self._secrets[0], target, signed)}
 
     def reject(self, target: str, message: Message) -> str:
-        """Return the reason to reject a message, or '' to accept it."""
+        """Return '' if `message` is valid, else the reason for the rejection."""
         signed = dict(message)
         signature = signed.pop(_SIGNATURE, None)
         sender, sequence, sent = signed.get("sender"), signed.get("sequence"), signed.get("time")

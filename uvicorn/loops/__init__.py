@@ -9,8 +9,6 @@ from uvicorn.server.loops import loop_factory
 
 
 def named_factory(name: str) -> Callable[..., Callable[[], AbstractEventLoop]]:
-    """Return a function that returns `loop_factory(name)` and ignores `use_subprocess`."""
-
     def factory(use_subprocess: bool = False) -> Callable[[], AbstractEventLoop]:
         return loop_factory(name)
 

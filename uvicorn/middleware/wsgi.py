@@ -28,7 +28,7 @@ _WSGIMiddleware = WSGIMiddleware
 
 
 class WSGIResponder(Placeholder):
-    """A class without instances, for imports and annotations only."""
+    """A placeholder for imports and annotations."""
 
 
 def build_environ(scope: Scope, message: Any, body: io.BytesIO) -> Environ:

@@ -30,10 +30,10 @@ with open(int(sys.argv[1].rpartition(",")[2]), "rb", closefd=False) as payload:
 
 
 class Multiprocess:
-    """`run` calls `target(sockets=sockets)` in `config.workers` processes, and returns after a signal.
+    """Runs `target(sockets=sockets)` in each of `config.workers` processes.
 
-    The default `target` is `Server(config).run`. `target` must be picklable. Without `sockets`, the configured sockets
-    are opened.
+    The default `target` is `Server(config).run`. `target` must be picklable. Without `sockets`, `run` opens the
+    configured sockets.
     """
 
     what = "workers"
@@ -51,7 +51,7 @@ class Multiprocess:
         self.status = 0
 
     def run(self) -> None:
-        """Serve until a signal, then set `status`. Raises ConfigError."""
+        """Serve until a signal arrives. Raises ConfigError."""
         config = self.config
         target = None if _is_run_of(self.target, config) else self.target
         if target is None and not isinstance(config.app, str):
@@ -103,7 +103,6 @@ BaseReload = ChangeReload
 
 
 def _main_script() -> dict[str, Any]:
-    """Return the data that multiprocessing needs to run the main script."""
     # Imported late: few programs need it.
     from multiprocessing.spawn import get_preparation_data
 

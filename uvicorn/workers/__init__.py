@@ -8,7 +8,7 @@ from uvicorn.workers.worker import UvicornWorker
 
 
 class UvicornH11Worker(UvicornWorker):
-    """A worker with asyncio's own event loop. Existing configurations use this name."""
+    """UvicornWorker with asyncio's own event loop, for existing configurations."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "asyncio", "http": "h11"}
 

@@ -59,7 +59,7 @@ IGNORED: Final = {
 
 
 def ignored_settings(cfg: Any) -> list[str]:
-    """Return the changed settings that this worker ignores."""
+    """Return ignored settings that the user has changed."""
     return [name for name in IGNORED if name in cfg.settings and _is_changed(cfg.settings[name])]
 
 

@@ -137,7 +137,7 @@ class ObservedGateway:
 
     @cached_property
     def environ(self) -> dict[str, Any]:
-        """The environ (PEP 3333), with an escaped path for log lines."""
+        """The environ for gunicorn's access log and `post_request`. PATH_INFO is escaped."""
         endpoint = self._exchange.endpoint
         # Restored below, because the interface may have added keys to it.
         template = endpoint.environ_template

@@ -38,7 +38,7 @@ _POLL_SECONDS: Final = 1.0
 
 
 def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
-    """Kill this process at least `grace` seconds after the arbiter has died."""
+    """Kill this process `grace` seconds after the arbiter's death, or later."""
     while os.getppid() == ppid:
         time.sleep(_POLL_SECONDS)
     time.sleep(grace)

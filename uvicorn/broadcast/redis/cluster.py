@@ -58,7 +58,7 @@ class ClusterBackend(Backend):
         try:
             await self._learn_owners()
         except ConnectFailed as error:
-            logger.warning("%r: no server responds: %s; retrying until a server responds", self, escaped(error))
+            logger.warning("%r: no server of the cluster responds: %s; retrying", self, escaped(error))
             self._recheck.set()
         self._task = asyncio.create_task(self._run(), name=f"uvicorn broadcast: {self!r}")
 
@@ -145,7 +145,7 @@ class ClusterBackend(Backend):
                 logger.debug("%r: %s", self, escaped(error))
             except Exception:
                 # Continue, because groups that move would receive no messages any more.
-                logger.exception("%r: unexpected error; retrying", self)
+                logger.exception("%r: failed to find the owners of slots; retrying", self)
             self._update_connected()
             delay = FIRST_DELAY_SECONDS if self.metrics.connected else min(2 * delay, LONGEST_DELAY_SECONDS)
             await asyncio.sleep(delay)

@@ -52,7 +52,7 @@ def connect_refused(refusal: RedisRefusal, command: str = "") -> ConnectFailed:
 
 @asynccontextmanager
 async def closed_on_failure(connection: RedisConnection, command: str = "") -> AsyncIterator[None]:
-    """If the block fails, close `connection`. RedisRefusal and ConnectionLost become ConnectFailed."""
+    """Close `connection` if the `with` block raises. RedisRefusal and ConnectionLost become ConnectFailed."""
     try:
         yield
     except BaseException as error:
@@ -77,7 +77,7 @@ async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Cal
 
 
 class RedisConnection(asyncio.Protocol):
-    """A connection to Redis. `execute` works only before `receive_pushes`."""
+    """A connection to Redis. Do not call `execute` after `receive_pushes`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -137,12 +137,12 @@ class RedisConnection(asyncio.Protocol):
                 raise
 
     def receive_pushes(self, on_push: Callable[[Reply], None], ping: Callable[[], None]) -> None:
-        """Pass all further replies to `on_push`. Call `ping` after a second of silence."""
+        """Pass each further reply to `on_push`. Call `ping` after 1 s without a byte."""
         self._on_push = on_push
         self._ping = ping
 
     def abort(self, reason: str) -> None:
-        """Abort the connection. The first `reason` becomes the result of `lost`."""
+        """Abort the connection. A second call does not change the reason."""
         self._reason = self._reason or reason
         self._reader.close()
         self.transport.abort()

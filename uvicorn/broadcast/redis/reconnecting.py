@@ -66,7 +66,7 @@ class ReconnectingConnection:
             task.cancel()
             _, pending = await asyncio.wait([task], timeout=2 * CLOSE_SECONDS)
             if pending:
-                logger.error("%s: the connection's task did not stop; leaving it running: %.500r", self.where, task)
+                logger.error("%s: a task did not stop, and still runs: %.500r", self.where, task)
 
     def ready(self) -> None:
         """Mark the connection as usable, so that `start` returns."""

@@ -45,7 +45,7 @@ def _build_connection(options: DriverOptions, **place: str | int) -> Connection:
 
 @asynccontextmanager
 async def connected(host: str, port: int, options: DriverOptions) -> AsyncIterator[Connection]:
-    """Connect with redis-py for a `with` block, without a timeout. Raises ConnectFailed or OSError."""
+    """Connect with redis-py. Disconnect after the `with` block. Raises ConnectFailed or OSError."""
     connection = _build_connection(options, host=host, port=port)
     try:
         await connection.connect()
@@ -102,7 +102,7 @@ def driver_options(url: RedisURL) -> DriverOptions:
     except TypeError as error:
         # The message ends with "unexpected keyword argument 'name'" or "multiple values for keyword argument 'name'".
         option = str(error).rpartition("argument ")[2]
-        raise ConfigError(f"broadcast URL: option {option} is not known to redis-py, or is reserved") from None
+        raise ConfigError(f"broadcast URL: unknown or reserved option {option}; remove the option") from None
     return options
 
 

@@ -75,7 +75,7 @@ class _Incomplete(Exception):
 
 
 class RedisReader:
-    """Calls `on_reply` with each parsed reply. Payloads above MAX_PAYLOAD_BYTES become None."""
+    """Calls `on_reply` with each parsed reply. None replaces payloads above MAX_PAYLOAD_BYTES."""
 
     def __init__(self, on_reply: Callable[[Reply], None]) -> None:
         self._on_reply = on_reply

@@ -19,7 +19,7 @@ from uvicorn.broadcast.redis.url import RedisAddress, parse_redis_url
 
 @final
 class RedisServer:
-    """A subscribing connection and a publishing connection to one server."""
+    """The two connections of this process to one Redis server."""
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class Subscriber(ReconnectingConnection):
     # For the backend.
 
     async def subscribe(self, subscriptions: Collection[Subscription]) -> None:
-        """Add `subscriptions`. If connected, wait for the replies, at most 5 s."""
+        """Add `subscriptions`. If connected, wait up to 5 s for the replies."""
         self.adopt([entry for entry in subscriptions if self._by_channel.setdefault(entry.channel, entry) is entry])
         if self.current is None:
             return

@@ -53,7 +53,7 @@ OnMoved: TypeAlias = Callable[[Subscription], None]
 
 
 class Command(NamedTuple):
-    """A command whose replies have not all arrived."""
+    """A sent command that Redis has not fully answered."""
 
     verb: bytes
     #: Subscriptions that Redis has not acknowledged yet, by channel.

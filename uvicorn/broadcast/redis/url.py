@@ -158,7 +158,7 @@ def _tls_context(options: dict[str, str]) -> ssl.SSLContext:
         if certificate is not None:
             context.load_cert_chain(certificate, key)
     except OSError as error:
-        raise ConfigError(f"broadcast URL: ssl_ca_certs, ssl_certfile or ssl_keyfile: {error}") from None
+        raise ConfigError(f"broadcast URL: cannot load ssl_ca_certs, ssl_certfile or ssl_keyfile: {error}") from None
     if verify == "none":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
