@@ -270,8 +270,12 @@ async def coroutine_application(message: Any, channels: Any) -> None: ...
 @pytest.mark.parametrize(
     ("app", "options", "said"),
     [
-        (coroutine_application, {}, "ASGIAdapter: the application cannot be called as wsgi: .* 'channels' would fit"),
-        (wsgi_apps.app, {"interface": "asgi3"}, "cannot be called as asgi3: .* 'wsgi' would fit"),
+        (
+            coroutine_application,
+            {},
+            "ASGIAdapter: the application does not fit interface 'wsgi': .* 'channels' would fit",
+        ),
+        (wsgi_apps.app, {"interface": "asgi3"}, "does not fit interface 'asgi3': .* 'wsgi' would fit"),
         ("app:wsgi", {}, "ASGIAdapter: the application is not callable: expected an application, got str 'app:wsgi'"),
         (wsgi_apps.app, {"threads": 0}, "ASGIAdapter: threads: expected a number not below 1, got 0"),
         (wsgi_apps.app, {"threads": "4"}, "ASGIAdapter: threads: expected a number not below 1, got '4'"),
@@ -398,7 +402,7 @@ async def test_request_gets_503_if_the_executor_pickles_its_calls(
         reply = Reply()
         await ASGIAdapter(wsgi_apps.app, executor=executor)({"method": "GET", "path": "/"}, {"reply": reply})
     assert reply.sent[0]["status"] == 503
-    assert "the executor did not run the call" in caplog.text
+    assert "the executor did not call the application" in caplog.text
 
 
 async def test_C9_blocked_application_does_not_delay_other_handlers() -> None:

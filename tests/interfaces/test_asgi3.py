@@ -466,17 +466,17 @@ async def test_asgi_application_that_is_no_coroutine_function_gives_500(
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        ((None,), "any of its response"),
+        ((None,), "a response"),
         ((START,), "http.response.body"),
         ((None, START), "http.response.body"),
-        ((START, MORE), "all of its response"),
+        ((START, MORE), "the end of its response"),
     ],
 )
 async def test_server_logs_an_asgi_application_that_returns_before_the_response_ends(
     events: tuple[Any, ...], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await answered(App(*events))
-    assert f"returned without having sent {expected}" in caplog.text
+    assert f"returned without sending {expected}" in caplog.text
 
 
 async def test_asgi_application_that_returns_after_http_disconnect_logs_nothing(

@@ -496,7 +496,7 @@ async def test_websocket_send_may_be_called_from_another_thread() -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ({"status": 200}, "expected a websocket message"),
+        ({"status": 200}, "expected a message without 'status', got {'status'}"),
         ({"txt": "a"}, "expected 'accept', 'text', 'bytes' or 'close', got {'txt'}"),
         ({}, "expected .* got {}"),
         ({"text": "a", "bytes": b"b"}, "got both"),

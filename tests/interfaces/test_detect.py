@@ -239,36 +239,36 @@ async def coroutine_wsgi_app(environ: Any, start_response: Any) -> Any: ...
         (
             wsgi_app,
             "channels",
-            "'app:x' cannot be called as channels: it is a plain function that takes (environ, start_response), "
+            "'app:x' does not fit interface 'channels': it is a plain function that takes (environ, start_response), "
             "expected (message, channels); interface 'wsgi' would fit",
         ),
         (
             renamed_channels_app,
             "wsgi",
-            "'app:x' cannot be called as wsgi: it is a coroutine function that takes (event, ways), "
+            "'app:x' does not fit interface 'wsgi': it is a coroutine function that takes (event, ways), "
             "expected a plain function that takes (environ, start_response); interface 'channels' would fit",
         ),
         (
             coroutine_wsgi_app,
             "auto",
-            "'app:x' cannot be called as wsgi: it is a coroutine function that takes (environ, start_response), "
+            "'app:x' does not fit interface 'wsgi': it is a coroutine function that takes (environ, start_response), "
             "expected a plain function that takes (environ, start_response)",
         ),
         (
             functools.partial(asgi3_app, {}),
             "asgi3",
-            "'app:x' cannot be called as asgi3: it is a coroutine function that takes (receive, send), "
+            "'app:x' does not fit interface 'asgi3': it is a coroutine function that takes (receive, send), "
             "expected (scope, receive, send); interface 'channels' would fit",
         ),
         (
             ChannelsObject,
             "wsgi",
-            "'app:x' cannot be called as wsgi: it is a class that takes (), expected (environ, start_response)",
+            "'app:x' does not fit interface 'wsgi': it is a class that takes (), expected (environ, start_response)",
         ),
         (
             channels_app,
             "consumer",
-            "'app:x' cannot be called as consumer: it is a coroutine function that takes (message, channels), "
+            "'app:x' does not fit interface 'consumer': it is a coroutine function that takes (message, channels), "
             "expected (message); interface 'channels' would fit",
         ),
     ],

@@ -217,7 +217,7 @@ def test_error_for_a_wrong_channels_signature_shows_the_parameters(app: Any, fou
     with pytest.raises(InterfaceError) as caught:
         build_interface(app, Settings(), "'shop:app'")
     assert str(caught.value) == (
-        f"'shop:app' cannot be called as channels: it is {found}, expected (message, channels)"
+        f"'shop:app' does not fit interface 'channels': it is {found}, expected (message, channels)"
     )
 
 

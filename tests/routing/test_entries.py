@@ -171,7 +171,7 @@ def test_M20_error_for_a_route_with_an_unknown_interface_names_the_route() -> No
 
 
 def test_M20_route_rejects_an_application_that_does_not_fit_its_interface() -> None:
-    with pytest.raises(InterfaceError, match=r"^Route\('/a'\): .* cannot be called as asgi3"):
+    with pytest.raises(InterfaceError, match=r"^Route\('/a'\): .* does not fit interface 'asgi3'"):
         Route("/a", pages, interface="asgi3")
 
 

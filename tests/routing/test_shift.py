@@ -160,7 +160,7 @@ def test_M36_Shift_rejects_an_invalid_argument(changes: dict[str, Any], message:
 def test_M36_error_for_a_shift_called_as_wsgi_names_the_adapters() -> None:
     with pytest.raises(InterfaceError, match=r"WSGIAdapter\(shift\).*ASGI3Adapter\(shift\)"):
         Shift(wsgi_app, channels_app)({}, print)
-    with pytest.raises(InterfaceError, match=r"cannot be called as wsgi: a Shift has two applications"):
+    with pytest.raises(InterfaceError, match=r"does not fit interface 'wsgi': a Shift has two applications"):
         Route("/x", Shift(wsgi_app, channels_app), interface="wsgi")
 
 

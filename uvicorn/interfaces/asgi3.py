@@ -342,7 +342,7 @@ def _call_ended(call: HTTPCall, exchange: HTTPExchange, task: asyncio.Task[Any])
         )
         exchange.abort("client disconnected")
     elif exchange.state < COMPLETE:
-        held = "http.response.body" if call.holds_start else "any of its response"
-        lacking = held if exchange.state is WAITING else "all of its response"
-        logger.error("%s: the application returned without having sent %s", exchange, lacking)
+        held = "http.response.body" if call.holds_start else "a response"
+        lacking = held if exchange.state is WAITING else "the end of its response"
+        logger.error("%s: the application returned without sending %s", exchange, lacking)
         exchange.app_failed("the application returned early")

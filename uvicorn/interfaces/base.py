@@ -73,11 +73,11 @@ class Interface:
         return (self,)
 
     def counted_in(self, counts: Counts, place: Place) -> None:
-        """Register the application at `place` in `counts`. Call this before `startup`."""
+        """Add the application to `counts`. Call this before `startup`."""
         counts.add(place, self.name, getattr(self.app, "__uvicorn_lane__", None))
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface that serves a WebSocket handshake."""
+        """Return the interface for the WebSocket handshake `exchange`."""
         return self
 
     def contain_exits(self) -> None:
@@ -97,7 +97,7 @@ class Interface:
         self.serve_http(session.request)
 
     def call_plain(self, exchange: HTTPExchange, *arguments: Any) -> Any:
-        """Call the application. Send its response only if the result is awaitable."""
+        """Call the application. Drop the response if the result is not awaitable."""
         held = HeldResponse(exchange)
         try:
             returned = self.app(*arguments)
@@ -145,7 +145,7 @@ def fill_template(message: Message, exchange: HTTPExchange) -> None:
 
 
 def handshake_keys(session: WebSocketSession) -> Message:
-    """Return the common part of `websocket.connect` messages and ASGI scopes, without `headers`."""
+    """Return the keys that `websocket.connect` messages and ASGI scopes share, except `headers`."""
     request = session.request
     return {
         "scheme": "wss" if request.scheme == "https" else "ws",

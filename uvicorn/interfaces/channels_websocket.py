@@ -74,11 +74,11 @@ class WebSocketReply:
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
         """Send a message to the client. Await the result to wait for a slow client (rule R17).
 
-        The keys `accept`, `text` or `bytes`, and `close` take effect in this order. `accept` may have `subprotocol` and
-        `headers`. `close` may have `reason`. A response (`status`, ...) rejects the handshake.
+        Keys take effect in this order: `accept`, then `text` or `bytes`, then `close`. `subprotocol` and `headers` are
+        options of `accept`. `reason` is an option of `close`. A message with `status` rejects the handshake.
 
-        Raises LocalProtocolError for an invalid message. After the disconnect handler has ended, raises ChannelClosed
-        in tasks that serve this client (rule R6).
+        Raises LocalProtocolError for an invalid message. In a task that serves the client, raises ChannelClosed after
+        the disconnect handler has ended (rule R6).
         """
         session = self._session
         # Looking up the running loop is faster than get_ident(); between two runs of the loop, none is running.
@@ -122,7 +122,7 @@ class WebSocketReply:
             session.accept(message.get("subprotocol"), message.get("headers") or ())
         elif "status" in message:
             raise LocalProtocolError(
-                f"reply.send: expected a websocket message, got {shape(message)} in state {session.state.name}"
+                f"reply.send: expected a message without 'status', got {shape(message)} in state {session.state.name}"
             )
         else:
             _check_keys(message)
@@ -167,7 +167,7 @@ class WebSocketReply:
         await session.drain()
 
     def break_off(self, reason: str) -> None:
-        """Close the connection with 1013, or reject the handshake with 503."""
+        """Close an open connection with 1013. Reject a handshake with 503."""
         session = self._session
         if session.state is OPEN:
             session.close(1013, reason)

@@ -79,7 +79,7 @@ class ClientShares:
             return False
 
     def give_back(self, job: SharedJob) -> None:
-        """When `job` has ended, post the client's next job."""
+        """Post the client's next job in place of `job`."""
         while (following := self._next(job.client)) is not None:
             if following.post(following):
                 return

@@ -63,7 +63,7 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
     if not callable(app):
         raise _not_callable(app, source)
     if reason := _why_no_kind(app):
-        raise InterfaceError(f"{source} cannot be called as {name}: {reason}")
+        raise InterfaceError(f"{source} does not fit interface {name!r}: {reason}")
     if callable(_declared(app)) or name not in _CALLED_WITH:
         return
     function, _ = _unwrap(app)
@@ -98,7 +98,7 @@ def check_interface(app: Any, name: str, source: str = "the application") -> Non
     ][:1]
     hint = "" if other == name else f"; interface {other!r} would fit"
     raise InterfaceError(
-        f"{source} cannot be called as {name}: it is {kind} that takes ({', '.join((*names, *keywords))}), "
+        f"{source} does not fit interface {name!r}: it is {kind} that takes ({', '.join((*names, *keywords))}), "
         f"expected {wanted}({', '.join(expected)}){hint}"
     )
 
@@ -139,7 +139,7 @@ def detect_interface(app: Any, source: str = "the application", keyword: str = "
 
 
 def guessed_from(app: Any) -> tuple[str, ...]:
-    """If only the number of parameters decides the interface, return their names. Otherwise return ()."""
+    """If the interface is only a guess, return the parameter names of `app`. Otherwise return ()."""
     if _declared(app) is not None:
         return ()
     try:

@@ -73,7 +73,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def build_environ(exchange: HTTPExchange, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
-    """Build a WSGI environ from `exchange` and `own`, without `wsgi.input`."""
+    """Build a WSGI environ without `wsgi.input`. Add the keys of `own`."""
     endpoint = exchange.endpoint
     kept = endpoint.environ_template
     if kept is None or kept[0] is not own:

@@ -174,7 +174,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 def watch_handler(
     tasks: HandlerTasks, task: asyncio.Task[Any], exchange: HTTPExchange, reply: weakref.ref[Any], settings: Settings
 ) -> None:
-    """If `task` fails, end `exchange`. If `exchange` ends early, cancel `task` later."""
+    """End `exchange` if `task` fails. Cancel `task` if `exchange` ends early."""
     # Without keywords, which would cost a dict for each request.
     tasks.on_end(task, partial(_handler_ended, exchange, reply, settings))
     if not task.done():
@@ -197,7 +197,7 @@ def _handler_ended(
 
 
 def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
-    """Give other tasks `seconds` to reply to `exchange` (A10.3)."""
+    """Respond 500 if no other task replies within `seconds`."""
     loop = asyncio.get_running_loop()
     # The log shows what the handler returned: it may be a response for another interface.
     what = "" if returned is None else f" {shape(returned)}"
@@ -247,7 +247,6 @@ def _exchange_ended(task: asyncio.Task[Any], seconds: float, exchange: HTTPExcha
 
 
 def cancel_later(task: asyncio.Task[Any], seconds: float) -> None:
-    """Cancel `task` after `seconds` (rule R6)."""
     if not task.done():
         timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
         task.add_done_callback(lambda task: timer.cancel())
@@ -317,7 +316,7 @@ def _sentence(error: BaseException, general: str) -> str:
 
 
 def answer_failure(exchange: HTTPExchange, error: BaseException, general: str = _FAILURE) -> None:
-    """Log the application's `error`, or pass it to an adapter. End the response."""
+    """End the response of an application that has raised `error`."""
     if exchange.endpoint.is_parents:
         end_fork(error)
     if isinstance(error, NoAwaitable):

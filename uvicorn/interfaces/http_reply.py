@@ -73,8 +73,8 @@ class ReplyChannel(HTTPReply):
         A response has `status`, `headers`, `content`, `more_content` and `status_text`. A chunk has `content` and
         `more_content`.
 
-        Raises LocalProtocolError for an invalid message. After the client has disconnected, raises ChannelClosed in
-        tasks that serve this client (rule R6).
+        Raises LocalProtocolError for an invalid message. In a task that serves the client, raises ChannelClosed after
+        the client has disconnected (rule R6).
         """
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:
@@ -134,11 +134,11 @@ class ReplyChannel(HTTPReply):
         self._exchange.on_end(lambda exchange: callback())
 
     def watch_thread(self, holds_thread: Callable[[], bool]) -> None:
-        """Apply `--min-response-rate` to the response while `holds_thread()` is true."""
+        """While `holds_thread()` is true, enforce `--min-response-rate`."""
         self._exchange.thread_held = holds_thread
 
     def exchange_of(self, message: Message) -> HTTPExchange | None:
-        """If an adapter may use the exchange directly, return it. Otherwise return None."""
+        """Return the exchange if an adapter may use it in place of `message`."""
         exchange = self._exchange
         endpoint = exchange.endpoint
         client, scheme = exchange.forwarded or (endpoint.client, endpoint.scheme)

@@ -96,10 +96,10 @@ class Lifespan:
         kind, answer, asked = message.get("type"), self._answer, f"lifespan.{self._asked}"
         if kind not in (f"{asked}.complete", f"{asked}.failed"):
             raise LocalProtocolError(
-                f"send: expected {asked}.complete or .failed, got {kind!r:.60} in {shape(message)}"
+                f"send: expected type {asked}.complete or {asked}.failed, got {kind!r:.60} in {shape(message)}"
             )
         if answer is None or answer.done():
-            raise LocalProtocolError(f"send: {asked} is already answered; expected no message, got {kind!r}")
+            raise LocalProtocolError(f"send: expected no second answer to {asked}, got {kind!r}")
         answer.set_result(message)
 
     async def _ask(self, what: str) -> Message | None:

@@ -56,13 +56,13 @@ class Takeover:
     def take(self, begin: Callable[[], T]) -> T:
         """Take the connection over by calling `begin()` on the event loop's thread.
 
-        For use on other threads. Raises ClientDisconnected and LocalProtocolError.
+        Call this on another thread. Raises ClientDisconnected and LocalProtocolError.
         """
         with self._lock:
             if self.is_taken:
                 raise LocalProtocolError(
                     "websocket: the application uses both environ['uvicorn.websocket'] and environ['werkzeug.socket']; "
-                    "expected one of them"
+                    "use only one of them"
                 )
             if self._is_decided:
                 raise ClientDisconnected("websocket: the application has responded to the handshake")
@@ -73,7 +73,7 @@ class Takeover:
                 raise
 
     def decide(self) -> bool:
-        """Forbid a takeover from now on. Return whether the connection has been taken over."""
+        """Return whether the connection was taken over. From now on, `take` raises."""
         # Waits for a takeover in progress: not for use on the event loop's thread.
         with self._lock:
             self._is_decided = True
@@ -120,7 +120,7 @@ class Takeover:
             session.close(INTERNAL_ERROR)
 
     def ended(self) -> None:
-        """Close the connection after the application's call. Report the thread's end."""
+        """Close a connection that was taken over. Stop counting the thread."""
         session = self.session
         if self.is_taken and session.state is OPEN:
             session.gateway.catch_up()

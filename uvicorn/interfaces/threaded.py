@@ -255,7 +255,7 @@ class ThreadedInterface(Interface):
             await asyncio.sleep(_POLL_SECONDS)
 
     def end_workers(self) -> None:
-        """End the workers without an event loop, in place of `shutdown`."""
+        """End the worker threads. Unlike `shutdown`, needs no event loop."""
         for _ in self._end_pool(_CLOSE_SECONDS):
             time.sleep(_POLL_SECONDS)
 
@@ -282,5 +282,5 @@ def _on_executor_done(future: Future[object], call: Job, exchange: HTTPExchange)
         call.cancel()
     elif (error := future.exception()) is not None:
         # Such as the error of a process pool, to which a call cannot be passed.
-        logger.error("%s: the executor did not run the call: %.200r; expected a thread pool", exchange, error)
+        logger.error("%s: the executor did not call the application: %.200r; use a thread pool", exchange, error)
         call.cancel()

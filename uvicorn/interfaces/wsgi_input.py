@@ -27,7 +27,7 @@ class ContentReader(io.BufferedIOBase):
     )  # fmt: skip
 
     def __init__(self, exchange: HTTPExchange, loop_calls: LoopCalls, content: bytes | None = None) -> None:
-        """`content` is None while the content is incomplete."""
+        """`content` is None unless all bytes have arrived."""
         self._exchange = exchange
         self._loop_calls = loop_calls
         # The piece that the worker thread reads, and its position in the piece.

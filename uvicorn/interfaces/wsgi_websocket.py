@@ -103,7 +103,8 @@ class WSGIWebSocket:
     """`environ['uvicorn.websocket']` of a handshake. Not for use on the event loop's thread.
 
     The first `accept`, `receive` or `send` accepts the handshake. Afterwards the application's response is dropped.
-    Without these calls, the response rejects the handshake. When the application ends, the server closes the WebSocket.
+    Without these calls, the response rejects the handshake. The server closes the WebSocket after the application's
+    call.
     """
 
     def __init__(self, takeover: Takeover, loop_calls: LoopCalls, settings: Settings) -> None:
@@ -173,7 +174,10 @@ class WSGIWebSocket:
             raise self._inbox.disconnected()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection. Thread-safe. Raises LocalProtocolError for invalid arguments, or before the accept."""
+        """Close the connection. Thread-safe.
+
+        Raises LocalProtocolError for invalid arguments or during the handshake.
+        """
         check_close(code, reason)
         if self._reply is None and self._session.state is not CLOSED:
             raise LocalProtocolError(
