@@ -34,12 +34,12 @@ logger = logging.getLogger("uvicorn.app")
 
 
 class ASGIAdapter:
-    """`ASGIAdapter(wsgi_app)` is a channels application, `async def app(message, channels)`.
+    """`ASGIAdapter(app)` is a channels application that calls `app`.
 
     `interface` names the kind of `app`. A WSGI application runs on `threads` threads, or on the threads of `executor`.
     If too many requests wait for a thread, the next request gets 503. WebSockets are rejected.
 
-    Servers await `startup` and `shutdown`. Without `startup`, the first request starts `app`.
+    Servers may await `startup` and `shutdown`. Otherwise, the first request starts `app`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ASGIAdapter:
         self._lock = threading.Lock()
 
     def __uvicorn_interface__(self, settings: Settings) -> Interface:
-        """Return the interface that a server uses instead of this adapter."""
+        """Build an interface that serves `app` without this adapter."""
         settings = replace(settings, interface=self._name, threads=self._threads or settings.threads)
         if self._name == "wsgi":
             return WSGIInterface(self.app, settings, self._executor)
@@ -74,7 +74,7 @@ class ASGIAdapter:
 
     @property
     def __uvicorn_adapted__(self) -> tuple[Any, object]:
-        """The application and its pool, by which a Router recognizes equal adapters."""
+        """The application and its pool. A Router compares both."""
         pool = self._threads, self._executor
         return self.app, None if pool == (None, None) else pool
 
@@ -83,11 +83,11 @@ class ASGIAdapter:
         return ASGIAdapter(wrap(self.app), threads=self._threads, executor=self._executor, interface=self._name)
 
     async def startup(self) -> None:
-        """Start the application once per process, before the first request (interface rule R15)."""
+        """Start the application, unless it has already started."""
         await self._begun().ended()
 
     async def shutdown(self) -> None:
-        """Shut the application down and end its threads, after the last request."""
+        """Shut the application down, and end its threads."""
         starting, self._starting = self._starting, None
         if starting is not None:
             if isinstance(starting.interface, ThreadedInterface):
@@ -98,7 +98,7 @@ class ASGIAdapter:
         """Answer `message` through `channels['reply']`.
 
         Raises the application's exception, ResponseAborted or StartupError.
-        An ApplicationError replaces special exceptions such as OSError and SystemExit.
+        Exceptions such as OSError and SystemExit are raised as ApplicationError.
         """
         kind = message.get("channel", "http.request")
         if kind == "websocket.connect":
@@ -181,7 +181,7 @@ class ChannelsGateway(MessageGateway):
         except Exception as error:
             if not isinstance(error, ClientDisconnected):
                 logger.error(
-                    "%s: the body channel failed; the request content is incomplete", self.exchange, exc_info=error
+                    "%s: body.receive() failed; treating the content as incomplete", self.exchange, exc_info=error
                 )
             closed = True
         finally:

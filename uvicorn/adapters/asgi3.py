@@ -34,9 +34,9 @@ _HALF_CLOSED_SECONDS: Final = Settings().half_closed_seconds
 
 
 class ASGI3Adapter:
-    """`ASGI3Adapter(app)` is an ASGI 3 application, which serves HTTP, WebSocket and lifespan.
+    """`ASGI3Adapter(app)` is an ASGI 3 application for HTTP, WebSocket and lifespan.
 
-    `app` is a channels, consumer or WSGI application. `interface` names its kind. By default, the signature decides.
+    `app` is a channels, consumer or WSGI application. `interface` names its kind. By default, its signature decides.
     WSGI applications and plain functions run on `threads` threads, by default 16.
 
     `allowed_origins` lists the origins whose pages may open a WebSocket. `*` allows all origins.
@@ -74,7 +74,7 @@ class ASGI3Adapter:
         """Serve one request, one WebSocket, or the process's lifespan.
 
         Raises the application's exception, ResponseAborted or StartupError.
-        An ApplicationError replaces special exceptions such as OSError and SystemExit.
+        Exceptions such as OSError and SystemExit are raised as ApplicationError.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -97,7 +97,7 @@ class ASGI3Adapter:
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """If `app` is a Router or a Shift, its `__uvicorn_interface__`. Otherwise None."""
+        """`app.__uvicorn_interface__` if `app` is a Router or a Shift, otherwise None."""
         return (
             getattr(self.app, "__uvicorn_interface__", None) if isinstance(self._interface, OwningInterface) else None
         )

@@ -42,7 +42,7 @@ class ASGI3WebSocketGateway(MessageGateway, WebSocketGateway):
         self.session = WebSocketSession(self, self.exchange, list(scope.get("subprotocols") or ()))
 
     async def serve(self, interface: Interface, allowed_origins: Collection[str]) -> None:
-        """Call the application. Return when the connection is closed."""
+        """Call the application, and wait until the connection is closed."""
         event = await self._receive()
         session, request = self.session, self.exchange
         if event["type"] != "websocket.connect":

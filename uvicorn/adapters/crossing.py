@@ -19,20 +19,20 @@ logger = logging.getLogger("uvicorn.app")
 
 
 def crossing(error: BaseException) -> Exception:
-    """If servers treat `error` specially, return an ApplicationError. Otherwise, return `error`."""
+    """Return an ApplicationError for exceptions such as SystemExit, otherwise `error`."""
     if isinstance(error, Exception) and not isinstance(error, (OSError, StopIteration)):
         return error
     return ApplicationError.of(error)
 
 
 def log_uncaught(where: str, error: Exception) -> None:
-    """Log an exception that cannot be raised to the caller. ResponseAborted is ignored."""
+    """Log `error`, unless it is a ResponseAborted."""
     if not isinstance(error, ResponseAborted):
         log_failure(where, error)
 
 
 class AdapterGateway(HTTPGateway):
-    """Base class of the gateways to another server, with flow control."""
+    """Base class of the gateways to another server."""
 
     #: The server, for warnings.
     server = "the server around the adapter"
@@ -58,7 +58,7 @@ class AdapterGateway(HTTPGateway):
         return True
 
     def take_failure(self) -> Exception:
-        """Return and forget the failure. The caller must not store it in a variable."""
+        """Return and forget the stored exception. Do not assign it to a variable."""
         # A variable in a frame of the traceback would be a reference cycle.
         failure, self._failure = self._failure, None
         assert failure is not None

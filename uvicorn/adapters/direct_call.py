@@ -49,7 +49,6 @@ class DirectCall(WSGICall):
         self.failure: Exception | None = None
 
     def end(self) -> None:
-        """Release the exchange. If the response is incomplete, later sends raise."""
         if self.exchange.state < COMPLETE:
             self._give_up()
         if self.failure is not None:

@@ -16,7 +16,7 @@ HOP_BY_HOP: Final = frozenset(name.decode() for name in fields.HOP_BY_HOP)
 
 @final
 class ResponseChecks:
-    """Checks one response. Call `start`, then `count` for each further piece of content."""
+    """Checks one response. `start` checks the beginning, and `count` checks later content."""
 
     __slots__ = ("_declared", "_empty", "_sent")
 
@@ -30,7 +30,7 @@ class ResponseChecks:
         more_content: bool,
         phrase: str = "",
     ) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Return the status line, fields and content. If `reason` is empty, use `phrase`. Raises LocalProtocolError."""
+        """Return the status line, fields and content to send. Raises LocalProtocolError."""
         empty = method == "HEAD" or status in (204, 304)
         line, fields = decode_response(status, reason, headers, phrase)
         by_name = dict(fields)
@@ -50,7 +50,7 @@ class ResponseChecks:
         return line, fields, self.count(content, more_content)
 
     def count(self, content: bytes, more_content: bool) -> bytes:
-        """Return the content to send. Raises LocalProtocolError if content-length does not match."""
+        """Count and return the content to send. Raises LocalProtocolError."""
         if self._empty:
             return b""
         self._sent += len(content)

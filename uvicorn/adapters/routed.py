@@ -1,4 +1,4 @@
-"""Finds the application behind a Router for a direct call by another server."""
+"""Lets another server call the applications behind a Router directly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uvicorn.routing.table import field_value, host_name, intended_method
 
 
 def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return the WSGI application and its environ. For other applications, return None."""
+    """Return the matching WSGI application and its environ, or None."""
     path_info: str = environ.get("PATH_INFO", "")
     script_name: str = environ.get("SCRIPT_NAME", "")
     if (script_name and path_info and not path_info.startswith("/")) or not (script_name or path_info):
@@ -42,7 +42,7 @@ def wsgi_call(router: RouterInterface, environ: dict[str, Any]) -> tuple[Callabl
 
 
 def asgi_call(router: RouterInterface, scope: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
-    """Return the ASGI application and its scope. For other applications, return None."""
+    """Return the matching ASGI application and its scope, or None."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path") or ""
     below = path

@@ -13,7 +13,7 @@ from uvicorn.loop_calls import LoopCalls
 
 @final
 class StartupOnce:
-    """Runs an interface's startup once, for callers on all event loops."""
+    """The one startup of an interface, shared by all event loops."""
 
     def __init__(self, interface: Interface) -> None:
         self.interface = interface
@@ -22,7 +22,7 @@ class StartupOnce:
         self._task: asyncio.Task[None] | None = None
 
     async def ended(self) -> None:
-        """Start the application once, and wait until the startup has ended. Raises StartupError."""
+        """Start the application, or wait for its startup. Raises StartupError."""
         task = self._task
         if task is None:
             with self._lock:

@@ -36,10 +36,11 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class WSGIAdapter:
-    """`WSGIAdapter(async_app)` is a WSGI callable `app(environ, start_response)` for any WSGI server.
+    """`WSGIAdapter(app)` is a WSGI application that calls an asynchronous `app`.
 
-    `interface` names the kind of application. By default, the signature decides. Safe to create before a fork.
-    The application's `startup` runs before the first request. Its `shutdown` runs when the process ends.
+    `interface` names the kind of `app`. By default, its signature decides.
+    `startup` of `app` runs before the first request. `shutdown` of `app` runs when the process ends.
+    An adapter may be created before a fork.
     """
 
     def __init__(self, app: Callable[..., Any], *, interface: str = "auto") -> None:
@@ -56,7 +57,7 @@ class WSGIAdapter:
 
         Raises StartupError or the application's exception.
         Once the response has begun, the returned iterable raises the application's exception.
-        An ApplicationError replaces special exceptions such as OSError and SystemExit.
+        Exceptions such as OSError and SystemExit are raised as ApplicationError.
         """
         interface, thread = self._started()
         if isinstance(interface, RouterInterface) and (found := wsgi_call(interface, environ)) is not None:
@@ -66,14 +67,14 @@ class WSGIAdapter:
         if "HTTP_TRANSFER_ENCODING" in environ and not self._has_warned and content_length(environ) == UNREADABLE:
             self._has_warned = True
             logger.warning(
-                "a request with chunked content was rejected: the WSGI server does not decode it (environ has "
-                "no wsgi.input_terminated); use a server such as gunicorn, or a proxy, that decodes it"
+                "a request with chunked content was rejected: the WSGI server does not set wsgi.input_terminated; "
+                "use a server or a proxy that decodes chunked content, for example gunicorn"
             )
         return WSGIGateway(interface, environ, thread).respond(start_response)
 
     @property
     def __uvicorn_interface__(self) -> Any:
-        """If `app` is a Router or a Shift, its `__uvicorn_interface__`. Otherwise None."""
+        """`app.__uvicorn_interface__` if `app` is a Router or a Shift, otherwise None."""
         return getattr(self.app, "__uvicorn_interface__", None) if self._has_router else None
 
     def _started(self) -> tuple[Interface, LoopThread]:
@@ -102,7 +103,7 @@ class WSGIAdapter:
 
 @final
 class WSGIGateway(AdapterGateway):
-    """One request of a WSGI server."""
+    """The gateway of one WSGI request."""
 
     server = "the WSGI server"
     _checks: ResponseChecks
@@ -160,7 +161,7 @@ class WSGIGateway(AdapterGateway):
             raise
 
     def client_gone(self) -> None:
-        """End the exchange after the server has stopped iterating."""
+        """End the exchange, because the server has stopped iterating."""
         self._post(self._on_loop_gone)
 
     def _next(self) -> Any:

@@ -1,1 +1,1 @@
-"""Worker threads and event loops: pools, calls between threads, flow control."""
+"""Worker threads, calls between threads, and flow control."""

@@ -1,4 +1,4 @@
-"""Flow control between producers and consumers, also across threads."""
+"""Flow control between producers and consumers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HIGH_WATER_BYTES: Final = 65536
 
 @final
 class FlowControl:
-    """Counts unconsumed bytes. For use on the event loop's thread, except `consumed`."""
+    """Counts unconsumed bytes. Only `consumed` may be called on other threads."""
 
     __slots__ = ("_consumed", "_unsent", "_waiters", "put")
 
@@ -38,7 +38,7 @@ class FlowControl:
             self._unsent.add(size)
 
     def shortage(self, size: int, settings: Settings, most_messages: int = 0) -> str:
-        """Return a warning if a send would exceed a limit of rule R17. Otherwise return ""."""
+        """Return a warning if a send of `size` bytes would exceed a limit, otherwise ""."""
         untaken = self.put - self._consumed
         if untaken <= HIGH_WATER_BYTES:
             self._unsent = None
@@ -55,7 +55,7 @@ class FlowControl:
         return self._unsent
 
     def consumed(self, count: int) -> bool:
-        """Count consumed bytes. Return whether the caller must call `wake`. For use on the consumer's thread."""
+        """Count consumed bytes. Return whether the caller must call `wake`."""
         self._consumed += count
         return bool(self._waiters) and not self.above_high_water
 
@@ -65,7 +65,7 @@ class FlowControl:
             self._waiters.wake()
 
     async def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until below the high-water mark, or until `is_over()` is true."""
+        """Wait until producers may continue, or `is_over()` is true."""
         while self.above_high_water and not is_over():
             waiters = self._waiters
             if waiters is None:

@@ -66,7 +66,7 @@ class LoopThread:
         self._hooks.append(hook)
 
     def stop(self) -> None:
-        """Await the hooks of `at_stop`, then stop the loop."""
+        """Run the hooks added by `at_stop`, then stop the loop."""
         if self.process == os.getpid() and not self.is_stopped:
             stopping = self.calls.start(self._finish)
             try:

@@ -22,14 +22,14 @@ class Waker:
         self._queue.put(None)
 
     def wait(self) -> None:
-        """Wait until `wake` has been called since the last `wait`."""
+        """Wait for a call of `wake`."""
         # Signal handlers may raise here.
         self._queue.get()
 
 
 @final
 class EventWaker(Waker):
-    """A waker on a Linux eventfd."""
+    """A waker that uses a Linux eventfd."""
 
     __slots__ = ("_descriptor",)
 
@@ -70,6 +70,5 @@ class WakerPool:
             return new_waker()
 
     def give_back(self, waker: Waker) -> None:
-        """Return `waker` to the pool."""
         if len(self._idle) < _MOST_IDLE:
             self._idle.append(waker)

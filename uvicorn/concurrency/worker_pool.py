@@ -36,8 +36,7 @@ class Job(Protocol):
 
     def run(self) -> object: ...
 
-    def cancel(self) -> object:
-        """Cancel the job, because no worker will call `run`."""
+    def cancel(self) -> object: ...
 
 
 @final
@@ -81,13 +80,13 @@ class WorkerPool(Executor):
 
     @property
     def alive(self) -> int:
-        """The number of living workers that are not detached."""
+        """The number of workers, without detached workers."""
         # A copy in one step: while a tuple is made, other threads may change the set.
         return sum(worker.is_alive() for worker in self._workers.copy())
 
     @property
     def detached(self) -> int:
-        """The number of detached workers that have not ended."""
+        """The number of detached workers that still run."""
         return len(self._detached)
 
     @property
@@ -101,7 +100,7 @@ class WorkerPool(Executor):
         return len(self._jobs)
 
     def post(self, job: Job) -> None:
-        """Queue `job`. Raises PoolFull, or RuntimeError after `shutdown`. For use on the event loop's thread."""
+        """Queue `job`, on the event loop's thread. Raises PoolFull, or RuntimeError after `shutdown`."""
         if self._forks != forks.forks:
             self._renew()
         jobs = self._jobs

@@ -1,4 +1,4 @@
-"""The content of a request. The state is OPEN, then WHOLE or BROKEN."""
+"""The content of a request. OPEN content becomes WHOLE or BROKEN."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ContentTaker(Protocol):
 
 @final
 class RequestContent:
-    """The buffer of a request's content. Content after the end is dropped."""
+    """The buffer of a request's content. After `feed_eof`, `feed` drops content."""
 
     __slots__ = ("_pieces", "_receivers", "_taker", "asked", "buffered_bytes", "state")
 

@@ -32,7 +32,7 @@ OTHER_PATHS: Final = "(other paths)"
 
 
 class Place(NamedTuple):
-    """The place of an application in a site."""
+    """The route to an application, through Routers, Mounts and Shifts."""
 
     #: The endpoint of its exchanges, or an equal one.
     endpoint: Endpoint
@@ -95,7 +95,7 @@ class EntryCounts:
         self.fallbacks = 0
 
     def fold(self) -> None:
-        """Add `buckets` to the sums, then empty `buckets`."""
+        """Add the latest requests to the totals."""
         for number, statuses in enumerate(self.buckets):
             if statuses:
                 for status, sent in statuses.items():
@@ -106,7 +106,7 @@ class EntryCounts:
 
     @property
     def cells(self) -> list[int]:
-        """The numbers of requests by status class and bucket."""
+        """The numbers of requests by status class and duration."""
         self.fold()
         return self._cells.copy()
 
@@ -153,7 +153,7 @@ class Counts:
             self.lanes[name if name not in self.lanes else f"{name} ({len(self.lanes) + 1})"] = lane
 
     def fold(self) -> None:
-        """Add the latest records to the sums. Called once a second."""
+        """Add the latest requests to the totals. Called once a second."""
         for entry in self.entries:
             entry.fold()
 

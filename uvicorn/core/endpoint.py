@@ -72,7 +72,7 @@ class Endpoint:
         return seen
 
     def release(self) -> None:
-        """Drop the context variables. Called when the connection ends."""
+        """Drop the context variables."""
         self.context = None
         if self.seen is not None:
             self.seen.release()
@@ -85,7 +85,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether the connection belongs to the parent process."""
+        """Whether this process is a fork of the connection's process."""
         return self.forks != forks.forks
 
     def is_cut(self, path: str) -> bool:

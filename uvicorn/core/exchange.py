@@ -1,7 +1,7 @@
 """An exchange is one HTTP request and its response, between a gateway and an interface (RFC 9110).
 
 The table shows the states of the response. A cell names the effects of an event, then the next state.
-`error` raises LocalProtocolError. `-` never happens. tests/core/test_exchange.py reads the table.
+`error` raises LocalProtocolError. `-` marks events that never happen. tests/core/test_exchange.py reads the table.
 
     event               WAITING           STREAMING              COMPLETE   CLOSED
     respond, last       COMPLETE          error                  error      drop
@@ -77,7 +77,7 @@ class HTTPGateway(Gateway):
         raise NotImplementedError
 
     def send_trailers(self, exchange: HTTPExchange, headers: Headers) -> None:
-        """End the response with trailers, where the protocol allows them."""
+        """End the response, with trailers if the protocol allows them."""
         self.send_content(exchange, b"", False)
 
     async def send_file(self, exchange: HTTPExchange, file: FileIO, count: int, start: int = 0) -> None:
@@ -94,7 +94,7 @@ class HTTPGateway(Gateway):
             await exchange.drain()
 
     def want_content(self, exchange: HTTPExchange) -> None:
-        """Resume reading from the client. If expected, send "100 Continue"."""
+        """Resume reading. If the client expects "100 Continue", send it."""
         raise NotImplementedError
 
     def content_taken(self, exchange: HTTPExchange) -> None:
@@ -113,7 +113,7 @@ class HTTPGateway(Gateway):
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` after `seconds`, unless the returned function is called first."""
+        """Call `cancel` if the handler continues too long. The returned function prevents this."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
@@ -181,7 +181,7 @@ class HTTPExchange(ExchangeEnd):
 
     @property
     def root_path(self) -> str:
-        """The root path. If `path` is outside the root path, an empty string."""
+        """The root path, or "" if `path` is outside the root path."""
         root_path = self.endpoint.root_path
         return root_path if is_below(self.path, root_path) else ""
 
@@ -210,7 +210,7 @@ class HTTPExchange(ExchangeEnd):
         return self.receive_now() or await self.receive_later()
 
     async def receive_later(self) -> tuple[bytes, bool]:
-        """Wait for content. For use after `receive_now` has returned None."""
+        """Wait for content, after `receive_now` has returned None."""
         while True:
             receivers = self.content.receivers()
             # Added before the gateway is asked, because the gateway may feed content immediately.
@@ -235,7 +235,7 @@ class HTTPExchange(ExchangeEnd):
         return received
 
     def receive_whole(self) -> bytes | None:
-        """Return the whole content, or None if content is missing."""
+        """Return the whole content, or None before all of it has arrived."""
         content = self.content.take_whole()
         if content is not None and self.has_content:
             self.gateway.content_taken(self)
@@ -249,7 +249,7 @@ class HTTPExchange(ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Ask for more content if `waiting_bytes` is 0."""
+        """Set the taker's buffered bytes. If the number is 0, ask for more content."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:
@@ -258,11 +258,11 @@ class HTTPExchange(ExchangeEnd):
     def respond(
         self, status: int, headers: Headers = (), content: bytes = b"", more_content: bool = False, reason: bytes = b""
     ) -> None:
-        """Begin the response. Without `more_content`, end it. Raises LocalProtocolError."""
+        """Begin the response. If `more_content` is false, also end it. Raises LocalProtocolError."""
         if self.state is not WAITING:
             if self.state is CLOSED:
                 return
-            raise LocalProtocolError(f"response: expected content, got a second status in state {self.state.name}")
+            raise LocalProtocolError(f"response: expected one status, got a second one in state {self.state.name}")
         if type(content) is not bytes:
             content = as_bytes(content)
         if more_content and (self.method == "HEAD" or status == 204 or status == 304):
@@ -282,7 +282,7 @@ class HTTPExchange(ExchangeEnd):
                 self._end()
 
     def write(self, content: bytes, more_content: bool = True) -> None:
-        """Send content. Without `more_content`, end the response. Raises LocalProtocolError."""
+        """Send content. If `more_content` is false, end the response. Raises LocalProtocolError."""
         if self.state is not STREAMING:
             if self.state is WAITING:
                 raise LocalProtocolError("response: expected a status, got content in state WAITING")
@@ -340,7 +340,7 @@ class HTTPExchange(ExchangeEnd):
         await self.gateway.drain()
 
     def app_failed(self, reason: str) -> None:
-        """If the response has begun, abort it. Otherwise respond 500. Logs nothing."""
+        """Respond 500, or abort a response that has begun."""
         if self.state is WAITING:
             self.respond(500, ERROR_HEADERS, b"Internal Server Error\n")
         elif self.state is STREAMING:
@@ -352,7 +352,7 @@ class HTTPExchange(ExchangeEnd):
             self.disconnect()
 
     def break_off(self, reason: str) -> None:
-        """Abort the connection and drop unsent bytes."""
+        """End the connection at once, and drop unsent bytes."""
         if self.state < COMPLETE:
             self.gateway.abandon(self, reason)
             self.disconnect()

@@ -17,5 +17,5 @@ class Gateway:
         """Wait until `write_paused` is false or the client has disconnected."""
 
     def last_send(self) -> Callable[[], object] | None:
-        """If writing is paused, return a function that marks the last send as awaited."""
+        """Return a function to call when the application awaits its latest send."""
         return None

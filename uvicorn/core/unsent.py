@@ -14,7 +14,7 @@ UNAWAITED_MESSAGES: Final = 256
 
 @final
 class UnsentSends:
-    """The sends that wait for one slow client. Call `shortage` before each send, then `add`."""
+    """Records the sends to one slow client. `shortage` checks a send, and `add` records it."""
 
     def __init__(self, unsent: int) -> None:
         # `unsent`, here and below: the number of bytes that the connection buffers now.
@@ -41,17 +41,17 @@ class UnsentSends:
         self._position += size
 
     def last_send(self) -> Callable[[], None]:
-        """Return a function that marks the last send as awaited."""
+        """Return a function to call when the application awaits its latest send."""
         return partial(self._on_await, self._position, self._last_bytes)
 
     def shortage(self, size: int, unsent: int, most_unawaited: int, most: int, most_messages: int = 0) -> str:
-        """Return a warning if a send would exceed a limit. Otherwise return ""."""
+        """Return a warning if a send of `size` bytes would exceed a limit, otherwise ""."""
         return self.unawaited_shortage(size, unsent, most_unawaited, most_messages) or self.pending_shortage(
             size, unsent, most_unawaited, most
         )
 
     def unawaited_shortage(self, size: int, unsent: int, most: int, most_messages: int = 0) -> str:
-        """Return a warning if unawaited sends would exceed a limit. Otherwise return ""."""
+        """As `shortage`, but only for sends that the application has not awaited."""
         self._forget_taken(unsent)
         if 0 < most_messages <= len(self._ends) - self._awaited_messages:
             return f"over {most_messages} unread messages that were not awaited"
@@ -65,7 +65,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Return a warning if the unsent bytes would exceed a limit. Otherwise return ""."""
+        """As `shortage`, but for the sum of unsent bytes."""
         self._forget_taken(unsent)
         # A single send may be larger than `most`.
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):

@@ -56,14 +56,14 @@ class WebSocketGateway(Gateway):
         raise NotImplementedError
 
     def hand_over(self, session: WebSocketSession) -> socket.socket:
-        """Return a socket that carries the client's bytes. Raises OSError."""
+        """Return a socket that acts as the client's connection. Raises OSError."""
         raise NotImplementedError
 
     def catch_up(self) -> None:
-        """Send the remaining bytes of the socket pair to the client. Called before closing."""
+        """Send the client all bytes that the application has written to its socket."""
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
-        """Admit a worker thread, and return a callback for its end. If the handshake is rejected, return None."""
+        """Admit a worker thread, or reject the handshake. Return a callback for the thread's end."""
         raise NotImplementedError
 
     def send_text(self, text: str) -> None:
@@ -109,7 +109,7 @@ class WebSocketSession:
     __slots__ = ("_end_callbacks", "endpoint", "gateway", "listener", "request", "sends", "state", "subprotocols")
 
     def __init__(self, gateway: WebSocketGateway, request: HTTPExchange, subprotocols: Sequence[str]) -> None:
-        """`request` is the opening handshake. The client prefers the first of `subprotocols`."""
+        """`request` is the opening handshake. The client lists `subprotocols` by preference."""
         #: An interface that makes the checks of `send_text` itself may call the gateway's `send_text`.
         self.gateway = gateway
         #: The opening handshake (section 1.3). A response rejects it.
@@ -131,7 +131,7 @@ class WebSocketSession:
     # For interfaces: the application's side
 
     def accept(self, subprotocol: str | None = None, headers: Headers = ()) -> None:
-        """Open the connection, once. Raises LocalProtocolError."""
+        """Open the connection. Raises LocalProtocolError."""
         if self.state is not CONNECTING:
             if self.state is CLOSED:
                 return
@@ -141,13 +141,13 @@ class WebSocketSession:
             self.state = OPEN
 
     def hand_over(self) -> socket.socket:
-        """Return a socket that carries the client's bytes. The application sends the 101 response.
+        """Return a socket that acts as the client's connection. The application sends the 101 response.
 
         Raises LocalProtocolError, ClientDisconnected or OSError.
         """
         if self.state is not CONNECTING:
             raise LocalProtocolError(
-                f"websocket: a connection can be handed over in state CONNECTING only, got state {self.state.name}"
+                f"websocket: expected a handover in state CONNECTING, got one in state {self.state.name}"
             )
         application_end = self.gateway.hand_over(self)
         self.state = OPEN
@@ -172,7 +172,7 @@ class WebSocketSession:
             raise LocalProtocolError("websocket: expected accept, got bytes in state CONNECTING")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection, once. Raises LocalProtocolError for an invalid code or reason."""
+        """Close the connection. Raises LocalProtocolError for an invalid code or reason."""
         check_close(code, reason)
         if self.state is OPEN:
             self.state = CLOSING
@@ -223,7 +223,7 @@ class WebSocketSession:
 
 
 def check_message(text: object, data: object) -> None:
-    """Raise LocalProtocolError for malformed `text` or `data`. None is valid."""
+    """Raise LocalProtocolError if `text` or `data` is malformed. Either may be None."""
     if text is not None:
         if not isinstance(text, str):
             raise _wrong_type("text", "str", text)
