@@ -99,7 +99,7 @@ async def test_asgi_adapter_serves_a_message_with_only_required_keys() -> None:
     assert reply.content == b"POST inline"
 
 
-async def test_adapter_reads_the_body_of_the_message_before_the_body_channel() -> None:
+async def test_content_in_the_message_precedes_content_from_the_body_channel() -> None:
     body = Body({"content": b"", "more_content": True}, {"content": b"b", "more_content": True}, {"content": b"c"})
     reply = await answer(wsgi_apps.app, {"method": "POST", "path": "/echo", "body": b"a"}, body=body)
     assert reply.content == b"POST abc"
@@ -221,7 +221,7 @@ async def test_middleware_may_change_the_messages_of_a_long_response() -> None:
     assert reply.content == b"compressed" * 10
 
 
-async def test_an_adapter_can_be_used_again_after_its_shutdown() -> None:
+async def test_asgi_adapter_serves_requests_after_a_shutdown_and_a_new_startup() -> None:
     adapter = ASGIAdapter(wsgi_apps.app)
     for _ in range(2):
         reply = Reply()
@@ -232,7 +232,7 @@ async def test_an_adapter_can_be_used_again_after_its_shutdown() -> None:
     await adapter.shutdown()
 
 
-def test_asgi_adapter_follows_the_settings_of_each_server() -> None:
+def test_two_servers_apply_their_threads_settings_to_one_asgi_adapter() -> None:
     adapter = ASGIAdapter(wsgi_apps.app)
     pools = [build_interface(adapter, Settings(threads=threads)).executor for threads in (2, 3)]  # type: ignore[attr-defined]
     assert [pool.threads for pool in pools] == [2, 3]
@@ -331,7 +331,7 @@ def test_several_event_loops_may_call_the_adapter_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "uvloop"])
-def test_second_loop_gets_StartupError_when_the_startup_loop_closes(name: str) -> None:
+def test_second_loop_gets_StartupError_when_the_loop_that_runs_startup_closes(name: str) -> None:
     class Hanging(Interface):
         async def startup(self) -> None:
             await first.create_future()
@@ -389,7 +389,7 @@ async def test_application_sees_context_variables_that_a_middleware_has_set() ->
     assert trace.get() == "the middleware's"
 
 
-async def test_request_gets_503_if_the_executor_pickles_its_calls(
+async def test_request_gets_503_if_the_executor_pickles_the_application_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class ProcessLikeExecutor(ThreadPoolExecutor):

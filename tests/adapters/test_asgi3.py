@@ -296,7 +296,7 @@ async def test_http_disconnect_after_the_content_ends_the_asgi3_adapter_call() -
     await host.adapter._interface.shutdown(0)
 
 
-async def test_zero_half_closed_timeout_drops_a_response_after_http_disconnect() -> None:
+async def test_timeout_half_closed_0_drops_a_response_sent_after_http_disconnect() -> None:
     closed = asyncio.Event()
 
     async def app(message: Message, channels: Message) -> None:
@@ -331,7 +331,7 @@ async def test_host_receives_a_response_that_is_sent_after_http_disconnect() -> 
     assert [event.get("body") for event in host.sent] == [None, b"late"]
 
 
-async def test_half_closed_client_gets_nothing_when_the_handler_sends_no_response() -> None:
+async def test_handler_without_a_response_sends_nothing_to_a_half_closed_client() -> None:
     async def app(message: Message, channels: Message) -> None:
         closed = asyncio.Event()
         channels["reply"].on_close(closed.set)
@@ -747,7 +747,7 @@ async def test_websocket_client_that_does_not_read_is_closed_with_1013() -> None
     assert host.sent[-1] == {"type": "websocket.close", "code": 1013, "reason": ""}
 
 
-async def test_empty_messages_to_a_websocket_client_that_does_not_read_close_it_with_1013() -> None:
+async def test_websocket_with_300_unread_empty_messages_is_closed_with_1013() -> None:
     async def app(message: Message, channels: Message) -> None:
         if message["channel"] == "websocket.connect":
             channels["reply"].send({"bytes": bytes(70_000)})

@@ -84,7 +84,7 @@ def test_environ_omits_headers_that_resemble_CONTENT_LENGTH_or_CONTENT_TYPE(key:
     assert key not in seen.environ
 
 
-def test_environ_has_no_remote_port_if_the_wsgi_host_gave_none() -> None:
+def test_environ_omits_REMOTE_PORT_when_the_wsgi_host_omits_it() -> None:
     _, seen = serve(Script(calls=(Start(),)), Request(fields=(("REMOTE_ADDR", "1.2.3.4"),)))
     assert "REMOTE_PORT" not in seen.environ
 

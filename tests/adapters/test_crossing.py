@@ -201,7 +201,7 @@ async def test_cancelled_handler_behind_the_asgi3_adapter_gives_500() -> None:
     assert host.sent[0]["status"] == 500
 
 
-async def test_exception_is_logged_if_the_client_disconnects_before_the_host_gets_it(caplog: Log) -> None:
+async def test_exception_that_a_disconnect_hides_from_the_host_is_logged(caplog: Log) -> None:
     go_on = asyncio.Event()
 
     async def app(message: Message, channels: dict[str, Any]) -> None:

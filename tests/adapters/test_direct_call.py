@@ -203,7 +203,7 @@ async def test_direct_call_raises_if_the_caller_has_already_started_the_response
     assert (response.content, type(site.raised[0])) == (b"from the site", LocalProtocolError)
 
 
-async def test_caller_of_a_direct_call_may_respond_after_an_exception() -> None:
+async def test_caller_may_send_a_response_after_its_direct_call_raises() -> None:
     class FallingBack(Site):
         async def fall_back(self, channels: Message) -> None:
             await ok(channels)
@@ -370,7 +370,7 @@ async def test_direct_call_logs_an_exception_raised_after_its_caller_is_cancelle
     assert caplog.text.count("ValueError: late") == 1
 
 
-async def test_shutdown_sends_no_response_for_a_cancelled_queued_direct_call() -> None:
+async def test_cancelled_direct_call_in_the_queue_gets_no_response_at_shutdown() -> None:
     app = Blocking()
     site = Impatient(app)
     first, _ = site.conversation.connect()

@@ -82,7 +82,7 @@ def test_every_request_gets_the_same_response_as_under_gunicorn(site: Site, way:
 @pytest.mark.parametrize("site", ["django"], indirect=True)
 @pytest.mark.parametrize("name", DJANGO_REQUESTS)
 @pytest.mark.parametrize("way", OURS)
-def test_every_conversation_with_django_is_the_same_as_under_gunicorn(site: Site, way: str, name: str) -> None:
+def test_django_site_gives_the_same_responses_as_under_gunicorn(site: Site, way: str, name: str) -> None:
     compare(site, way, name, DJANGO_REQUESTS[name])
 
 

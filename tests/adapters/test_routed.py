@@ -49,7 +49,7 @@ def test_M6_host_header_selects_the_application_on_a_wsgi_host() -> None:
     assert on_wsgi(adapter, "/x", HTTP_HOST="other.example")[0] == "wsgi"
 
 
-def test_M5_wsgi_preflight_goes_to_the_application_for_the_requested_method() -> None:
+def test_M5_requested_method_selects_the_application_for_a_wsgi_preflight() -> None:
     adapter = WSGIAdapter(Router(Route("/a", channels_app, methods=("PUT",)), default=wsgi_app))
     fields = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "PUT"}
     assert on_wsgi(adapter, "/a", method="OPTIONS", **fields)[0] == "channels"
@@ -60,7 +60,7 @@ def test_M5_wsgi_preflight_goes_to_the_application_for_the_requested_method() ->
     ("script_name", "path_info", "status"),
     [("", "", 200), ("/base", "", 404), ("", "a/x", 404), ("/base", "a/x", 200), ("", "/a/\u20ac", 200)],
 )
-def test_M33_unusual_path_gets_the_same_status_for_wsgi_and_channels(
+def test_M33_wsgi_and_channels_routes_give_an_unusual_path_the_same_status(
     script_name: str, path_info: str, status: int
 ) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -112,7 +112,7 @@ def test_M61_a_wsgi_application_is_called_on_the_thread_of_the_host() -> None:
     assert threads == [threading.get_ident()] * 3
 
 
-def test_M61_mount_passes_a_copy_of_environ_and_a_route_passes_the_original() -> None:
+def test_M61_route_passes_the_environ_itself_and_mount_passes_a_copy() -> None:
     seen: list[dict[str, Any]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -255,7 +255,7 @@ async def test_M10_websocket_to_an_http_only_route_is_rejected_on_asgi_hosts() -
         assert host.sent[0]["type"] == ("websocket.http.response.start" if first else "websocket.close")
 
 
-async def test_M62_router_passes_on_the_receive_and_send_callables_of_the_host() -> None:
+async def test_M62_application_gets_the_receive_and_send_callables_of_the_host() -> None:
     seen: list[Any] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -227,7 +227,7 @@ def test_C10_garbage_collection_of_an_unclosed_iterable_disconnects_the_applicat
     assert isinstance(app.error, ChannelClosed)
 
 
-def test_wsgi_host_may_call_on_one_thread_and_iterate_on_another() -> None:
+def test_wsgi_host_may_iterate_a_response_on_a_second_thread() -> None:
     iterable = WSGIAdapter(ASGIAdapter(wsgi_apps.app))(environ_of("/generator"), ignore)
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(lambda: b"".join(iterable)).result(30) == b"0\n1\n2\n3\n4\n"
@@ -256,7 +256,7 @@ def test_closing_the_iterable_wakes_the_thread_that_waits_for_content() -> None:
             iterating.result(30)
 
 
-def test_one_host_thread_may_receive_the_exception_while_another_closes_the_iterable(
+def test_exception_reaches_one_host_thread_while_another_closes_the_iterable(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Channels) -> None:

@@ -63,7 +63,7 @@ def test_a_broadcast_url_without_a_scheme_is_rejected() -> None:
         ("redis+py://host?protocol=3", "unknown or reserved option 'protocol'"),
     ],
 )
-def test_the_error_for_an_unusable_redis_py_url_shows_what_was_expected(url: str, complaint: str) -> None:
+def test_error_for_an_invalid_broadcast_url_explains_the_invalid_part(url: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         backend_from_url(url)
 

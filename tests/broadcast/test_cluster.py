@@ -161,7 +161,7 @@ async def test_cluster_backend_that_stops_during_its_start_leaves_no_task(cluste
         cluster[1].resume()
 
 
-async def test_a_server_that_is_not_a_cluster_is_logged(
+async def test_cluster_backend_logs_that_the_redis_server_is_not_a_cluster(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(url_of([own_redis])) as (backend, _):

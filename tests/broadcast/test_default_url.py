@@ -86,7 +86,7 @@ async def test_memory_backend_is_chosen_with_a_warning_if_no_local_redis_respond
 
 
 @pytest.mark.parametrize("source", ["by the server", "by the environment"])
-async def test_several_processes_never_use_the_memory_backend_by_default(
+async def test_several_processes_use_redis_by_default_although_redis_is_down(
     source: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if source == "by the server":

@@ -37,7 +37,7 @@ def test_random_payloads_raise_only_MalformedMessage(payload: bytes) -> None:
     assert isinstance(message, dict)
 
 
-def test_message_without_bytes_is_json_with_one_added_key() -> None:
+def test_text_message_is_encoded_as_json_with_one_added_key() -> None:
     payload = encode({"text": "naïve"}).numbered("ab12", 7)
     assert json.loads(payload) == {"text": "naïve", "_uvicorn": ["ab12", 7]}
 

@@ -292,7 +292,7 @@ async def test_killed_publisher_connection_leaves_no_gap(own_redis: RedisServer,
         assert course(recorder, "two") == [b"before", b"after"]
 
 
-async def test_subscriber_that_redis_disconnects_as_too_slow_gets_a_gap(tmp_path: Path, scheme: str) -> None:
+async def test_slow_subscriber_gets_a_gap_after_redis_disconnects_it(tmp_path: Path, scheme: str) -> None:
     limit = ("--client-output-buffer-limit", "pubsub", "1mb", "0", "0")
     with running(RedisServer(tmp_path, *limit)) as server:
         async with listening(url_of(server, scheme), *GROUPS) as (backend, recorder):
@@ -336,7 +336,9 @@ async def test_a_backend_that_is_started_while_redis_is_down_connects_later(
         assert backend.metrics.reconnects == 0
 
 
-async def test_group_changes_during_an_outage_take_effect_after_reconnect(own_redis: RedisServer, scheme: str) -> None:
+async def test_subscribe_and_unsubscribe_during_an_outage_take_effect_afterwards(
+    own_redis: RedisServer, scheme: str
+) -> None:
     async with listening(url_of(own_redis, scheme), *GROUPS, "leaving") as (backend, recorder):
         own_redis.kill()
         await until(lambda: not backend.metrics.connected)

@@ -102,7 +102,7 @@ async def test_sender_with_restarted_sequence_numbers_causes_no_gap() -> None:
     await hub.stop()
 
 
-async def test_gap_that_the_backend_reports_is_not_reported_again() -> None:
+async def test_missing_numbers_after_a_reported_gap_cause_no_second_gap() -> None:
     backend, hub, _, recorder = await with_member("chat")
     backend.receive("chat", {}, number=1)
     backend.lose("chat", since=77.0)

@@ -50,7 +50,7 @@ async def test_B7_adding_a_member_waits_until_the_group_is_subscribed() -> None:
         assert client.reply.sent == ["a"]
 
 
-async def test_adding_a_channel_without_await_makes_it_a_member() -> None:
+async def test_unawaited_add_message_makes_the_channel_a_group_member() -> None:
     async with groups() as client:
         _ = client.send({"group": "chat", "add": client.reply.name})
         await settle()
@@ -119,7 +119,7 @@ async def test_message_is_published_even_if_its_send_is_cancelled() -> None:
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_groups_channel_adds_members_before_it_discards_and_sends() -> None:
+async def test_groups_channel_subscribes_a_new_group_before_it_publishes() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})
@@ -136,7 +136,7 @@ async def test_groups_channel_adds_members_before_it_discards_and_sends() -> Non
         assert [group for group, _ in client.backend.published] == ["new"]
 
 
-async def test_channel_is_no_member_after_a_message_that_adds_and_discards_it() -> None:
+async def test_channel_that_one_message_adds_and_discards_is_not_a_member() -> None:
     async with groups() as client:
         await client.send({"group": "chat", "add": client.reply.name, "discard": client.reply.name})
         client.backend.receive("chat", {"text": "a"})

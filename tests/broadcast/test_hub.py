@@ -65,7 +65,7 @@ async def test_a_client_that_has_disconnected_does_not_become_a_member() -> None
     await hub.stop()
 
 
-async def test_client_that_rejoins_often_has_one_close_callback() -> None:
+async def test_client_has_one_close_callback_after_joining_and_leaving_100_times() -> None:
     _, hub, reply, _ = await with_member()
     for _ in range(100):
         hub.add("chat", reply.name, reply, Context())
@@ -199,7 +199,7 @@ async def test_failed_publish_without_await_logs_nothing() -> None:
     await hub.stop()
 
 
-async def test_hub_that_ignores_failures_raises_nothing_for_a_failed_publish() -> None:
+async def test_failed_publish_raises_nothing_if_raise_unavailable_is_off() -> None:
     backend = ScriptedBackend()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub = await started_hub(backend, HubOptions(raise_unavailable=False))

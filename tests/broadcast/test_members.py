@@ -330,7 +330,7 @@ async def test_a_slow_client_that_leaves_its_only_group_gets_no_queued_message()
         assert reply.sent == []
 
 
-async def test_slow_client_leaves_all_groups_although_its_disconnect_raises(
+async def test_slow_client_leaves_all_groups_even_if_disconnecting_it_raises(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Stubborn(Reply):
@@ -409,7 +409,7 @@ async def test_B17c_queue_limit_includes_the_memory_of_small_objects() -> None:
         assert slow.broken_off == "slow consumer"
 
 
-async def test_message_that_some_members_reject_reaches_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_reaches_a_member_although_two_other_members_reject_it(caplog: pytest.LogCaptureFixture) -> None:
     async with Group() as group:
         members = [await group.member() for _ in range(3)]
         for unfit in members[:2]:

@@ -78,7 +78,7 @@ async def test_a_memory_backend_that_unsubscribes_before_delivery_gets_nothing()
         assert await recorder.receive(1) == [b"y"]
 
 
-async def test_memory_backend_of_the_parent_process_raises_in_a_forked_child() -> None:
+async def test_subscribing_in_a_forked_child_raises_if_the_parent_started_the_backend() -> None:
     async with listening("memory://") as (backend, _):
         assert isinstance(backend, MemoryBackend)
         process, backend._process = backend._process, 1

@@ -196,7 +196,7 @@ async def test_B3_the_application_is_notified_of_a_gap_before_the_next_message()
         await client.lose()
 
 
-async def test_gap_is_passed_to_the_callback_and_not_to_the_application() -> None:
+async def test_on_gap_callback_receives_the_gap_and_the_application_does_not() -> None:
     events: list[Message] = []
 
     async def called_back(message: Message, channels: Channels) -> None:
@@ -553,7 +553,7 @@ async def test_a_failed_startup_of_the_application_disconnects_the_backend() -> 
     assert backend.stopped
 
 
-async def test_middleware_asks_for_http_disconnect_only_if_its_application_does() -> None:
+async def test_middleware_has_wants_http_disconnect_only_if_the_application_has_it() -> None:
     class Wants:
         wants_http_disconnect = True
 
@@ -582,7 +582,7 @@ def test_middleware_call_with_a_wrong_number_of_arguments_raises() -> None:
         BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
 
 
-def test_both_spellings_of_BroadcastMiddleware_mean_the_same_class() -> None:
+def test_BroadCastMiddleware_is_an_alias_of_BroadcastMiddleware() -> None:
     assert BroadCastMiddleware is BroadcastMiddleware
     assert uvitools.broadcast.BroadcastMiddleware is uvitools.broadcast.BroadCastMiddleware is BroadcastMiddleware
     assert broadcast.BroadcastMiddleware is BroadcastMiddleware

@@ -61,7 +61,7 @@ def test_alternating_publish_failures_and_successes_do_not_flood_the_log(caplog:
     assert len(caplog.messages) == 3
 
 
-def test_recorded_publish_error_is_marked_as_reported() -> None:
+def test_outage_marks_the_publish_error_as_reported() -> None:
     error = BroadcastUnavailable("Redis is down")
     assert not error.reported
     Outage().failed(error)

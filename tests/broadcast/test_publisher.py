@@ -324,7 +324,7 @@ def test_a_publisher_whose_connection_is_refused_raises_an_error_with_the_addres
         publish("chat", {}, url="redis://127.0.0.1:1")
 
 
-def test_failed_publish_uses_no_sequence_number(own_redis: RedisServer) -> None:
+def test_first_successful_publish_gets_sequence_number_1_after_failures(own_redis: RedisServer) -> None:
     own_redis.kill()
     with Publisher(own_redis.url) as publisher:
         for _ in range(3):
@@ -394,7 +394,7 @@ def test_ten_threads_share_one_connection(redis_server: RedisServer) -> None:
         assert [message["_uvicorn"][1] for message in heard] == list(range(1, 201))
 
 
-def test_publish_raises_if_other_threads_publish_for_too_long(own_redis: RedisServer) -> None:
+def test_publish_raises_if_other_threads_hold_the_connection_past_the_timeout(own_redis: RedisServer) -> None:
     with Publisher(own_redis.url, timeout=0.05) as publisher, publisher._lock:
         with pytest.raises(BroadcastUnavailable, match="other threads were publishing"):
             publisher.publish("chat", {})

@@ -159,7 +159,7 @@ async def test_request_to_add_a_channel_is_answered_after_the_group_is_subscribe
     await hub.stop()
 
 
-async def test_repeated_request_to_add_a_channel_is_answered_if_the_first_answer_failed() -> None:
+async def test_hub_answers_a_repeated_add_request_if_the_first_answer_failed() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()
@@ -364,7 +364,7 @@ async def test_hub_does_not_limit_memberships_from_signed_requests(monkeypatch: 
 # Several hubs of one process receive its control messages.
 
 
-async def test_channel_on_another_event_loop_is_added_by_a_control_message() -> None:
+async def test_hub_publishes_a_request_to_add_a_channel_of_another_event_loop() -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()

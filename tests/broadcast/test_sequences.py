@@ -50,7 +50,7 @@ def test_forgetting_a_group_frees_its_senders() -> None:
     assert lost(sequences, ("a", "x", 9)) == [0]
 
 
-def test_at_the_limit_the_least_recent_group_starts_again_at_number_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_group_removed_from_the_stored_sequences_is_numbered_from_1_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_GROUPS", 2)
     sequences = SentSequences()
     assert [sequences.next(group) for group in ("a", "b", "a", "c", "a", "b")] == [1, 1, 2, 1, 3, 1]

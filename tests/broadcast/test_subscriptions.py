@@ -71,7 +71,7 @@ async def test_ten_thousand_members_of_one_group_cause_one_backend_call() -> Non
     assert backend.calls == [("+", ["a"])]
 
 
-async def test_groups_that_are_requested_during_a_backend_call_share_the_next_call() -> None:
+async def test_groups_requested_while_the_backend_is_busy_are_subscribed_together() -> None:
     backend = RecordingBackend()
     backend.may_answer.clear()
     backend.subscriptions.want("a")
@@ -93,7 +93,7 @@ async def test_a_dropped_group_is_unsubscribed() -> None:
     assert backend.subscriptions.active == frozenset()
 
 
-async def test_group_that_a_caller_requests_during_unsubscribe_is_subscribed_again() -> None:
+async def test_group_requested_during_the_unsubscribe_call_is_subscribed_again() -> None:
     backend = RecordingBackend()
     backend.subscriptions.want("a")
     await settle()
@@ -166,7 +166,7 @@ async def test_failed_subscription_is_retried_when_a_caller_requests_it_again() 
     assert backend.subscriptions.active == {"a", "b"}
 
 
-async def test_subscription_that_succeeds_on_retry_is_reported_as_late(
+async def test_group_is_reported_as_late_when_a_retry_subscribes_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(subscriptions, "RETRY_SECONDS", 0.001)

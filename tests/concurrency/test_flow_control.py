@@ -46,7 +46,7 @@ async def test_producer_is_woken_after_another_producer_was_cancelled() -> None:
     assert given_up.cancelled()
 
 
-async def test_producer_does_not_miss_a_consumption_just_before_its_wait() -> None:
+async def test_producer_does_not_wait_if_bytes_are_consumed_just_before_the_wait() -> None:
     flow = FlowControl()
     flow.put = HIGH_WATER_BYTES + 1
 

@@ -162,7 +162,7 @@ def test_loop_thread_cancels_running_tasks_when_it_stops() -> None:
 
 
 @pytest.mark.parametrize("method", ["call", "run", "wait"])
-def test_loop_thread_serves_a_thread_that_a_cancelled_task_waits_for(method: str) -> None:
+def test_cancelled_task_can_wait_for_a_thread_that_calls_the_loop_thread(method: str) -> None:
     thread = LoopThread()
     pool = WorkerPool(1)
     served: list[object] = []

@@ -144,7 +144,7 @@ def test_C12_pool_shutdown_in_a_forked_child_does_not_stop_the_parent_pool() -> 
     pool.shutdown()
 
 
-async def test_pool_accepts_as_many_jobs_as_it_has_threads_and_queue_places() -> None:
+async def test_pool_of_4_threads_and_2_queue_places_rejects_the_7th_job() -> None:
     pool = WorkerPool(threads=4, queue=2)
     release = threading.Event()
     for _ in range(6):
@@ -284,7 +284,7 @@ async def test_pool_starts_no_second_worker_while_the_first_makes_progress(compu
     pool.shutdown()
 
 
-def test_pool_does_not_take_back_a_started_job() -> None:
+def test_removing_a_started_job_from_the_pool_queue_does_nothing() -> None:
     pool = WorkerPool(threads=1)
     pool._take_back(Calling(int), RuntimeError("the worker pool has been shut down"))
     assert len(pool._jobs) == 0

@@ -39,7 +39,7 @@ def test_taking_content_joins_small_pieces() -> None:
     assert content.buffered_bytes == 0
 
 
-def test_taking_large_content_pieces_makes_no_copy() -> None:
+def test_large_content_pieces_are_taken_without_a_copy() -> None:
     pieces = [bytes([number]) * 20000 for number in range(3)]
     content = content_of(*pieces)
     content.feed_eof()
@@ -103,7 +103,7 @@ async def test_receiver_is_woken_by_each_piece_of_content_and_by_the_end() -> No
     assert woken == [(b"a", True), (b"", False)]
 
 
-def test_late_receiver_of_content_gets_earlier_and_later_content() -> None:
+def test_taker_added_after_the_first_piece_gets_all_content() -> None:
     content, taker = content_of(b"a"), Taker()
     content.pass_to(taker)
     content.feed(b"bc")

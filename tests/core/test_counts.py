@@ -116,7 +116,7 @@ async def test_request_whose_client_disconnects_is_counted_without_a_status() ->
     await conversation.interface.shutdown(0)
 
 
-async def test_disconnect_does_not_count_the_previous_response_again() -> None:
+async def test_response_is_counted_once_if_the_client_disconnects_in_the_next_request() -> None:
     async def app(message: Any, channels: Any) -> None:
         if message["path"] == "/never":
             await asyncio.Event().wait()
@@ -156,7 +156,9 @@ async def test_response_content_of_a_HEAD_request_is_not_counted() -> None:
 @pytest.mark.parametrize("seconds", [0, 1])
 @pytest.mark.parametrize("status", [200, 204, 404])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-async def test_response_adds_one_count_and_the_size_of_its_sent_content(method: str, status: int, seconds: int) -> None:
+async def test_one_response_is_counted_once_with_status_duration_and_sent_bytes(
+    method: str, status: int, seconds: int
+) -> None:
     async def app(message: Any, channels: Any) -> None:
         conversation.clock.advance(seconds)
         await channels["reply"].send({"status": status, "content": b"" if status == 204 else b"1234567"})
@@ -301,7 +303,7 @@ def test_M50_fallback_path_is_truncated_to_200_characters() -> None:
 
 
 @pytest.mark.parametrize("weight", [0, 100])
-async def test_M50_fallback_response_is_counted_for_the_old_application(weight: int) -> None:
+async def test_M50_response_after_a_fallback_is_counted_for_the_old_application_only(weight: int) -> None:
     async def unknown(message: Any, channels: Any) -> None:
         await channels["reply"].send({"status": 404, "content": b""})
 

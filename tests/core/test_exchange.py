@@ -225,7 +225,7 @@ def test_exchange_passes_all_content_to_a_taker_added_at_any_time(passed_after: 
     assert taker.taken == [b"a", b"b", whole]
 
 
-def test_content_that_the_taker_has_not_handled_counts_as_buffered() -> None:
+def test_content_counts_as_buffered_until_the_taker_has_handled_it() -> None:
     made, gateway = exchange(has_content=True)
     made.pass_content(Taker())
     made.content.feed(b"1234")

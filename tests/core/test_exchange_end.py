@@ -60,7 +60,7 @@ def test_end_listener_is_notified_before_the_on_end_callbacks() -> None:
     assert seen == [1, 1]
 
 
-def test_half_closed_exchange_calls_only_its_close_callbacks() -> None:
+def test_half_close_calls_on_close_callbacks_and_no_on_end_callbacks() -> None:
     made, _ = exchange()
     called: list[str] = []
     made.on_end(lambda exchange: called.append("end"))

@@ -72,7 +72,7 @@ def test_bytes_that_the_client_has_read_no_longer_count_as_unsent() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_awaited_send_that_is_partly_read_does_not_change_the_unawaited_count() -> None:
+def test_partly_read_awaited_send_adds_nothing_to_the_unawaited_bytes() -> None:
     client = Client()
     client.send(5000, awaited=True)
     client.send(900)
@@ -97,7 +97,7 @@ def test_sends_may_be_awaited_late_and_in_any_order() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_awaiting_a_send_after_it_was_read_does_not_change_the_counts() -> None:
+def test_awaiting_a_send_that_the_client_has_read_changes_no_count() -> None:
     client = Client()
     client.send(10)
     last = client.sends.last_send()
@@ -125,7 +125,7 @@ def test_awaited_and_unawaited_sends_share_one_limit_of_unsent_bytes() -> None:
 
 
 @pytest.mark.parametrize("awaited", [True, False])
-def test_oversized_send_does_not_use_up_the_limit_of_later_sends(awaited: bool) -> None:
+def test_sends_after_an_oversized_send_have_the_full_limit_of_unread_bytes(awaited: bool) -> None:
     client = Client()
     assert client.shortage(50_000) == ""
     client.send(50_000, awaited)

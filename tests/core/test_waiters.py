@@ -20,7 +20,7 @@ async def test_waking_waiters_wakes_every_waiting_coroutine() -> None:
     assert not waiters
 
 
-async def test_wake_does_not_reach_a_coroutine_that_waits_later() -> None:
+async def test_earlier_wake_does_not_wake_a_coroutine_that_waits_later() -> None:
     waiters = Waiters()
     waiters.wake()
     future = waiters.add()

@@ -139,7 +139,7 @@ def test_state_table_of_the_session_has_every_event() -> None:
 
 
 @pytest.mark.parametrize("state", [OPEN, CLOSING])
-def test_disconnect_of_the_handshake_request_does_not_affect_the_session(state: SessionState) -> None:
+def test_disconnect_of_a_completed_handshake_leaves_the_session_state_unchanged(state: SessionState) -> None:
     made = Made(state)
     assert (made.request.state, made.request.status) == (COMPLETE, 101)
     made.request.disconnect()

@@ -147,7 +147,7 @@ def test_check_w001_reports_persistent_connections_without_django_threads(applic
 @pytest.mark.parametrize(
     ("application", "age"), [("in_threads", 60), ("django_in_threads", None), ("bare", 0), ("in_more_threads", 60)]
 )
-def test_check_w001_ignores_django_threads_and_sites_without_conn_max_age(application: str, age: int | None) -> None:
+def test_check_w001_is_silent_with_django_threads_or_without_conn_max_age(application: str, age: int | None) -> None:
     databases = {"default": {"CONN_MAX_AGE": age, "ENGINE": "django.db.backends.sqlite3"}}
     assert ids(f"{HERE}.{application}", databases=databases) == []
 

@@ -36,7 +36,7 @@ CHANGED = SessionStore()
 CHANGED["cart"] = 1
 
 
-def test_arguments_are_read_from_the_functools_partial_of_asgiref() -> None:
+def test_arguments_are_read_from_a_partial_inside_the_partial_of_asgiref() -> None:
     assert arguments_of(partial(print, "loop", partial(int, "5"))) == ("5",)
     assert arguments_of(partial(int, "5")) == arguments_of(int) == ()
 

@@ -161,7 +161,7 @@ async def test_task_that_outlives_its_request_uses_no_thread_of_an_open_request(
     assert of_requests
 
 
-async def test_call_in_an_old_context_uses_no_thread_of_an_open_request(threads_of: Make) -> None:
+async def test_call_in_the_context_of_an_ended_request_gets_a_separate_thread(threads_of: Make) -> None:
     kept: list[contextvars.Context] = []
 
     async def keep() -> None:

@@ -116,7 +116,7 @@ def test_thread_continues_after_a_call_raises_an_exception(lanes: Lanes) -> None
     lease.end()
 
 
-def test_lease_uses_a_second_thread_while_its_own_runs_an_event_loop(lanes: Lanes) -> None:
+def test_call_from_an_event_loop_on_a_leased_thread_uses_a_second_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
 
     def run_a_loop() -> int:
@@ -279,7 +279,7 @@ def test_event_keeps_its_thread_while_a_transaction_is_open(lanes: Lanes, admin:
     lease.end()
 
 
-def test_calls_of_next_use_one_thread_until_the_iterator_ends(lanes: Lanes) -> None:
+def test_iterator_keeps_one_thread_for_calls_of_next_until_it_ends(lanes: Lanes) -> None:
     def generate() -> Iterator[int]:
         yield thread()
         yield thread()
@@ -302,7 +302,7 @@ def test_event_keeps_its_thread_until_an_unfinished_iterator_is_freed(lanes: Lan
     wait_until_idle(lanes.calls)
 
 
-async def test_thread_is_kept_until_the_finally_block_of_a_freed_iterator_ends() -> None:
+async def test_finally_block_of_a_freed_iterator_ends_before_the_thread_is_reused() -> None:
     lane = Lane(1, wait=60)
     closing, happened = threading.Event(), list[str]()
 
@@ -326,7 +326,7 @@ async def test_thread_is_kept_until_the_finally_block_of_a_freed_iterator_ends()
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
-def test_failed_close_of_a_connection_does_not_fail_a_later_call(
+def test_later_call_succeeds_if_an_earlier_connection_fails_to_close(
     lanes: Lanes, admin: Admin, error: type[BaseException]
 ) -> None:
     def leave() -> None:

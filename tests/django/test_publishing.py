@@ -91,7 +91,7 @@ def nothing_listens(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-def test_saves_during_a_redis_outage_succeed_with_one_log_line(
+def test_three_saves_during_a_redis_outage_succeed_and_log_one_warning(
     nothing_listens: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
@@ -108,14 +108,14 @@ def test_published_messages_fixture_does_not_change_the_broadcast_url(
     assert published_messages and caplog.records
 
 
-def test_publish_on_commit_logs_no_warning_without_clients(
+def test_publish_on_commit_logs_no_warning_if_no_client_is_connected(
     published_messages: Published, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_on_commit("news", {"text": "saved"})
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
-def test_failed_messages_after_a_commit_are_logged_once_a_minute(
+def test_three_failed_sends_after_a_commit_are_logged_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("UVICORN_BROADCAST_URL", "redis://localhost")

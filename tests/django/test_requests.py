@@ -130,7 +130,7 @@ async def test_session_signed_with_an_old_secret_key_stays_valid(session_key: st
     assert await sync_to_async(SessionStore().exists)(session_key)
 
 
-def test_request_has_no_session_attribute_on_a_site_without_sessions() -> None:
+def test_request_lacks_the_session_attribute_if_the_sessions_app_is_missing() -> None:
     with override_settings(INSTALLED_APPS=["django.contrib.contenttypes"]):
         assert not hasattr(request_of(message_of()), "session")
 
@@ -221,7 +221,7 @@ async def test_csrf_exempt_handler_needs_no_token(session_key: str) -> None:
     assert reply.messages[0]["status"] == 200
 
 
-async def test_login_required_adds_no_second_vary_field(session_key: str) -> None:
+async def test_login_required_leaves_a_vary_field_that_contains_cookie_unchanged(session_key: str) -> None:
     async def app(message: Any, channels: Any) -> None:
         # Other attributes of the reply channel are its own.
         assert channels["reply"].messages == []

@@ -115,7 +115,7 @@ def test_reload_logs_nothing_if_static_files_are_served_or_not_needed(name: str,
     assert "static files" not in loaded(project)
 
 
-def test_reload_with_an_asgi_static_files_handler_logs_nothing_about_static_files(project: Path) -> None:
+def test_reload_does_not_warn_if_an_ASGIStaticFilesHandler_serves_the_files(project: Path) -> None:
     add(project, {"asgi": f"{FILES_ASGI}application = ASGIStaticFilesHandler(application)\n"})
     assert "static files" not in loaded(project, "project.asgi:application")
 
@@ -137,6 +137,6 @@ def test_reload_with_whitenoise_logs_nothing_about_static_files(is_subclass: boo
     assert "static files" not in loaded(project)
 
 
-def test_reload_logs_nothing_about_static_files_without_a_django_site(project: Path) -> None:
+def test_reload_of_a_non_django_application_does_not_mention_static_files(project: Path) -> None:
     (project / "other.py").write_text("import django\nasync def app(message, channels): ...\n")
     assert "static files" not in loaded(project, "other:app")

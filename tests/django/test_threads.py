@@ -218,7 +218,7 @@ async def test_calls_of_one_request_share_a_database_connection(place: Any, thre
 
 @pytest.mark.parametrize("alias", ["kept", "checked"])
 @pytest.mark.parametrize("place", ["asgi", "django"])
-async def test_concurrent_work_opens_at_most_two_connections_per_thread(
+async def test_concurrent_queries_open_at_most_two_connections_per_thread(
     alias: str, place: str, threads_of: Make, admin: Admin
 ) -> None:
     most = 0

@@ -186,7 +186,7 @@ def skip_if_there_is_a_redis() -> None:
             pytest.skip("somebody has a Redis on port 6379")
 
 
-def test_one_process_without_redis_uses_memory_and_logs_one_line(document: Path) -> None:
+def test_single_process_without_redis_uses_the_memory_backend_and_warns_once(document: Path) -> None:
     skip_if_there_is_a_redis()
     with running_server(document, "app:chat_server") as server:
         with talk(server) as first, talk(server) as second:

@@ -674,7 +674,7 @@ async def get(sock: socket.socket) -> bytes:
         writer.close()
 
 
-def test_server_beside_other_tasks_stops_if_its_exit_flag_is_set() -> None:
+def test_setting_should_exit_stops_a_server_that_runs_as_a_task() -> None:
     async def main() -> bytes:
         server, sock = listening(hello)
         serving = asyncio.create_task(server.serve([sock]))

@@ -181,13 +181,13 @@ def test_program_may_configure_logging_after_creating_config(folder: Path) -> No
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_change_to_LOGGING_CONFIG_in_place_takes_effect(folder: Path, workers: int) -> None:
+def test_server_applies_a_change_that_a_program_makes_to_LOGGING_CONFIG(folder: Path, workers: int) -> None:
     with running_server(folder, program=program(folder, CHANGED.format(workers=workers))) as server:
         server.get()
         server.wait_for_line("MINE INFO:     127.0.0.1:", "stdout")
 
 
-def test_modules_beside_the_script_precede_modules_in_the_current_folder(folder: Path) -> None:
+def test_app_beside_the_script_takes_precedence_over_app_in_the_current_folder(folder: Path) -> None:
     (folder / "inner").mkdir()
     (folder / "inner" / "app.py").write_text(APP.replace("hello", "inner"))
     (folder / "inner" / "main.py").write_text("import uvicorn\nuvicorn.run('app:app', port=0)\n")

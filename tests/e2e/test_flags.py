@@ -230,7 +230,7 @@ def test_a_client_that_does_not_read_is_reset_after_the_write_timeout(hasty: Ser
         assert poll.poll(LONGEST_WAIT * 1000)
 
 
-def test_handler_is_cancelled_after_a_reset_and_the_disconnect_timeout(hasty: ServerProcess) -> None:
+def test_handler_is_cancelled_when_the_disconnect_timeout_ends_after_a_reset(hasty: ServerProcess) -> None:
     with Client(hasty) as client:
         client.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
         hasty.wait_for_line("stuck")
@@ -309,7 +309,7 @@ def test_websocket_closes_with_1011_when_the_client_answers_no_ping(folder: Path
             assert (1011).to_bytes(2) in client.receive()
 
 
-def test_server_accepts_no_websocket_with_option_ws_none(folder: Path) -> None:
+def test_server_with_option_ws_none_answers_a_websocket_handshake_with_200(folder: Path) -> None:
     for server in serving(folder, "app", "--ws", "none"):
         with pytest.raises(InvalidStatus, match="200"):
             talk(server)
@@ -365,7 +365,7 @@ MOUNTED = ["/api", "/api/show"]
         ("auto", {"/show": MOUNTED, "/api/show": MOUNTED, "/apiary": ["/api", "/api/apiary"]}),
     ],
 )
-def test_channels_asgi_and_wsgi_applications_see_the_same_paths_under_a_root_path(
+def test_path_under_a_root_path_is_the_same_for_channels_asgi_and_wsgi(
     folder: Path, kind: str, cut: str, targets: dict[str, list[str]]
 ) -> None:
     arguments = ("--root-path", "/api", "--root-path-cut", cut)

@@ -144,7 +144,7 @@ def handshake(path: str = "/echo") -> bytes:
     ).encode()
 
 
-def test_frame_in_the_same_packet_as_the_handshake_reaches_flask_sock() -> None:
+def test_flask_sock_receives_a_frame_sent_together_with_the_handshake() -> None:
     with serving() as server, Client(server) as client:
         client.send(handshake() + b"\x81\x85\0\0\0\0hello")
         client.receive_until(b"\x81\x05hello")

@@ -136,7 +136,7 @@ async def test_socketio_client_stays_connected_over_several_pings() -> None:
                 assert await page.hear() == number
 
 
-async def test_engineio_exception_after_a_disconnect_is_logged_at_debug() -> None:
+async def test_exception_after_a_socketio_disconnect_is_logged_at_debug_level() -> None:
     with serving("--log-level", "debug") as server:
         async with connected(server, WEBSOCKET):
             pass

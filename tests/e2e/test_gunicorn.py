@@ -170,7 +170,7 @@ def test_ciphers_setting_of_gunicorn_is_applied(certificates: Certificates, tls:
 
 
 @covers("ssl_context")
-def test_gunicorn_ssl_context_hook_sets_the_tls_version_but_not_alpn(
+def test_ssl_context_hook_of_gunicorn_can_set_tls_version_and_cannot_set_alpn(
     certificates: Certificates, tmp_path: Path
 ) -> None:
     conf = tmp_path / "conf.py"
@@ -310,7 +310,7 @@ def test_unchanged_gunicorn_settings_log_no_warning() -> None:
 
 
 @covers("raw_env", "chdir", "pidfile", "worker_tmp_dir", "pythonpath", "user", "group")
-def test_gunicorn_process_options_such_as_chdir_and_user_are_applied(tmp_path: Path) -> None:
+def test_gunicorn_options_env_chdir_pid_user_and_group_are_applied(tmp_path: Path) -> None:
     arguments = ["-e", "SAID=so", "--chdir", str(tmp_path), "-p", f"{tmp_path}/pid"]
     arguments += ["--worker-tmp-dir", str(tmp_path), "--pythonpath", str(HOSTED)]
     # The same user: another one may not be able to read the interpreter.

@@ -207,7 +207,7 @@ def test_syslog_receives_errors_and_requests(collector: socket.socket) -> None:
 
 
 @covers("disable_redirect_access_to_syslog")
-def test_gunicorn_sends_no_requests_to_syslog_when_redirect_is_disabled(collector: socket.socket) -> None:
+def test_disable_redirect_access_to_syslog_keeps_requests_out_of_syslog(collector: socket.socket) -> None:
     address = f"udp://127.0.0.1:{collector.getsockname()[1]}"
     arguments = ("--log-syslog", "--log-syslog-to", address, "--disable-redirect-access-to-syslog")
     with running_gunicorn(HOSTED, "app:app", *arguments) as server:

@@ -152,7 +152,7 @@ def test_SIGTTIN_and_SIGTTOU_change_the_number_of_gunicorn_workers() -> None:
 # Recycling
 
 
-def test_gunicorn_recycles_a_worker_8_times_without_a_failed_boot() -> None:
+def test_gunicorn_boots_a_new_worker_after_each_of_8_recycled_workers() -> None:
     # gunicorn looks once a second: 100 times take two minutes.
     recycled = 8
     with running_gunicorn(
@@ -331,7 +331,7 @@ def test_gunicorn_logs_an_exception_of_the_post_request_hook(tmp_path: Path) -> 
         server.wait_for_line("ValueError: the hook failed")
 
 
-def test_gunicorn_replaces_a_worker_whose_worker_int_hook_raises(tmp_path: Path) -> None:
+def test_worker_that_raises_in_the_worker_int_hook_is_replaced_by_gunicorn(tmp_path: Path) -> None:
     conf = tmp_path / "conf.py"
     conf.write_text("def worker_int(worker):\n    raise ValueError('the hook failed')\n")
     with running_gunicorn(HOSTED, "app:app", "-c", str(conf)) as server:

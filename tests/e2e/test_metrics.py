@@ -96,7 +96,7 @@ def test_metrics_count_every_request_after_SIGHUP_replaces_all_workers(server: S
     assert found[DURATIONS] == 30
 
 
-def test_metrics_count_requests_from_before_a_reload(tmp_path: Path) -> None:
+def test_metrics_include_requests_that_were_served_before_a_reload(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with running_server(tmp_path, "app:app", "--reload", "--metrics", "127.0.0.1:0") as server:
         ask(server, 5)

@@ -109,7 +109,7 @@ def test_idle_thread_pool_does_not_delay_the_exit(folder: Path) -> None:
         assert WARNING not in server.stderr
 
 
-def test_server_with_a_running_thread_exits_with_3_after_a_failed_startup(folder: Path) -> None:
+def test_failed_startup_exits_with_3_although_an_application_thread_runs(folder: Path) -> None:
     (folder / "failing.py").write_text(
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(3600,)).start()\n"

@@ -127,7 +127,7 @@ def test_hello_world_example_answers_a_websocket_handshake_with_200() -> None:
         assert refusal.value.response.status_code == 200
 
 
-def test_websocket_of_an_example_closes_with_1012_when_the_server_stops() -> None:
+def test_stopping_server_closes_the_websocket_of_an_example_with_1012() -> None:
     with running_server(SEEDS / "explicit_accept", "app:echo") as server, talk(server) as client:
         client.send("hello")
         client.recv(LONGEST_WAIT)

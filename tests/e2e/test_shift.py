@@ -105,7 +105,7 @@ def test_M42_visitor_keeps_its_application_when_four_workers_reload(tmp_path: Pa
     assert set(first.values()) == {"old", "new"}
 
 
-def test_M42_raising_the_weight_keeps_visitors_on_the_new_application(tmp_path: Path) -> None:
+def test_M42_visitors_of_the_new_application_stay_when_its_weight_is_raised(tmp_path: Path) -> None:
     found = []
     for weight in (5, 25):
         with four_workers(tmp_path, weight) as server:
@@ -142,7 +142,7 @@ def test_M47_new_application_answers_each_of_its_100_pages(pages: tuple[ServerPr
 
 
 @pytest.mark.parametrize("method", ["DELETE", "POST"])
-def test_M47_client_gets_a_404_of_the_new_application_for_DELETE_and_POST(
+def test_M47_404_of_the_new_application_for_DELETE_or_POST_reaches_the_client(
     pages: tuple[ServerProcess, ServerProcess], method: str
 ) -> None:
     answer = asked(pages[1], "/pages/1", method=method)

@@ -145,7 +145,7 @@ def test_ChangeReload_subclass_restarts_its_target_after_a_file_change(folder: P
         assert server.stdout.count("the shop closes") == 2
 
 
-def test_worker_process_imports_the_main_script_as_multiprocessing_does(folder: Path) -> None:
+def test_main_script_has_the_name___mp_main___in_a_worker_process(folder: Path) -> None:
     (folder / "app.py").write_text(GREETING)
     (folder / "main.py").write_text(RELOADING_SCRIPT)
     with running_server(folder, program=["main.py"]) as server:

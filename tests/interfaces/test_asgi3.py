@@ -168,7 +168,7 @@ async def test_asgi_start_and_body_are_sent_in_one_write() -> None:
     assert response.header(b"content-length") == b"5"
 
 
-async def test_asgi_start_and_body_that_follow_an_await_use_one_write() -> None:
+async def test_asgi_start_and_body_are_sent_in_one_write_after_an_await() -> None:
     conversation = await answered(App(None, START, BODY))
     assert len(conversation.transport.writes) == 1
 
@@ -182,13 +182,13 @@ async def test_asgi_response_start_is_sent_while_the_application_waits(before: t
     await until(lambda: not conversation.interface.tasks.running)
 
 
-async def test_asgi_body_completes_a_response_whose_start_was_sent_earlier() -> None:
+async def test_asgi_response_is_complete_if_the_application_waits_between_events() -> None:
     conversation = await answered(App(START, None, None, MORE, None, LAST))
     response = conversation.responses()[0]
     assert (response.content, response.complete) == (b"more", True)
 
 
-async def test_asgi_body_event_with_body_none_sends_empty_content() -> None:
+async def test_asgi_body_event_whose_body_is_None_sends_empty_content() -> None:
     conversation = await answered(App(START, {"type": "http.response.body", "body": None}))
     assert conversation.responses()[0].header(b"content-length") == b"0"
 
@@ -246,7 +246,7 @@ async def test_asgi_send_waits_for_a_slow_client() -> None:
     assert sent == [0, 1]
 
 
-async def test_asgi_send_raises_if_a_disconnect_ended_the_previous_send() -> None:
+async def test_asgi_send_raises_after_a_disconnect_during_the_previous_send() -> None:
     app = App(START, {**MORE, "body": bytes(70000)}, MORE)
     conversation = Conversation(app)
     conversation.transport.client_takes = False
@@ -617,7 +617,7 @@ async def test_asgi_response_with_content_length_omits_trailers() -> None:
     assert b"x-sum" not in conversation.received
 
 
-async def test_asgi_response_without_its_announced_trailers_is_aborted() -> None:
+async def test_asgi_response_is_aborted_if_announced_trailers_are_missing() -> None:
     conversation = await answered(App(START_TRAILERS, BODY))
     assert conversation.transport.aborted
     assert not conversation.responses()[0].complete
@@ -792,7 +792,7 @@ async def test_asgi_2_application_that_raises_in_its_first_call_gives_500() -> N
     assert (await answered(app)).statuses == [500]
 
 
-async def test_asgi_receive_returns_the_only_chunk_as_the_last_event() -> None:
+async def test_asgi_receive_sets_more_body_to_false_for_a_single_chunk() -> None:
     app = App(receives=1)
     await answered(app, chunked(b"2\r\nab\r\n0\r\n\r\n"))
     assert app.received == [{"type": "http.request", "body": b"ab", "more_body": False}]

@@ -327,7 +327,7 @@ async def test_slow_websocket_stays_open_while_worker_threads_block_in_send() ->
     await conversation.lose()
 
 
-async def test_slow_response_is_not_reset_while_sync_consumer_threads_block_in_send() -> None:
+async def test_sends_that_block_20_consumer_threads_do_not_reset_a_slow_response() -> None:
     def app(message: dict[str, Any]) -> None:
         reply = message["reply_channel"]
         reply.send({"status": 200, "more_content": True})

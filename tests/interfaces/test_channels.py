@@ -111,7 +111,7 @@ async def test_R5_message_is_sent_even_if_send_is_not_awaited() -> None:
     assert conversation.responses()[0].content == b"ab"
 
 
-async def test_R5_result_of_send_can_be_awaited_by_asyncio_functions() -> None:
+async def test_R5_asyncio_functions_accept_the_result_of_send() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         reply = channels["reply"]
         await asyncio.create_task(reply.send({"status": 200, "more_content": True}))
@@ -191,7 +191,7 @@ async def test_R5_invalid_message_from_another_thread_raises_in_that_thread() ->
     assert conversation.statuses == [200]
 
 
-async def test_R6_send_ends_the_handler_of_a_disconnected_client() -> None:
+async def test_R6_send_raises_in_the_handler_after_the_client_disconnects() -> None:
     outcome: list[BaseException] = []
     may_go_on = asyncio.Event()
 
@@ -254,7 +254,7 @@ async def test_R6_send_cancels_a_background_task_after_the_client_disconnects() 
     assert tasks[0].cancelled()
 
 
-async def test_R6_message_from_outside_the_handler_to_a_disconnected_client_is_dropped() -> None:
+async def test_R6_message_sent_outside_the_handler_is_dropped_after_a_disconnect() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -390,7 +390,7 @@ async def test_R7_reading_the_content_of_an_aborted_request_raises_ClientDisconn
         chunk["other"]
 
 
-async def test_R7_body_channel_returns_closed_after_the_reply() -> None:
+async def test_R7_body_channel_returns_a_closed_message_after_the_reply() -> None:
     chunks: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -464,7 +464,7 @@ async def test_R8_http_disconnect_is_sent_when_the_client_disconnects() -> None:
     await conversation.interface.tasks.finish(0)
 
 
-async def test_R8_exception_in_the_handler_of_http_disconnect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_R8_exception_during_the_http_disconnect_event_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "http.disconnect":
             raise ValueError("boom")
@@ -547,7 +547,7 @@ async def test_invalid_reply_raises_LocalProtocolError(reply: dict[str, Any]) ->
     assert len(raised) == 1
 
 
-async def test_error_for_a_reply_out_of_order_names_state_and_message() -> None:
+async def test_error_for_an_unexpected_reply_contains_the_state_and_the_message() -> None:
     said: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -1066,7 +1066,7 @@ async def test_reply_after_the_event_loop_has_closed_is_dropped() -> None:
     await asyncio.to_thread(recorder.channels[0]["reply"].send, {"content": b"x"})
 
 
-async def test_http_reply_channel_declines_a_text_message() -> None:
+async def test_offer_text_of_an_http_reply_channel_returns_False() -> None:
     recorder = Recorder(hello)
     conversation = Conversation(recorder)
     conversation.send(GET)

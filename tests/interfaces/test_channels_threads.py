@@ -320,7 +320,7 @@ async def test_threaded_request_runs_after_a_waiting_request_is_cancelled() -> N
 
 
 @pytest.mark.parametrize("rate", [0, 1])
-async def test_response_that_holds_a_thread_is_subject_to_the_minimum_rate(rate: int) -> None:
+async def test_minimum_rate_applies_to_a_response_that_holds_a_worker_thread(rate: int) -> None:
     release = threading.Event()
     watched: list[Any] = []
 
@@ -503,7 +503,7 @@ async def test_exception_of_a_threaded_handler_does_not_close_the_websocket(
         assert "a bad message" in caplog.text
 
 
-async def test_disconnect_event_follows_a_threaded_handler_that_has_timed_out() -> None:
+async def test_disconnect_event_waits_for_the_end_of_a_timed_out_threaded_handler() -> None:
     app = Blocking()
     async with opened(threaded(app), timeout_disconnect=0.01) as conversation:
         await conversation.say("held", "dropped")

@@ -148,7 +148,7 @@ async def test_channels_accept_of_an_unoffered_subprotocol_gives_500(
     assert "subprotocol" in caplog.text
 
 
-async def test_channels_accept_with_a_subprotocol_header_gives_500(
+async def test_connect_reply_with_a_sec_websocket_protocol_header_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     answer = {"accept": True, "headers": [[b"sec-websocket-protocol", b"a"]]}
@@ -314,7 +314,7 @@ async def test_websocket_handler_gets_a_single_message_of_16_MiB() -> None:
     await conversation.lose()
 
 
-async def test_limit_of_one_websocket_handler_serializes_the_messages() -> None:
+async def test_messages_are_handled_one_after_another_if_ws_handlers_is_1() -> None:
     log: list[str] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -384,7 +384,7 @@ async def test_message_sent_outside_the_websocket_handler_is_dropped_after_a_dis
     assert len(conversation.transport.writes) == written
 
 
-async def test_endless_send_loop_of_a_websocket_handler_ends_after_the_disconnect() -> None:
+async def test_endless_send_loop_ends_with_ChannelClosed_after_the_disconnect() -> None:
     ended: list[BaseException] = []
 
     async def app(message: Message, channels: Channels) -> None:
@@ -445,7 +445,7 @@ async def test_in_memory_chat_delivers_messages_while_clients_come_and_go() -> N
     assert len(clients) == 2
 
 
-async def test_send_outside_the_websocket_handler_does_not_wait_for_a_slow_client() -> None:
+async def test_send_outside_the_handler_returns_at_once_when_the_client_is_slow() -> None:
     log: list[str] = []
     channel: list[Any] = []
 

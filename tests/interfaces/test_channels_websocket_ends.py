@@ -365,7 +365,7 @@ async def test_websocket_reply_channel_is_ready_while_it_is_open_and_not_paused(
     assert (reply.is_ready, waiting[1].done()) == (True, True)
 
 
-async def test_reply_channel_declines_offered_text_unless_the_websocket_is_ready() -> None:
+async def test_websocket_reply_channel_accepts_offered_text_only_if_ready_to_send() -> None:
     held = Held("websocket.connect")
     app = Recorder(held)
     conversation = await opened(app)

@@ -72,7 +72,9 @@ def test_sync_consumer_runs_on_worker_threads() -> None:
 
 
 @WAYS
-async def test_consumer_reply_without_more_content_is_a_complete_response(way: Callable[[Consumer], Consumer]) -> None:
+async def test_consumer_reply_that_omits_more_content_is_a_complete_response(
+    way: Callable[[Consumer], Consumer],
+) -> None:
     (response,) = (await talk(way(hello_world))).responses()
     assert (response.status, response.content, response.header(b"content-length")) == (200, b"Hello", b"5")
 
@@ -111,7 +113,7 @@ async def test_R9_consumer_message_has_the_request_keys_and_all_content(
 
 @WAYS
 @pytest.mark.parametrize("alias", ["content", "message"])
-async def test_R9_consumer_message_repeats_the_request_keys_under_two_aliases(
+async def test_R9_consumer_message_contains_a_copy_of_the_request_under_each_alias(
     alias: str, way: Callable[[Consumer], Consumer]
 ) -> None:
     message = await message_of(way, request(POST, b"content-length: 2", content=b"ab"))
@@ -224,7 +226,7 @@ async def test_consumer_is_not_called_if_the_client_disconnects_during_the_uploa
 
 
 @WAYS
-async def test_client_that_half_closes_its_upload_to_a_consumer_gets_400(
+async def test_incomplete_consumer_upload_of_a_half_closed_client_gets_400(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     conversation = Conversation(way(echo))

@@ -451,7 +451,7 @@ def test_send_of_a_sync_consumer_raises_ChannelClosed_after_the_loop_has_closed(
     assert [type(error) for error in raised] == [ChannelClosed]
 
 
-async def test_sync_consumer_gets_64_KiB_of_content_received_with_the_head() -> None:
+async def test_sync_consumer_gets_64_KiB_that_arrive_together_with_the_request_head() -> None:
     content = bytes(range(256)) * 256
     stream = request(POST, b"content-length: %d" % len(content), content=content)
     conversation = Conversation(

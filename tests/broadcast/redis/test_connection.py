@@ -97,7 +97,7 @@ async def test_an_unexpected_reply_aborts_the_connection() -> None:
     assert connection.aborted
 
 
-async def test_unexpected_error_reply_is_the_reason_of_a_later_disconnect() -> None:
+async def test_lost_connection_reports_an_earlier_unexpected_error_as_the_reason() -> None:
     connection = RecordedConnection()
     connection.reply_received(RedisRefusal("ERR max number of clients reached"))
     connection.connection_lost(OSError("closed"))

@@ -167,7 +167,7 @@ async def test_refused_publish_raises_if_redis_has_accepted_a_later_publish() ->
         assert talk.texts == [b"a", b"b"]
 
 
-async def test_later_publish_to_a_second_group_does_not_prevent_a_retry() -> None:
+async def test_refused_publish_is_retried_after_a_later_publish_to_another_group() -> None:
     async with conversation() as talk:
         (first,) = await talk.publish(b"a")
         (second,) = await talk.publish(b"b", channel=b"other")

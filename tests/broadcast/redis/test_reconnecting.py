@@ -176,7 +176,7 @@ async def test_requested_retry_skips_the_delay_before_the_next_attempt(monkeypat
     await reconnecting.stop()
 
 
-async def test_a_reconnecting_connection_is_closed_when_it_is_stopped() -> None:
+async def test_stopping_a_reconnecting_connection_aborts_the_current_connection() -> None:
     reconnecting = Recorded(ObedientConnection)
     await reconnecting.start()
     connection = reconnecting.current
@@ -203,7 +203,7 @@ async def test_starting_returns_even_if_the_connection_never_becomes_ready(
     await reconnecting.stop()
 
 
-async def test_connection_that_redis_denies_logs_one_error_and_retries_later(
+async def test_denied_redis_login_logs_one_error_and_is_not_retried_at_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "DENIED_SECONDS", 1000.0)

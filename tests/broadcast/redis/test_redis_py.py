@@ -12,7 +12,7 @@ from uvicorn.broadcast.redis.connection import ConnectFailed
 from uvicorn.broadcast.redis.redis_py import _build_connection, _take_over, connect_to
 
 
-async def test_connection_that_is_lost_before_its_transport_is_taken_over_reports_the_loss() -> None:
+async def test_taking_over_a_closed_transport_reports_a_lost_connection() -> None:
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     opened = _build_connection({}, host="127.0.0.1", port=server.sockets[0].getsockname()[1])
     await opened.connect()
@@ -28,7 +28,7 @@ async def test_connection_that_is_lost_before_its_transport_is_taken_over_report
 @pytest.mark.parametrize(
     "reply", [b":abc\r\n", b"$-5\r\n", b"*1\r\n" * 5000, b"+" + b"x" * 70_000, b"!"], ids=lambda reply: repr(reply[:6])
 )
-async def test_malformed_reply_to_the_login_without_hiredis_fails_the_attempt_to_connect(reply: bytes) -> None:
+async def test_malformed_login_reply_without_hiredis_raises_ConnectFailed(reply: bytes) -> None:
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(reply)

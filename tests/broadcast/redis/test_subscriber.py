@@ -218,7 +218,7 @@ async def test_MOVED_reply_begins_a_gap_and_reports_the_group_as_moved() -> None
         assert not talk.subscriber.channels
 
 
-async def test_subscriber_reports_a_moved_group_once_after_two_unsubscribe_pushes() -> None:
+async def test_moved_group_is_reported_once_after_two_unsubscribe_pushes() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()

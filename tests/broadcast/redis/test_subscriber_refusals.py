@@ -94,7 +94,7 @@ async def test_reconnect_is_complete_only_after_the_last_group_is_subscribed(
         assert talk.recorder.gap_calls == 1
 
 
-async def test_subscriber_counts_as_incomplete_until_redis_accepts_a_refused_group() -> None:
+async def test_all_subscribed_is_false_until_redis_accepts_a_refused_group() -> None:
     async with conversation() as talk:
         changes: list[bool] = []
         talk.subscriber.on_change = lambda: changes.append(talk.subscriber.all_subscribed)
@@ -158,7 +158,7 @@ async def test_a_group_that_is_unsubscribed_while_redis_is_busy_is_not_retried()
         assert talk.subscriber.all_subscribed
 
 
-async def test_retry_does_not_unsubscribe_a_group_that_was_joined_again() -> None:
+async def test_refused_unsubscribe_is_not_retried_after_the_group_is_joined_again() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.subscriber.unsubscribe([b"a"])
