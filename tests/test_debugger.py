@@ -136,8 +136,8 @@ def test_debugger_without_a_pin_logs_that_every_user_can_run_code(
     monkeypatch.setenv("WERKZEUG_DEBUG_PIN", "off")
     interface_of(failing)
     assert caplog.messages == [
-        "debug: exceptions are shown in the browser; every user of this machine can run code there, because "
-        "WERKZEUG_DEBUG_PIN is off"
+        "debug: exceptions are shown in the browser; every user of this machine can run code in the "
+        "server, because WERKZEUG_DEBUG_PIN is off"
     ]
 
 

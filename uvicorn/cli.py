@@ -321,7 +321,7 @@ def _ended_by(process_end: ProcessEnd | None) -> Iterator[None]:
 
 @contextmanager
 def errors_reported() -> Iterator[None]:
-    """Context manager that reports the user's errors and raises SystemExit."""
+    """Turn usage, configuration and startup errors into SystemExit."""
     try:
         yield
     except click.UsageError as error:

@@ -33,8 +33,8 @@ def debug(interface: Any, addresses: Sequence[Address], workers: int) -> None:
     interface.has_debugger = True
     if pin is None:
         logger.warning(
-            "debug: exceptions are shown in the browser; every user of this machine can run code there, because "
-            "WERKZEUG_DEBUG_PIN is off"
+            "debug: exceptions are shown in the browser; every user of this machine can run code in the "
+            "server, because WERKZEUG_DEBUG_PIN is off"
         )
     else:
-        logger.warning("debug: exceptions are shown in the browser; to run code there, enter the PIN %s", pin)
+        logger.warning("debug: exceptions are shown in the browser; to run code in the server, enter the PIN %s", pin)

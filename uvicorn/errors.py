@@ -100,7 +100,7 @@ class BroadcastUnavailable(BroadcastError):
 
 
 class ApplicationError(UvicornError):
-    """Replaces an exception that servers treat specially, such as SystemExit. `__cause__` is the original exception."""
+    """The application raised an exception that servers treat specially. `__cause__` is this exception."""
 
     @classmethod
     def of(cls, error: BaseException) -> ApplicationError:
