@@ -55,7 +55,7 @@ class Clock:
         return time.time()
 
     def tick(self) -> None:
-        """Read the time, then call the callbacks of `on_tick`."""
+        """Read the time, then call the registered callbacks."""
         now = self.monotonic()
         self.elapsed = now - self.now
         self.now = now

@@ -25,7 +25,7 @@ _RATE_AFTER_SECONDS: Final = 10.0
 
 
 class MinimumRate:
-    """Measures how fast request content arrives while the server reads."""
+    """Measures how fast request content arrives."""
 
     __slots__ = ("_idle", "_received", "_seconds")
 

@@ -249,7 +249,7 @@ class ServerContext:
                 connection.reset("exception in the server")
 
     def stop(self) -> None:
-        """Set `stopping`, and cancel the handlers that continue after their responses."""
+        """Cancel the handlers that still run after their responses."""
         self.stopping = True
         for handler in tuple(self.continuing):
             handler.cancel()

@@ -220,7 +220,7 @@ def _fits(rows: dict[str, list[float]], columns: _Columns, group: str) -> bool:
 
 
 def encoded(snapshot: Snapshot) -> str:
-    """Return a line for `Totals.update_from`."""
+    """Encode `snapshot` as a line for `Totals.update_from`."""
     return json.dumps(snapshot, separators=(",", ":"))
 
 

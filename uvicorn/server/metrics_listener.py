@@ -113,7 +113,7 @@ class MetricsListener:
             try:
                 status, kind, content = b"200 OK", CONTENT_TYPE, self._text()
             except Exception:
-                logger.exception("the metrics cannot be written; the response is 500")
+                logger.exception("collecting the metrics failed; the response is 500")
                 status, content = b"500 Internal Server Error", b"Internal Server Error\n"
         return (
             b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (status, kind, len(content))

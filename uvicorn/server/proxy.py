@@ -31,7 +31,7 @@ class TrustedPeers:
     """The peers whose X-Forwarded fields are trusted."""
 
     def __init__(self, text: str, guarded_sockets: bool = False) -> None:
-        """Parse addresses, networks, `unix:`, `unix:PATH` and `*`, separated by commas. Raises ConfigError."""
+        """Parse the value of `--forwarded-allow-ips`. Raises ConfigError."""
         self._everybody = False
         # Whether to trust peers on Unix sockets with restricted permissions.
         self._guarded_sockets = guarded_sockets

@@ -129,7 +129,7 @@ class Reloader(Supervisor):
                 self._stop(worker)
 
     def _change_count(self, by: int) -> None:
-        logger.warning("ignoring SIGTTIN and SIGTTOU: --reload uses one worker")
+        logger.warning("ignoring SIGTTIN and SIGTTOU, because --reload uses one worker")
 
     def _has_ended(self, worker: Worker, status: int) -> None:
         if worker.stopped or self._stopping:

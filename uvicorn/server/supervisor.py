@@ -263,7 +263,7 @@ class Supervisor:
             self._pause_before_next()
             return
         if not worker.ready and not self._announced:
-            logger.error("the first worker %s; stopping", how)
+            logger.error("the first worker %s; stopping the server", how)
             # SIGTERM was sent to the whole group, so the supervisor is about to receive it too.
             self._status = status if status in _NOT_STARTED else BROKEN_OFF * (status != -signal.SIGTERM)
             self._stop_all()

@@ -1,4 +1,4 @@
-"""Passes bytes between a client and an application with its own WebSocket code."""
+"""Connects a client with an application that has its own WebSocket code."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _SUPPORTED: Final = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13
 
 @final
 class WebSocketConnection(WebSocketTimeouts):
-    """The protocol object of one WebSocket, and the gateway of its session."""
+    """Serves one WebSocket connection."""
 
     __slots__ = ("_handshake", "_http", "_last", "_last_pong", "_resuming")
 

@@ -37,7 +37,7 @@ class WebSocketThreads:
         self._is_checked = False
 
     def refusal(self, client: str) -> str:
-        """If `client` may not have another thread, return the reason. Otherwise, return an empty string."""
+        """If no thread is left for `client`, return the reason. Otherwise, return an empty string."""
         if self.count >= self.most:
             return f"{self.most} threads already serve WebSockets (503); raise --ws-threads"
         if client and 0 < self._most_of_client <= self._counts[client]:
