@@ -171,7 +171,7 @@ class Ambiguous:
         (Ambiguous, "it is a class that takes (event)"),
     ],
 )
-def test_error_for_an_ambiguous_application_shows_its_parameters(app: Any, seen: str) -> None:
+def test_error_for_an_ambiguous_application_shows_the_application_parameters(app: Any, seen: str) -> None:
     assert seen in undecided(app)
 
 
@@ -223,7 +223,7 @@ def test_configured_interface_rejects_an_object_that_is_not_callable() -> None:
 
 
 @pytest.mark.parametrize("kind", [Router, WSGIAdapter, Threaded])
-def test_route_to_a_class_instead_of_an_object_is_rejected(kind: type) -> None:
+def test_route_to_the_class_Router_or_WSGIAdapter_or_Threaded_is_rejected(kind: type) -> None:
     with pytest.raises(
         InterfaceError, match=rf"^Route\('/a'\): {kind.__name__} is a class; expected an object, such as"
     ):

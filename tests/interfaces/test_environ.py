@@ -135,12 +135,12 @@ def test_CONTENT_LENGTH_and_CONTENT_TYPE_override_HTTP_prefixed_keys() -> None:
     assert fields(exchange) == {b"content-length": b"5", b"content-type": b"text/x"}
 
 
-def test_environ_has_one_of_two_equal_content_lengths() -> None:
+def test_repeated_equal_content_length_appears_once_in_the_environ() -> None:
     environ = build_environ(exchange_of(b"/", (b"content-length", b"5"), (b"content-length", b"5")))
     assert environ["CONTENT_LENGTH"] == "5"
 
 
-def test_environs_with_equal_field_names_keep_separate_values() -> None:
+def test_field_value_of_one_request_does_not_appear_in_the_next_environ() -> None:
     environs = [build_environ(exchange_of(b"/", (b"x-same-names", value))) for value in (b"1", b"2")]
     assert [environ["HTTP_X_SAME_NAMES"] for environ in environs] == ["1", "2"]
 
@@ -203,7 +203,7 @@ def test_custom_environ_keys_of_the_wsgi_host_are_passed_on() -> None:
     assert (environ["REMOTE_USER"], environ["test.own"], environ["wsgi.run_once"]) == ("me", own, False)
 
 
-def test_requests_from_environs_with_equal_keys_keep_separate_values() -> None:
+def test_value_in_one_environ_does_not_appear_in_the_request_from_the_next_environ() -> None:
     for value in ("a", "b"):
         exchange = read(HTTP_X=value, REMOTE_USER=value)
         assert (exchange.headers, exchange.endpoint.environ) == ([[b"x", value.encode()]], {"REMOTE_USER": value})

@@ -94,7 +94,9 @@ async def test_regular_file_is_sent_by_the_kernel_from_the_current_position(
     assert sent_by_the_kernel[:1] == ([start] if length != 0 else [])
 
 
-async def test_unflushed_writes_to_a_file_are_sent_with_the_file(path: Path, sent_by_the_kernel: list[int]) -> None:
+async def test_file_response_includes_bytes_that_the_application_has_not_flushed(
+    path: Path, sent_by_the_kernel: list[int]
+) -> None:
     def opened() -> Any:
         file = open(path, "r+b")
         file.write(b"new")

@@ -186,12 +186,12 @@ def test_trailers_of_a_plain_function_are_sent_after_the_function_returns() -> N
     assert calls == ["returned", "response", "trailers"]
 
 
-def test_abort_by_a_plain_function_happens_after_the_function_returns() -> None:
+def test_abort_call_of_a_plain_function_takes_effect_after_the_function_returns() -> None:
     _, calls = held(lambda made: made.abort("gone wrong"))
     assert calls == ["returned", "abort"]
 
 
-def test_content_calls_of_a_plain_function_reach_the_gateway_at_once() -> None:
+def test_want_content_and_content_taken_are_called_before_a_plain_function_returns() -> None:
     _, calls = held(lambda made: made.gateway.want_content(made), lambda made: made.gateway.content_taken(made))
     assert calls == ["want", "taken", "returned"]
 

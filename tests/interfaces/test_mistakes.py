@@ -141,7 +141,7 @@ async def test_KeyError_for_a_missing_channel_is_logged_with_an_explanation(
 
 
 @pytest.mark.any_loop
-async def test_KeyError_of_an_application_dict_is_logged_without_an_explanation(
+async def test_KeyError_unrelated_to_channels_is_logged_without_an_explanation(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: Message, channels: Message) -> None:

@@ -162,7 +162,7 @@ async def seen_of(way: str, kind: str, cut: str) -> tuple[list[Any], list[int]]:
 
 @pytest.mark.parametrize("kind", REQUESTS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_packet_boundaries_do_not_change_the_request_of_the_application(way: str, kind: str) -> None:
+async def test_packet_boundaries_do_not_change_the_request_that_an_application_receives(way: str, kind: str) -> None:
     expected = await seen_of(way, kind, "one packet")
     for cut in CUTS:
         assert await seen_of(way, kind, cut) == expected, cut

@@ -45,7 +45,7 @@ async def response_to(request: bytes, app: Callable[..., Any], **settings: Any) 
 # What is not taken over
 
 
-async def test_W3_http_response_to_a_handshake_is_identical_with_websockets_off() -> None:
+async def test_W3_http_response_to_a_handshake_is_the_same_if_websockets_are_off() -> None:
     served = await response_to(HANDSHAKE, Call(ignore), date_header=False)
     assert served == await response_to(HANDSHAKE, Call(ignore), date_header=False, ws=False)
     assert served.endswith(b"ordinary")
@@ -104,7 +104,7 @@ async def test_W1_environ_has_no_websocket_if_the_server_cannot_accept_it(
     assert "uvicorn.websocket" not in environs[0]
 
 
-async def test_W6_adapter_with_a_custom_executor_offers_no_websocket() -> None:
+async def test_W6_wsgi_application_gets_no_websocket_if_its_adapter_has_a_custom_executor() -> None:
     # No thread of it can be replaced.
     call = Call(ignore)
     with ThreadPoolExecutor(1) as executor:
@@ -192,7 +192,9 @@ async def test_W2_exception_in_a_wsgi_websocket_handler_closes_with_1011(
     await site.end()
 
 
-async def test_W2_exception_after_the_disconnect_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W2_exception_that_a_handler_raises_after_a_disconnect_is_logged_at_debug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.DEBUG, "uvicorn.app")
 
     def serve(websocket: WSGIWebSocket) -> None:
@@ -402,7 +404,9 @@ async def test_W6_handshake_gets_503_until_a_websocket_thread_is_free(caplog: py
     await site.interface.shutdown(30)
 
 
-async def test_W6_handshake_above_the_thread_limit_of_a_client_gets_503(caplog: pytest.LogCaptureFixture) -> None:
+async def test_W6_handshake_gets_503_if_the_client_has_too_many_websocket_threads(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     site = await opened(Call(echo), threads=2, threads_per_client=1, ws_threads=2)
     assert await site.answer() == 101
     transport = await answered_handshake(site)
@@ -428,7 +432,7 @@ async def test_W6_thread_of_a_websocket_is_busy_until_its_handler_ends() -> None
     await site.end()
 
 
-async def test_W6_accept_on_a_helper_thread_detaches_the_worker_thread() -> None:
+async def test_W6_accept_on_a_second_thread_detaches_the_worker_thread_from_its_pool() -> None:
     def serve(websocket: WSGIWebSocket) -> None:
         taking = threading.Thread(target=websocket.accept)
         taking.start()
@@ -471,7 +475,7 @@ async def test_concurrent_accept_on_a_second_thread_succeeds_or_raises(
     assert not caplog.records
 
 
-async def test_W6_accept_after_the_response_detaches_no_thread() -> None:
+async def test_W6_accept_after_the_response_leaves_every_worker_thread_in_its_pool() -> None:
     kept: list[WSGIWebSocket] = []
     site = await opened(Call(kept.append), threads=1)
     assert await site.answer() == 200

@@ -80,7 +80,7 @@ async def test_W5_first_socket_method_call_takes_over_the_connection() -> None:
     assert app.returned == b"hello"
 
 
-async def test_W5_application_that_does_not_use_its_socket_sends_a_response() -> None:
+async def test_W5_application_that_calls_no_method_of_its_socket_sends_an_http_response() -> None:
     async with client_of(Call(lambda environ: environ["werkzeug.socket"])) as (reader, _):
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
 
@@ -256,7 +256,7 @@ async def test_W6_handshake_gets_503_when_every_websocket_thread_holds_a_socket(
         leave.set()
 
 
-async def test_W2_application_that_returns_after_using_its_socket_closes_with_1000() -> None:
+async def test_W2_server_sends_close_code_1000_if_the_application_returns_after_socket_use() -> None:
     app = Call(lambda environ: environ["werkzeug.socket"].sendall(SWITCHED))
     async with client_of(app) as (reader, _):
         assert await reader.read() == SWITCHED + b"\x88\x02\x03\xe8"

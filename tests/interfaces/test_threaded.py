@@ -23,7 +23,7 @@ from uvicorn.loop_calls import LoopCalls
 from uvicorn.settings import Settings
 
 
-def test_interface_ends_its_worker_threads_without_an_event_loop() -> None:
+def test_interface_can_end_its_worker_threads_when_no_event_loop_runs() -> None:
     interface = WSGIInterface(wsgi_apps.app, Settings())
     pool = interface._own_pool
     assert pool is not None
@@ -150,7 +150,7 @@ async def test_queued_thread_call_is_skipped_if_its_client_has_disconnected() ->
     assert called == []
 
 
-async def test_thread_call_runs_a_returned_function_on_the_event_loop() -> None:
+async def test_function_that_a_thread_call_returns_runs_on_the_event_loop() -> None:
     done: list[str] = []
     Call(exchange()[0], lambda: lambda: done.append("done")).run()
     assert done == []
@@ -173,7 +173,7 @@ async def test_thread_call_drops_content_after_an_invalid_response() -> None:
     assert ([str(error) for error in call.failures], gateway.calls) == (["bad status"], [])
 
 
-async def test_worker_thread_waits_for_the_client_above_the_high_water_mark() -> None:
+async def test_worker_thread_waits_while_unsent_bytes_exceed_the_high_water_mark() -> None:
     made, _ = exchange()
     made.gateway = gateway = Slow()
     call = Call(made)
@@ -196,14 +196,14 @@ async def test_worker_thread_stops_waiting_when_the_event_loop_is_closed() -> No
     assert call._over
 
 
-async def test_cancelled_thread_call_gives_503() -> None:
+async def test_request_gets_503_if_its_call_on_a_worker_thread_is_cancelled() -> None:
     made, gateway = exchange()
     Call(made).cancel()
     await asyncio.sleep(0)
     assert gateway.calls == [(503, b"Service Unavailable\n", False)]
 
 
-def test_refused_thread_call_sends_no_response_to_a_disconnected_client() -> None:
+def test_disconnected_client_gets_no_503_if_its_call_on_a_worker_thread_is_refused() -> None:
     made, gateway = exchange()
     made.disconnect()
     refuse(made)

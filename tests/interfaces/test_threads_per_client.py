@@ -245,7 +245,7 @@ def test_thread_limit_forgets_a_client_after_its_last_call(end: str) -> None:
     assert (posted, shares._taken, shares._waiting) == ([jobs[2]], {}, {})
 
 
-def test_queued_call_with_a_closed_event_loop_does_not_delay_the_next() -> None:
+def test_queued_call_of_a_closed_event_loop_does_not_block_the_next_queued_call() -> None:
     shares = ClientShares(1, 2000)
     posted: list[SharedJob] = []
 

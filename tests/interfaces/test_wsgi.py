@@ -298,7 +298,7 @@ def test_wsgi_errors_goes_to_stderr_if_the_uvicorn_logger_is_disabled(
     assert capsys.readouterr().err == "something odd\n"
 
 
-def test_wsgi_errors_is_discarded_if_logger_and_stderr_are_unusable(
+def test_text_in_wsgi_errors_is_discarded_if_logger_and_stderr_are_unusable(
     app_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app_logger.disabled = True

@@ -53,7 +53,7 @@ async def test_wsgi_multithread_is_true_if_there_is_more_than_one_thread(threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, None])
-async def test_wsgi_multithread_depends_on_the_threads_of_the_adapter(threads: int | None) -> None:
+async def test_wsgi_multithread_is_false_only_for_an_adapter_with_one_thread(threads: int | None) -> None:
     assert await flags_of(ASGIAdapter(flags, threads=threads)) == (threads != 1, False)
 
 
@@ -85,7 +85,7 @@ async def test_wsgi_multiprocess_follows_WEB_CONCURRENCY_in_another_server(monke
 
 
 @pytest.mark.parametrize("said", [True, False])
-def test_wsgi_multiprocess_of_the_host_passes_through_two_adapters(said: bool) -> None:
+def test_inner_of_two_adapters_gets_the_wsgi_multiprocess_value_of_the_host(said: bool) -> None:
     adapter = WSGIAdapter(ASGIAdapter(flags, threads=1))
     answer = call(adapter, environ_of(**{"wsgi.multiprocess": said, "wsgi.multithread": True}))
     assert ast.literal_eval(answer.content.decode()) == (False, said)

@@ -27,7 +27,7 @@ def test_malformed_wsgi_status_is_rejected(status: Any) -> None:
         encode_response(status, [])
 
 
-def test_repeated_wsgi_status_is_parsed_identically() -> None:
+def test_wsgi_status_gives_the_same_result_when_it_is_parsed_twice() -> None:
     assert [encode_response("299 Odd", [])[:2] for _ in range(2)] == [(299, b"Odd")] * 2
 
 
@@ -135,7 +135,7 @@ def test_header_names_are_decoded_when_the_name_cache_is_full() -> None:
 
 
 @pytest.mark.parametrize("part", [bytearray(b"x"), memoryview(b"x")])
-def test_header_part_given_as_bytearray_or_memoryview_becomes_bytes(part: object) -> None:
+def test_bytearray_or_memoryview_in_a_header_is_converted_to_bytes(part: object) -> None:
     assert field_octets(part) == b"x"
 
 

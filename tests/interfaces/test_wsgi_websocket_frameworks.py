@@ -60,7 +60,7 @@ SITES: dict[str, Callable[[], Any]] = {"flask": flask_site, "bottle": bottle_sit
 
 
 @pytest.mark.parametrize("name", SITES)
-async def test_W2_response_of_a_framework_view_is_not_sent_after_an_echo(name: str) -> None:
+async def test_W2_framework_view_that_used_a_websocket_sends_no_http_response(name: str) -> None:
     site = await opened(SITES[name]())
     assert await site.answer() == 101
     await site.say("hello")

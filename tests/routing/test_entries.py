@@ -127,7 +127,7 @@ def test_M21_a_route_accepts_threads_for_a_blocking_application(app: Any) -> Non
     assert Route("/a", app, threads=2).threads == 2
 
 
-def test_M21_route_rejects_the_threads_option_if_its_adapter_has_it() -> None:
+def test_M21_route_rejects_threads_if_its_adapter_already_has_threads() -> None:
     with pytest.raises(ConfigError, match="ASGIAdapter already sets threads or an executor"):
         Route("/a", ASGIAdapter(pages, threads=3), threads=2)
 

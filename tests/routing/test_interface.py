@@ -193,7 +193,7 @@ async def test_M7_websocket_application_gets_its_root_path_and_path(entry: Calla
     await conversation.lose()
 
 
-async def test_M7_application_without_websockets_answers_a_handshake_as_a_GET() -> None:
+async def test_M7_handshake_for_a_wsgi_application_is_served_as_a_GET_request() -> None:
     conversation = WebSocketConversation(Router(Route("/live", channels_app), default=wsgi_app), path="/page")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 200

@@ -47,7 +47,7 @@ async def test_K4_json_report_has_the_statuses_of_each_route_and_application() -
     ]
 
 
-async def test_K4_report_counts_the_report_request_as_in_flight() -> None:
+async def test_K4_report_counts_the_request_for_the_report_as_in_flight() -> None:
     entries = json.loads((await reported()).content)["entries"]
     assert [entry["in_flight"] for entry in entries] == [1, 0, 0, 0]
 

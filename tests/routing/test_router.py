@@ -121,7 +121,7 @@ async def test_M24_router_drops_a_websocket_event_before_the_connect_event() -> 
     await Router(default=hello)({"channel": "websocket.receive", "path": "/"}, {"reply": Reply()})
 
 
-async def test_M24_channels_middleware_respects_the_interface_argument_of_a_route() -> None:
+async def test_M24_interface_argument_of_a_route_applies_behind_channels_middleware() -> None:
     def returns_a_coroutine(*arguments: Any) -> Any:
         return hello(*arguments)
 
@@ -152,7 +152,7 @@ async def test_M11_httpx_can_call_a_router_through_an_adapter() -> None:
             assert (await client.get(path)).json()[0] == kind
 
 
-def test_M25_mapping_a_router_wraps_each_application_once() -> None:
+def test_M25_mapped_method_of_a_router_wraps_each_application_once() -> None:
     wrapped: list[Any] = []
 
     def wrap(app: Any) -> Any:

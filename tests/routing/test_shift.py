@@ -64,7 +64,7 @@ PLACES: dict[str, Callable[[Shift], Any]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("weight", [0, 100])
-async def test_M36_shift_answers_in_every_place_that_accepts_an_application(place: str, weight: int) -> None:
+async def test_M36_every_place_that_accepts_an_application_accepts_a_shift(place: str, weight: int) -> None:
     app = PLACES[place](Shift(wsgi_app, channels_app, weight=weight))
     kind = "channels" if weight else "wsgi"
     assert await answers(app, get("/shop/cart"), root_path="/base") == [[kind, "/base", "/base/shop/cart"]]
@@ -94,7 +94,7 @@ async def test_M37_the_old_and_the_new_application_may_be_routers() -> None:
     ]
 
 
-def test_M37_old_application_shares_its_interface_with_the_default_route() -> None:
+def test_M37_application_that_is_both_old_and_default_has_one_interface() -> None:
     def new_site(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         return wsgi_app(environ, start_response)
 
@@ -234,7 +234,7 @@ async def test_M43_weight_function_is_called_repeatedly_until_shutdown(monkeypat
     assert shift._timer is None and timer._handle.cancelled()
 
 
-async def test_M43_weight_function_adds_no_task_for_which_a_server_could_wait() -> None:
+async def test_M43_shift_calls_its_weight_function_without_an_asyncio_task() -> None:
     called = threading.Event()
 
     def weight() -> float:
@@ -259,7 +259,7 @@ async def test_M44_key_of_a_websocket_handshake_selects_the_application(visitor:
     await conversation.lose()
 
 
-async def test_M44_application_without_websockets_answers_a_handshake_as_a_GET() -> None:
+async def test_M44_handshake_for_an_old_wsgi_application_is_served_as_a_GET_request() -> None:
     conversation = WebSocketConversation(Shift(wsgi_app, channels_app), path="/live")
     await conversation.open()
     assert conversation.response is not None and conversation.response.status_code == 200

@@ -147,7 +147,7 @@ async def test_status_page_gives_503_on_a_host_that_does_not_count_requests(entr
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=repr)
-def test_status_page_called_as_asgi_raises_an_error_about_routers(entry: StatusEntry) -> None:
+def test_error_for_a_status_page_called_as_asgi_mentions_the_router(entry: StatusEntry) -> None:
     with pytest.raises(InterfaceError, match=r"applications for an entry of a Router"):
         entry({}, None, None)
 
