@@ -107,8 +107,8 @@ def test_check_option_exits_with_0_if_it_finds_no_mistake(options: tuple[str, ..
 
 
 ERROR = (
-    "uvicorn.E003: Mount('/new') gives Django the script name '/new', and FORCE_SCRIPT_NAME = '/old' replaces that "
-    "name in all URLs; remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount"
+    "uvicorn.E003: FORCE_SCRIPT_NAME = '/old' replaces the script name '/new' of Mount('/new') in all URLs; "
+    "remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount"
 )
 
 

@@ -256,5 +256,5 @@ async def test_tls_handshake_on_a_plain_http_port_is_explained_in_the_log(
     await settle()
     await conversation.lose()
     assert caplog.messages == [
-        "127.0.0.1:51234 refused: TLS on a port for plain HTTP: connect to http://, or pass --ssl-certfile (400)"
+        "127.0.0.1:51234 refused: TLS on a port for plain HTTP: use http:// in the client, or pass --ssl-certfile (400)"
     ]

@@ -31,9 +31,9 @@ async def consumer_coroutine(message: Any) -> None: ...
         ("", "begins with '/'"),
         ("a", "begins with '/'"),
         (None, "begins with '/'"),
-        ("/a*", "only at the end: '/prefix/*'"),
-        ("/*/a", "only at the end: '/prefix/*'"),
-        ("/a/*/*", "only at the end: '/prefix/*'"),
+        ("/a*", "only at the end, as in '/prefix/*'"),
+        ("/*/a", "only at the end, as in '/prefix/*'"),
+        ("/a/*/*", "only at the end, as in '/prefix/*'"),
         ("/{name}", "write '/prefix/*'"),
         ("/<int:number>", "write '/prefix/*'"),
         ("/caf%C3%A9", "write the character itself"),
@@ -93,7 +93,7 @@ def test_M5_route_rejects_a_protocol_other_than_http_and_websocket() -> None:
 
 
 def test_M5_websocket_route_with_methods_is_rejected() -> None:
-    with pytest.raises(ConfigError, match="takes no websocket"):
+    with pytest.raises(ConfigError, match="methods cannot be combined with protocol='websocket'"):
         Route("/a", live, protocol="websocket", methods=("GET",))
 
 

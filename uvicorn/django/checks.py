@@ -69,8 +69,8 @@ def _script_name(leaves: list[Leaf]) -> Iterator[CheckMessage]:
     of_django = (entry for entry, parts in mounted if any(isinstance(part, BaseHandler) for part in parts))
     for entry in dict.fromkeys(of_django):
         yield Error(
-            f"{entry!r} gives Django the script name {entry.prefix!r}, and FORCE_SCRIPT_NAME ="
-            f" {settings.FORCE_SCRIPT_NAME!r} replaces that name in all URLs.",
+            f"FORCE_SCRIPT_NAME = {settings.FORCE_SCRIPT_NAME!r} replaces the script name {entry.prefix!r} of"
+            f" {entry!r} in all URLs.",
             hint="Remove FORCE_SCRIPT_NAME, or write a Route instead of the Mount.",
             id="uvicorn.E003",
         )

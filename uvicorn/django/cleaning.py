@@ -24,7 +24,6 @@ def opened() -> list[Any]:
 
 
 def in_transaction(connection: Any) -> bool:
-    """Return whether Django or a plain SQL statement has begun a transaction."""
     driver = connection.connection
     if connection.in_atomic_block or driver is None:
         return bool(connection.in_atomic_block)
@@ -43,7 +42,7 @@ def _reports_transaction(driver: Any) -> bool:
 def clean_connections(closes: bool = False) -> bool:
     """Close unusable connections, or all connections if `closes` is true.
 
-    Return whether an `atomic` block was rolled back.
+    Return whether a transaction was left open with AUTOCOMMIT.
     """
     rolled_back = False
     for connection in opened():

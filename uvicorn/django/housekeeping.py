@@ -45,7 +45,7 @@ _MIDDLEWARE: Final = (
 
 
 def leaves_nothing(function: Callable[[], Any]) -> bool:
-    """Return whether `function` is known to leave its thread's state unchanged."""
+    """Return whether `function` surely leaves no state on its thread."""
     inner = _inner(function)
     if inner is None:
         return False

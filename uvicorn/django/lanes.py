@@ -43,7 +43,7 @@ class RequestRefused(BaseException):
 
 @final
 class Lane:
-    """A pool of at most `threads` threads. Calls wait up to `wait` seconds."""
+    """A pool of `threads` threads. Calls fail after `wait` seconds without a thread."""
 
     def __init__(self, threads: int, wait: float) -> None:
         self.threads = threads
@@ -98,7 +98,7 @@ class Lane:
             return True
 
     def open(self) -> None:
-        """Keep idle threads again, after `close`."""
+        """Keep idle threads from now on."""
         with self._lock:
             self._closed = False
 
@@ -242,7 +242,7 @@ class Lease(Executor):
         return call.future
 
     def end(self) -> None:
-        """Give the thread back after all submitted calls."""
+        """Release the thread after the last submitted call."""
         if self._ended:
             return
         self._keeps_thread = False
@@ -358,7 +358,7 @@ class Lease(Executor):
 
 
 def once(lanes: Lanes, refusal: type[BaseException] = ThreadsBusy) -> Lease:
-    """Return a lease for one call. An open transaction is rolled back afterwards."""
+    """Return a lease for one call. The call cannot leave a transaction open."""
     lease = Lease(lanes, is_request=False)
     lease.end()
     lease._refusal = refusal

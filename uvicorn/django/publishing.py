@@ -21,10 +21,10 @@ _lost: Final = LogLimit()
 
 
 def publish_on_commit(group: str, message: Message, using: str | None = None) -> None:
-    """Send `message` to `group` when the current transaction of the database `using` commits.
+    """Send `message` to `group` after the current transaction commits.
 
-    Without a transaction, the message is sent now. After a rollback, the message is dropped. An outage of the broadcast
-    backend is logged. From a coroutine, use `sync_to_async`.
+    `using` is the database's alias. Without a transaction, the message is sent immediately. After a rollback, the
+    message is dropped. An outage of the broadcast backend is logged. Coroutines need `sync_to_async`.
 
     Raises LocalProtocolError for an invalid group name or message.
     """

@@ -31,7 +31,7 @@ def application() -> Any:
 
 
 def static_prefix() -> str:
-    """Return the path of STATIC_URL without a final slash, or "" for another host."""
+    """Return STATIC_URL's path without final slash. Return "" if STATIC_URL names a host."""
     url = urlsplit(settings.STATIC_URL or "")
     return "" if url.netloc else url.path.rstrip("/")
 

@@ -50,7 +50,7 @@ class DjangoThreads:
         if interface not in ("asgi3", "channels"):
             raise ConfigError(
                 f"DjangoThreads: expected an ASGI 3 or a channels application, got the interface {interface}; WSGI"
-                " applications and plain functions have their own threads"
+                " applications and plain functions need no DjangoThreads"
             )
         #: Interface detection reads `__wrapped__`.
         self.app = self.__wrapped__ = app
@@ -98,7 +98,7 @@ class DjangoThreads:
 
     @property
     def __uvicorn_lane__(self) -> Lane:
-        """The pool of threads that the metrics show."""
+        """The pool for requests, which the metrics show."""
         return self.lanes[0]
 
     async def startup(self) -> None:
@@ -107,7 +107,7 @@ class DjangoThreads:
         await call_hook(self.app, "startup")
 
     async def shutdown(self) -> None:
-        """Await the application's `shutdown`, then end the threads."""
+        """Run the application's `shutdown`, then end the threads."""
         try:
             await call_hook(self.app, "shutdown")
         finally:
@@ -123,7 +123,7 @@ class DjangoThreads:
 def release_thread() -> None:
     """Release the current request's thread before a long wait or stream.
 
-    An open transaction is rolled back. Later ORM calls run on any thread, without the state that middleware has set.
+    An open transaction is rolled back. Later ORM calls run on any thread, without the thread-local state of middleware.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     lease = SyncToAsync.context_to_thread_executor.get(context) if context is not None else None

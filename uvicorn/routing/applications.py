@@ -35,7 +35,7 @@ class OwningInterface(Interface):
         self.takes_over = any(interface.takes_over for interface in self.interfaces.values())
 
     def place(self, entry: Entry) -> None:
-        """Record the entry that leads to this interface."""
+        """Receive the entry of this interface."""
 
     def _join(self, applications: Applications) -> None:
         for entry, interface in self.interfaces.items():
@@ -96,7 +96,7 @@ class Applications:
         self._started: list[Application] = []
 
     def shared(self, entry: Entry, interface: Interface) -> Interface:
-        """Return the interface of an equal earlier entry, otherwise `interface`."""
+        """Return one interface for equal applications with equal pools."""
         app, pool = adapted(entry.app)
         if entry.threads is not None:
             pool = entry
@@ -155,7 +155,7 @@ class Application:
         self._interfaces: list[tuple[object, Interface]] = [(pool, interface)]
 
     def interface(self, pool: object, new: Interface) -> Interface:
-        """Return the interface for `pool`. For an unknown pool, store and return `new`."""
+        """Return the interface of `pool`. A new pool gets `new`."""
         for known, interface in self._interfaces:
             if known == pool:
                 return interface

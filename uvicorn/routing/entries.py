@@ -109,7 +109,7 @@ def adapted(app: Any) -> tuple[Any, object]:
 
 
 class Unservable:
-    """Base class of applications that only this package can serve."""
+    """Base class of applications that other servers cannot call."""
 
     #: Why no other server can call it; see `uvicorn.interfaces.detect`.
     __uvicorn_no_kind__: ClassVar[str]
@@ -150,7 +150,7 @@ class Route(Entry):
         _check_path(where, path)
         prefix = path.removesuffix("/*")
         if "*" in prefix:
-            raise ConfigError(f"{where}: expected '*' only at the end: '/prefix/*'")
+            raise ConfigError(f"{where}: expected '*' only at the end, as in '/prefix/*'")
         host, methods = _checked_host(where, host), _checked_methods(where, protocol, methods)
         super().__init__(path, app, prefix, prefix == path, host, protocol, methods, threads, interface, name)
 
@@ -188,7 +188,7 @@ class Mount(Entry):
             )
         _check_path(where, prefix)
         if "*" in prefix:
-            raise ConfigError(f"{where}: a Mount takes everything below its prefix; write it without '*'")
+            raise ConfigError(f"{where}: a Mount takes all paths below its prefix; write the prefix without '*'")
         if prefix.endswith("/"):
             raise ConfigError(
                 f"{where}: expected a prefix without a slash at its end; write Mount({prefix.rstrip('/')!r}, app)"
@@ -240,5 +240,5 @@ def _checked_methods(where: str, protocol: str | None, methods: Iterable[str] | 
     ):
         raise ConfigError(f"{where}: methods: expected upper-case names such as ('GET', 'POST'), got {methods!r:.200}")
     if protocol == WEBSOCKET:
-        raise ConfigError(f"{where}: an entry with methods takes no websocket; leave out methods or protocol")
+        raise ConfigError(f"{where}: methods cannot be combined with protocol='websocket'; remove one of them")
     return frozenset(names) | ({"HEAD"} if "GET" in names else frozenset())

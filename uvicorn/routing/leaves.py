@@ -42,7 +42,7 @@ class Leaf(NamedTuple):
 
     @property
     def above(self) -> tuple[str, str]:
-        """The joined prefix of the Mounts, then the prefix of the Route."""
+        """The joined prefixes of the Mounts, and the prefix of the Route."""
         moved, below = "", ""
         for _, entry in self.places:
             if entry.moves_root:
@@ -57,7 +57,7 @@ class Leaf(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """False only for the new application of a Shift."""
+        """Whether the application is the first in its entry."""
         return all(side == "old" for _, side, depth in self.sides if depth == len(self.places))
 
     def __str__(self) -> str:

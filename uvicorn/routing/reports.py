@@ -32,10 +32,10 @@ class Report(StatusEntry):
 
 
 def report(*, token: str) -> Report:
-    """Return an application that shows the requests of each entry, for `Route("/_status", report(token=...))`.
+    """Return an application that shows request statistics of each entry.
 
-    Requests without `Authorization: Bearer <token>` get 404. The response is text, or JSON for `Accept:
-    application/json`. Each worker process reports only its own requests.
+    Example: `Route("/_status", report(token=...))`. Requests without `Authorization: Bearer <token>` get 404. The
+    response is text, or JSON for `Accept: application/json`. Each worker process reports only its own requests.
 
     Raises ConfigError for a token with less than 16 characters.
     """

@@ -90,7 +90,7 @@ class Router:
         return RouterInterface(self, self._table, settings)
 
     def __call__(self, *arguments: Any) -> Coroutine[Any, Any, None]:
-        """Pass a message to a channels application. Raises InterfaceError for any other application."""
+        """Pass a message to the matching channels application. Raises InterfaceError for other applications."""
         if len(arguments) == 2 and isinstance(arguments[1], Mapping) and "reply" in arguments[1]:
             return self._call_channels(*arguments)
         raise InterfaceError(_NO_KIND)

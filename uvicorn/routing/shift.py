@@ -32,12 +32,12 @@ _FALLING_BACK: Final = ("GET", "HEAD")
 class Shift(Unservable):
     """`Shift(old, new, weight=5, key=cookie("visitor"))` passes five percent of the visitors to `new`.
 
-    `weight` is a percentage, or a function that returns the percentage. A thread calls the function once a second.
+    `weight` is a percentage, or a function that returns the percentage. A thread calls the function every second.
     Before the first result, the weight is 0.
 
     `key` is `cookie(name)`, `header(name)`, `client()`, or a function of the request's head. Requests with equal keys
     get the same application. Requests without a key go to `old`, unless the weight is 100. Shifts with equal `name` and
-    `weight` choose alike. The default `name` is the entry's path.
+    `weight` agree on each key. The default `name` is the entry's path.
 
     `fallback` lists status codes. If `new` responds to GET or HEAD with such a code, `old` responds instead. The
     response field `x-uvicorn-pass: 1` has the same effect.
@@ -106,7 +106,7 @@ class Side(Entry):
         super().__init__(side, app, "")
 
     def place(self, where: str) -> None:
-        """Record the path of the Shift's entry, for error messages."""
+        """Set the Shift's path for error messages."""
         object.__setattr__(self, "where", f"Shift({where!r}): {self.path}")
 
     def __repr__(self) -> str:
@@ -198,7 +198,7 @@ class ShiftInterface(OwningInterface):
             key = self._key(exchange)
             if key is None or isinstance(key, str):
                 return key or ""
-            raise TypeError(f"expected text or None, got {key!r:.100}")
+            raise TypeError(f"key function: expected text or None, got {key!r:.100}")
         except Exception as error:
             if self._failures.admits():
                 logger.error("%s: the key function failed; the old application responds", exchange, exc_info=error)

@@ -56,7 +56,7 @@ class StatusEntry(Unservable):
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._expected)
 
     def check(self) -> None:
-        """Raise ConfigError if the server cannot serve this entry."""
+        """Raise ConfigError if the number of processes is unsupported."""
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
         """Return the content type and the content. `accept` is the request's Accept field."""
@@ -71,8 +71,8 @@ class Metrics(StatusEntry):
     def check(self) -> None:
         if process_count.are_several():
             raise ConfigError(
-                "metrics: each of several processes would show only its own requests; pass --metrics 127.0.0.1:9100, "
-                "which shows the numbers of all workers"
+                "metrics: expected one process, because each process counts only its own requests; "
+                "pass --metrics 127.0.0.1:9100, which shows the requests of all workers"
             )
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
@@ -80,10 +80,10 @@ class Metrics(StatusEntry):
 
 
 def metrics(*, token: str) -> Metrics:
-    """Return an application that shows metrics to Prometheus, for `Route("/metrics", metrics(token=...))`.
+    """Return an application that shows metrics to Prometheus.
 
-    Requests without `Authorization: Bearer <token>` get 404. With several worker processes, the startup fails. Use
-    `--metrics` there.
+    Example: `Route("/metrics", metrics(token=...))`. Requests without `Authorization: Bearer <token>` get 404. With
+    several worker processes, startup fails. Use `--metrics` there.
 
     Raises ConfigError for a token with less than 16 characters.
     """

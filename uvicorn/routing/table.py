@@ -63,7 +63,7 @@ class Table:
         return self.find(path, host, protocol, method)
 
     def allowed_methods(self, path: str, host: str) -> set[str]:
-        """Return the methods that entries accept at `path`. For use after `find` returned None."""
+        """Return the methods that entries accept at `path`. Valid only after `find` returned None."""
         allowed: set[str] = set()
         for entry in self.entries:
             if entry.host in (None, host) and entry.protocol != WEBSOCKET:
@@ -87,12 +87,12 @@ def field_value(fields: Fields, name: bytes) -> str:
 
 
 def intended_method(method: str, asked: str) -> str:
-    """Return `asked` for a CORS preflight, otherwise `method`."""
+    """Return a CORS preflight's requested method, otherwise `method`."""
     return asked.strip() or method if method == "OPTIONS" else method
 
 
 def host_name(field: str) -> str:
-    """Return a Host field's host in lower case, without port and final dot."""
+    """Return a Host field in lower case, without port and final dot."""
     text = field.lower()
     if text.startswith("["):
         return text[: text.find("]") + 1]

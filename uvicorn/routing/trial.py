@@ -35,10 +35,10 @@ def check_fallback(fallback: Any) -> frozenset[int] | None:
 
 @final
 class TrialGateway(HTTPGateway):
-    """Forwards the new application's response to the client, or drops the response."""
+    """Forwards the new application's response, unless the old application must respond."""
 
     def __init__(self, exchange: HTTPExchange, fallback: frozenset[int], fall_back: Callable[[], object]) -> None:
-        """`exchange` belongs to the client. `fall_back` is called soon after a response was dropped."""
+        """`exchange` belongs to the client. `fall_back` is called after a dropped response."""
         self._exchange = exchange
         self._fallback = fallback
         self._fall_back = fall_back

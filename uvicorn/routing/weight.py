@@ -1,4 +1,4 @@
-"""A Shift's weight is the percentage of keys for the new application."""
+"""Decides which share of keys gets a Shift's new application."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_trailers_may_contain_a_digest_or_an_etag(name: bytes) -> None:
 def test_trailer_field_that_must_precede_the_content_is_rejected(name: bytes) -> None:
     response = encoder()
     start(response, more_content=True)
-    with pytest.raises(LocalProtocolError, match="this field cannot follow the content"):
+    with pytest.raises(LocalProtocolError, match="this field is forbidden in trailers"):
         response.trailers([[name, b"1"]])
 
 
@@ -276,7 +276,7 @@ def test_configured_header_fields_are_encoded_as_lines() -> None:
 
 @pytest.mark.parametrize("name", [b"Date", b"Content-Length", b"Connection", b"Transfer-Encoding"])
 def test_configured_header_field_that_only_the_server_may_set_is_rejected(name: bytes) -> None:
-    with pytest.raises(LocalProtocolError, match="only the server may set this field"):
+    with pytest.raises(LocalProtocolError, match="this field is not configurable"):
         encode_default_fields([(name, b"1")])
 
 

@@ -249,7 +249,7 @@ def test_handshake_response_has_the_server_or_date_field_of_the_application(name
     ],
 )
 def test_handshake_response_rejects_a_field_that_only_the_server_may_set(name: bytes) -> None:
-    with pytest.raises(LocalProtocolError, match="only the server may set it in a handshake"):
+    with pytest.raises(LocalProtocolError, match="only the server may set this field"):
         accepted(headers=[(name, b"x")])
 
 

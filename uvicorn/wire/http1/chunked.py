@@ -31,7 +31,7 @@ class ChunkedDecoder:
     # llhttp is not used: its callbacks carry no offsets, so limits on chunk lines and trailers would be inexact.
 
     def __init__(self, limits: Limits, field_bytes: int, field_count: int, on_content: Callable[[bytes], None]) -> None:
-        """`field_bytes` and `field_count` measure the header section, for the limits on trailers."""
+        """`field_bytes` and `field_count` of the header section count towards the trailers' limits."""
         self._on_content = on_content
         self.complete = False
         #: The bytes that follow the content, once `complete` is true.

@@ -9,7 +9,7 @@ class DefaultFields:
     """Lines for `server`, `date` and the configured fields."""
 
     def __init__(self, server: bytes = b"uvicorn", send_date: bool = True, more: bytes = b"") -> None:
-        """`more` has the configured field lines. A `server` line there replaces `server`."""
+        """`more` contains the configured lines. A `server` line in `more` replaces `server`."""
         self._send_date = send_date
         lines = more.splitlines(keepends=True)
         given = b"".join(line for line in lines if line.startswith(b"server: "))

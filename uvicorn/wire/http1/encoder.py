@@ -50,7 +50,7 @@ _NO_CONTENT, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
 
 
 class ContentTooLong(LocalProtocolError):
-    """The application sent more content than content-length allows. `allowed` is the part that fits."""
+    """The application sent more content than content-length allows. `allowed` contains the bytes that fit."""
 
     def __init__(self, message: str, allowed: bytes) -> None:
         super().__init__(message)
@@ -160,7 +160,7 @@ class HTTP1ResponseEncoder:
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether the content may end at any time."""
+        """Whether content of any length may follow."""
         return self._framing in (_CHUNKED, _UNTIL_CLOSE)
 
     def content(self, content: bytes, more_content: bool) -> bytes:
@@ -183,7 +183,7 @@ class HTTP1ResponseEncoder:
         return content if framing == _UNTIL_CLOSE else b""
 
     def framing_around(self, count: int) -> tuple[bytes, bytes] | None:
-        """Return the bytes to send before and after a file. None if no content is sent."""
+        """Return the framing before and after `count` file bytes, or None without content."""
         # After the file, the caller calls `content` or `trailers`.
         if self._framing == _NO_CONTENT:
             return None
@@ -196,7 +196,7 @@ class HTTP1ResponseEncoder:
         return b"", b""
 
     def trailers(self, headers: Headers) -> bytes:
-        """Return the end of the content. Chunked content gets `headers` as trailers. Raises LocalProtocolError."""
+        """Return the content's end. `headers` are sent only after chunked content. Raises LocalProtocolError."""
         if self._framing != _CHUNKED:
             return self.content(b"", more_content=False)
         lines = []
@@ -204,7 +204,7 @@ class HTTP1ResponseEncoder:
             for name, value in headers:
                 lower = LOWER_NAMES[name] if name in LOWER_NAMES else lower_name(name)
                 if is_forbidden_trailer(lower):
-                    raise LocalProtocolError(f"trailer {lower!r}: this field cannot follow the content")
+                    raise LocalProtocolError(f"trailer {lower!r}: this field is forbidden in trailers")
                 lines.append(encode_field_line(lower, value))
         except (TypeError, ValueError):
             raise LocalProtocolError(f"trailers: expected [name, value] pairs of bytes, got {headers!r:.200}") from None
@@ -242,7 +242,7 @@ def encode_default_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     for name, value in fields:
         lower = lower_name(name)
         if lower in _SPECIAL and lower != b"server":
-            raise LocalProtocolError(f"default header {lower!r}: only the server may set this field")
+            raise LocalProtocolError(f"default header {lower!r}: this field is not configurable")
         lines.append(encode_field_line(lower, value))
     return b"".join(lines)
 

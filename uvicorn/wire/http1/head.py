@@ -1,6 +1,6 @@
 """Parses a complete request head (RFC 9112, sections 2 to 5; RFC 9110, section 5).
 
-Against request smuggling, a regular expression and llhttp both check a head.
+A regular expression and llhttp both check heads, to prevent request smuggling.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ class RequestHead:
                 offered = split_tokens(fields.get(b"upgrade", b""))
                 if b"websocket" in offered:
                     if self.content_length:
-                        raise RemoteProtocolError("content in a request to upgrade to websocket")
+                        raise RemoteProtocolError("websocket handshake: expected no content")
                     self.upgrade = b"websocket"
                     # Even if the upgrade is rejected: the next bytes are WebSocket frames.
                     self.keep_alive = False
@@ -280,7 +280,7 @@ class RequestHead:
         expect = fields.get(b"expect")
         if expect is not None and modern:
             if expect.lower() != b"100-continue":
-                raise RemoteProtocolError("unknown expectation in the expect field", 417)
+                raise RemoteProtocolError("expect field other than 100-continue", 417)
             self.expect_continue = self.content_length != 0
 
 
@@ -288,7 +288,7 @@ def check_first_byte(head: bytes | bytearray) -> None:
     if not is_token(bytes(head[:1])):
         if head[:1] == b"\x16":
             # The first byte of a TLS handshake.
-            raise RemoteProtocolError("TLS on a port for plain HTTP: connect to http://, or pass --ssl-certfile")
+            raise RemoteProtocolError("TLS on a port for plain HTTP: use http:// in the client, or pass --ssl-certfile")
         raise RemoteProtocolError(EMPTY_LINES if head[:1] == b"\r" else NO_METHOD)
 
 

@@ -85,7 +85,7 @@ class HTTP1RequestParser(RequestHead):
             raise
 
     def next_message(self) -> None:
-        """Parse the next request. Call this when the current request is complete and answered."""
+        """Parse the next request. The current request must be complete and answered."""
         if self._state == _REFUSED:
             return
         self._state = _HEAD

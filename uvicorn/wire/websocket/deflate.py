@@ -58,7 +58,7 @@ class PerMessageDeflate:
         self._stream_ends = 0
 
     def inflate(self, data: bytes, final: bool, room: int) -> Iterator[bytes]:
-        """Decompress a part of a message. The message may still gain `room` bytes."""
+        """Decompress a part of a message. Stop when the output exceeds `room` bytes."""
         if final:
             data += _TAIL
         decompressor = self._decompressor

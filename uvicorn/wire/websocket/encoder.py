@@ -118,7 +118,7 @@ def control_frame(opcode: int, data: bytes) -> bytes:
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Return a close frame's code and reason. `payload` must not have exactly one byte."""
+    """Return a close frame's code and reason. The caller rejects one-byte payloads."""
     if not payload:
         return NO_STATUS, ""
     try:
@@ -127,5 +127,5 @@ def parse_close(payload: bytes) -> tuple[int, str]:
         raise WebSocketProtocolError(1007, "close reason is not valid UTF-8") from None
     code = int.from_bytes(payload[:2])
     if code not in CLOSE_CODES:
-        raise WebSocketProtocolError(1002, "close frame with a code that must not be sent")
+        raise WebSocketProtocolError(1002, "close frame with an invalid close code")
     return code, reason

@@ -1,4 +1,4 @@
-"""Follows WebSocket frames by their headers, without decoding them (RFC 6455, section 5.2)."""
+"""Follows WebSocket frames by their headers, without decoding payloads (RFC 6455, section 5.2)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SWITCHED: Final = b"HTTP/1.1 101"
 
 @final
 class FrameFollower:
-    """Follows the frames in one direction. With `has_head`, a 101 response comes first."""
+    """Follows frames in one direction. With `has_head`, the stream begins with a 101 response."""
 
     __slots__ = ("_header", "_head", "_is_lost", "_left", "has_closed")
 
@@ -33,7 +33,7 @@ class FrameFollower:
 
     @property
     def is_between_frames(self) -> bool:
-        """Whether a frame may be inserted here."""
+        """Whether a frame may be inserted now."""
         return self._head is None and not (self.has_closed or self._is_lost or self._header or self._left)
 
     def follow(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Decodes a WebSocket client's frames and messages (RFC 6455, sections 5 to 7).
 
-An error is reported at the first wrong byte.
+An error is raised at the first invalid byte.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class WebSocketSink(Protocol):
         """Handle the client's close frame. No other call follows."""
 
     def on_busy(self) -> None:
-        """Pause the codec if other connections should be served first."""
+        """Handle a long run of frames, for example by `pause`."""
 
 
 @final
@@ -118,7 +118,7 @@ class WebSocketCodec(MessageEncoder):
 
     @property
     def announced_bytes(self) -> int:
-        """The number of bytes still missing from the current frame."""
+        """The number of payload bytes still missing from the current frame."""
         held = len(self._buffer) - self._position
         return max(0, self._left - held) if self._in_frame else 0
 

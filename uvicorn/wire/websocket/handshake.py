@@ -30,7 +30,7 @@ class WebSocketHandshake:
     """A client's valid request to upgrade to WebSocket."""
 
     def __init__(self, method: str, http_version: str, headers: list[list[bytes]], has_content: bool) -> None:
-        """Check a request with lower-case header names. Raises RemoteProtocolError."""
+        """Raise RemoteProtocolError for an invalid request. `headers` has lower-case names."""
         if method != "GET":
             raise RemoteProtocolError("websocket handshake: expected the method GET")
         if http_version != "1.1":
@@ -80,7 +80,7 @@ class WebSocketHandshake:
                 if lower in _RESERVED or lower.startswith(b"sec-websocket-"):
                     is_protocol = lower == b"sec-websocket-protocol"
                     instead = "; expected the subprotocol in 'subprotocol'" if is_protocol else ""
-                    raise LocalProtocolError(f"header {lower!r}: only the server may set it in a handshake{instead}")
+                    raise LocalProtocolError(f"header {lower!r}: only the server may set this field{instead}")
                 if lower == b"server" or lower == b"date":
                     parts[1] = defaults.without(lower, parts[1])
                 parts.append(encode_field_line(lower, value))
