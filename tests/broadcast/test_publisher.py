@@ -301,7 +301,7 @@ class RoundAndRound:
 @pytest.mark.parametrize(
     ("answer", "said", "asked"),
     [
-        (b"-MOVED 1 :%d\r\n", "do not agree on the owner of the group", [b"SPUBLISH"] * 5),
+        (b"-MOVED 1 :%d\r\n", "disagree on the owner of the group", [b"SPUBLISH"] * 5),
         (b"-NOPERM no\r\n", "NOPERM no", [b"SPUBLISH"]),
         (b"-ASK 1 127.0.0.1:%d\r\n", "ASK 1 127.0.0.1", [b"SPUBLISH", b"ASKING"]),
     ],

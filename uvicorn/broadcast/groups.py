@@ -71,8 +71,8 @@ class GroupsChannel:
     def on_gap(self, callback: Callable[[Message], object]) -> None:
         """Call `callback(event)` whenever this client may have missed messages. `callback` may be a coroutine function.
 
-        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. Without a callback, the
-        event is passed to a channels application.
+        The event is `{'channel': 'groups.gap', 'groups': [...], 'reason': ..., 'since': ...}`. If no callback is set,
+        a channels application receives the event.
 
         Raises LocalProtocolError if the client has no reply channel.
         """

@@ -47,7 +47,7 @@ def publish(group: str, message: Message, *, url: str | None = None) -> None:
 class Publisher:
     """Publishes to groups from code without an event loop. The first message opens a connection.
 
-    `prefix` and `max_message_bytes` must equal those of the BroadcastMiddleware. `timeout` is in seconds.
+    The BroadcastMiddleware must have the same `prefix` and `max_message_bytes`. `timeout` is in seconds.
 
     Thread-safe. A forked child opens its own connection.
     """

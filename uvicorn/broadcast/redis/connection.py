@@ -65,7 +65,7 @@ async def closed_on_failure(connection: RedisConnection, command: str = "") -> A
 
 
 async def first_reply(hosts: Iterable[tuple[str, int]], seconds: float, ask: Callable[[str, int], Awaitable[T]]) -> T:
-    """Try one host after another, each for at most `seconds`. Raises ConnectFailed."""
+    """Ask one host after another, each for at most `seconds`. Raises ConnectFailed."""
     reasons = []
     for host, port in hosts:
         try:

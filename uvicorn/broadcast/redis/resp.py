@@ -32,7 +32,7 @@ _DENIED: Final = frozenset(("NOPERM", "NOAUTH", "WRONGPASS"))
 
 
 class RedisRefusal(Exception):
-    """An error reply, whose text begins with a code such as NOAUTH."""
+    """An error reply from Redis, such as NOAUTH."""
 
     @property
     def code(self) -> str:

@@ -159,7 +159,7 @@ class ClusterClient(SyncClient):
         except OSError:
             self._pass_over(address)
             raise
-        raise ConnectionError("the servers of the cluster do not agree on the owner of the group's slot")
+        raise ConnectionError("the cluster's servers disagree on the owner of the group's slot")
 
     def find(self, deadline: float) -> RedisAddress:
         last = [] if self._last is None else [self._last]
