@@ -22,7 +22,7 @@ class StartupOnce:
         self._task: asyncio.Task[None] | None = None
 
     async def ended(self) -> None:
-        """Start the application, or wait for its startup. Raises StartupError."""
+        """Start the application once, and wait until it has started. Raises StartupError."""
         task = self._task
         if task is None:
             with self._lock:

@@ -15,7 +15,7 @@ HIGH_WATER_BYTES: Final = 65536
 
 @final
 class FlowControl:
-    """Counts unconsumed bytes. Only `consumed` may be called on other threads."""
+    """Counts unconsumed bytes. Only `consumed` may be called off the event loop's thread."""
 
     __slots__ = ("_consumed", "_unsent", "_waiters", "put")
 

@@ -10,7 +10,7 @@ _ONE: Final = (1).to_bytes(8, "little")
 
 
 class Waker:
-    """One thread waits until any thread calls `wake`. Wake-ups may be spurious."""
+    """Lets one thread wait until another calls `wake`. Wake-ups may be spurious."""
 
     __slots__ = ("_queue",)
 

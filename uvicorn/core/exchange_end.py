@@ -25,7 +25,7 @@ _COMPLETE: Final = ExchangeState.COMPLETE
 
 
 class EndListener(Protocol):
-    """Is notified when an exchange ends."""
+    """A listener for the end of an exchange."""
 
     def on_end(self, exchange: Any) -> object:
         """Handle the end of `exchange`. Must not raise."""

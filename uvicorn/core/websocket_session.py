@@ -73,7 +73,7 @@ class WebSocketGateway(Gateway):
         raise NotImplementedError
 
     def send_close(self, code: int, reason: str) -> None:
-        """Start the closing handshake. Call `session.disconnect` when the handshake ends or times out."""
+        """Start the closing handshake. At its end or timeout, call `session.disconnect`."""
         raise NotImplementedError
 
     def pause_receiving(self) -> None:
@@ -104,7 +104,7 @@ class WebSocketListener:
 
 @final
 class WebSocketSession:
-    """One WebSocket connection, handshake included. For use on the event loop's thread."""
+    """One WebSocket connection, including its handshake. For use on the event loop's thread."""
 
     __slots__ = ("_end_callbacks", "endpoint", "gateway", "listener", "request", "sends", "state", "subprotocols")
 
