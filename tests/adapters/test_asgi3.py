@@ -188,7 +188,7 @@ async def test_asgi3_adapter_sends_no_content_for_HEAD_or_status_204_or_304(
 
 
 @pytest.mark.parametrize("length", [b"4", b"6", b"x"])
-async def test_wrong_content_length_raises_in_both_the_application_and_the_asgi_host(length: bytes) -> None:
+async def test_application_and_host_get_the_same_error_for_a_wrong_content_length(length: bytes) -> None:
     app = Recorder({"status": 200, "headers": [[b"content-length", length]], "content": b"hello"})
     host = Host(app, HTTP)
     with pytest.raises(LocalProtocolError) as raised:
@@ -391,7 +391,7 @@ async def test_middleware_may_change_the_events_of_the_asgi3_adapter(scope: Mess
         await ASGI3Adapter(app)(scope, events.get, send)
 
 
-async def test_unawaited_sends_to_a_slow_host_are_bounded() -> None:
+async def test_response_to_a_slow_host_is_aborted_after_too_many_unawaited_sends() -> None:
     async def app(message: Message, channels: Message) -> None:
         channels["reply"].send({"status": 200, "more_content": True})
         for _ in range(5):

@@ -313,7 +313,7 @@ async def test_middleware_may_send_a_response_after_the_adapter_raises() -> None
     assert (host.sent[0]["status"], host.sent[1]["body"], reply.sent) == (503, b"boom", [])
 
 
-def test_wsgi_iterable_that_raises_before_any_content_raises_in_the_host() -> None:
+def test_exception_of_a_wsgi_iterable_without_content_is_raised_to_the_host() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
         raise Unpleasant("boom")

@@ -98,7 +98,7 @@ def test_application_that_stops_the_event_loop_does_not_affect_other_requests() 
         assert call(WSGIAdapter(app)).status == "200 OK"
 
 
-def test_application_may_send_a_new_response_after_a_rejected_one() -> None:
+def test_application_may_send_a_valid_response_after_an_invalid_response() -> None:
     async def app(message: Message, channels: Channels) -> None:
         try:
             await channels["reply"].send({"status": 200, "headers": [[b"content-length", b"5"]], "content": b"abc"})
@@ -161,7 +161,7 @@ def test_sending_content_for_HEAD_or_status_204_or_304_raises_no_error(method: s
     assert ended == [None]
 
 
-def test_204_response_drops_content_length_but_a_HEAD_response_keeps_it() -> None:
+def test_content_length_is_dropped_from_204_and_kept_in_a_response_to_HEAD() -> None:
     async def app(message: Message, channels: Channels) -> None:
         status = int(message["query_string"])
         await channels["reply"].send({"status": status, "headers": [[b"content-length", b"3"]], "content": b"abc"})

@@ -98,7 +98,7 @@ async def test_several_processes_use_redis_by_default_although_redis_is_down(
 
 
 @pytest.mark.parametrize("value", ["1", "many"])
-async def test_memory_backend_is_the_default_unless_WEB_CONCURRENCY_exceeds_1(
+async def test_memory_backend_is_the_default_if_WEB_CONCURRENCY_is_1_or_invalid(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", value)

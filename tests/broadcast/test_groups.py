@@ -203,7 +203,7 @@ async def test_sending_to_a_group_from_a_thread_raises_the_publish_error() -> No
         assert [type(error) for error in raised] == [BroadcastUnavailable, LocalProtocolError]
 
 
-async def test_GroupsChannel_has_the_name_of_the_reply_channel() -> None:
+async def test_GroupsChannel_and_the_reply_channel_have_the_same_name() -> None:
     async with groups() as client:
         assert client.channel.name == client.reply.name
 

@@ -324,7 +324,7 @@ async def test_hub_that_stops_during_its_start_leaves_no_connection() -> None:
     assert slow.stopped and connecting.stopped
 
 
-async def test_a_hub_has_counters_before_it_has_started() -> None:
+async def test_metrics_of_a_hub_are_available_before_its_start() -> None:
     hub = Hub(lambda: asyncio.sleep(0, ScriptedBackend()), HubOptions())
     assert hub.snapshot()["members"] == 0
     await hub.stop()

@@ -181,7 +181,7 @@ async def test_metrics_report_the_longest_client_queue() -> None:
         assert (group.hub.metrics.queue_high_water, group.hub.metrics.delivered) == (2, 3)
 
 
-async def test_messages_wait_until_the_application_has_handled_the_gap() -> None:
+async def test_later_messages_wait_until_the_gap_handler_returns() -> None:
     async with Group() as group:
         reply = await group.member()
         group.gap_may_end.clear()

@@ -577,7 +577,7 @@ async def test_middleware_adds_groups_to_a_copy_of_the_channels() -> None:
     await middleware.shutdown()
 
 
-def test_middleware_call_with_a_wrong_number_of_arguments_raises() -> None:
+def test_calling_BroadcastMiddleware_with_four_arguments_raises() -> None:
     with pytest.raises(LocalProtocolError, match="got 4 arguments"):
         BroadcastMiddleware(chat, url="memory://")(1, 2, 3, 4)
 

@@ -144,7 +144,7 @@ async def test_failed_publishes_of_websocket_messages_log_no_traceback(
         await client.lose()
 
 
-async def test_a_gap_handler_whose_publish_fails_logs_no_traceback(
+async def test_failed_publish_in_a_gap_handler_logs_no_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(message: Message, channels: dict[str, Any]) -> None:

@@ -542,7 +542,7 @@ def test_groups_without_an_event_loop_reject_new_members_and_malformed_messages(
         SendingGroups(Publisher("redis://127.0.0.1:1")).send(message)
 
 
-def test_custom_backend_raises_without_an_event_loop() -> None:
+def test_wsgi_call_with_a_custom_backend_raises_if_no_event_loop_runs() -> None:
     from tests.broadcast.scripted import ScriptedBackend
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -552,7 +552,7 @@ def test_custom_backend_raises_without_an_event_loop() -> None:
         BroadcastMiddleware(app, backend=ScriptedBackend())({}, lambda *arguments: None)
 
 
-def test_process_that_used_publish_ends_without_warnings(redis_server: RedisServer) -> None:
+def test_python_process_exits_without_warnings_after_publish(redis_server: RedisServer) -> None:
     script = f"from uvicorn.broadcast import publish; publish('chat', {{}}, url='{redis_server.url}')"
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", script],

@@ -378,7 +378,7 @@ async def test_hub_publishes_a_request_to_add_a_channel_of_another_event_loop() 
 
 
 @pytest.mark.parametrize("action", ["add", "discard"])
-async def test_hub_ignores_a_request_for_a_channel_on_another_event_loop(action: str) -> None:
+async def test_hub_ignores_a_remote_request_for_a_channel_of_another_event_loop(action: str) -> None:
     backend = ScriptedBackend()
     hub = await started_hub(backend)
     reply = Reply()

@@ -81,7 +81,7 @@ def test_message_signed_with_a_different_secret_is_rejected() -> None:
     assert owning.reject("owner", asking.sign("owner", "asker", COMMAND)) == ""
 
 
-def test_signature_with_any_of_several_secrets_is_accepted() -> None:
+def test_message_signed_with_the_second_of_two_secrets_is_accepted() -> None:
     asking, owning, _, _ = pair(b"the next one, for now second", SECRET)
     assert owning.reject("owner", asking.sign("owner", "asker", COMMAND)) == ""
 

@@ -56,7 +56,7 @@ def test_waker_uses_a_queue_on_systems_without_eventfd(monkeypatch: pytest.Monke
     assert type(waker) is Waker
 
 
-def test_waker_pool_raises_the_os_error_of_a_failed_eventfd(
+def test_waker_pool_raises_OSError_if_eventfd_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def none_left(value: int, flags: int) -> int:

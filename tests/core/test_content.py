@@ -112,7 +112,7 @@ def test_taker_added_after_the_first_piece_gets_all_content() -> None:
     assert taker.taken == [b"a", b"bc", True]
 
 
-def test_taker_of_interrupted_content_is_notified_at_once() -> None:
+def test_taker_added_after_an_interruption_is_notified_at_once() -> None:
     content, taker = content_of(), Taker()
     content.break_off()
     content.pass_to(taker)

@@ -32,7 +32,7 @@ def test_endpoint_detects_whether_the_proxy_removed_the_root_path(root_path_cut:
     assert Endpoint(root_path="/app", root_path_cut=root_path_cut).is_cut(path) is cut
 
 
-def test_requests_to_one_route_share_a_nested_endpoint() -> None:
+def test_second_request_to_a_route_reuses_the_nested_endpoint() -> None:
     endpoint = Endpoint("https", "/base", ("s", 1), ("c", 2))
     endpoint.template = {"of": "another application"}
     seen = endpoint.seen_by("/shop", "/base/shop")
@@ -50,7 +50,7 @@ def test_new_route_or_root_path_replaces_the_nested_endpoint(entry: str, root_pa
     assert seen.context is None
 
 
-def test_endpoint_releases_its_nested_endpoints() -> None:
+def test_releasing_an_endpoint_also_releases_its_nested_endpoints() -> None:
     endpoint = Endpoint()
     inner = endpoint.seen_by("/shop", "/shop").seen_by("/cart", "/shop")
     endpoint.context = inner.context = copy_context()

@@ -62,7 +62,7 @@ def test_awaiting_the_last_send_clears_the_count_of_unawaited_sends() -> None:
     assert client.shortage(1000, messages=1) == ""
 
 
-def test_bytes_that_the_client_has_read_no_longer_count_as_unsent() -> None:
+def test_client_that_reads_bytes_lowers_the_count_of_unsent_bytes() -> None:
     client = Client()
     client.send(900)
     client.take(500)

@@ -202,7 +202,7 @@ def test_websocket_message_can_be_checked_without_a_session(text: Any, data: Any
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1012, 1014, 3000, 4999])
-def test_7_4_application_may_close_with_standard_registered_and_private_codes(code: int) -> None:
+def test_7_4_websocket_may_be_closed_with_standard_registered_or_private_codes(code: int) -> None:
     made = Made(OPEN)
     made.session.close(code, "é" * 61)
     assert made.gateway.calls == [(code, "é" * 61)]

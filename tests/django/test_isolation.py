@@ -134,7 +134,7 @@ async def test_nested_ThreadSensitiveContext_sees_the_user_of_its_request(thread
     assert await asyncio.gather(*(get(site, user=user) for user in users)) == [(200, user) for user in users]
 
 
-async def test_task_that_outlives_its_request_uses_no_thread_of_an_open_request(threads_of: Make) -> None:
+async def test_task_of_an_ended_request_uses_no_thread_of_an_open_request(threads_of: Make) -> None:
     ended = asyncio.Event()
     tasks: list[asyncio.Task[int]] = []
 
@@ -530,7 +530,7 @@ class Backend(ModelBackend):
         return user
 
 
-async def test_request_finds_the_user_that_the_login_middleware_has_looked_up(threads_of: Make) -> None:
+async def test_view_gets_the_logged_in_user_behind_LoginRequiredMiddleware(threads_of: Make) -> None:
     def session_of_a_new_user() -> tuple[str, int]:
         user = User.objects.create(username=f"new{User.objects.count()}")
         session = SessionStore()

@@ -90,7 +90,7 @@ def test_websocket_event_frees_its_thread_after_each_call(lanes: Lanes) -> None:
     assert lanes.calls.alive == 1
 
 
-def test_call_after_a_request_ends_runs_on_a_different_thread(lanes: Lanes) -> None:
+def test_call_that_follows_the_end_of_a_request_gets_a_different_thread(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=True)
     of_the_request = lease.submit(thread).result()
     lease.end()
@@ -476,7 +476,7 @@ def test_failed_raw_sql_transaction_does_not_affect_the_next_request(lanes: Lane
     assert once(lanes._replace(calls=lanes.requests)).submit(execute, "SELECT 5").result() == 5
 
 
-def test_connection_with_an_unreadable_state_counts_as_outside_a_transaction() -> None:
+def test_in_transaction_is_false_if_the_connection_state_cannot_be_read() -> None:
     class Broken:
         @property
         def info(self) -> Any:
@@ -501,7 +501,7 @@ def test_transaction_that_a_single_call_leaves_open_is_rolled_back(lanes: Lanes,
     assert once(lanes).submit(lambda: connections["kept"].in_atomic_block).result() is False
 
 
-def test_end_of_a_request_closes_a_connection_with_conn_max_age_zero(lanes: Lanes, admin: Admin) -> None:
+def test_connection_with_conn_max_age_0_is_closed_when_the_request_ends(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=True)
     process = lease.submit(execute, "SELECT pg_backend_pid()", "default").result()
     assert lease.submit(execute, "SELECT pg_backend_pid()", "default").result() == process

@@ -75,7 +75,7 @@ def test_request_with_an_unknown_host_raises_when_its_host_is_read() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True), ("ws", False), ("wss", True)])
-def test_websocket_handshake_becomes_a_secure_request_for_https_or_wss(scheme: str, secure: bool) -> None:
+def test_django_request_of_a_handshake_is_secure_only_for_https_or_wss(scheme: str, secure: bool) -> None:
     message = message_of("websocket.connect", scheme=scheme)
     del message["method"]
     request = request_of(message)

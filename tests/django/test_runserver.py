@@ -129,7 +129,7 @@ def test_runserver_options_decide_whether_static_files_are_served(option: str, s
         assert server.get("/static/admin/css/base.css")[0] == status
 
 
-def test_runserver_without_static_files_logs_nothing_about_them(project: Path) -> None:
+def test_nostatic_option_of_runserver_logs_nothing_about_static_files(project: Path) -> None:
     with runserver(project, "--noreload", "--nostatic") as server:
         assert server.get("/hello")[0] == 200
         assert "static" not in server.stderr

@@ -110,7 +110,7 @@ def test_reload_warns_if_no_application_serves_the_static_files(name: str, proje
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_reload_logs_nothing_if_static_files_are_served_or_not_needed(name: str, project: Path) -> None:
+def test_reload_does_not_warn_if_static_files_are_served_or_unneeded(name: str, project: Path) -> None:
     add(project, SERVED[name])
     assert "static files" not in loaded(project)
 

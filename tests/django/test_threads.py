@@ -455,7 +455,7 @@ async def test_request_in_a_task_group_gets_503_if_no_thread_is_free(threads_of:
     await holder
 
 
-async def test_request_without_a_free_thread_raises_after_its_response_has_started(threads_of: Make) -> None:
+async def test_started_response_raises_ThreadsBusy_if_no_thread_is_free(threads_of: Make) -> None:
     work = Holding()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -514,12 +514,12 @@ def test_django_threads_rejects_an_invalid_number_of_threads(threads: Any) -> No
 
 
 @pytest.mark.parametrize("wait", [-1, "5", float("inf")])
-def test_django_threads_rejects_an_invalid_waiting_time(wait: Any) -> None:
+def test_DjangoThreads_rejects_an_invalid_value_of_the_wait_argument(wait: Any) -> None:
     with pytest.raises(ConfigError, match="wait: expected seconds"):
         DjangoThreads(hello, wait=wait)
 
 
-async def test_middleware_with_star_args_gets_the_arguments_of_its_caller(
+async def test_middleware_with_star_args_gets_3_asgi_or_2_channels_arguments(
     threads_of: Make,
 ) -> None:
     class Middleware:

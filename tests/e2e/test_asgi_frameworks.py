@@ -131,7 +131,7 @@ def test_lifespan_state_is_passed_to_requests(site: Host) -> None:
 
 @of("starlette")
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-def test_file_response_passes_through_the_middleware_of_the_framework(site: Host, coding: str) -> None:
+def test_framework_middleware_changes_the_headers_of_a_file_response(site: Host, coding: str) -> None:
     answer = ask(site.port, "/behind/file", fields=[("Accept-Encoding", coding)])
     content = gzip.decompress(answer.content) if coding == "gzip" else answer.content
     assert content.decode() == Path(FILE).with_name("asgi_starlette.py").read_text()

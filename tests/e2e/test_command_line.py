@@ -414,7 +414,7 @@ def test_signal_during_the_startup_of_the_application_ends_the_server(folder: Pa
         assert server.wait() != 0
 
 
-def test_signal_during_the_import_of_the_application_ends_the_server(folder: Path) -> None:
+def test_signal_ends_a_server_that_is_importing_the_application(folder: Path) -> None:
     (folder / "app.py").write_text(
         "import sys, threading\n\nprint('importing', file=sys.stderr, flush=True)\nthreading.Event().wait()\n"
     )
@@ -625,7 +625,7 @@ def test_uvicorn_run_serves_an_application_given_by_name(folder: Path) -> None:
         assert server.get() == (200, "hello")
 
 
-def test_uvicorn_run_returns_after_the_server_was_stopped(folder: Path) -> None:
+def test_program_continues_after_a_signal_has_stopped_uvicorn_run(folder: Path) -> None:
     (folder / "start.py").write_text("import uvicorn\n\nuvicorn.run('app:hello', port=0)\nprint('and after that')\n")
     with running_server(folder, program=("start.py",)) as server:
         server.stop()

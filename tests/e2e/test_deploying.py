@@ -104,7 +104,7 @@ def read(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
     return answer
 
 
-def test_systemd_socket_lets_clients_wait_while_the_server_restarts(folder: Path) -> None:
+def test_systemd_socket_keeps_requests_that_arrive_during_a_server_restart(folder: Path) -> None:
     with activation_socket(folder) as listening:
         early = ask(folder)
         with activated(folder, listening) as server:

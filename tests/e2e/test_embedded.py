@@ -154,7 +154,7 @@ def test_one_signal_stops_two_servers_on_one_event_loop(folder: Path, number: in
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_a_program_whose_server_runs_beside_other_tasks(folder: Path, number: int) -> None:
+def test_signal_ends_a_program_that_runs_the_server_and_other_tasks(folder: Path, number: int) -> None:
     with running_server(folder, program=program(folder, BESIDE)) as server:
         assert server.stop(number) != 0
         assert "Finished server process" in server.stderr

@@ -175,7 +175,7 @@ def test_request_above_the_concurrency_limit_gets_503(folder: Path) -> None:
 TOO_LARGE = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 11\r\n\r\n01234567890"
 
 
-def test_consumer_request_with_too_much_content_gets_413(folder: Path) -> None:
+def test_consumer_request_above_max_inline_bytes_gets_413(folder: Path) -> None:
     for server in serving(folder, "consumer", "--max-inline-bytes", "10", "--interface", "consumer"):
         assert status_of(answer(server, TOO_LARGE)) == 413
 

@@ -49,7 +49,7 @@ def refused_start(*arguments: str) -> tuple[int, str]:
 @covers("wsgi_app", "worker_class", "workers", "bind")
 @pytest.mark.parametrize("name", ["hello_world", "hello_world_after_a_second"])
 @pytest.mark.parametrize("shape", ["plain", "two workers", "unix"])
-def test_consumers_of_the_original_readme_run_under_gunicorn(name: str, shape: str, tmp_path: Path) -> None:
+def test_gunicorn_serves_the_consumer_examples_of_the_original_readme(name: str, shape: str, tmp_path: Path) -> None:
     arguments = ["-b", f"unix:{tmp_path}/socket"] if shape == "unix" else []
     with running_gunicorn(SEEDS, f"consumers:{name}", *arguments, workers=2 if shape == "two workers" else 1) as server:
         with Client(server, path=f"{tmp_path}/socket" if shape == "unix" else "") as client:
@@ -75,7 +75,7 @@ def test_consumers_of_the_original_readme_run_under_gunicorn_with_tls(
         "uvicorn.workers.UvicornH11Worker",
     ],
 )
-def test_gunicorn_finds_the_worker_under_each_alias(worker_class: str) -> None:
+def test_each_alias_of_the_gunicorn_worker_class_serves_a_request(worker_class: str) -> None:
     with running_gunicorn(SEEDS, "consumers:hello_world", worker_class=worker_class) as server:
         assert server.get()[0] == 200
 
@@ -199,7 +199,7 @@ def conf(tmp_path: Path) -> Path:
 
 
 @covers("backlog", "keepalive", "limit_request_line", "limit_request_fields", "worker_connections", "config")
-def test_worker_applies_the_gunicorn_limits(conf: Path) -> None:
+def test_gunicorn_settings_for_backlog_keepalive_and_limits_are_applied(conf: Path) -> None:
     conf.write_text(
         "backlog = 7\nkeepalive = 0\nlimit_request_line = 200\nlimit_request_fields = 5\nworker_connections = 2\n"
     )

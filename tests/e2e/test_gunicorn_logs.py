@@ -107,7 +107,7 @@ def test_gunicorn_access_log_counts_the_bytes_of_a_file_response(scheme: str, tm
         assert server.stdout.split() == ["200", str(len(content))]
 
 
-def test_trailers_are_sent_if_gunicorn_has_an_access_log() -> None:
+def test_gunicorn_with_an_access_log_sends_response_trailers() -> None:
     with running_gunicorn(HOSTED, "app:asgi3", "--access-logfile", "-") as server, Client(server) as client:
         assert client.get("/trailers", "te: trailers").endswith(b"\r\n0\r\nx-sum: 5\r\n\r\n")
 

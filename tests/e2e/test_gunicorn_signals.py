@@ -126,7 +126,7 @@ def test_gunicorn_reload_replaces_a_worker_during_its_startup(tmp_path: Path) ->
         assert server.get() == (200, "started")
 
 
-def test_killed_gunicorn_worker_does_not_affect_requests_of_another_worker() -> None:
+def test_second_gunicorn_worker_finishes_a_request_after_the_first_is_killed() -> None:
     with running_gunicorn(HOSTED, "app:app", workers=2) as server, Held(server) as first:
         # So that the other one takes the next.
         os.kill(first.worker, signal.SIGSTOP)

@@ -57,7 +57,7 @@ def test_large_response_content_arrives_complete(server: ServerProcess) -> None:
         assert read_to_the_end(connection).partition(b"\r\n\r\n")[2] == b"x" * 1000000
 
 
-def test_client_reset_during_pipelined_large_responses_does_not_affect_later_clients(
+def test_next_client_is_served_after_a_reset_during_large_pipelined_responses(
     server: ServerProcess,
 ) -> None:
     for _ in range(3):

@@ -88,7 +88,9 @@ def nginx(folder: Path, port: int, buffering: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("buffering", ["on", "off"])
 @pytest.mark.parametrize("kind", APPS)
-def test_nginx_forwards_a_response_sent_before_the_upload_ends(kind: str, buffering: str, tmp_path: Path) -> None:
+def test_nginx_forwards_an_early_response_although_the_upload_is_incomplete(
+    kind: str, buffering: str, tmp_path: Path
+) -> None:
     (tmp_path / "early.py").write_text(APPS[kind])
     with running_server(tmp_path, "early:app") as server, nginx(tmp_path, server.port, buffering) as listening:
         statuses = []

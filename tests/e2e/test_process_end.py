@@ -125,7 +125,7 @@ def test_failed_startup_exits_with_3_although_an_application_thread_runs(folder:
         assert WARNING in server.stderr
 
 
-def test_program_that_calls_uvicorn_run_waits_for_its_threads(folder: Path) -> None:
+def test_program_waits_for_a_running_thread_after_uvicorn_run_returns(folder: Path) -> None:
     (folder / "main.py").write_text(
         "import threading, time, uvicorn\n"
         "from uvicorn.server import process_end\n"

@@ -127,7 +127,7 @@ def pages(tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_M48_fallback_page_is_identical_to_the_page_of_the_old_site(
+def test_M48_shift_sends_the_same_fallback_pages_as_the_old_site_alone(
     pages: tuple[ServerProcess, ServerProcess], method: str
 ) -> None:
     alone, shifted = pages

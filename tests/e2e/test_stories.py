@@ -37,5 +37,5 @@ def test_migration_steps_can_be_undone_in_reverse_order(story: Story, tmp_path: 
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.page)
-def test_each_migration_diff_has_a_go_back_paragraph(story: Story) -> None:
+def test_migration_guide_has_as_many_go_back_paragraphs_as_diffs(story: Story) -> None:
     assert story.steps == range(1, story.text.count("\n**Go back:**") + 1)

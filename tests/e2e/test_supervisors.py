@@ -134,7 +134,7 @@ def test_ChangeReload_run_serves_and_returns_after_ctrl_c(folder: Path) -> None:
         assert server.stdout.splitlines()[-1] == "after"
 
 
-def test_ChangeReload_subclass_restarts_its_target_after_a_file_change(folder: Path) -> None:
+def test_file_change_restarts_the_target_of_a_ChangeReload_subclass(folder: Path) -> None:
     (folder / "main.py").write_text(RELOADING_OWN_SERVER)
     with running_server(folder, program=["main.py"]) as server:
         first = server.get()[1]

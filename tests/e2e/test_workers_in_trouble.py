@@ -145,7 +145,7 @@ def test_SIGHUP_before_the_first_worker_is_ready_restarts_the_worker(folder: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_workers_during_import_logs_no_traceback(folder: Path, number: int) -> None:
+def test_signal_to_workers_that_are_importing_logs_no_traceback(folder: Path, number: int) -> None:
     (folder / "wait").touch()
     with running_server(folder, "app:app", "--workers", "2", addresses=0) as server:
         server.wait_for_line("waiting")

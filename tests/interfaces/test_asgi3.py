@@ -109,7 +109,7 @@ async def test_asgi_path_includes_the_root_path() -> None:
 # Receiving
 
 
-async def test_asgi_request_without_content_is_received_as_one_empty_event() -> None:
+async def test_asgi_receive_returns_one_empty_event_for_a_request_without_content() -> None:
     app = App(receives=1)
     await answered(app)
     assert app.received == [{"type": "http.request", "body": b"", "more_body": False}]
@@ -454,7 +454,7 @@ async def test_asgi_body_that_is_not_bytes_raises_in_the_application(caplog: pyt
 # How the application ends
 
 
-async def test_asgi_application_that_is_no_coroutine_function_gives_500(
+async def test_asgi_application_that_is_a_synchronous_function_gives_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def app(scope: Any, receive: Any, send: Any) -> None: ...

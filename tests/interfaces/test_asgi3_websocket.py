@@ -353,7 +353,7 @@ async def test_asgi_websocket_receive_works_after_earlier_receives_are_cancelled
     assert received == [{"type": "websocket.receive", "text": "a", "bytes": None}]
 
 
-async def test_asgi_websocket_message_survives_the_cancellation_of_a_receive() -> None:
+async def test_asgi_websocket_message_is_received_after_a_receive_is_cancelled() -> None:
     received = []
     waiting: list[asyncio.Future[Any]] = []
     gave_up = asyncio.Event()

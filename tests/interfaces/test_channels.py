@@ -502,7 +502,7 @@ async def test_R12_reply_accepts_header_pairs_as_lists_or_tuples(headers: Any) -
 
 @pytest.mark.any_loop
 @pytest.mark.parametrize("missing", [{}, {"headers": None, "content": None, "status_text": None}])
-async def test_R12_optional_keys_of_a_reply_may_be_missing_or_none(missing: dict[str, Any]) -> None:
+async def test_R12_reply_may_omit_optional_keys_or_set_them_to_None(missing: dict[str, Any]) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, **missing})
 
@@ -576,7 +576,7 @@ async def test_error_for_an_unexpected_reply_contains_the_state_and_the_message(
     assert conversation.responses()[0].content == b"end"
 
 
-async def test_chunks_after_the_end_of_a_channels_response_log_one_warning(
+async def test_two_chunks_after_a_complete_channels_response_log_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -277,7 +277,7 @@ async def test_threaded_receive_returns_a_closed_chunk_after_a_disconnect() -> N
         assert received == [{"closed": True, "more_content": False}]
 
 
-async def test_client_at_its_thread_limit_does_not_delay_another_client() -> None:
+async def test_client_is_served_while_another_client_uses_all_threads_per_client() -> None:
     release = threading.Semaphore(0)
 
     def app(message: Message, channels: Channels) -> None:
@@ -517,7 +517,7 @@ async def test_disconnect_event_waits_for_the_end_of_a_timed_out_threaded_handle
 
 
 @pytest.mark.parametrize(("error", "logged"), [(ValueError("too late"), True), (ChannelClosed("too late"), False)])
-async def test_cancelled_threaded_handler_logs_exceptions_except_ChannelClosed(
+async def test_late_exception_of_a_threaded_handler_is_logged_unless_ChannelClosed(
     error: BaseException, logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
@@ -629,7 +629,7 @@ def test_threaded_wrapper_rejects_a_coroutine_function(app: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [5, lambda message: None, lambda environ, start_response: None])
-def test_threaded_wrapper_rejects_consumers_and_wsgi_applications_and_noncallables(app: Any) -> None:
+def test_threaded_wrapper_rejects_consumers_wsgi_applications_and_noncallables(app: Any) -> None:
     with pytest.raises(InterfaceError, match="threaded: the application"):
         threaded(app)
 
@@ -790,7 +790,7 @@ def test_child_forked_in_a_threaded_call_exits_at_the_end_of_the_call(error: Bas
     assert exit_code_in_child(call) == code
 
 
-async def test_threaded_send_need_not_be_awaited() -> None:
+async def test_threaded_application_sends_a_response_without_await() -> None:
     returned: list[Any] = []
 
     def app(message: Message, channels: Channels) -> None:

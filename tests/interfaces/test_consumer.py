@@ -290,7 +290,7 @@ async def test_consumer_that_returns_without_a_reply_gives_500(
 
 
 @WAYS
-async def test_consumer_that_returns_before_its_last_chunk_aborts_the_response(
+async def test_unfinished_response_is_aborted_when_the_consumer_returns(
     way: Callable[[Consumer], Consumer], caplog: pytest.LogCaptureFixture
 ) -> None:
     def stop(message: dict[str, Any]) -> None:
@@ -424,7 +424,7 @@ async def test_async_consumer_may_await_between_its_sends() -> None:
     assert (await talk(app)).responses()[0].content == b"ab"
 
 
-async def test_async_consumer_ends_at_its_next_send_after_the_client_has_disconnected() -> None:
+async def test_send_of_an_async_consumer_raises_after_the_client_disconnects() -> None:
     ended: list[BaseException] = []
     may_go_on = asyncio.Event()
 

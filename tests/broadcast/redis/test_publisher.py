@@ -218,7 +218,7 @@ async def test_cancelled_publish_is_not_retried() -> None:
         await second
 
 
-async def test_publish_that_is_due_for_a_retry_raises_when_redis_disconnects() -> None:
+async def test_refused_publish_raises_if_redis_disconnects_before_the_retry() -> None:
     async with conversation() as talk:
         first, second = await talk.publish(b"a", b"b")
         talk.answer(BUSY)
@@ -284,7 +284,7 @@ async def test_publish_raises_above_the_limit_of_unsent_bytes(monkeypatch: pytes
             await second
 
 
-async def test_publish_that_is_due_for_a_retry_raises_when_the_publisher_stops() -> None:
+async def test_refused_publish_raises_if_the_publisher_stops_before_the_retry() -> None:
     async with conversation(publish_timeout=0.01) as talk:
         talk.publisher._publish_timeout = 30.0
         (publishing,) = await talk.publish(b"a")

@@ -107,7 +107,7 @@ async def test_stopping_ends_a_driver_that_swallows_cancellation(
     assert all(connection.lost.done() for connection in connections)
 
 
-async def test_each_reason_for_a_failed_connection_is_logged_once_in_an_outage(
+async def test_repeated_connection_failure_is_logged_once_in_an_outage(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     reconnecting = Recorded(refuse)

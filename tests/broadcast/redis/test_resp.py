@@ -106,7 +106,7 @@ def test_oversized_payload_is_skipped_and_the_next_message_is_parsed(piece: int)
     assert read(data, piece=piece) == [[b"message", b"a", None], [b"message", b"a", b"y"]]
 
 
-def test_oversized_payload_is_reported_before_all_of_it_arrives() -> None:
+def test_parser_reports_an_oversized_payload_before_the_payload_is_complete() -> None:
     assert read(message(b"a", b"x" * 5000)[:200]) == [[b"message", b"a", None]]
 
 

@@ -55,7 +55,7 @@ async def test_subscription_is_retried_without_a_gap_after_a_transient_error(sai
         assert (talk.recorder.payloads, talk.recorder.gaps) == ([b"x"], [])
 
 
-async def test_unknown_error_code_that_begins_with_BUSY_counts_as_a_denial() -> None:
+async def test_redis_error_BUSYKEY_counts_as_a_denial_of_the_group() -> None:
     async with conversation() as talk:
         subscribing = talk.subscribe("a")
         await settle()

@@ -49,7 +49,7 @@ def test_the_error_for_a_malformed_url_shows_how_to_escape_a_password(url: str) 
         parse_redis_url(url)
 
 
-def test_the_last_value_of_a_repeated_url_option_is_used() -> None:
+def test_last_value_counts_when_a_url_repeats_an_option() -> None:
     assert parse_redis_url("redis+py://host?a=1&a=2&b=%26").options == {"a": "2", "b": "&"}
 
 
