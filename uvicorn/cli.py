@@ -321,7 +321,7 @@ def _ended_by(process_end: ProcessEnd | None) -> Iterator[None]:
 
 @contextmanager
 def errors_reported() -> Iterator[None]:
-    """Turn usage, configuration and startup errors into SystemExit."""
+    """Print usage, configuration and startup errors, and raise SystemExit."""
     try:
         yield
     except click.UsageError as error:

@@ -88,9 +88,7 @@ def configure_logging(config: LogConfig | None, use_colors: bool | None) -> None
 
                     config = yaml.safe_load(file)
         except ImportError:
-            raise ConfigError(
-                "log_config: a .yaml file needs PyYAML; pip install PyYAML, or use a .json file"
-            ) from None
+            raise ConfigError("log_config: a .yaml file needs PyYAML; pip install PyYAML, or use .json") from None
         except OSError as error:
             raise ConfigError(f"log_config: {os.path.abspath(path)!r} cannot be read: {error.strerror}") from None
         except Exception as error:
