@@ -116,7 +116,7 @@ def test_M4_route_for_a_different_protocol_is_skipped() -> None:
     assert find(live, old, path="/a", protocol="websocket") is live
 
 
-def test_M4_allowed_methods_are_the_methods_of_all_matching_routes() -> None:
+def test_M4_allowed_methods_include_the_methods_of_every_route_for_the_path() -> None:
     table = Table(
         [
             route("/a", methods=("POST",)),

@@ -124,7 +124,7 @@ async def test_M47_only_a_GET_or_HEAD_request_without_content_falls_back(request
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_M47_new_application_with_a_fallback_gets_the_root_path_once(kind: str) -> None:
+async def test_M47_fallback_does_not_double_the_root_path_of_the_new_application(kind: str) -> None:
     shift = Shift(wsgi_404, KINDS[kind], weight=100, fallback=[404])
     found = await answers(shift, get("/shop/cart"), root_path="/base", root_path_cut="yes")
     assert found == [[kind, "/base", "/base/shop/cart"]]
@@ -154,7 +154,9 @@ async def test_M47_a_websocket_does_not_fall_back() -> None:
 
 
 @pytest.mark.parametrize(("reads", "seconds", "event"), [(True, 10, "http.disconnect"), (False, 0, "cancelled")])
-async def test_M47_fallback_disconnects_or_cancels_the_new_application(reads: bool, seconds: int, event: str) -> None:
+async def test_M47_fallback_sends_http_disconnect_to_the_new_application_or_cancels_it(
+    reads: bool, seconds: int, event: str
+) -> None:
     events: list[str] = []
 
     async def endless(scope: dict[str, Any], receive: Any, send: Any) -> None:

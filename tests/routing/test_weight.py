@@ -103,7 +103,7 @@ def test_M43_shift_keeps_its_weight_when_the_weight_function_fails(
     assert (weight.kept.weight, warnings[0], warnings[1], warnings[60], warnings[61]) == (5, 0, 1, 1, 2)
 
 
-def test_M43_weight_function_without_a_key_may_only_return_0_or_100(
+def test_M43_weight_function_of_a_shift_without_a_key_may_return_only_0_or_100(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     results = iter([100, 50, 0])

@@ -77,7 +77,7 @@ def test_C2_HTTP_PROXY_key_of_a_wsgi_host_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("key", ["HTTP_REMOTE_USER", "HTTP_WSGI_INPUT", "HTTP_SCRIPT_NAME", "HTTP_CONTENT_LENGTH"])
-def test_C3_header_field_changes_no_other_environ_key_in_two_adapters(key: str) -> None:
+def test_C3_header_of_the_client_changes_only_its_HTTP_key_behind_two_adapters(key: str) -> None:
     bare = behind_two_bridges({})
     bridged = behind_two_bridges({key: "evil"})
     assert {name for name, value in bridged.items() if value == "evil"} <= {key}

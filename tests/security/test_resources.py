@@ -56,7 +56,7 @@ async def test_D1_request_head_above_a_limit_is_rejected(at_limit: bytes, keywor
     await stricter.lose()
 
 
-async def test_D2_slow_request_head_does_not_extend_its_deadline() -> None:
+async def test_D2_received_bytes_do_not_extend_the_deadline_of_a_request_head() -> None:
     conversation = Conversation(hello)
     conversation.send(b"GET / HTTP/1.1\r\na: ")
     for _ in range(10):
@@ -68,7 +68,7 @@ async def test_D2_slow_request_head_does_not_extend_its_deadline() -> None:
     await conversation.lose()
 
 
-async def test_D2_header_timeout_of_the_second_request_starts_at_its_first_byte() -> None:
+async def test_D2_deadline_of_a_second_head_begins_when_its_first_byte_arrives() -> None:
     conversation = Conversation(hello)
     conversation.send(GET)
     await settle()
@@ -284,7 +284,7 @@ async def test_D8_request_head_that_arrives_byte_by_byte_is_scanned_once() -> No
     assert CountingBuffer.looked_at < 8 * len(stream)
 
 
-async def test_D9_server_converts_at_most_twenty_digits_of_a_request_to_int(
+async def test_D9_number_above_20_digits_in_a_request_is_never_passed_to_int(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     longest = 0
@@ -341,7 +341,7 @@ async def test_D11_an_idle_connection_is_closed_after_the_keep_alive_timeout() -
     assert conversation.transport.closing
 
 
-async def test_D11_keep_alive_timeouts_of_connections_differ_by_jitter() -> None:
+async def test_D11_jitter_gives_two_connections_different_keep_alive_timeouts() -> None:
     conversation = Conversation(hello, timeout_keep_alive=100)
     conversation.clock.jitter = lambda: 1.0  # type: ignore[method-assign]
     connection, transport = conversation.connect()

@@ -109,7 +109,7 @@ async def test_S5_a_client_that_reads_at_the_minimum_rate_is_served(kind: str) -
     await reader.end()
 
 
-async def test_S5_client_may_read_slowly_without_a_minimum_rate() -> None:
+async def test_S5_client_may_read_slowly_if_min_response_rate_is_not_set() -> None:
     reader = Reader(wsgi)
     await reader.begin()
     await reader.read(1, 300)
@@ -117,7 +117,7 @@ async def test_S5_client_may_read_slowly_without_a_minimum_rate() -> None:
     await reader.end()
 
 
-async def test_S5_client_may_read_slowly_if_its_response_holds_no_thread() -> None:
+async def test_S5_minimum_rate_does_not_apply_to_a_response_that_holds_no_thread() -> None:
     reader = Reader(channels, min_response_rate=500)
     await reader.begin()
     await reader.read(1, 300)
@@ -125,7 +125,7 @@ async def test_S5_client_may_read_slowly_if_its_response_holds_no_thread() -> No
     await reader.end()
 
 
-async def test_S5_fast_reading_does_not_permit_slow_reading_later() -> None:
+async def test_S5_client_that_first_reads_fast_is_reset_when_it_later_reads_slowly() -> None:
     reader = Reader(wsgi, min_response_rate=500)
     await reader.begin()
     await reader.read(10000, 60)

@@ -100,7 +100,7 @@ async def test_E1_websocket_without_an_origin_field_is_accepted() -> None:
     assert await answer(*HANDSHAKE) == 101
 
 
-async def test_E1_configured_websocket_origins_replace_the_check_against_the_host() -> None:
+async def test_E1_configured_origins_apply_instead_of_the_comparison_with_the_host() -> None:
     settings: dict[str, Any] = {"ws_allowed_origins": "https://a.example,https://b.example"}
     assert await answer(*HANDSHAKE, b"origin: https://b.example", **settings) == 101
     assert await answer(*HANDSHAKE, b"origin: https://example.org", **settings) == 403

@@ -200,7 +200,7 @@ async def test_acceptor_that_is_closed_during_a_pause_does_not_retry() -> None:
             assert retry.cancelled()
 
 
-async def test_waiting_clients_are_accepted_after_the_acceptor_closes() -> None:
+async def test_clients_in_the_accept_queue_are_accepted_when_the_acceptor_closes() -> None:
     with listening() as sock, waiting_clients(sock, 100):
         async with accepting(sock) as (acceptor, context):
             acceptor.close()

@@ -90,7 +90,7 @@ async def test_D15_a_connection_above_the_limit_is_closed_before_its_tls_handsha
             assert await end_of(reader) == b""
 
 
-async def test_D15_handshake_limit_includes_established_tls_connections(made: Certificates) -> None:
+async def test_D15_established_tls_connections_count_towards_the_tls_handshake_limit(made: Certificates) -> None:
     async with serving(made, limit_concurrency=1) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=made.client())
         async with plain_client(server) as (reader, _):

@@ -48,7 +48,7 @@ def test_access_log_record_has_the_attributes_size_and_duration(caplog: pytest.L
     assert vars(caplog.records[0])["duration"] == pytest.approx(5.6)
 
 
-def test_access_log_record_has_the_five_arguments_of_an_access_formatter(
+def test_access_log_record_has_the_five_arguments_that_an_access_formatter_expects(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     access_line(caplog)
@@ -59,7 +59,7 @@ def test_access_line_has_the_query_string(caplog: pytest.LogCaptureFixture) -> N
     assert '"GET /shop?page=2 HTTP/1.1"' in access_line(caplog, b"/shop", b"page=2")
 
 
-def test_access_line_calls_a_unix_socket_client_a_local_client(caplog: pytest.LogCaptureFixture) -> None:
+def test_access_line_shows_a_client_on_a_unix_socket_as_a_local_client(caplog: pytest.LogCaptureFixture) -> None:
     assert access_line(caplog, client=None).startswith("a local client - ")
 
 

@@ -81,7 +81,7 @@ def test_a_5_second_timeout_does_not_expire_when_a_clock_tick_is_10_seconds_late
     assert clock.is_over(began, 5.0)
 
 
-def test_late_clock_tick_does_not_delay_timeouts_that_start_12_seconds_later() -> None:
+def test_timeout_that_starts_12_seconds_after_a_late_clock_tick_expires_on_time() -> None:
     clock = HandClock()
     clock.seconds += 10
     for _ in range(12):
@@ -115,7 +115,7 @@ def test_clock_reads_the_unix_time_of_the_system() -> None:
     assert before <= Clock().unix_seconds() <= time.time()
 
 
-def test_clock_follows_a_program_that_replaces_time_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_uses_the_function_that_a_program_assigns_to_time_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 784111777.0)
     assert Clock().unix_seconds() == 784111777.0
 

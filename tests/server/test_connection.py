@@ -91,7 +91,7 @@ async def test_client_without_unsent_bytes_does_not_count_as_stalled() -> None:
     assert stalled(*steps, seconds=5) == [False] * 8
 
 
-async def test_write_timeout_does_not_apply_while_the_client_reads() -> None:
+async def test_client_that_reads_one_byte_per_check_does_not_count_as_stalled() -> None:
     assert stalled((500, 900), (499, 900), (498, 900), seconds=1) == [False] * 3
 
 
@@ -104,7 +104,7 @@ async def test_later_writes_do_not_restart_the_write_timeout() -> None:
     assert stalled((500, 900), (700, 1100), (900, 1300), seconds=2) == [False, False, True]
 
 
-async def test_write_timeout_does_not_apply_while_a_slow_client_reads() -> None:
+async def test_client_that_reads_slower_than_the_server_writes_does_not_count_as_stalled() -> None:
     assert stalled((500, 900), (600, 1100), (700, 1300), seconds=1) == [False] * 3
 
 

@@ -87,7 +87,7 @@ def test_clock_tick_updates_the_date_field(monkeypatch: pytest.MonkeyPatch) -> N
     with_context(use)
 
 
-def test_default_fields_have_the_server_field() -> None:
+def test_default_response_fields_include_the_server_field() -> None:
     with_context(lambda context: _equal(context.defaults.server, b"server: uvicorn\r\n"))
 
 
@@ -194,7 +194,7 @@ def test_D10_lack_of_descriptors_is_logged_again_in_the_next_second(caplog: pyte
         {"message": "something else"},
     ],
 )
-def test_D10_exceptions_outside_accept_are_logged_by_the_default_handler(
+def test_D10_event_loop_error_outside_accept_is_logged_by_the_default_handler(
     report: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with_context(lambda context: context.loop_exception(context.loop, report))
@@ -211,7 +211,7 @@ def test_SystemExit_in_a_task_is_not_logged_by_the_exception_handler(
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how other allocators give memory back is their own")
-def test_keeping_freed_memory_reduces_page_faults() -> None:
+def test_keep_freed_memory_function_reduces_page_faults() -> None:
     script = """if True:
         import resource, sys
         from uvicorn.server.context import keep_freed_memory

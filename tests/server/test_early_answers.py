@@ -91,7 +91,7 @@ async def test_stopping_server_closes_a_connection_whose_upload_was_answered_ear
     assert conversation.transport.closing
 
 
-async def test_lingering_close_after_a_rejected_request_head_is_short() -> None:
+async def test_lingering_close_of_a_rejected_head_ends_when_too_many_bytes_arrive() -> None:
     conversation = await answered(b"\0\r\n\r\n")
     for _ in range(4):
         conversation.send(PIECE)

@@ -47,7 +47,7 @@ async def test_on_close_callback_is_called_when_the_client_half_closes() -> None
     await conversation.interface.tasks.finish(0)
 
 
-async def test_on_close_calls_its_callback_at_once_if_the_client_has_half_closed() -> None:
+async def test_on_close_method_calls_the_callback_at_once_for_a_half_closed_client() -> None:
     called: list[str] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ async def test_on_close_calls_its_callback_at_once_if_the_client_has_half_closed
 
 
 @pytest.mark.parametrize("begins", [False, True])
-async def test_half_closed_timeout_aborts_the_exchange(begins: bool) -> None:
+async def test_half_closed_timeout_ends_the_request_and_aborts_the_connection(begins: bool) -> None:
     app = Waiting(begins=begins)
     conversation = Conversation(app)
     conversation.send(GET)
@@ -78,7 +78,7 @@ async def test_half_closed_timeout_aborts_the_exchange(begins: bool) -> None:
     await conversation.interface.tasks.finish(0)
 
 
-async def test_half_closed_connection_is_reset_at_once_with_a_timeout_of_0() -> None:
+async def test_half_closed_connection_is_reset_at_once_if_timeout_half_closed_is_0() -> None:
     app = Waiting()
     conversation = Conversation(app, timeout_half_closed=0)
     conversation.send(GET)

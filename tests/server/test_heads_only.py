@@ -92,7 +92,7 @@ async def test_response_without_content_is_complete_after_its_head(asked: bytes,
 
 @pytest.mark.parametrize(("asked", "status"), WITHOUT_CONTENT)
 @pytest.mark.parametrize("kind", [Endless, ASGIEndless])
-async def test_next_request_cancels_the_handler_of_a_response_without_content(
+async def test_next_request_cancels_a_handler_that_runs_after_a_response_without_content(
     kind: Any, asked: bytes, status: int
 ) -> None:
     app = kind(status)
@@ -228,7 +228,7 @@ async def test_wsgi_application_that_keeps_writing_to_a_HEAD_response_is_cancell
     await conversation.interface.shutdown(0)
 
 
-async def test_sync_consumer_of_HEAD_gets_ChannelClosed_at_the_next_request() -> None:
+async def test_next_request_after_HEAD_raises_ChannelClosed_in_a_sync_consumer() -> None:
     sent = 0
     raised: list[type[BaseException]] = []
 

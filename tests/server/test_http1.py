@@ -394,7 +394,7 @@ async def stream_first(message: dict[str, Any], channels: dict[str, Any]) -> Non
     await channels["reply"].send({"status": 200, "content": b"a", "more_content": True})
 
 
-async def test_sends_after_a_connection_reset_do_not_end_the_exchange_twice() -> None:
+async def test_sends_after_a_connection_reset_do_not_lower_the_request_count_again() -> None:
     clients: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -443,7 +443,7 @@ async def test_stream_continues_while_the_application_keeps_the_reply_channel() 
     assert conversation.responses()[0].content == b"ab"
 
 
-async def test_A15_response_resumes_paused_reading_to_discard_unread_content() -> None:
+async def test_A15_response_makes_the_server_read_and_discard_the_rest_of_the_content() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -480,7 +480,7 @@ async def test_pipelined_head_larger_than_the_read_buffer_is_served() -> None:
     assert conversation.statuses == [200, 200]
 
 
-async def test_reading_pauses_at_unread_content_of_the_second_pipelined_request() -> None:
+async def test_reading_pauses_while_content_of_a_second_pipelined_request_is_unread() -> None:
     may_reply = asyncio.Event()
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -512,7 +512,7 @@ async def test_reading_resumes_when_the_application_has_received_the_buffered_co
     await conversation.interface.tasks.finish(0)
 
 
-async def test_lingering_close_lasts_while_the_client_reads_the_response() -> None:
+async def test_lingering_close_does_not_end_while_the_client_reads_the_response() -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await channels["reply"].send({"status": 200, "content": b"x" * 1000000})
 
@@ -609,7 +609,7 @@ async def test_lost_connection_is_freed_without_the_garbage_collector() -> None:
         gc.enable()
 
 
-async def test_exception_in_one_deadline_check_does_not_prevent_later_checks(
+async def test_failed_deadline_check_does_not_prevent_the_check_of_other_connections(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = Conversation(hello)

@@ -84,7 +84,7 @@ async def test_stopping_server_does_not_end_an_active_event_stream() -> None:
         [*EVENTS, [b"content-length", b"1000"]],
     ],
 )
-async def test_stopping_server_ends_only_event_streams_before_the_grace_period_is_over(
+async def test_stopping_server_lets_ordinary_streams_continue_in_the_grace_period(
     headers: list[list[bytes]],
 ) -> None:
     app = Stream(headers)

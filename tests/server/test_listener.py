@@ -114,14 +114,14 @@ def test_error_for_a_malformed_bind_address_shows_the_expected_form(text: str) -
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8001", "[::1]:8001", "unix:/run/web.sock", "fd://3"])
-def test_bind_address_converts_back_to_its_original_text(text: str) -> None:
+def test_str_of_a_parsed_bind_address_is_the_original_text(text: str) -> None:
     assert str(parse_bind(text)) == text
 
 
 # Listening
 
 
-def test_socket_of_a_port_accepts_connections() -> None:
+def test_socket_opened_on_a_port_accepts_connections() -> None:
     with listening(ANY_PORT) as [sock], socket.create_connection(sock.getsockname(), timeout=30):
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 
@@ -153,13 +153,13 @@ def test_socket_is_opened_for_every_address(folder: Path) -> None:
 
 
 @needs_ipv6
-def test_socket_of_an_ipv6_address_accepts_connections() -> None:
+def test_socket_opened_on_an_ipv6_address_accepts_connections() -> None:
     with listening(Address("::1", 0)) as [sock], socket.create_connection(sock.getsockname()[:2], timeout=30):
         assert sock.family == socket.AF_INET6
 
 
 @needs_ipv6
-def test_addresses_of_one_host_name_listen_on_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_listens_on_the_same_port_for_every_address_of_a_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
     found = [(family, socket.SOCK_STREAM, 6, "", name) for family, name in addresses]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
@@ -200,7 +200,7 @@ def test_error_for_an_address_given_twice_names_the_address() -> None:
     assert f"cannot listen on 127.0.0.1:{port}: " in complaint(*2 * [Address("127.0.0.1", port)])
 
 
-def test_error_for_an_address_of_another_machine_names_the_address() -> None:
+def test_error_for_an_address_that_this_machine_does_not_have_names_the_address() -> None:
     # TEST-NET-1 (RFC 5737): nobody's address.
     assert complaint(Address("192.0.2.1", 0)) == (
         "cannot listen on 192.0.2.1:0: this machine has no such address; 0.0.0.0 means all of its addresses"
@@ -292,7 +292,7 @@ def test_a_stale_unix_socket_is_replaced(folder: Path) -> None:
         client.connect(str(path))
 
 
-def test_new_unix_socket_gets_the_permissions_of_the_stale_unix_socket(folder: Path) -> None:
+def test_new_unix_socket_keeps_the_permissions_of_the_stale_socket_that_it_replaces(folder: Path) -> None:
     path = folder / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -398,7 +398,7 @@ def test_error_for_a_closed_descriptor_names_the_descriptor() -> None:
     )
 
 
-def test_error_for_a_descriptor_of_a_file_names_the_descriptor() -> None:
+def test_error_for_a_descriptor_that_is_not_a_socket_names_the_descriptor() -> None:
     with tempfile.TemporaryFile() as file:
         assert complaint(Address(descriptor=file.fileno())).startswith(f"cannot listen on fd://{file.fileno()}: ")
 
@@ -458,7 +458,7 @@ def test_uds_mode_other_than_three_octal_digits_is_rejected(text: str) -> None:
 
 
 @pytest.mark.parametrize("existing", [None, 0o666])
-def test_unix_socket_has_the_given_mode(existing: int | None, tmp_path: Path) -> None:
+def test_unix_socket_has_the_mode_that_the_caller_passes(existing: int | None, tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     if existing is not None:
         with socket.socket(socket.AF_UNIX) as sock:

@@ -204,7 +204,7 @@ async def test_event_loop_stopped_in_a_debugger_is_not_logged_as_blocked(
     assert lines(caplog) == []
 
 
-async def test_loop_watch_ends_after_it_has_logged_100_places(
+async def test_loop_watch_ends_after_it_has_logged_100_places_in_the_code(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     watched = await watched_loop()

@@ -50,7 +50,7 @@ async def values(app: Any, *requests: bytes) -> dict[str, float]:
     return samples(text_of((await served(app, *requests)).snapshot()))
 
 
-async def test_request_metrics_have_labels_for_entry_and_kind_and_status_class() -> None:
+async def test_request_metrics_have_the_labels_entry_and_kind_and_status() -> None:
     found = await values(Router(Route("/a/*", channels_app), default=wsgi_app), get("/a/x"), get("/b"), get("/c"))
     assert found["uvicorn_requests_total{entry=/a/*,kind=channels,status=2xx}"] == 1
     assert found["uvicorn_requests_total{entry=*,kind=wsgi,status=2xx}"] == 2
@@ -62,7 +62,7 @@ async def test_request_metrics_distinguish_the_two_applications_of_a_shift() -> 
     assert found["uvicorn_requests_total{entry=/a/*,side=new,kind=channels,status=2xx}"] == 1
 
 
-async def test_metrics_of_the_router_appear_after_a_request_without_a_matching_route() -> None:
+async def test_router_has_request_metrics_only_after_a_request_that_matches_no_route() -> None:
     table = Router(Route("/a", channels_app))
     assert not any("kind=router" in name for name in await values(table))
     found = await values(table, get("/b"))
@@ -116,7 +116,7 @@ async def test_metrics_show_the_thread_count_of_a_threaded_application() -> None
     assert found["uvicorn_lane_threads{lane=/a}"] == 3
 
 
-async def test_shift_counts_fallbacks_for_the_new_application_but_not_for_the_old() -> None:
+async def test_fallback_metric_exists_for_the_new_application_but_not_for_the_old_one() -> None:
     async def unknown(message: Any, channels: Any) -> None:
         await channels["reply"].send({"status": 404, "content": b""})
 
@@ -213,7 +213,7 @@ async def test_later_snapshot_of_a_process_replaces_the_earlier_snapshot() -> No
     assert samples(totals.text())[REQUESTS_A] == 3
 
 
-async def test_loop_lag_of_several_processes_is_the_longest_lag() -> None:
+async def test_loop_lag_metric_of_several_processes_shows_the_longest_lag() -> None:
     totals = Totals()
     for process, lag in enumerate((0.25, 0.5, 0.125)):
         totals.update(process, Snapshot({}, {}, {"server": {"": [lag]}}))
@@ -248,7 +248,7 @@ def test_process_that_ends_before_it_reports_metrics_counts_as_ended() -> None:
     assert samples(totals.text()) == {ENDED: 1}
 
 
-def test_metrics_text_is_built_once_for_each_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_text_is_rebuilt_only_after_a_new_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Snapshot] = []
     monkeypatch.setattr(metrics, "text_of", lambda snapshot: written.append(snapshot) or b"text")
     totals = Totals()

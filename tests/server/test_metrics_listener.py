@@ -92,7 +92,7 @@ def test_metrics_are_served_over_ipv6() -> None:
         assert answer(address, SCRAPE).status == 200
 
 
-def test_long_response_arrives_whole() -> None:
+def test_metrics_response_of_5_MB_arrives_complete() -> None:
     with listening(lambda: b"x" * 5_000_000) as address:
         assert len(answer(address, SCRAPE).content) == 5_000_000
 

@@ -299,7 +299,7 @@ def test_C7_environ_has_the_forwarded_client_instead_of_the_proxy() -> None:
     ("folder_mode", "mode", "trusted"),
     [(0o755, 0o660, True), (0o755, 0o666, False), (0o750, 0o666, True), (0o700, 0o600, True), (0o755, 0o662, False)],
 )
-def test_unix_socket_is_trusted_by_default_if_not_all_users_can_connect(
+def test_unix_socket_is_trusted_by_default_unless_all_users_can_connect(
     folder_mode: int, mode: int, trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)

@@ -175,7 +175,7 @@ def test_scan_ignores_virtual_environments_and_broken_links(tree: Path) -> None:
     assert changed == []
 
 
-def test_config_keeps_its_grace_period_if_ChangeReload_rejects_the_application() -> None:
+def test_ChangeReload_does_not_change_the_grace_period_if_it_rejects_an_application() -> None:
     config = uvicorn.Config(hello, log_config=None, reload=True)
     with pytest.raises(ConfigError, match="module:attribute"):
         ChangeReload(config).run()

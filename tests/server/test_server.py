@@ -101,7 +101,7 @@ async def test_main_loop_before_startup_raises_instead_of_waiting_for_ever() -> 
         await asyncio.wait_for(server_of(Application()).main_loop(), 30)
 
 
-async def test_startup_opens_the_server_on_the_given_sockets() -> None:
+async def test_startup_makes_the_server_listen_on_the_sockets_of_the_caller() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         server = server_of(Application())

@@ -82,7 +82,7 @@ async def test_server_records_the_time_of_the_last_notify_callback() -> None:
 
 
 @pytest.mark.any_loop
-async def test_server_uses_a_configuration_change_made_after_the_server_was_created() -> None:
+async def test_server_uses_a_setting_that_is_changed_after_the_server_is_created() -> None:
     made = config()
     server = uvicorn.Server(made)
     made.server_header = False

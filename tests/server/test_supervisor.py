@@ -74,7 +74,7 @@ def test_worker_is_not_aborted_if_its_report_is_half_a_second_late(
     assert not worker.deadline
 
 
-def test_worker_is_not_overdue_after_a_suspension_of_the_supervisor(supervisor: Supervisor) -> None:
+def test_suspension_of_the_supervisor_does_not_make_a_worker_overdue(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.last_report -= 10
     supervisor._last_check -= 10
@@ -82,7 +82,7 @@ def test_worker_is_not_overdue_after_a_suspension_of_the_supervisor(supervisor: 
     assert not worker.deadline
 
 
-def test_time_of_a_supervisor_suspension_does_not_count_as_grace_period(supervisor: Supervisor) -> None:
+def test_grace_period_of_a_worker_does_not_include_a_suspension_of_the_supervisor(supervisor: Supervisor) -> None:
     [worker] = supervisor._workers
     worker.deadline = time.monotonic() - 5
     supervisor._last_check -= 10

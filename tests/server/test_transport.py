@@ -37,7 +37,7 @@ async def test_unix_socket_client_gets_an_end_of_file_on_reset() -> None:
 
 
 @pytest.mark.parametrize("sock", [None, FakeSocket(fails=True)], ids=["none", "gone"])
-async def test_reset_aborts_a_connection_without_a_usable_socket(sock: FakeSocket | None) -> None:
+async def test_transport_reset_aborts_the_connection_if_the_socket_is_unusable(sock: FakeSocket | None) -> None:
     transport = FakeTransport(cast(HTTP1Connection, asyncio.Protocol()), {"socket": sock})
     reset(transport)
     assert transport.aborted

@@ -155,7 +155,9 @@ async def test_empty_file_is_sent_as_a_complete_response(tmp_path: Path) -> None
         assert (await conversation.read(70)).endswith(b"content-length: 0\r\n\r\n")
 
 
-async def test_descriptors_of_sendfile_are_closed_when_the_client_disconnects(file: Path, descriptors: Any) -> None:
+async def test_descriptors_used_for_sendfile_are_closed_when_the_client_disconnects(
+    file: Path, descriptors: Any
+) -> None:
     app = Files(file)
     async with served(app) as conversation:
         await conversation.send(GET)

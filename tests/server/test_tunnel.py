@@ -300,7 +300,7 @@ async def test_connection_ends_if_the_client_sends_after_the_application_has_clo
         await until(lambda: not made.context.connections)
 
 
-async def test_application_may_read_after_it_has_half_closed() -> None:
+async def test_application_that_half_closes_its_socket_may_still_read_client_bytes() -> None:
     async with tunnelled() as made:
         made.say(SWITCHED)
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
@@ -326,7 +326,7 @@ async def test_tunnel_closes_at_a_timeout_after_its_application_half_closes(
         assert await made.reader.read() == b""
 
 
-async def test_application_close_after_half_close_drops_later_client_bytes() -> None:
+async def test_client_bytes_are_dropped_after_the_application_half_closes_and_then_closes() -> None:
     async with tunnelled() as made:
         tunnel = made.tunnel
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
@@ -338,7 +338,7 @@ async def test_application_close_after_half_close_drops_later_client_bytes() -> 
         await until(lambda: not made.context.connections)
 
 
-async def test_application_close_after_half_close_drops_buffered_bytes() -> None:
+async def test_buffered_bytes_are_dropped_when_the_application_closes_after_a_half_close() -> None:
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel
@@ -351,7 +351,7 @@ async def test_application_close_after_half_close_drops_buffered_bytes() -> None
         await until(lambda: not made.context.connections)
 
 
-async def test_server_stop_closes_a_tunnel_after_an_application_half_close() -> None:
+async def test_stopping_server_closes_a_tunnel_that_the_application_has_half_closed() -> None:
     async with tunnelled() as made:
         made.far.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         tunnel = made.tunnel
@@ -360,7 +360,7 @@ async def test_server_stop_closes_a_tunnel_after_an_application_half_close() -> 
         assert await made.hear() == b""
 
 
-async def test_buffer_of_a_stopping_tunnel_is_limited_if_the_application_sends_endlessly() -> None:
+async def test_stopping_tunnel_buffers_at_most_512_KiB_of_an_endless_application_stream() -> None:
     async with tunnelled() as made:
         sending = asyncio.create_task(asyncio.to_thread(send_until_it_fails, made))
         await until(lambda: made.tunnel.write_paused)
@@ -475,7 +475,7 @@ async def test_server_stop_between_two_frames_sends_a_close_frame_with_code_1012
     [b"", SWITCHED[:-1], SWITCHED + HELLO[:3], SWITCHED + CLOSE, b"HTTP/1.1 400 \r\n\r\n"],
     ids=["nothing", "part of the head", "part of a frame", "a close frame", "another response"],
 )
-async def test_server_stop_sends_no_close_frame_if_the_protocol_forbids_it(sent: bytes) -> None:
+async def test_stopping_server_sends_a_close_frame_only_between_websocket_frames(sent: bytes) -> None:
     async with tunnelled() as made:
         if sent:
             made.say(sent)

@@ -52,7 +52,7 @@ async def test_e6_every_ping_of_a_client_that_reads_is_answered() -> None:
     assert pongs == [b"%d" % number for number in range(10)]
 
 
-async def test_e6_client_that_starts_to_read_gets_one_pong_for_the_latest_ping() -> None:
+async def test_e6_client_that_resumes_reading_gets_a_pong_only_for_the_latest_ping() -> None:
     conversation = await opened()
     conversation.transport.client_takes = False
     conversation.transport.protocol.pause_writing()

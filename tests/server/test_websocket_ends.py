@@ -53,7 +53,7 @@ async def test_e9_client_that_sends_frames_after_the_server_close_frame_is_reset
     assert conversation.transport.aborted
 
 
-async def test_lingering_close_after_a_close_frame_ends_with_a_normal_close() -> None:
+async def test_lingering_close_after_a_close_frame_closes_the_connection_without_a_reset() -> None:
     conversation = await opened(timeout_linger=1.0)
     conversation.client.send_close(1000)
     await conversation.flush()
@@ -207,7 +207,7 @@ async def test_ping_timeout_does_not_apply_while_reading_is_paused() -> None:
     await conversation.lose()
 
 
-async def test_after_a_ping_timeout_an_unfinished_message_is_dropped_for_five_seconds() -> None:
+async def test_unfinished_message_is_dropped_for_five_seconds_after_a_ping_timeout() -> None:
     conversation = await opened(ws_ping_interval=5.0, ws_ping_timeout=5.0)
     conversation.send(header(BINARY, 1000) + bytes(10))
     for _ in range(20):

@@ -85,7 +85,7 @@ async def test_close_by_the_application_drops_queued_messages() -> None:
     await conversation.lose()
 
 
-async def test_pause_of_receiving_cancels_a_scheduled_resume() -> None:
+async def test_pause_receiving_call_cancels_an_earlier_resume_that_has_not_run() -> None:
     app = Recorder(nothing)
     conversation = await opened(app)
     connection = conversation.transport.protocol
@@ -127,7 +127,7 @@ async def test_websocket_message_sent_after_a_failed_write_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("ending", ["taken", "lost", "cancelled"])
-async def test_blocked_send_ends_after_a_client_read_or_a_disconnect_or_a_cancellation(ending: str) -> None:
+async def test_client_read_or_disconnect_or_task_cancellation_ends_a_blocked_send(ending: str) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         if message["channel"] == "websocket.connect":
             waiting.append(asyncio.current_task())
@@ -152,7 +152,7 @@ async def test_blocked_send_ends_after_a_client_read_or_a_disconnect_or_a_cancel
     await conversation.lose()
 
 
-async def test_drain_returns_at_once_if_no_bytes_are_unsent() -> None:
+async def test_drain_returns_at_once_if_every_byte_has_been_sent() -> None:
     conversation = await opened()
     connection = conversation.transport.protocol
     assert isinstance(connection, WebSocketConnection)
@@ -161,7 +161,7 @@ async def test_drain_returns_at_once_if_no_bytes_are_unsent() -> None:
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, 256), (1000, 10)])
-async def test_r17_unsent_messages_and_bytes_to_a_client_are_limited(size: int, most: int) -> None:
+async def test_r17_websocket_closes_with_1013_above_the_limit_of_unsent_messages_or_bytes(size: int, most: int) -> None:
     app = Recorder(nothing)
     conversation = await opened(app, write_buffer_bytes=1, max_unsent_bytes=10_000)
     conversation.transport.client_takes = False

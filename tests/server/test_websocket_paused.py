@@ -96,7 +96,7 @@ async def test_client_reset_is_noticed_within_a_second_while_reading_is_paused(k
     await site.end()
 
 
-async def test_half_close_ends_a_paused_websocket_at_once_with_a_timeout_of_0() -> None:
+async def test_half_close_ends_a_paused_websocket_at_once_if_timeout_half_closed_is_0() -> None:
     site = Site("channels", timeout_half_closed=0.0)
     client = await site.connect()
     client.shutdown(socket.SHUT_WR)

@@ -14,7 +14,7 @@ from uvicorn.server.websocket_threads import WebSocketThreads
     ("threads", "threads_per_client", "ws_threads", "most"),
     [(16, 0, 5, 5), (16, 4, 200, 50), (16, 1, 2, 1), (4, 4, 5, 5), (4, 8, 5, 5)],
 )
-def test_W6_client_gets_the_same_share_of_websocket_threads_as_of_request_threads(
+def test_W6_websocket_thread_limit_of_a_client_is_in_proportion_to_ws_threads(
     threads: int, threads_per_client: int, ws_threads: int, most: int
 ) -> None:
     counted = WebSocketThreads(

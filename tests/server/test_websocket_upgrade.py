@@ -94,7 +94,7 @@ OPENING = handshake(b"Sec-WebSocket-Version: 13", KEY)
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
-async def test_handshake_pipelined_after_a_request_is_accepted_for_any_split(piece: int) -> None:
+async def test_pipelined_handshake_after_a_request_is_accepted_in_pieces_of_any_size(piece: int) -> None:
     app = Recorder(hello)
 
     async def served(message: dict[str, Any], channels: dict[str, Any]) -> None:
@@ -176,7 +176,7 @@ async def test_server_field_of_an_accept_message_replaces_the_default_server_fie
 
 
 @pytest.mark.any_loop
-async def test_accept_message_after_a_client_disconnect_does_nothing() -> None:
+async def test_application_that_accepts_after_a_client_disconnect_sends_nothing() -> None:
     """A closing TLS transport reports its end to the HTTP connection, even if its protocol is replaced."""
     decided = asyncio.Event()
 

@@ -96,7 +96,9 @@ def reporting(channel: socket.socket) -> WorkerServer:
     return WorkerServer(Config(hello, log_config=None), channel, SupervisorWatch(channel, 1.0))
 
 
-def test_metrics_line_that_fills_the_channel_is_completed_later(pair: tuple[Worker, socket.socket]) -> None:
+def test_server_sends_the_rest_of_a_metrics_line_later_if_the_channel_is_full(
+    pair: tuple[Worker, socket.socket],
+) -> None:
     worker, channel = pair
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = reporting(channel)
@@ -110,7 +112,7 @@ def test_metrics_line_that_fills_the_channel_is_completed_later(pair: tuple[Work
     assert found[0][1] == encoded(numbers(1, "x" * 100_000))
 
 
-def test_supervisor_gets_the_ready_message_after_metrics_have_filled_the_channel(
+def test_ready_message_arrives_after_a_metrics_line_that_fills_the_channel(
     pair: tuple[Worker, socket.socket],
 ) -> None:
     worker, channel = pair
