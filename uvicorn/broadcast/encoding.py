@@ -1,8 +1,8 @@
 """Encodes and decodes messages. A payload has one of two formats:
 
 - Plain JSON, for a message without bytes values. The optional key `_uvicorn` holds sender and sequence number.
-- An envelope, for a message with bytes values. It contains the byte 1, the header's length in four bytes, the header,
-  and the bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
+- An envelope, for a message with bytes values. It contains the byte 0x01, the header's length in four bytes, the
+  header, and the bytes values. The header is JSON with `{"_uvicorn_bytes": length}` in place of each bytes value.
 """
 
 from __future__ import annotations

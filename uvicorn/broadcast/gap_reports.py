@@ -43,7 +43,7 @@ class GapReports:
         if lost:
             if count := self._log.admits(lost):
                 logger.warning(
-                    "group %.200r: messages were lost; all groups lost %d messages since the last warning", group, count
+                    "group %.200r: messages were lost; total of all groups since the last warning: %d", group, count
                 )
             self._report_limited(group, LOST, since)
 

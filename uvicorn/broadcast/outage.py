@@ -49,7 +49,7 @@ class Outage:
                 self._next_line = now + LOG_SECONDS
 
     def count(self) -> None:
-        """Log the number of failures since the last log line, if any."""
+        """If failures have not been logged yet, log their number."""
         if self._counted:
             logger.warning(
                 "groups: publishing still fails; %d messages failed since the last log line: %s",
