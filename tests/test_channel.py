@@ -39,7 +39,7 @@ async def _in_a_group(sending: Sending) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_R5_each_asyncio_wait_function_accepts_a_finished_send_twice(use: str) -> None:
+async def test_R5_each_asyncio_function_can_await_a_finished_send_twice(use: str) -> None:
     for _ in range(2):
         assert await USES[use](DONE) in (None, [None])
 
@@ -85,7 +85,7 @@ def test_R5_send_without_await_causes_no_warning(make: Callable[[], Sending]) ->
 
 
 @pytest.mark.parametrize("make", [lambda: DONE, lambda: LazyAwaitable(let_others_run)], ids=["sent", "waiting"])
-def test_exception_thrown_into_a_send_before_its_await_is_raised(make: Callable[[], Sending]) -> None:
+def test_exception_thrown_into_a_send_is_raised_if_the_send_was_not_awaited(make: Callable[[], Sending]) -> None:
     with pytest.raises(ValueError, match="boom"):
         make().throw(ValueError("boom"))
 
@@ -108,7 +108,7 @@ async def test_task_that_awaits_a_send_can_be_cancelled() -> None:
     assert (task.cancelled(), cleaned) == (True, [1])
 
 
-def test_close_of_an_unfinished_send_closes_its_coroutine() -> None:
+def test_close_method_of_an_unfinished_send_closes_the_coroutine_of_the_send() -> None:
     ended: list[int] = []
 
     async def wait() -> None:
@@ -230,7 +230,7 @@ def test_channel_name_contains_the_identifier_of_the_process() -> None:
     assert names.new("reply").split(".")[:2] == ["reply", names.process]
 
 
-async def test_R15_synchronous_hook_of_an_application_is_not_called() -> None:
+async def test_R15_startup_or_shutdown_hook_is_called_only_if_it_is_a_coroutine_function() -> None:
     called: list[str] = []
 
     class App:

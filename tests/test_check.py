@@ -172,7 +172,7 @@ class Middleware:
         return self.__wrapped__(environ, start_response)
 
 
-def test_routes_option_counts_the_threads_of_each_middleware_object() -> None:
+def test_routes_option_counts_one_thread_pool_for_each_middleware_object() -> None:
     def page(environ: Any, start_response: Any) -> list[bytes]:
         return []
 

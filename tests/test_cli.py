@@ -188,7 +188,7 @@ def test_configuration_error_is_printed_on_one_line(run: Run, arguments: tuple[s
     assert line in errors
 
 
-def test_module_with_an_app_and_an_application_of_different_kinds_is_rejected(run: Run, folder: Path) -> None:
+def test_module_whose_app_and_application_are_of_different_kinds_is_rejected(run: Run, folder: Path) -> None:
     (folder / "both.py").write_text(
         "def application(environ, start_response): ...\nasync def app(message, channels): ...\n"
     )

@@ -58,7 +58,7 @@ def test_omitted_settings_have_their_defaults() -> None:
     assert build_settings({}) == Settings()
 
 
-def test_setting_of_None_means_the_default_value() -> None:
+def test_setting_with_the_value_None_gets_its_default_value() -> None:
     assert {name for name in ALL_KEYWORDS if build_settings({name: None}) != Settings()} == set()
 
 
@@ -301,7 +301,7 @@ def test_error_for_an_unknown_interface_names_the_application() -> None:
         uvicorn.Config("mill:grind").load()
 
 
-def test_loaded_interface_has_the_settings_of_its_config() -> None:
+def test_interface_that_a_config_loads_has_the_settings_of_the_config() -> None:
     config = uvicorn.Config(hello, root_path="/shop")
     assert config.load().settings.root_path == "/shop"
 

@@ -97,7 +97,7 @@ def test_program_may_set_an_additional_attribute_of_a_config() -> None:
     assert made.mine == 1
 
 
-def test_changed_configuration_can_be_pickled_for_workers() -> None:
+def test_pickled_config_keeps_a_changed_setting() -> None:
     made = uvicorn.Config("app:app", log_config=None)
     made.backlog = 100
     assert pickle.loads(pickle.dumps(made)).settings.backlog == 100
@@ -152,7 +152,7 @@ def test_config_uses_a_tls_context_from_the_program() -> None:
     assert (made.ssl_context() is context, made.is_ssl) == (True, True)
 
 
-def test_new_certificate_of_a_config_replaces_the_tls_context(certificate: Path) -> None:
+def test_config_builds_a_new_tls_context_after_its_certificate_is_set(certificate: Path) -> None:
     made = config(ssl_certfile=certificate)
     first = made.ssl
     made.ssl_certfile = str(certificate)
@@ -296,7 +296,7 @@ def test_loop_option_with_the_value_none_disables_the_loop_factory() -> None:
     assert config(loop="none").get_loop_factory() is None
 
 
-def test_default_of_forwarded_allow_ips_is_the_environment_variable_or_localhost(
+def test_forwarded_allow_ips_defaults_to_its_environment_variable_or_to_localhost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)

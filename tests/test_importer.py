@@ -62,12 +62,12 @@ def test_importer_finds_a_nested_attribute(write: Write) -> None:
     assert import_application("shop:till.serve").__name__ == "serve"
 
 
-def test_module_name_alone_imports_its_application(write: Write) -> None:
+def test_module_name_without_an_attribute_imports_the_attribute_application(write: Write) -> None:
     write("shop.py", "application = 1\napp = 2")
     assert import_application("shop") == 1
 
 
-def test_module_name_alone_imports_app_if_there_is_no_application(write: Write) -> None:
+def test_module_name_without_an_attribute_imports_app_if_application_is_missing(write: Write) -> None:
     write("shop.py", "app = 2")
     assert import_application("shop") == 2
 
@@ -295,7 +295,7 @@ def test_error_for_a_misspelled_variable_suggests_the_right_variable(write: Writ
     assert complaint("shop:sreve").endswith("did you mean 'serve'?")
 
 
-def test_error_for_a_missing_nested_attribute_names_the_class_of_its_owner(write: Write) -> None:
+def test_error_for_a_missing_attribute_of_an_object_names_the_class_of_the_object(write: Write) -> None:
     write("shop.py", "class Till: ...\n\ntill = Till()")
     assert "Till has no 'serve'" in complaint("shop:till.serve")
 
@@ -352,7 +352,7 @@ def test_error_for_a_missing_module_has_no_cause(write: Write) -> None:
     assert caught.value.__cause__ is None
 
 
-def test_error_for_a_failing_module_keeps_the_text_of_its_ModuleNotFoundError(write: Write) -> None:
+def test_error_for_a_module_that_raises_ModuleNotFoundError_keeps_the_message(write: Write) -> None:
     write("shop.py", "raise ModuleNotFoundError('install the warehouse first')")
     assert "install the warehouse first" in complaint("shop:serve")
 
@@ -366,7 +366,7 @@ def test_error_for_a_package_with_a_missing_import_names_the_missing_module(writ
 # What other programs call
 
 
-def test_import_from_string_function_does_not_change_the_exception_of_a_module(write: Write) -> None:
+def test_import_from_string_raises_the_original_exception_of_a_failing_module(write: Write) -> None:
     write("shop.py", "1 / 0")
     with pytest.raises(ZeroDivisionError) as caught:
         import_from_string("shop:app")

@@ -57,7 +57,7 @@ async def test_call_posted_by_a_posted_call_runs_in_a_later_loop_iteration() -> 
     assert made == ["first", "second"]
 
 
-async def test_call_posted_after_run_soon_runs_without_a_wake_up_of_the_loop(
+async def test_call_posted_after_run_soon_runs_although_the_event_loop_is_not_woken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = LoopCalls(asyncio.get_running_loop())
@@ -87,7 +87,7 @@ async def test_next_posted_call_runs_after_a_posted_call_has_raised() -> None:
     assert made == ["next"]
 
 
-async def test_flush_in_a_posted_call_runs_each_remaining_call_once() -> None:
+async def test_posted_call_that_calls_flush_runs_each_remaining_posted_call_once() -> None:
     calls = LoopCalls(asyncio.get_running_loop())
     made: list[str] = []
     calls.post(calls.flush)
@@ -155,7 +155,7 @@ def test_forked_child_gets_a_LoopCalls_object_while_the_parent_holds_the_lock() 
         assert exit_code_in_child(child) == 0
 
 
-async def test_coroutine_that_a_thread_runs_has_the_context_of_the_thread() -> None:
+async def test_coroutine_that_a_thread_runs_has_the_context_variables_of_the_thread() -> None:
     async def context() -> Any:
         return VARIABLE.get()
 
@@ -292,7 +292,7 @@ def collecting() -> Iterator[Callable[[int, Callable[[], object]], None]]:
 
 
 @pytest.mark.parametrize("allocations", [1, 2, 3])
-def test_loop_end_wakes_all_waiting_threads_during_a_garbage_collection(
+def test_end_of_an_event_loop_wakes_threads_while_garbage_collection_removes_others(
     allocations: int,
     loop: asyncio.AbstractEventLoop,
     collecting: Callable[[int, Callable[[], object]], None],

@@ -227,7 +227,7 @@ async def test_proxy_headers_middleware_sets_the_scheme_wss_for_a_websocket() ->
 
 
 @pytest.mark.any_loop
-async def test_proxy_headers_middleware_keeps_the_scheme_ws_without_a_forwarded_scheme() -> None:
+async def test_proxy_headers_middleware_keeps_the_scheme_ws_if_no_scheme_is_forwarded() -> None:
     [seen] = await ask(ProxyHeadersMiddleware(echo, "*"), scope_of(FORWARDED[0], type="websocket", scheme="ws"))
     assert (seen["client"], seen["scheme"]) == (("1.2.3.4", 0), "ws")
 
@@ -347,7 +347,7 @@ def test_each_module_of_uvicorn_loops_returns_an_event_loop_factory(name: str) -
     assert isinstance(loop, asyncio.AbstractEventLoop)
 
 
-def test_modules_of_the_public_release_share_the_logger_uvicorn_error() -> None:
+def test_modules_main_and_server_and_config_use_the_logger_uvicorn_error() -> None:
     names = ("uvicorn.main", "uvicorn.server", "uvicorn.config")
     loggers = {importlib.import_module(name).logger for name in names}
     assert loggers == {logging.getLogger("uvicorn.error")}

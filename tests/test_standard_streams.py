@@ -11,7 +11,7 @@ from uvicorn.logging import is_terminal
 from uvicorn.serving import occupy_standard_descriptors
 
 
-def test_missing_stream_is_not_a_terminal() -> None:
+def test_stream_that_is_None_does_not_count_as_a_terminal() -> None:
     assert not is_terminal(None)
 
 

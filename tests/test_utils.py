@@ -34,7 +34,7 @@ def test_uvicorn_utils_exports_the_same_adapter_classes_as_uvicorn() -> None:
     assert (utils.ASGIAdapter, utils.WSGIAdapter) == (uvicorn.ASGIAdapter, uvicorn.WSGIAdapter)
 
 
-def test_conversion_of_an_environ_gives_the_same_message_as_the_wsgi_adapter() -> None:
+def test_environ_to_message_gives_the_message_that_WSGIAdapter_sends() -> None:
     seen: list[dict[str, Any]] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -138,7 +138,7 @@ def test_interface_is_detected_from_the_parameters_of_the_application(app: Any, 
     assert detect_interface(app) == name
 
 
-def test_declared_interface_takes_precedence_over_the_parameters() -> None:
+def test_interface_that_an_application_declares_takes_precedence_over_its_signature() -> None:
     assert detect_interface(DeclaredObject()) == "asgi3"
 
 

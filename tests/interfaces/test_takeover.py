@@ -446,7 +446,7 @@ async def test_W6_accept_on_a_second_thread_detaches_the_worker_thread_from_its_
 
 
 @pytest.mark.parametrize("content", [(b"ordinary",), {b"ordi": 1, b"nary": 2}], ids=["whole", "pieces"])
-async def test_concurrent_accept_on_a_second_thread_succeeds_or_raises(
+async def test_accept_on_a_second_thread_during_the_response_succeeds_or_raises(
     caplog: pytest.LogCaptureFixture, content: Any
 ) -> None:
     refused: list[ClientDisconnected] = []

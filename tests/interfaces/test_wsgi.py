@@ -105,7 +105,7 @@ async def test_C2_proxy_header_does_not_become_HTTP_PROXY() -> None:
     assert "HTTP_PROXY" not in await environ_of(asking("show", b"Proxy: evil:80"))
 
 
-async def test_C3_client_can_only_set_environ_keys_with_the_HTTP_prefix() -> None:
+async def test_C3_client_can_set_only_environ_keys_with_the_HTTP_prefix() -> None:
     fields = (b"Content_Length: 5", b"wsgi.input: x", b"remote-user: admin", b"script-name: /x")
     environ = await environ_of(asking("show", *fields))
     assert "REMOTE_USER" not in environ

@@ -241,7 +241,7 @@ async def test_busy_client_is_served_before_a_new_client_if_the_event_loop_reads
     assert await paths_of_busy_and_new_client() == ["/busy", "/new"]
 
 
-def test_unknown_event_loop_is_assumed_to_read_ahead() -> None:
+def test_server_assumes_that_an_unknown_event_loop_reads_ahead() -> None:
     assert not module._reads_when_ready(asyncio.AbstractEventLoop())  # type: ignore[abstract]
 
 

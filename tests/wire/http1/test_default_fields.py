@@ -9,7 +9,7 @@ def test_the_date_field_has_the_format_of_rfc_9110() -> None:
     assert defaults.block == b"server: uvicorn\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 
 
-def test_removing_a_disabled_default_field_changes_nothing() -> None:
+def test_removal_of_a_disabled_default_field_leaves_the_other_fields_unchanged() -> None:
     defaults = DefaultFields(b"", send_date=False)
     defaults.update(0)
     assert defaults.without(b"date", b"x") == b"x"

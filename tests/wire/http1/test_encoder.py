@@ -40,7 +40,7 @@ def test_the_reason_phrase_of_the_application_is_sent(reason: bytes) -> None:
 
 
 @pytest.mark.parametrize("length", [3, 2048])
-def test_the_content_length_of_the_application_is_sent_once(length: int) -> None:
+def test_content_length_header_that_the_application_sets_is_sent_once(length: int) -> None:
     whole = start(encoder(), b"x" * length, headers=[[b"Content-Length", b"%d" % length]])
     assert whole == b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length + b"x" * length
 

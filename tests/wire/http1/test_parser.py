@@ -147,7 +147,7 @@ def test_missing_host_field_is_taken_from_an_absolute_target() -> None:
     assert (pairs(parser), parser.target) == ([[b"host", b"a"]], b"/b")
 
 
-def test_OPTIONS_with_an_absolute_target_without_a_path_has_the_target_asterisk() -> None:
+def test_target_of_OPTIONS_is_an_asterisk_if_the_absolute_url_has_no_path() -> None:
     parser, log = parse(request(b"OPTIONS http://a HTTP/1.1"))
     assert parser.target == b"*"
 

@@ -139,7 +139,7 @@ def test_compressed_messages_of_a_client_may_refer_to_earlier_messages(bits: int
     assert [inflated(deflate, client(b"the same words again")) for _ in range(3)] == [b"the same words again"] * 3
 
 
-def test_client_messages_are_inflated_without_context_takeover() -> None:
+def test_client_messages_are_inflated_if_client_no_context_takeover_is_negotiated() -> None:
     deflate = agreed(b"permessage-deflate; client_no_context_takeover")
     assert [inflated(deflate, deflated(b"words")) for _ in range(3)] == [b"words"] * 3
 
@@ -170,7 +170,7 @@ def test_server_messages_are_independent_of_each_other_without_context_takeover(
 
 
 @pytest.mark.parametrize("bits", [9, 10, 11, 12])
-def test_compressed_messages_of_the_server_keep_to_the_negotiated_window(bits: int) -> None:
+def test_server_messages_are_compressed_within_the_negotiated_window(bits: int) -> None:
     deflate = agreed(b"permessage-deflate; server_max_window_bits=%d" % bits)
     client = Inflater(bits)
     message = random.Random(bits).randbytes(1 << 11) * 4

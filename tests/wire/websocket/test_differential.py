@@ -221,7 +221,7 @@ def mutated(source: random.Random, stream: bytes) -> bytes:
 
 @pytest.mark.parametrize("compression", [False, True], ids=["plain", "compression"])
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_random_frames_are_decoded_as_the_websockets_library_decodes_them(batch: int, compression: bool) -> None:
+def test_codec_and_websockets_library_decode_random_frames_to_the_same_result(batch: int, compression: bool) -> None:
     count = STREAMS // (2 * BATCHES)
     for seed in range(SEED + batch * count, SEED + (batch + 1) * count):
         source = random.Random(seed)

@@ -62,7 +62,7 @@ def test_malformed_close_frame_is_rejected(payload: bytes, code: int) -> None:
     assert caught.value.code == code
 
 
-def test_frame_cache_is_empty_after_a_call_of_its_forget_method() -> None:
+def test_forget_method_of_the_frame_cache_empties_the_cache() -> None:
     cache = FrameCache()
     assert (cache.message, cache.frame) == (None, b"")
     cache.message, cache.frame = "a", frame(0x81, b"a")

@@ -114,7 +114,7 @@ def test_unreceived_byte_count_falls_while_a_rejected_frame_arrives() -> None:
         assert (client.code, client.codec.announced_bytes) == (1009, max(0, 2000 - sent))
 
 
-def test_count_of_unreceived_frame_bytes_excludes_buffered_bytes() -> None:
+def test_bytes_that_a_paused_codec_buffers_do_not_count_as_unreceived() -> None:
     client = Client(max_message_bytes=1000)
     client.send(frame(BINARY, bytes(1000))[:308])
     assert client.codec.announced_bytes == 700
@@ -206,7 +206,7 @@ def test_input_during_a_pause_is_kept_until_resume() -> None:
     assert client.calls == [("text", "one"), ("text", "two"), ("close", 1000, "")]
 
 
-def test_codec_raises_on_resume_if_invalid_bytes_arrived_in_the_pause() -> None:
+def test_codec_that_received_invalid_bytes_during_a_pause_raises_on_resume() -> None:
     client = Client()
     client.codec.pause()
     client.send(frame(TEXT, b"one") + b"\xff")
@@ -268,7 +268,7 @@ def test_sink_that_never_pauses_receives_all_frames() -> None:
     assert len(Client().send(frame(PING) * 1000).calls) == 1000
 
 
-def test_input_received_while_buffered_frames_remain_stays_in_order() -> None:
+def test_frames_that_arrive_while_earlier_frames_are_buffered_stay_in_order() -> None:
     client = Client()
     pausing_after_each_call(client)
     client.codec.pause()
@@ -355,7 +355,7 @@ def test_receive_buffer_shrinks_after_its_complete_frames_are_parsed() -> None:
     assert sys.getsizeof(client.codec._buffer) < 200
 
 
-def test_close_frame_can_be_encoded_after_the_client_close_frame() -> None:
+def test_codec_can_encode_a_close_frame_after_it_received_a_close_frame() -> None:
     client = Client().send(close(1000))
     assert client.codec.encode_close(1000, "") == b"\x88\x02\x03\xe8"
 

@@ -222,7 +222,7 @@ def test_handshake_response_has_the_fields_of_the_application() -> None:
 
 
 @pytest.mark.parametrize("name", [b"server", b"Date"])
-def test_handshake_response_has_the_server_or_date_field_of_the_application(name: bytes) -> None:
+def test_application_may_replace_the_server_or_date_field_of_a_handshake_response(name: bytes) -> None:
     defaults = DefaultFields()
     defaults.update(0)
     response, _ = handshake().accept(None, [(name, b"mine")], defaults, compression=False)
