@@ -569,7 +569,7 @@ asyncio.run(main())
 """
 
 
-def test_wsgi_iterable_is_closed_at_process_exit_if_the_adapter_is_not_shut_down() -> None:
+def test_wsgi_iterable_is_closed_at_exit_if_the_adapter_was_not_shut_down() -> None:
     process = subprocess.run([sys.executable, "-c", WITHOUT_SHUTDOWN], capture_output=True, text=True, timeout=60)
     assert (process.stdout, process.stderr) == ("closed\n", "")
 

@@ -341,7 +341,7 @@ class Impatient(Site):
 
 
 @pytest.mark.parametrize("app", [wsgi_apps.hello, wsgi_apps.generator, wsgi_apps.file])
-async def test_direct_call_sends_no_content_after_its_caller_is_cancelled(
+async def test_cancelled_direct_call_sends_no_content_of_the_application(
     app: Callable[..., Any],
 ) -> None:
     blocking = Blocking(app)
@@ -362,7 +362,7 @@ async def test_direct_call_sends_no_file_after_its_caller_is_cancelled(tmp_path:
     assert response.content == b"from the site"
 
 
-async def test_direct_call_logs_an_exception_raised_after_its_caller_is_cancelled(
+async def test_application_exception_is_logged_after_a_direct_call_is_cancelled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blocking = Blocking(raises(ValueError("late")))

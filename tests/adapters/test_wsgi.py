@@ -179,7 +179,7 @@ async def echo_pieces(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_adapter_reads_content_as_it_arrives_when_wsgi_input_has_read1(known: bool) -> None:
+def test_adapter_passes_each_arriving_piece_if_wsgi_input_supports_read1(known: bool) -> None:
     more = {"CONTENT_LENGTH": "19"} if known else {"wsgi.input_terminated": True}
     environ = environ_of("/", "POST", **{"wsgi.input": Arriving(b"first,", b"second,", b"third.")}, **more)
     answer = call(WSGIAdapter(echo_pieces, interface="asgi3"), environ, validate=False)

@@ -68,7 +68,7 @@ async def test_group_message_with_content_becomes_an_asgi_response_chunk(message
 @pytest.mark.parametrize(
     ("kind", "message"), [("http", {"text": "a"}), ("http", {"status": 200, "content": b""}), ("websocket", {})]
 )
-async def test_asgi_reply_channel_rejects_a_message_that_its_connection_cannot_send(kind: str, message: Event) -> None:
+async def test_asgi_reply_channel_rejects_a_message_that_does_not_fit_the_connection(kind: str, message: Event) -> None:
     _, reply = await opened(kind)
     with pytest.raises(LocalProtocolError, match="expected"):
         await reply.send(message)

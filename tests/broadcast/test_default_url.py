@@ -63,7 +63,7 @@ async def test_default_broadcast_url_is_a_local_redis_that_responds(
         (b"x" * 100_000, "no Redis is running"),
     ],
 )
-async def test_unusable_local_redis_is_not_the_default_broadcast_url(
+async def test_memory_backend_is_the_default_if_the_local_redis_is_unusable(
     answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not answer:

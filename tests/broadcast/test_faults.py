@@ -379,7 +379,9 @@ async def test_f4_login_with_a_wrong_password_is_logged_without_the_password(
         assert "WRONGPASS" in caplog.text
 
 
-async def test_f6_backend_logs_in_as_a_redis_user_without_password(own_redis: RedisServer, scheme: str) -> None:
+async def test_f6_backend_and_publisher_log_in_with_a_user_name_and_no_password(
+    own_redis: RedisServer, scheme: str
+) -> None:
     own_redis.ask("ACL", "SETUSER", "guest", "on", "nopass", "allchannels", "+publish", "+subscribe", "+ping")
     url = url_of(own_redis, scheme, user="guest").replace("guest:@", "guest@")
     async with listening(url, *GROUPS) as (backend, recorder):

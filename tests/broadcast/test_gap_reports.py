@@ -112,7 +112,7 @@ async def test_missing_numbers_after_a_reported_gap_cause_no_second_gap() -> Non
     await hub.stop()
 
 
-async def test_hub_limits_the_senders_whose_sequence_numbers_it_stores() -> None:
+async def test_hub_stores_received_sequence_numbers_of_at_most_256_senders() -> None:
     backend, hub, _, recorder = await with_member("chat")
     for sender in range(1000):
         backend.receive("chat", {}, str(sender), 1)

@@ -208,7 +208,7 @@ async def test_GroupsChannel_and_the_reply_channel_have_the_same_name() -> None:
         assert client.channel.name == client.reply.name
 
 
-async def test_GroupsChannel_without_a_reply_channel_has_no_name() -> None:
+async def test_name_of_a_GroupsChannel_without_a_reply_channel_raises() -> None:
     async with groups() as client:
         with pytest.raises(LocalProtocolError, match="this client has no reply channel"):
             _ = GroupsChannel(client.hub).name

@@ -189,7 +189,7 @@ async def test_hub_logs_the_end_of_an_outage_without_a_new_publish(
     await hub.stop()
 
 
-async def test_failed_publish_without_await_logs_nothing() -> None:
+async def test_unawaited_publish_that_fails_logs_nothing() -> None:
     backend, hub, _, _ = await with_member()
     backend.failure = BroadcastUnavailable("Redis is down")
     hub.publish("chat", {})
@@ -251,7 +251,7 @@ async def test_B17c_random_payloads_raise_nothing_and_log_few_lines(caplog: pyte
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
-async def test_hub_limits_the_groups_whose_sequence_numbers_it_stores() -> None:
+async def test_hub_stores_sent_sequence_numbers_of_at_most_10000_groups() -> None:
     _, hub, _, _ = await with_member()
     for group in range(10_050):
         hub.publish(str(group), {})

@@ -304,7 +304,7 @@ async def test_adjacent_gaps_in_a_client_queue_are_merged() -> None:
         ]
 
 
-async def test_discard_merges_gaps_when_it_removes_the_messages_between_them() -> None:
+async def test_two_gaps_are_merged_when_a_discard_removes_the_message_between_them() -> None:
     async with Group(messages=2, policy="drop_oldest") as group:
         slow = await group.member("one", "two")
         slow.is_ready = False

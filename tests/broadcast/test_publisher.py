@@ -163,7 +163,7 @@ def test_publisher_with_zero_timeout_raises_BroadcastUnavailable(redis_server: R
         Publisher(redis_server.url, timeout=0.0).publish("chat", {})
 
 
-def test_publisher_limits_the_groups_whose_sequence_numbers_it_stores(
+def test_publisher_stores_sequence_numbers_for_a_limited_number_of_groups(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("uvicorn.broadcast.sequences._MAX_GROUPS", 2)

@@ -57,7 +57,7 @@ async def test_job_runs_on_a_new_worker_if_the_idle_worker_becomes_blocked() -> 
     pool.shutdown()
 
 
-async def test_pool_runs_as_many_jobs_at_a_time_as_it_has_threads() -> None:
+async def test_pool_of_4_threads_runs_4_jobs_at_the_same_time() -> None:
     pool = WorkerPool(threads=4)
     together = threading.Barrier(4)
     done: list[int] = []

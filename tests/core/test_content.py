@@ -57,7 +57,7 @@ def test_taken_content_is_no_longer_counted_as_buffered() -> None:
     assert counted == [30001, 10001, 0]
 
 
-def test_content_returns_None_before_its_first_piece_has_arrived() -> None:
+def test_taking_content_before_the_first_piece_arrives_returns_None() -> None:
     assert content_of().take() is None
 
 

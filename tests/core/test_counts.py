@@ -54,7 +54,7 @@ async def test_requests_are_not_counted_by_default() -> None:
     assert Conversation(channels_app).context.response_clock is None
 
 
-async def test_application_without_a_router_counts_as_one_route() -> None:
+async def test_requests_without_a_router_are_counted_under_one_route() -> None:
     assert await counted(wsgi_app, GET, GET) == [("*", "", "wsgi", {"2xx": 2})]
 
 

@@ -42,7 +42,7 @@ class Listener:
 
 
 @pytest.mark.parametrize("end", ["disconnect", "respond"])
-def test_exchange_notifies_its_end_listener_once(end: str) -> None:
+def test_end_listener_of_an_exchange_is_notified_once(end: str) -> None:
     made, _ = exchange()
     made.end_listeners = listener = Listener()
     ENDS[end](made)

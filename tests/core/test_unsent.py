@@ -153,6 +153,6 @@ def test_oversized_send_is_not_counted_after_the_client_has_read_it() -> None:
     assert client.shortage(1) == "over 10000 unread bytes"
 
 
-def test_gateway_without_flow_control_does_not_track_awaited_sends() -> None:
+def test_last_send_is_None_for_a_gateway_without_flow_control() -> None:
     assert HTTPGateway().last_send() is None
     assert WebSocketGateway().last_send() is None

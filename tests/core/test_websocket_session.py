@@ -155,7 +155,7 @@ def test_session_can_be_accepted_after_an_invalid_attempt() -> None:
     assert (made.session.state, made.gateway.calls) == (OPEN, [("b", [[b"x", b"y"]])])
 
 
-def test_accepting_a_session_after_client_disconnect_leaves_it_closed() -> None:
+def test_session_stays_closed_if_it_is_accepted_after_the_client_disconnects() -> None:
     made = Made()
     made.session.accept("gone")
     assert made.session.state == CLOSED

@@ -55,7 +55,7 @@ def test_hook_of_site_middleware_is_assumed_to_change_thread_state() -> None:
 
 
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
-def test_hook_call_without_arguments_counts_as_changing_thread_state(name: str) -> None:
+def test_middleware_hook_without_arguments_is_assumed_to_change_thread_state(name: str) -> None:
     assert not leaves_nothing(hook(GZipMiddleware, "process_response"))
     assert not leaves_nothing(hook(SessionMiddleware, name))
 
@@ -193,7 +193,7 @@ def test_database_middleware_of_django_is_assumed_to_change_thread_state(middlew
     assert not leaves_nothing(hook(middleware, name, HttpRequest()))
 
 
-async def test_views_that_use_no_database_hold_no_thread(threads_of: Make) -> None:
+async def test_50_views_without_database_access_start_no_thread(threads_of: Make) -> None:
     together = asyncio.Barrier(50)
 
     async def view(request: HttpRequest) -> HttpResponse:

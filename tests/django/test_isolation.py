@@ -477,7 +477,7 @@ async def test_async_to_sync_runs_an_inner_application_on_the_calling_thread(thr
     assert threads[0] == threads[1]
 
 
-async def test_nested_request_is_refused_while_its_outer_request_holds_the_only_thread(
+async def test_nested_request_is_refused_if_the_outer_request_holds_the_only_thread(
     threads_of: Make,
 ) -> None:
     depth: list[int] = []

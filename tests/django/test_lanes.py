@@ -235,7 +235,7 @@ async def test_refused_calls_leave_no_lease_behind(lanes: Lanes, is_request: boo
     assert await asyncio.wrap_future(lease.submit(int, "5")) == 5
 
 
-async def test_event_gets_a_free_thread_after_its_earlier_calls_were_refused(lanes: Lanes) -> None:
+async def test_event_with_two_refused_calls_gets_a_thread_when_one_is_free(lanes: Lanes) -> None:
     blockers = take_all(lanes, False)
     lease = Lease(lanes, is_request=False)
     for _ in range(2):
@@ -368,7 +368,7 @@ def test_unread_rows_of_an_ended_request_do_not_reach_the_next_request(
     assert isinstance(once(lanes).submit(submitted(next, iterator)).exception(), DatabaseError)
 
 
-def test_lease_closes_connection_if_another_thread_frees_an_iterator(lanes: Lanes, admin: Admin) -> None:
+def test_database_connection_closes_if_another_thread_frees_an_iterator(lanes: Lanes, admin: Admin) -> None:
     """The iterator's `finally` may be using the connection at that time."""
     lease = Lease(lanes, is_request=False)
     iterator = (execute("SELECT pg_backend_pid()") for _ in range(9))
@@ -380,7 +380,7 @@ def test_lease_closes_connection_if_another_thread_frees_an_iterator(lanes: Lane
     lease.end()
 
 
-def test_lease_keeps_its_connection_if_its_thread_frees_an_iterator(lanes: Lanes, admin: Admin) -> None:
+def test_database_connection_stays_open_if_the_same_thread_frees_an_iterator(lanes: Lanes, admin: Admin) -> None:
     lease = Lease(lanes, is_request=False)
     iterators = [(execute("SELECT pg_backend_pid()") for _ in range(9))]
     process = lease.submit(submitted(next, iterators[0])).result()

@@ -402,7 +402,7 @@ def test_application_without_lifespan_is_served_by_default(folder: Path) -> None
         assert server.get() == (200, "hello")
 
 
-def test_application_without_lifespan_is_not_served_if_lifespan_is_on(folder: Path) -> None:
+def test_option_lifespan_on_rejects_an_application_without_lifespan(folder: Path) -> None:
     assert run_command(folder, "app:asgi", "--lifespan", "on", "--port", "0").returncode == 3
 
 

@@ -243,7 +243,7 @@ async def test_single_message_may_exceed_the_byte_limit_of_awaited_sends() -> No
 @pytest.mark.parametrize(
     "use", [lambda sending: asyncio.ensure_future(sending), lambda sending: asyncio.gather(sending)]
 )
-async def test_send_wrapped_in_a_task_counts_as_awaited(use: Callable[[Any], Any]) -> None:
+async def test_websocket_stays_open_if_800_sends_are_awaited_in_tasks(use: Callable[[Any], Any]) -> None:
     async def talk(send: Send) -> None:
         tasks = []
         for _ in range(4):

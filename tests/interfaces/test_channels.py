@@ -896,7 +896,7 @@ async def test_malformed_chunk_aborts_the_channels_response(
     assert said in caplog.text
 
 
-async def test_unused_reply_channel_gives_500_when_it_is_garbage_collected() -> None:
+async def test_request_gets_500_when_an_unused_reply_channel_is_garbage_collected() -> None:
     kept: list[Any] = []
 
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:

@@ -273,7 +273,7 @@ async def test_publisher_limits_the_messages_that_wait_for_a_retry(monkeypatch: 
             await publishing[-1]
 
 
-async def test_publish_raises_above_the_limit_of_unsent_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publish_raises_if_unsent_messages_exceed_the_byte_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 100)
     async with conversation() as talk:
         await talk.publish(b"a")

@@ -208,7 +208,7 @@ async def test_exception_in_the_on_gap_callback_does_not_stop_messages(monkeypat
 # Of a cluster.
 
 
-async def test_MOVED_reply_begins_a_gap_and_reports_the_group_as_moved() -> None:
+async def test_MOVED_reply_reports_the_moved_group_and_begins_a_gap() -> None:
     async with conversation(SHARDED) as talk:
         subscribing = talk.subscribe("a")
         await settle()

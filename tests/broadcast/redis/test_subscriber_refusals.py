@@ -277,7 +277,7 @@ async def test_subscriber_does_not_retry_a_group_after_releasing_it() -> None:
         assert talk.connection.sent.count((b"SSUBSCRIBE", b"a")) == 1
 
 
-async def test_gap_keeps_its_start_time_when_the_subscription_is_refused() -> None:
+async def test_refused_subscription_does_not_change_the_start_time_of_the_gap() -> None:
     async with conversation() as talk:
         await joined(talk, "a")
         talk.connection.last_byte_at -= 100
