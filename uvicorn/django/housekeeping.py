@@ -64,7 +64,7 @@ def leaves_nothing(function: Callable[[], Any]) -> bool:
 
 
 def arguments_of(function: Callable[[], Any]) -> tuple[Any, ...]:
-    """Return the arguments of a call that asgiref has wrapped, otherwise ()."""
+    """Return the arguments inside asgiref's wrapper, or () without a wrapper."""
     inner = _inner(function)
     return () if inner is None else inner.args
 

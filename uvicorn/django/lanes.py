@@ -54,7 +54,7 @@ class Lane:
         _lanes.add(self)
 
     def renew(self) -> None:
-        """Forget all threads. Called by the constructor, and after a fork."""
+        """Forget all threads. After a fork, none of them exist."""
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         # The inboxes of idle threads. None ends the thread.
@@ -283,7 +283,9 @@ class Lease(Executor):
                     # Not immediately, because a collected iterator may still run its `finally`.
                     if clean_connections(closes=bool(self._iterators)):
                         # A task that continues would commit only the second half of the transaction.
-                        self._broken = partial(TransactionManagementError, "rolled back: it outlived its handler")
+                        self._broken = partial(
+                            TransactionManagementError, "rolled back: the transaction outlived its handler"
+                        )
                     used = False
                     self._iterators.clear()
                 with self._lock:

@@ -198,7 +198,7 @@ class Mount(Entry):
 
 
 class Default(Entry):
-    """The application for all requests that no entry takes."""
+    """The application for requests that no other entry takes."""
 
     keyword = "Route('/*', app, interface=...)"
 

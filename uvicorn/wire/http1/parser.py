@@ -25,7 +25,7 @@ class RequestSink(Protocol):
     """The methods that the parser calls. No method may call the parser's `receive_data`."""
 
     def on_request(self) -> None:
-        """Handle a complete head. A request without content is now complete."""
+        """Handle a complete head. Requests without content get no `on_message_complete`."""
 
     def on_content(self, content: bytes) -> None: ...
 

@@ -101,7 +101,7 @@ def encode_utf8(text: str) -> bytes:
 
 
 def frame(first: int, data: bytes) -> bytes:
-    """Return a frame. `first` is its first byte."""
+    """`first` is the frame's first byte."""
     length = len(data)
     if length < 126:
         return bytes((first, length)) + data

@@ -44,7 +44,7 @@ class DevelopmentServer:
         self._app = app
 
     def serve_forever(self) -> None:
-        """Serve until Ctrl-C, or until the reloader ends the process."""
+        """Serve until Ctrl-C or a reload."""
         assert self._app is not None
         # Django mixes this class in unless --nothreading is given.
         threads = None if isinstance(self, socketserver.ThreadingMixIn) else 1
