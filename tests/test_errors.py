@@ -77,5 +77,5 @@ def test_log_of_an_application_error_shows_the_original_traceback() -> None:
     assert trace is not None and trace.tb_frame.f_code.co_filename == __file__
 
 
-def test_log_of_an_application_error_without_a_cause_has_no_traceback() -> None:
+def test_log_of_an_application_error_has_a_traceback_only_if_the_error_has_a_cause() -> None:
     assert exc_info_of(ApplicationError("mistake")) is None

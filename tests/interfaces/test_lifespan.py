@@ -93,7 +93,7 @@ async def test_websocket_scope_has_a_copy_of_the_lifespan_state() -> None:
 
 
 @pytest.mark.parametrize("lifespan", ["auto", "off"])
-async def test_request_scope_has_no_state_without_lifespan(lifespan: str) -> None:
+async def test_request_scope_has_no_state_if_lifespan_is_off_or_unsupported(lifespan: str) -> None:
     app = App("http.response.start") if lifespan == "auto" else App()
     conversation = Conversation(app, lifespan=lifespan)
     await conversation.interface.startup()

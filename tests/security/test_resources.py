@@ -246,7 +246,7 @@ class CountingSink:
         self.calls += 1
 
 
-def test_D6_content_of_many_tiny_chunks_is_delivered_in_one_call() -> None:
+def test_D6_parser_delivers_the_content_of_many_tiny_chunks_in_one_call() -> None:
     sink = CountingSink()
     parser = HTTP1RequestParser(sink, Limits())
     parser.receive_data(chunked(b"1\r\nx\r\n" * 10000 + b"0\r\n\r\n"))

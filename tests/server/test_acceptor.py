@@ -315,7 +315,7 @@ async def test_server_error_in_a_first_request_does_not_affect_the_next_client(
     assert caplog.messages == ["reading the first request of a connection failed; resetting the connection"]
 
 
-async def test_context_variable_set_in_one_request_is_unset_for_other_clients() -> None:
+async def test_context_variable_that_one_request_sets_is_not_visible_to_other_clients() -> None:
     variable = ContextVar("variable", default="unset")
     seen = []
 

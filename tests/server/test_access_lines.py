@@ -137,7 +137,9 @@ async def test_upload_that_is_rejected_midway_gives_one_access_line(caplog: pyte
     await conversation.interface.tasks.finish(0)
 
 
-async def test_request_without_a_response_has_no_access_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_log_omits_a_request_if_its_client_disconnects_before_the_response(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def app(message: dict[str, Any], channels: dict[str, Any]) -> None:
         await asyncio.sleep(3600)
 

@@ -86,7 +86,7 @@ async def test_client_counts_as_stalled_if_it_takes_no_byte_within_the_write_tim
     assert stalled(*[(10, 0)] * 7, seconds=5) == [False] * 5 + [True] * 2
 
 
-async def test_client_without_unsent_bytes_does_not_count_as_stalled() -> None:
+async def test_write_timeout_begins_again_after_the_client_has_received_every_byte() -> None:
     steps = [(unsent, 0) for unsent in (10, 10, 10, 0, 10, 10, 10, 10)]
     assert stalled(*steps, seconds=5) == [False] * 8
 

@@ -251,7 +251,7 @@ async def test_W6_server_warns_at_start_if_the_descriptor_limit_is_too_low_for_w
     assert caplog.messages == (expected if is_logged else [])
 
 
-async def test_low_descriptor_limit_is_not_logged_for_an_application_without_threads(
+async def test_low_descriptor_limit_is_logged_only_for_an_application_that_uses_threads(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (10, 10))

@@ -136,7 +136,7 @@ async def test_asgi_receive_returns_http_disconnect_after_a_response_without_con
     await conversation.interface.tasks.finish(0)
 
 
-async def test_handler_that_outlives_its_response_is_cancelled_by_a_timeout() -> None:
+async def test_handler_that_continues_after_its_response_is_cancelled_after_a_timeout() -> None:
     app = Endless()
     conversation = Conversation(app, timeout_disconnect=0)
     conversation.send(HEAD)

@@ -174,7 +174,9 @@ async def test_loop_watch_logs_the_function_that_blocked_longest_in_an_iteration
     assert places(caplog) == ["block"]
 
 
-async def test_c_code_that_holds_the_interpreter_lock_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_c_code_that_blocks_the_event_loop_with_the_interpreter_lock_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     # The thread cannot look before the C code has ended; the test takes more than a nanosecond of the CPU.
     watched = await watched_loop(1e-9)
     watched.look(3.01)

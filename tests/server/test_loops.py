@@ -153,7 +153,7 @@ def test_SystemExit_of_the_main_coroutine_is_raised_to_the_caller(name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["asyncio", "auto"])
-def test_ctrl_c_without_a_handler_ends_the_event_loop(name: str) -> None:
+def test_ctrl_c_ends_the_event_loop_if_the_program_has_no_handler_for_it(name: str) -> None:
     async def main() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.Event().wait()

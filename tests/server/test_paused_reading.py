@@ -116,7 +116,7 @@ def test_peer_state_distinguishes_connected_and_half_closed_and_reset_clients() 
 
 
 @pytest.mark.parametrize("sock", [None, socket.socket()])
-def test_a_transport_without_an_open_socket_counts_as_connected(sock: socket.socket | None) -> None:
+def test_client_of_a_transport_without_an_open_socket_counts_as_connected(sock: socket.socket | None) -> None:
     if sock is not None:
         sock.close()
     assert peer_state(Transport(sock)) == CONNECTED

@@ -53,7 +53,7 @@ def test_process_with_a_running_thread_is_ended_by_force_with_its_exit_code(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_process_without_running_threads_is_not_ended_by_force(
+def test_process_is_ended_by_force_only_if_a_thread_still_runs(
     statuses: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_end, "foreign_threads", lambda: [])

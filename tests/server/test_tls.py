@@ -42,7 +42,7 @@ def context_of(**settings: Any) -> ssl.SSLContext:
     return context
 
 
-def test_no_ssl_context_is_built_without_a_certificate() -> None:
+def test_ssl_context_is_built_only_if_the_settings_contain_a_certificate() -> None:
     assert build_ssl_context(Settings()) is None
 
 

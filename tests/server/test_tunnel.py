@@ -553,7 +553,7 @@ async def test_client_that_does_not_read_all_bytes_is_reset_after_ws_close_timeo
         await until(lambda: not made.context.connections)
 
 
-async def test_socket_takeover_may_be_retried_after_it_finds_no_free_descriptor(
+async def test_application_may_retry_a_socket_takeover_that_found_no_free_descriptor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail() -> Any:

@@ -92,7 +92,7 @@ async def test_client_that_answers_pings_stays_connected() -> None:
     assert conversation.close_code is None
 
 
-async def test_no_ping_is_sent_without_a_ping_interval() -> None:
+async def test_server_sends_no_ping_if_ws_ping_interval_is_0() -> None:
     conversation = await opened(ws_ping_interval=0.0)
     conversation.clock.advance(100)
     conversation.look()

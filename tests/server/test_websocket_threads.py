@@ -26,7 +26,7 @@ def test_W6_websocket_thread_limit_of_a_client_is_in_proportion_to_ws_threads(
     assert bool(counted.refusal("192.0.2.2")) is (most == ws_threads)
 
 
-def test_W6_websocket_thread_that_has_ended_does_not_count_for_its_client() -> None:
+def test_W6_ended_websocket_thread_does_not_count_towards_the_limit_of_its_client() -> None:
     counted = WebSocketThreads(build_settings({"threads": 2, "threads_per_client": 1, "ws_threads": 2}))
     end = counted.begin("192.0.2.1")
     assert counted.refusal("192.0.2.1").startswith("1 threads already serve WebSockets of this client (503)")
@@ -34,7 +34,7 @@ def test_W6_websocket_thread_that_has_ended_does_not_count_for_its_client() -> N
     assert (counted.refusal("192.0.2.1"), counted.count) == ("", 0)
 
 
-def test_W6_limit_of_threads_per_client_does_not_apply_without_a_client_address() -> None:
+def test_W6_client_with_an_unknown_address_has_no_limit_of_websocket_threads() -> None:
     counted = WebSocketThreads(build_settings({"threads": 2, "threads_per_client": 1, "ws_threads": 2}))
     counted.begin("")
     assert not counted.refusal("")

@@ -73,7 +73,7 @@ def test_unfinished_line_after_the_metrics_of_a_worker_is_ignored(
     assert b"uvicorn_websocket_messages_received_total 9\n" in shown(metrics)
 
 
-def test_worker_metrics_are_ignored_without_a_metrics_address(pair: tuple[Worker, socket.socket]) -> None:
+def test_supervisor_ignores_worker_metrics_if_no_metrics_address_is_set(pair: tuple[Worker, socket.socket]) -> None:
     worker, channel = pair
     metrics = WorkerMetrics("")
     metrics.open()

@@ -226,7 +226,7 @@ def test_encoder_returns_the_chunk_framing_around_content_of_a_file(
     assert response.content(b"", more_content=False) == end
 
 
-def test_chunk_framing_around_no_content_is_empty() -> None:
+def test_chunk_framing_of_empty_content_is_empty() -> None:
     response = encoder()
     start(response, more_content=True)
     assert response.framing_around(0) == (b"", b"")

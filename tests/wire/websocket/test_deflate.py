@@ -97,7 +97,7 @@ def test_compression_offers_may_be_spread_over_several_fields() -> None:
     assert answer(b"x-unknown", b"permessage-deflate") == b"permessage-deflate; server_max_window_bits=12"
 
 
-def test_response_has_no_extension_without_a_compression_offer() -> None:
+def test_compression_extension_is_empty_if_the_client_offers_no_compression() -> None:
     assert answer() == b""
 
 

@@ -141,7 +141,7 @@ def test_websocket_protocol_error_shows_the_code_and_the_reason() -> None:
 
 
 @pytest.mark.parametrize("last", [close(1000), frame(TEXT, b"\xff"), frame(TEXT, b"a" * 200 + b"\xff"), b"\xff"])
-def test_input_after_a_close_frame_or_a_fault_is_ignored(last: bytes) -> None:
+def test_codec_ignores_input_after_a_close_frame_or_a_protocol_error(last: bytes) -> None:
     client = Client().send(last)
     before = list(client.calls)
     client.send(frame(TEXT, b"more") + b"\xff" * 100)
