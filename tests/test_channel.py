@@ -108,7 +108,7 @@ async def test_task_that_awaits_a_send_can_be_cancelled() -> None:
     assert (task.cancelled(), cleaned) == (True, [1])
 
 
-def test_close_method_of_an_unfinished_send_closes_the_coroutine_of_the_send() -> None:
+def test_closing_a_lazy_awaitable_closes_its_started_coroutine() -> None:
     ended: list[int] = []
 
     async def wait() -> None:

@@ -293,7 +293,7 @@ def test_iterator_keeps_one_thread_for_calls_of_next_until_it_ends(lanes: Lanes)
     wait_until_idle(lanes.calls)
 
 
-def test_event_keeps_its_thread_until_an_unfinished_iterator_is_freed(lanes: Lanes) -> None:
+def test_lease_of_a_thread_ends_when_its_unfinished_iterator_is_freed(lanes: Lanes) -> None:
     lease = Lease(lanes, is_request=False)
     iterator = (number for number in range(9))
     lease.submit(submitted(next, iterator)).result()

@@ -218,7 +218,7 @@ async def test_loop_watch_ends_after_it_has_logged_100_places_in_the_code(
         goes_on = watched.look()
     assert not goes_on
     assert len(lines(caplog)) == MOST_PLACES + 1
-    assert lines(caplog)[-1] == "watch-loop: stopped, because 100 lines of code have blocked the event loop"
+    assert lines(caplog)[-1] == "watch-loop: no further lines are reported, after 100 different ones"
 
 
 async def test_idle_event_loop_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -85,7 +85,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether this process is a fork of the connection's process."""
+        """Whether the parent process has accepted the connection, and this process is its fork."""
         return self.forks != forks.forks
 
     def is_cut(self, path: str) -> bool:

@@ -63,7 +63,7 @@ class WebSocketGateway(Gateway):
         """Send the client all bytes that the application has written to its socket."""
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
-        """Admit a worker thread, or reject the handshake. Return a callback for the thread's end."""
+        """Count a thread for `session`, and return a function that ends the count. If refused, return None."""
         raise NotImplementedError
 
     def send_text(self, text: str) -> None:

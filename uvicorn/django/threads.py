@@ -98,7 +98,7 @@ class DjangoThreads:
 
     @property
     def __uvicorn_lane__(self) -> Lane:
-        """The pool for requests, which the metrics show."""
+        """The pool of request threads, for metrics."""
         return self.lanes[0]
 
     async def startup(self) -> None:

@@ -77,8 +77,8 @@ class WebSocketReply:
         Keys take effect in this order: `accept`, then `text` or `bytes`, then `close`. `subprotocol` and `headers` are
         options of `accept`. `reason` is an option of `close`. A message with `status` rejects the handshake.
 
-        Raises LocalProtocolError for an invalid message. In a task that serves the client, raises ChannelClosed after
-        the disconnect handler has ended (rule R6).
+        Raises LocalProtocolError for an invalid message. Raises ChannelClosed after the disconnect handler has ended,
+        but only in the client's own tasks (rule R6).
         """
         session = self._session
         # Looking up the running loop is faster than get_ident(); between two runs of the loop, none is running.

@@ -73,8 +73,8 @@ class ReplyChannel(HTTPReply):
         A response has `status`, `headers`, `content`, `more_content` and `status_text`. A chunk has `content` and
         `more_content`.
 
-        Raises LocalProtocolError for an invalid message. In a task that serves the client, raises ChannelClosed after
-        the client has disconnected (rule R6).
+        Raises LocalProtocolError for an invalid message. Raises ChannelClosed after the client has disconnected, but
+        only in the client's own tasks (rule R6).
         """
         exchange = self._exchange
         if get_ident() != exchange.endpoint.thread:

@@ -181,7 +181,7 @@ class LoopWatch:
             until,
         )
         if len(self._logged) == MOST_PLACES:
-            logger.warning("watch-loop: stopped, because %d lines of code have blocked the event loop", MOST_PLACES)
+            logger.warning("watch-loop: no further lines are reported, after %d different ones", MOST_PLACES)
 
     def _frames(self) -> list[FrameType]:
         frames = _frames_of(sys._current_frames().get(self._thread_id))
