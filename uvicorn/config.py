@@ -304,7 +304,7 @@ class Config:
         return repr(self.app) if isinstance(self.app, str) else "the application"
 
     def lifespan_class(self, config: Config) -> Interface:
-        """Create the application's lifespan object, as a class would."""
+        """Load the application. Return the object that runs its startup and shutdown."""
         return config.load()
 
     def _imported(self, name: str) -> Any:

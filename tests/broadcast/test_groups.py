@@ -119,7 +119,7 @@ async def test_message_is_published_even_if_its_send_is_cancelled() -> None:
         assert [group for group, _ in client.backend.published] == ["chat"]
 
 
-async def test_groups_channel_subscribes_a_new_group_before_it_publishes() -> None:
+async def test_groups_channel_subscribes_to_a_new_group_before_publishing() -> None:
     async with groups() as client:
         other = Reply()
         await client.send({"group": "chat", "add": other.name})

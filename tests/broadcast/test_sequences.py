@@ -41,7 +41,7 @@ def test_number_of_stored_senders_is_limited_for_all_groups_together(monkeypatch
     assert lost(sequences, ("49", "19", 3)) == [1]
 
 
-def test_forgetting_a_group_frees_its_senders() -> None:
+def test_forgotten_group_leaves_no_stored_sender() -> None:
     sequences = ReceivedSequences()
     lost(sequences, ("a", "x", 1), ("a", "y", 1), ("b", "x", 1))
     sequences.forget("a")

@@ -136,7 +136,10 @@ def test_server_with_two_workers_and_a_metrics_route_does_not_start(tmp_path: Pa
     )
     ended = run_command(tmp_path, "app:app", "--bind", "127.0.0.1:0", "--workers", "2")
     assert ended.returncode == 2
-    assert "metrics: expected one process, because each process counts only its own requests" in ended.stderr
+    assert (
+        "an application made by metrics(): expected one process, because each process counts only its own requests"
+        in ended.stderr
+    )
 
 
 REPORTING: Final = """

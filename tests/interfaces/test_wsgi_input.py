@@ -124,7 +124,7 @@ async def test_wsgi_input_returns_arrived_content_before_it_raises_for_a_disconn
     assert seen == [b"some"]
 
 
-async def test_wsgi_input_counts_only_bytes_above_128_KiB_as_buffered() -> None:
+async def test_wsgi_input_does_not_count_its_first_128_KiB_as_buffered() -> None:
     may_go_on, may_end = threading.Event(), threading.Event()
 
     def work(reader: ContentReader) -> None:

@@ -164,7 +164,10 @@ async def test_metrics_count_the_requests_of_each_route() -> None:
 
 async def test_metrics_route_is_rejected_with_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_count, "count", 2)
-    with pytest.raises(ConfigError, match=r"^metrics: expected one process, .*; pass --metrics 127.0.0.1:9100"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^an application made by metrics\(\): expected one process, .*; pass --metrics 127.0.0.1:9100",
+    ):
         Conversation(site(metrics(token=TOKEN)))
 
 

@@ -44,7 +44,7 @@ async def opened(app: Any = nothing, **settings: Any) -> WebSocketConversation:
     return conversation
 
 
-async def test_e9_client_that_sends_frames_after_the_server_close_frame_is_reset() -> None:
+async def test_e9_client_is_reset_if_it_sends_frames_after_the_server_close_frame() -> None:
     conversation = await opened(closing, ws_close_timeout=3.0)
     for _ in range(4):
         conversation.clock.advance(1)

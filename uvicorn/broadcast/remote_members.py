@@ -102,9 +102,9 @@ class RemoteMembers:
                     return
         finally:
             del self._requests[number]
-        why = "has ended" if self._signer is None else "has ended, or has another secret"
+        why = "may have ended" if self._signer is None else "may have ended or have another secret"
         logger.warning(
-            "group %.200r: cannot %s channel %s: the channel's process does not respond; it %s",
+            "group %.200r: cannot %s channel %s: the process of the channel does not respond and %s",
             group,
             action,
             escaped(name, 500),

@@ -85,7 +85,7 @@ class Endpoint:
 
     @property
     def is_parents(self) -> bool:
-        """Whether the parent process has accepted the connection, and this process is its fork."""
+        """Whether the connection belongs to the parent process."""
         return self.forks != forks.forks
 
     def is_cut(self, path: str) -> bool:

@@ -77,7 +77,7 @@ class Interface:
         counts.add(place, self.name, getattr(self.app, "__uvicorn_lane__", None))
 
     def at(self, exchange: HTTPExchange) -> Interface:
-        """Return the interface for the WebSocket handshake `exchange`."""
+        """Return the interface that serves a WebSocket handshake."""
         return self
 
     def contain_exits(self) -> None:

@@ -71,8 +71,8 @@ class Metrics(StatusEntry):
     def check(self) -> None:
         if process_count.are_several():
             raise ConfigError(
-                "metrics: expected one process, because each process counts only its own requests; "
-                "pass --metrics 127.0.0.1:9100, which shows the requests of all workers"
+                "an application made by metrics(): expected one process, because each process counts only its own "
+                "requests; pass --metrics 127.0.0.1:9100, which shows the requests of all workers"
             )
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:
