@@ -115,7 +115,7 @@ class ResponseAborted(UvicornError):
 
 
 class ClientDisconnected(UvicornError, ConnectionError):
-    """The client has disconnected, or its WebSocket is closed. A WebSocket's close sets `code` and `reason`."""
+    """The client has disconnected, or its WebSocket is closed. `WSGIWebSocket` sets `code` and `reason`."""
 
     def __init__(self, message: str = "", code: int = 1006, reason: str = "") -> None:
         super().__init__(message)
@@ -127,7 +127,7 @@ _OUR_FOLDER: Final = os.path.dirname(__file__) + os.sep
 
 
 def without_our_frames(error: BaseException) -> TracebackType | None:
-    """Return the traceback of `error` without this package's frames."""
+    """Return the traceback of `error` without this package's frames, unless they caused `error`."""
     traces = []
     trace = error.__traceback__
     while trace is not None:

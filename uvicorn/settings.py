@@ -1,4 +1,4 @@
-"""All settings. Command-line options, environment variables and keywords are generated from these fields."""
+"""All settings. Most command-line options, environment variables and keywords are generated from them."""
 
 from __future__ import annotations
 

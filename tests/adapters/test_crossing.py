@@ -131,7 +131,7 @@ def test_exception_of_a_wsgi_application_is_raised_to_the_host_unchanged(way: Wa
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("way", WAYS)
-def test_adapter_raises_ApplicationError_for_OSError_and_StopIteration(
+def test_adapter_raises_ApplicationError_for_OSError_and_SystemExit(
     way: Way, error: BaseException, late: bool, begun: bool, caplog: Log
 ) -> None:
     with pytest.raises(ApplicationError, match=f"the application raised {type(error).__name__}") as raised:
@@ -142,7 +142,7 @@ def test_adapter_raises_ApplicationError_for_OSError_and_StopIteration(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), OSError("disk"), StopIteration("none")])
-def test_system_exit_on_a_worker_thread_raises_application_error(way: Way, error: BaseException) -> None:
+def test_special_exception_on_a_worker_thread_raises_ApplicationError(way: Way, error: BaseException) -> None:
     with pytest.raises(ApplicationError) as raised:
         way(raising_wsgi(error), interface="wsgi")
     assert raised.value.__cause__ is error

@@ -75,7 +75,7 @@ def test_upload_of_3_MB_arrives_over_tls(server: ServerProcess, made: Certificat
     assert ask(server, made.client(), b"x" * 3_000_000) == b"https " + b"x" * 3_000_000
 
 
-def test_the_scheme_of_a_tls_connection_is_https(server: ServerProcess) -> None:
+def test_address_of_a_server_with_a_certificate_begins_with_https(server: ServerProcess) -> None:
     assert server.addresses[0].startswith("https://127.0.0.1:")
 
 

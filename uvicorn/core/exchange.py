@@ -249,7 +249,7 @@ class HTTPExchange(ExchangeEnd):
         self.content_wanted(self.content.buffered_bytes)
 
     def content_wanted(self, waiting_bytes: int) -> None:
-        """Store the number of bytes that wait for the taker. If none wait, ask for content."""
+        """Store the taker's bytes above its high-water mark. Without any, ask for content."""
         self.content.buffered_bytes = waiting_bytes
         self.gateway.content_taken(self)
         if self.content.state is OPEN and not waiting_bytes:

@@ -121,7 +121,7 @@ class Applications:
             self._started.append(application)
 
     async def shutdown(self, seconds: float) -> None:
-        """Shut down the started applications in reverse order, within `seconds`. Log failures."""
+        """Shut down the started applications in reverse order. Their handlers have `seconds` to end."""
         loop = asyncio.get_running_loop()
         last = loop.time() + seconds
         ending: list[tuple[Entry, asyncio.Task[None]]] = []

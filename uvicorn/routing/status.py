@@ -72,7 +72,7 @@ class Metrics(StatusEntry):
         if process_count.are_several():
             raise ConfigError(
                 "an application made by metrics(): expected one process, because each process counts only its own "
-                "requests; pass --metrics 127.0.0.1:9100, which shows the requests of all workers"
+                "requests; the command's option --metrics 127.0.0.1:9100 shows the requests of all workers"
             )
 
     def response(self, counts: Counts, accept: str) -> tuple[bytes, bytes]:

@@ -72,7 +72,7 @@ class Table:
         return allowed
 
     def refusal(self, path: str, fields: Fields, protocol: str) -> Answer:
-        """Return 405 if the path has entries for other methods, otherwise 404."""
+        """Return 405 if the path has entries for other HTTP methods, otherwise 404."""
         allowed = self.allowed_methods(path, host_name(field_value(fields, b"host"))) if protocol == HTTP else ()
         if not allowed:
             return NOT_FOUND

@@ -207,7 +207,7 @@ class Server:
         self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Finish the accepted requests, then shut the application down."""
+        """Let accepted requests finish in the grace period, then shut the application down."""
         context = self._context
         assert context is not None, "shutdown comes after startup"
         for acceptor in self.servers:
