@@ -1,4 +1,4 @@
-"""ASGI and WSGI types, under the names of the public `uvicorn` release."""
+"""ASGI and WSGI types, named as in the public `uvicorn` release."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ async def test_closing_a_slow_websocket_ends_its_waiting_sends() -> None:
     await conversation.lose()
 
 
-async def test_sends_that_block_20_executor_threads_do_not_reset_a_slow_response() -> None:
+async def test_slow_response_is_not_reset_while_20_threads_are_blocked_in_send() -> None:
     async def talk(send: Send) -> None:
         # Its threads have no context: they are not the client's own.
         with ThreadPoolExecutor(20) as pool:

@@ -226,7 +226,7 @@ async def test_consumer_is_not_called_if_the_client_disconnects_during_the_uploa
 
 
 @WAYS
-async def test_incomplete_consumer_upload_of_a_half_closed_client_gets_400(
+async def test_half_closed_client_with_an_incomplete_upload_to_a_consumer_gets_400(
     way: Callable[[Consumer], Consumer],
 ) -> None:
     conversation = Conversation(way(echo))

@@ -167,8 +167,8 @@ class RemoteMembers:
         if len(self._memberships) >= _MAX_MEMBERSHIPS:
             if count := self._full_log.admits():
                 logger.warning(
-                    "ignored %d %s from other processes to add clients to groups; the limit is %d "
-                    "memberships from other processes; pass secret= to remove the limit",
+                    "other processes asked to add clients to groups; ignored %d %s above the limit of %d "
+                    "memberships; pass secret= to remove the limit",
                     count,
                     "request" if count == 1 else "requests",
                     _MAX_MEMBERSHIPS,

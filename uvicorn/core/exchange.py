@@ -113,7 +113,7 @@ class HTTPGateway(Gateway):
     def handler_continues(
         self, exchange: HTTPExchange, cancel: Callable[[], object], seconds: float
     ) -> Callable[[], object]:
-        """Call `cancel` if the handler continues too long. The returned function prevents this."""
+        """Schedule a call of `cancel` in `seconds`. Return a function that unschedules it."""
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:

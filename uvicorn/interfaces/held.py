@@ -1,4 +1,4 @@
-"""Holds back the response of a plain function during the call."""
+"""Holds back what an application sends until its call returns."""
 
 from __future__ import annotations
 

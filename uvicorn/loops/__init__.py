@@ -1,4 +1,4 @@
-"""Event loop factories under the names of the public `uvicorn` release."""
+"""Event loop factories, named as in the public `uvicorn` release."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""ASGI 3 middleware under the names of the public `uvicorn` release."""
+"""ASGI 3 middleware, named as in the public `uvicorn` release."""

@@ -105,7 +105,7 @@ class Router:
             started.pop_all()
 
     async def shutdown(self) -> None:
-        """Run the `shutdown` of each channels application, in reverse order."""
+        """Run the `shutdown` methods of the channels applications, in reverse order."""
         for app in reversed(self.applications):
             await call_hook(app, "shutdown")
 

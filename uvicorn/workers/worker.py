@@ -48,7 +48,7 @@ def end_with_arbiter(ppid: int, grace: float, noticed: threading.Event) -> None:
 
 
 class UvicornWorker(Worker):  # type: ignore[misc]
-    """A gunicorn worker for every application that `uvicorn` serves.
+    """A gunicorn worker class for applications of all kinds.
 
     Subclasses set keywords of `uvicorn.Config`: `CONFIG_KWARGS = {"timeout_header": 5.0}`.
     """

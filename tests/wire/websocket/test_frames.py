@@ -114,7 +114,7 @@ def test_unreceived_byte_count_falls_while_a_rejected_frame_arrives() -> None:
         assert (client.code, client.codec.announced_bytes) == (1009, max(0, 2000 - sent))
 
 
-def test_bytes_that_a_paused_codec_buffers_do_not_count_as_unreceived() -> None:
+def test_bytes_in_the_buffer_of_a_paused_codec_count_as_received() -> None:
     client = Client(max_message_bytes=1000)
     client.send(frame(BINARY, bytes(1000))[:308])
     assert client.codec.announced_bytes == 700
