@@ -236,6 +236,7 @@ class WSGIGateway(AdapterGateway):
         self._checks = checks = ResponseChecks()
         phrase = _PHRASES.get(status, "Unknown")
         line, fields, content = checks.start(exchange.method, status, reason, headers, content, more_content, phrase)
+        # The host takes a whole response at once.
         if more_content:
             self._backlog.add(len(content))
         self._put("response", (line, fields, content, more_content), more_content)

@@ -62,6 +62,7 @@ class RequestContent:
             self.buffered_bytes += len(content)
             if self._receivers is not None:
                 self._receivers.wake()
+                # The end of the content, which often follows at once, need not wake them again.
                 self._receivers = None
 
     def feed_eof(self) -> None:

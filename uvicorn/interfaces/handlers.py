@@ -197,7 +197,7 @@ def _handler_ended(
 
 
 def await_late_reply(exchange: HTTPExchange, reply: weakref.ref[Any], seconds: float, returned: object = None) -> None:
-    """Respond 500 if no other task replies within `seconds`."""
+    """End the response as failed if no other task replies within `seconds`."""
     loop = asyncio.get_running_loop()
     # The log shows what the handler returned: it may be a response for another interface.
     what = "" if returned is None else f" {shape(returned)}"

@@ -239,7 +239,7 @@ class Server:
         self._close()
 
     def tick(self) -> None:
-        """Stop after `limit_max_requests` requests. Called once a second."""
+        """Stop after `limit_max_requests` requests and WebSocket messages. Called once a second."""
         if self.limit_max_requests is not None and self.taken >= self.limit_max_requests and not self._should_exit:
             self.retire(f"Maximum request limit of {self.limit_max_requests} exceeded")
 
