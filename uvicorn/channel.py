@@ -125,7 +125,7 @@ async def let_others_run() -> None:
 def send_from_thread(
     loop: asyncio.AbstractEventLoop | None, send: Callable[[Message], Coroutine[Any, Any, None]], message: Message
 ) -> Coroutine[Any, Any, None]:
-    """Block until `send(message)` has completed on `loop`. Return `DONE`."""
+    """Block until `send(message)` has completed on `loop`. Without an open loop, drop `message`."""
     if loop is not None and not loop.is_closed():
         LoopCalls.of(loop).run(lambda: send(message))
     return DONE

@@ -50,11 +50,11 @@ class ImportFromStringError(ConfigError):
 
 
 class InterfaceError(ConfigError):
-    """The application's signature matches no supported interface."""
+    """The application does not fit the chosen interface, or fits none."""
 
 
 class StartupError(UvicornError):
-    """The application's startup failed. The failure has been logged."""
+    """The application's startup failed. The server logs the failure; adapters set it as `__cause__`."""
 
 
 class ProtocolError(UvicornError):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SettingOptions(TypedDict, total=False):
-    """Keyword arguments of `Config`. None means the default."""
+    """Keyword arguments of `Config`. None means the default, but turns `ws_ping_interval` off."""
 
     access_log: bool | None
     backlog: int | None
@@ -203,7 +203,7 @@ def log_level_of(level: str | int | None) -> int | None:
 
 
 def takes_nothing(app: Any) -> bool:
-    """Return whether `app` is a function or a class without parameters."""
+    """Return whether `app` is a plain function or a class without parameters, of unknown interface."""
     is_plain = (inspect.isfunction(app) or inspect.isclass(app)) and not inspect.iscoroutinefunction(app)
     if not is_plain or hasattr(app, "__uvicorn_interface__"):
         return False

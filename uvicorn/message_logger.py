@@ -28,7 +28,7 @@ def message_with_placeholders(message: Any) -> Any:
 
 
 def log_messages(interface: Any) -> None:
-    """Wrap an interface's applications in message loggers."""
+    """Wrap an interface's ASGI 3 and channels applications in message loggers."""
     for part in interface.parts:
         wrapper = {"asgi3": MessageLoggerMiddleware, "channels": ChannelsMessageLogger}.get(part.name)
         if wrapper is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def serve(config: Config, process_end: ProcessEnd | None = None) -> int:
-    """Serve until a signal stops the server. Return the exit code. Raises ConfigError and StartupError."""
+    """Serve until the server stops. Return the exit code. Raises ConfigError and StartupError."""
     occupy_standard_descriptors()
     # Imported late: a supervisor saves 10 MiB without the server, a single process 0.2 MiB without the supervisor.
     if config.reload or config.workers > 1:

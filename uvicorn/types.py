@@ -36,7 +36,7 @@ class ReplyChannel(Protocol):
         """Send a response, a chunk or a WebSocket message. Awaiting is optional. Raises LocalProtocolError."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` once, when the client disconnects or the response is complete."""
+        """Call `callback()` once, when the response or WebSocket ends, or the client half-closes the connection."""
 
 
 class BodyChannel(Protocol):
@@ -49,7 +49,7 @@ class BodyChannel(Protocol):
     async def receive(self) -> Message:
         """Return the next chunk, `{'content': bytes, 'more_content': bool}`.
 
-        If the client has disconnected, return `{'closed': True, 'more_content': False}`. Reading 'content'
+        If the client disconnects before the end, return `{'closed': True, 'more_content': False}`. Reading 'content'
         from this message raises ClientDisconnected.
         """
 
@@ -125,7 +125,7 @@ class GroupMember(Protocol):
         """Wait until a message can be sent, or the client has disconnected."""
 
     def break_off(self, reason: str) -> None:
-        """Close the WebSocket with code 1013, or abort the response."""
+        """Close the WebSocket with code 1013, reject an open handshake with 503, or abort the response."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` as soon as the client has disconnected."""
+        """Call `callback()` when the response or WebSocket ends. If it has ended, call `callback()` now."""

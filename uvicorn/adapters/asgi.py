@@ -37,7 +37,7 @@ class ASGIAdapter:
     """`ASGIAdapter(app)` is a channels application that calls `app`.
 
     `interface` names the kind of `app`. A WSGI application runs on `threads` threads, or on the threads of `executor`.
-    If too many requests wait for a thread, the next request gets 503. WebSockets are rejected.
+    If too many requests wait for one of these `threads`, the next gets 503. WebSockets are rejected.
 
     Servers may await `startup` and `shutdown`. Otherwise, the first request starts `app`.
     """

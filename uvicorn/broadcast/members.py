@@ -39,7 +39,7 @@ _LONGEST_TEXT: Final = 500
 
 @dataclass(slots=True)
 class Gap:
-    """A possible loss of messages to `groups` after the time `since`."""
+    """A possible loss of messages to `groups`, at the time `since` or later."""
 
     groups: set[str]
     reason: str

@@ -89,7 +89,7 @@ class RemoteMembers:
         self._full_log = LogLimit()
 
     async def request(self, action: str, group: str, name: str) -> None:
-        """Send `action`, 'add' or 'discard', to the channel's process. Raises BroadcastUnavailable."""
+        """Send 'add' or 'discard', and wait for the answer. Without an answer, log a warning and return."""
         number = next(self._numbers)
         answer = self._requests[number] = self._hub.loop.create_future()
         command = {_KEY: action, "group": group, "name": name, "number": number, "answer": self.group}

@@ -40,7 +40,7 @@ class ReceivedSequences:
         self.count = 0
 
     def missing(self, group: str, sender: str, sequence: int) -> tuple[int, float]:
-        """Return the number of lost messages, and when the previous message arrived."""
+        """Store `sequence`. Return the number of lost messages, and when the previous message arrived."""
         if len(sender) > _MAX_CHARACTERS or not 0 < sequence < _MAX_SEQUENCE:
             return 0, 0.0
         received = self._last.setdefault(group, {})

@@ -32,7 +32,7 @@ class PoolFull(Exception):
 
 
 class Job(Protocol):
-    """Work for one worker. Exactly one of `run` and `cancel` is called."""
+    """Work for one worker. If `post` accepts the job, either `run` or `cancel` is called once."""
 
     def run(self) -> object: ...
 
@@ -44,7 +44,7 @@ class WorkerPool(Executor):
     """An executor of long-lived threads, which are started on demand."""
 
     def __init__(self, threads: int = 16, queue: int = 1000) -> None:
-        """Run at most `threads` jobs at a time, and queue at most `queue` more."""
+        """Run at most `threads` jobs at a time, besides detached ones. `post` queues at most `queue` more."""
         if threads < 1:
             raise ValueError(f"threads: expected at least 1, got {threads}")
         self.threads = threads

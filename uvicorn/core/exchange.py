@@ -117,7 +117,7 @@ class HTTPGateway(Gateway):
         return asyncio.get_running_loop().call_later(seconds, cancel).cancel
 
     def pass_failure(self, exchange: HTTPExchange, error: BaseException) -> bool:
-        """Return whether an adapter will raise `error` to its caller."""
+        """Pass `error` to the adapter's caller, and return True. Return False if no adapter takes it."""
         return False
 
 
@@ -303,7 +303,7 @@ class HTTPExchange(ExchangeEnd):
             self._end()
 
     def write_trailers(self, headers: Headers) -> None:
-        """End the response with trailers. Raises LocalProtocolError."""
+        """End the response, with trailers if the protocol allows them. Raises LocalProtocolError."""
         if self.state is not STREAMING:
             return self.write(b"", more_content=False)
         try:

@@ -65,7 +65,7 @@ class UnsentSends:
         return ""
 
     def pending_shortage(self, size: int, unsent: int, most_unawaited: int, most: int) -> str:
-        """Return a warning if all unsent bytes together would exceed `most`. Otherwise return ""."""
+        """As `shortage`, for all unsent bytes together. A single send may be larger than `most`."""
         self._forget_taken(unsent)
         # A single send may be larger than `most`.
         if unsent + size > max(most, max(size, self._large_bytes) + most_unawaited):

@@ -63,7 +63,7 @@ class WebSocketGateway(Gateway):
         """Send the client all bytes that the application has written to its socket."""
 
     def admit(self, session: WebSocketSession) -> Callable[[], object] | None:
-        """Count a thread for `session`, and return a function that ends the count. If refused, return None."""
+        """Count a thread, and return a function that ends the count. Or reject the handshake and return None."""
         raise NotImplementedError
 
     def send_text(self, text: str) -> None:

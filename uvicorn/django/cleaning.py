@@ -40,9 +40,9 @@ def _reports_transaction(driver: Any) -> bool:
 
 
 def clean_connections(closes: bool = False) -> bool:
-    """Close unusable connections, or all connections if `closes` is true.
+    """Roll back open transactions. Close unusable connections, or all connections if `closes` is true.
 
-    Return whether a transaction was left open with AUTOCOMMIT.
+    Return whether a transaction was rolled back on a connection with AUTOCOMMIT.
     """
     rolled_back = False
     for connection in opened():

@@ -43,7 +43,7 @@ class RequestRefused(BaseException):
 
 @final
 class Lane:
-    """A pool of `threads` threads. Calls fail after `wait` seconds without a thread."""
+    """A pool of at most `threads` threads. Calls from an event loop wait for up to `wait` seconds."""
 
     def __init__(self, threads: int, wait: float) -> None:
         self.threads = threads

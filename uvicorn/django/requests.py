@@ -70,9 +70,9 @@ def request_of(message: Message, body: bytes | None = None) -> HttpRequest:
 def login_required(handler: Handler) -> Handler:
     """Call `handler` only for users that are logged in.
 
-    `handler` is a channels application or an ASGI application. The first argument of `handler` gets the keys `request`
-    and `user`. Without a login, requests are redirected to LOGIN_URL, and handshakes are rejected with 403. Unsafe
-    methods, such as POST, need a CSRF token in the field X-CSRFToken. HTTP responses get `Vary: Cookie`.
+    `handler` is a channels application or an ASGI application. For requests and handshakes, its first argument gets the
+    keys `request` and `user`. Without a login, requests are redirected to LOGIN_URL, and handshakes are rejected with
+    403. Unsafe methods, such as POST, need a CSRF token in the field X-CSRFToken. HTTP responses get `Vary: Cookie`.
 
     The login is checked once, so a WebSocket stays open after a logout.
     """

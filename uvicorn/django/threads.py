@@ -123,7 +123,8 @@ class DjangoThreads:
 def release_thread() -> None:
     """Release the current request's thread before a long wait or stream.
 
-    An open transaction is rolled back. Later ORM calls run on any thread, without the thread-local state of middleware.
+    Later ORM calls run on any thread, without the thread-local state of middleware. If a transaction is open, it is
+    rolled back, and later ORM calls raise TransactionManagementError.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     lease = SyncToAsync.context_to_thread_executor.get(context) if context is not None else None

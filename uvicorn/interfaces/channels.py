@@ -41,7 +41,7 @@ class BodyChannel:
         return self._name
 
     async def receive(self) -> Message:
-        """Return the next piece of content. After the end, pieces are empty."""
+        """Return the next piece of content. After an early disconnect, it has no content (see `ClosedChunk`)."""
         try:
             # As `receive`, without its coroutine.
             content, more_content = self._exchange.receive_now() or await self._exchange.receive_later()

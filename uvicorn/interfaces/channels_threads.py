@@ -62,7 +62,7 @@ class Threaded:
         return ChannelsInterface(self, settings)
 
     async def __call__(self, message: Message, channels: Mapping[str, Any]) -> None:
-        """Call the plain function on a worker thread. Respond 503 if the queue is full."""
+        """Call the plain function on a worker thread. If the queue is full, requests and handshakes get 503."""
         reply = channels["reply"]
         loop = asyncio.get_running_loop()
         connection = self._connections.get(reply)

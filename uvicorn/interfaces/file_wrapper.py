@@ -46,7 +46,7 @@ class FilePart(NamedTuple):
 
 
 def part_to_send(filelike: Any) -> FilePart | None:
-    """If the kernel can send the file, return the unread part. Otherwise return None."""
+    """If the kernel should send the file (more than 64 KiB), return the unread part. Otherwise return None."""
     # The `read` of a subclass, such as GzipFile, may return other bytes than the descriptor has.
     buffered = type(filelike) is BufferedReader or type(filelike) is BufferedRandom
     try:

@@ -63,12 +63,12 @@ class HTTPReply:
 
 @final
 class ReplyChannel(HTTPReply):
-    """`channels['reply']` of a request. Hashable and thread-safe."""
+    """`channels['reply']` of a request. Hashable. `send` is thread-safe."""
 
     __slots__ = ()
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:
-        """Send a response or its next chunk. Await the result to wait for a slow client (rule R17).
+        """Send a response or its next chunk. For a slow client, the result waits in the client's own tasks (rule R17).
 
         A response has `status`, `headers`, `content`, `more_content` and `status_text`. A chunk has `content` and
         `more_content`.
@@ -122,7 +122,7 @@ class ReplyChannel(HTTPReply):
 
     @property
     def has_lost_client(self) -> bool:
-        """Whether the client disconnected before the response was complete. Thread-safe."""
+        """Whether the response ended early, for example because the client disconnected. Thread-safe."""
         return self._exchange.state is CLOSED
 
     def on_close(self, callback: Callable[[], object]) -> None:

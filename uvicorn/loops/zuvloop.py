@@ -1,4 +1,4 @@
-"""The loop factory of `--loop zuvloop`."""
+"""The loop factory of zuvloop. `--loop zuvloop` means `--loop auto`."""
 
 from __future__ import annotations
 

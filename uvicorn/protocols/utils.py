@@ -27,7 +27,7 @@ def get_remote_addr(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
 
 
 def get_local_addr(transport: asyncio.BaseTransport) -> tuple[str, int | None] | None:
-    """Return the server's host and port. For a Unix socket, return `(path, None)`."""
+    """Return the server's host and port. For a Unix socket with a path, return `(path, None)`."""
     sock = transport.get_extra_info("socket")
     name = transport.get_extra_info("sockname") if sock is None else sock.getsockname()
     return (name, None) if isinstance(name, str) and name else _host_and_port(name)

@@ -108,7 +108,7 @@ class Applications:
         return interface
 
     async def startup(self, seconds: float) -> None:
-        """Start all applications in order. After a failure, shut down the started applications within `seconds`."""
+        """Start all applications in order. After a failure, shut down the started ones, and raise StartupError."""
         for application in self._found:
             try:
                 await application.startup()

@@ -37,7 +37,7 @@ def report(*, token: str) -> Report:
     Example: `Route("/_status", report(token=...))`. Requests without `Authorization: Bearer <token>` get 404. The
     response is text, or JSON for `Accept: application/json`. Each worker process reports only its own requests.
 
-    Raises ConfigError for a token with less than 16 characters.
+    Raises ConfigError for a token that is too short or malformed.
     """
     return Report(token)
 

@@ -73,7 +73,7 @@ class Router:
         return self._table.find(path, host_name(host), protocol, method)
 
     def mapped(self, wrap: Callable[[Any], Any]) -> Router:
-        """Return a copy with wrapped applications. `wrap(app)` is called once for each distinct application."""
+        """Return a copy with wrapped applications. Calls `wrap` once for each one, except reports and metrics."""
         apps: list[Any] = []
         wrapped: list[Any] = []
 
@@ -96,7 +96,7 @@ class Router:
         raise InterfaceError(_NO_KIND)
 
     async def startup(self) -> None:
-        """Run the `startup` of each channels application. After a failure, shut down the started applications."""
+        """Await the `startup` methods of the applications. After a failure, shut down the started ones."""
         async with AsyncExitStack() as started:
             for app in self.applications:
                 await call_hook(app, "startup")
@@ -105,7 +105,7 @@ class Router:
             started.pop_all()
 
     async def shutdown(self) -> None:
-        """Run the `shutdown` methods of the channels applications, in reverse order."""
+        """Await the `shutdown` methods of the applications, in reverse order."""
         for app in reversed(self.applications):
             await call_hook(app, "shutdown")
 

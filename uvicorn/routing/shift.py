@@ -39,8 +39,8 @@ class Shift(Unservable):
     get the same application. Requests without a key go to `old`, unless the weight is 100. Shifts with equal `name` and
     `weight` agree on each key. The default `name` is the entry's path.
 
-    `fallback` lists status codes. If `new` responds to GET or HEAD with such a code, `old` responds instead. The
-    response field `x-uvicorn-pass: 1` has the same effect.
+    `fallback` lists status codes. If `new` responds to GET or HEAD without content with such a code, or with the field
+    `x-uvicorn-pass: 1`, `old` responds instead. Without `fallback`, the field has no effect.
 
     Raises ConfigError for an invalid argument, and InterfaceError for an unknown kind of application.
     """

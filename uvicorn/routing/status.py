@@ -85,7 +85,7 @@ def metrics(*, token: str) -> Metrics:
     Example: `Route("/metrics", metrics(token=...))`. Requests without `Authorization: Bearer <token>` get 404. With
     several worker processes, startup fails. Use `--metrics` there.
 
-    Raises ConfigError for a token with less than 16 characters.
+    Raises ConfigError for a token that is too short or malformed.
     """
     return Metrics(token)
 

@@ -23,7 +23,7 @@ _ALL: Final = 2**64
 
 
 def check_weight(weight: Any, has_key: bool) -> float:
-    """Return `weight`. Raises ConfigError for an invalid percentage."""
+    """Return `weight`. Raises ConfigError unless it is 0 to 100, or without a key, 0 or 100."""
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 100:
         raise ConfigError(f"weight: expected a number from 0 to 100, got {weight!r:.100}")
     if 0 < weight < 100 and not has_key:

@@ -41,7 +41,7 @@ class Clock:
             self._timer = None
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Return whether `since` is at least `seconds` ago. `since` comes from `Clock.now`."""
+        """Return whether an event is surely at least `seconds` ago. `since` was `now` at the event."""
         # The event may be up to a tick later than `since`.
         return self.now - since >= seconds + self._longest
 

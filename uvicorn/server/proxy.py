@@ -109,13 +109,13 @@ class TrustedPeers:
 
 
 def build_trusted_peers(text: str) -> TrustedPeers:
-    """Parse `forwarded_allow_ips`. If `text` is empty, parse the environment variable FORWARDED_ALLOW_IPS."""
+    """Parse `text`, else FORWARDED_ALLOW_IPS. If both are empty, trust loopback and guarded Unix sockets."""
     text = text or os.environ.get("FORWARDED_ALLOW_IPS", "")
     return TrustedPeers(text) if text else TrustedPeers(DEFAULT_TRUSTED, guarded_sockets=True)
 
 
 def everybody_may_open(path: str) -> bool:
-    """Return whether every user may connect to the Unix socket at `path`."""
+    """Return whether every user may connect to the Unix socket at `path`, or if that is unknown, True."""
     try:
         if not path or not os.stat(path).st_mode & stat.S_IWOTH:
             return not path

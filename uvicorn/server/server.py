@@ -89,7 +89,7 @@ class Server:
 
     @property
     def force_exit(self) -> bool:
-        """Whether to stop immediately. Any thread may set this attribute."""
+        """Whether to stop without waiting for open requests. Any thread may set this attribute."""
         return self._force_exit
 
     @force_exit.setter
@@ -348,7 +348,7 @@ class Server:
             self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self.handle_exit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully. At a second signal, abort the open requests."""
+        """Stop gracefully, or abort the open requests if already stopping."""
         is_ignored = sig == signal.SIGHUP or (sig == signal.SIGTERM and self._captured == [signal.SIGINT])
         if self._should_exit and not is_ignored:
             # At a third signal, the application may be blocking the event loop.

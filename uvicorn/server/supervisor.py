@@ -82,7 +82,7 @@ class Supervisor:
         self._status = 0
 
     def run(self) -> int:
-        """Serve until a stop signal. Return the exit code."""
+        """Serve until a stop signal or a failure of the workers. Return the exit code."""
         self._log_start()
         self._waking.setblocking(False)
         self._wakeup.setblocking(False)

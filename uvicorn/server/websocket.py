@@ -242,7 +242,7 @@ class WebSocketConnection(WebSocketTimeouts):
 
 
 def open_websocket(context: ServerContext, http: HTTP1Gateway, request: HTTPExchange) -> None:
-    """If `request` is a valid handshake, pass it to the application."""
+    """Pass a valid handshake with an allowed origin to the application. Reject others."""
     interface = context.interface.at(request)
     if not interface.serves_websockets:
         http.ignore_upgrade()

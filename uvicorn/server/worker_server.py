@@ -88,7 +88,7 @@ class WorkerServer(Server):
             self.report(line)
 
     def report(self, line: str) -> None:
-        """Send `line` to the supervisor without blocking."""
+        """Send `line` without blocking. While an earlier line is unsent, drop `line` unless it is `ready`."""
         # Lines: ready, alive, retiring REASON, metrics NUMBERS.
         if not self._unsent or line == "ready":
             self._unsent += line.encode() + b"\n"

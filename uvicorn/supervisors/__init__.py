@@ -51,7 +51,7 @@ class Multiprocess:
         self.status = 0
 
     def run(self) -> None:
-        """Serve until a signal arrives, then set `status`. Raises ConfigError."""
+        """Serve until a stop signal or a failure of the workers, then set `status`. Raises ConfigError."""
         config = self.config
         target = None if _is_run_of(self.target, config) else self.target
         if target is None and not isinstance(config.app, str):

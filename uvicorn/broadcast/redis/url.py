@@ -47,7 +47,7 @@ class RedisURL:
     - `redis+sentinel://user:password@host:port,host:port/service/database?sentinel_password=…`
     - `redis+cluster://user:password@host:port,host:port`
 
-    `rediss` uses TLS. The suffix `+py` selects the driver redis-py.
+    `rediss` uses TLS. In `redis+py`, `rediss+py` and `unix+py`, the driver is redis-py.
     """
 
     #: The part of the scheme before the +.
